@@ -1,0 +1,13 @@
+"""Domain adaptation and transfer learning. Each family is one function signature:
+
+    da.feature    (source, target) -> scalar               pull two distributions together
+    da.instance   (source, target) -> weights (n,)         say how much each source sample counts
+    da.model      (network, source_network, x) -> scalar   keep or reuse what a source model knows
+
+Around them: `da.kernels` (the mathematics), `da.data` (benchmarks, readers, paired batches), `da.networks` (networks that
+return features and logits), `da.method` (the signatures made trainable), `da.train` (the one loop), `da.evaluate` (metrics and
+label-free selection), `da.records` (what a run leaves on disk), `da.table` (tables from records) and `da.experiment` (the
+flags that every script shares). Nothing is re-exported here: one name, one place.
+"""
+
+__version__ = "0.1.0"
