@@ -1,0 +1,143 @@
+"""Positive-definite kernels and bandwidth rules, written to be read: the specification that faster code must match.
+
+With d = ||x - y||^2 the squared distance, the bandwidth s divides d itself (so s = 2 sigma^2 in the other common notation):
+
+    gaussian              exp(-d / s)
+    laplacian             exp(-||x - y||_1 / s)
+    rational_quadratic    (1 + d / (alpha s))^(-alpha)         the Gaussian in the limit of large alpha
+    polynomial            (<x, y> / s + offset)^degree
+    linear                <x, y>
+
+Each takes x (n, d) and y (m, d), tensors or arrays, and returns (n, m) of the same kind. `kernel(x, x)`, the same object
+twice, has an exact diagonal.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
+
+MEDIAN_ROWS = 1000
+
+
+def centred(x: Tensor) -> Tensor:
+    """`x` (n, d) less its mean row, which carries no gradient: for quantities that a shift of all rows leaves alone.
+
+    The first row goes first: rows that coincide become exact zeros, and a far offset does not spoil the mean.
+    """
+    x = x - x[0].detach()
+    return x - x.detach().mean(dim=0)
+
+
+def squared_distances(x: Array, y: Array) -> Array:
+    """||x_i - y_j||^2, (n, m), by one matrix product on centred rows: |x|^2 + |y|^2 - 2 x y^T, not below 0.
+
+    Centring keeps what the subtraction cancels small. The error is of the order of 4 eps max|z|^2, z the centred rows.
+    Raises TypeError or ValueError on inputs that are not two finite float matrices of equal width.
+    """
+    first, second = check_two_samples(x, y, names=("x", "y"))
+    with full_precision(first):
+        return like(gram_distances(first, second), x)
+
+
+def gaussian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
+    """exp(-||x - y||^2 / bandwidth), (n, m). bandwidth: a squared length, > 0 (ValueError otherwise)."""
+    first, second = check_two_samples(x, y, names=("x", "y"))
+    with full_precision(first):
+        return like(torch.exp(-gram_distances(first, second) / check_bandwidth(bandwidth)), x)
+
+
+def laplacian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
+    """exp(-||x - y||_1 / bandwidth), (n, m). bandwidth: a length, > 0 (ValueError otherwise)."""
+    first, second = check_two_samples(x, y, names=("x", "y"))
+    with full_precision(first):
+        return like(torch.exp(-torch.cdist(first, second, p=1) / check_bandwidth(bandwidth)), x)
+
+
+def rational_quadratic(x: Array, y: Array, *, bandwidth: float | Tensor, alpha: float = 1.0) -> Array:
+    """(1 + ||x - y||^2 / (alpha bandwidth))^(-alpha), (n, m). bandwidth: a squared length; alpha: the tail's power; both > 0."""
+    first, second = check_two_samples(x, y, names=("x", "y"))
+    if not alpha > 0:
+        raise ValueError(f"alpha must be > 0; got {alpha}")
+    with full_precision(first):
+        return like((1 + gram_distances(first, second) / (alpha * check_bandwidth(bandwidth))) ** -alpha, x)
+
+
+def polynomial(x: Array, y: Array, *, bandwidth: float | Tensor, degree: int = 3, offset: float = 1.0) -> Array:
+    """(<x, y> / bandwidth + offset)^degree, (n, m). bandwidth: a squared length, > 0; degree >= 1; offset >= 0, without unit."""
+    first, second = check_two_samples(x, y, names=("x", "y"))
+    if degree < 1 or degree != int(degree) or not offset >= 0:
+        raise ValueError(f"degree must be a whole number >= 1 and offset >= 0, or the kernel is not positive; got {degree} and {offset}")
+    with full_precision(first):
+        return like((first @ second.T / check_bandwidth(bandwidth) + offset) ** int(degree), x)
+
+
+def linear(x: Array, y: Array) -> Array:
+    """<x, y>, (n, m)."""
+    first, second = check_two_samples(x, y, names=("x", "y"))
+    with full_precision(first):
+        return like(first @ second.T, x)
+
+
+def mean_bandwidth(x: Array) -> Array:
+    """The mean of ||x_i - x_j||^2 over the N (N - 1) ordered pairs i != j of x (N, d): a scalar without gradient, in O(N d).
+
+    (2 N sum|z|^2 - 2 |sum z|^2) / (N^2 - N), z the centred rows, summed in float64. It is 0 exactly when all rows coincide.
+    Raises ValueError for fewer than two rows.
+    """
+    tensor = as_matrix(x, "x").detach()
+    n = _count_pairs_of(tensor)
+    with full_precision(tensor):
+        z = centred(tensor)
+        squares, total = z.square().sum(dtype=torch.float64), z.sum(dim=0, dtype=torch.float64)
+        value = (2 * n * squares - 2 * total.square().sum()) / (n * n - n)
+    return like(value.clamp(min=0).to(tensor.dtype), x)
+
+
+def median_bandwidth(x: Array) -> Array:
+    """The median of ||x_i - x_j||^2 over the pairs of x (N, d) that do not coincide: a scalar without gradient.
+
+    Beyond 1,000 rows, 1,000 evenly spaced ones stand for all (the same ones every time). Pairs that coincide are left out,
+    or duplicated rows could make it 0; it is 0 only when all rows coincide. Raises ValueError for fewer than two rows.
+    """
+    tensor = as_matrix(x, "x").detach()
+    n = _count_pairs_of(tensor)
+    if n > MEDIAN_ROWS:
+        tensor = tensor[torch.linspace(0, n - 1, MEDIAN_ROWS, dtype=torch.float64, device=tensor.device).long()]
+    with full_precision(tensor):
+        distances = torch.pdist(tensor - tensor[0])
+        positive = distances[distances > 0]
+        value = positive.square().quantile(0.5) if len(positive) else tensor.new_zeros(())
+    return like(value, x)
+
+
+def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
+    """`bandwidth`, or a ValueError where it is not a finite number > 0."""
+    value = float(bandwidth)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"bandwidth must be a finite number > 0; got {value}: 0 from a bandwidth rule means that all rows coincide")
+    return bandwidth
+
+
+def gram_distances(x: Tensor, y: Tensor) -> Tensor:
+    """`squared_distances` for tensors that are checked already, with autocast off."""
+    if y is x:
+        x = y = centred(x)
+        diagonal = True
+    else:
+        z = centred(torch.cat([x, y]))
+        x, y, diagonal = z[: len(x)], z[len(x) :], False
+    products = x @ y.T  # (n, m)
+    distances = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1) - 2 * products
+    distances = distances.clamp(min=0)
+    return distances.fill_diagonal_(0) if diagonal else distances
+
+
+def _count_pairs_of(x: Tensor) -> int:
+    if len(x) < 2:
+        raise ValueError(f"a bandwidth rule needs at least two rows; got {len(x)}: give the bandwidth as a number")
+    return len(x)
