@@ -1,0 +1,105 @@
+"""Conversions and checks. Oracles: the inputs themselves (values, dtypes, memory) and the stated errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from da.arrays import as_matrix, check_two_samples, full_precision, like
+
+
+def test_an_array_goes_in_and_an_array_comes_out():
+    x = np.arange(6.0).reshape(3, 2)
+    tensor = as_matrix(x, "x")
+    assert torch.equal(tensor, torch.arange(6, dtype=torch.float64).reshape(3, 2))
+    back = like(tensor, x)
+    assert isinstance(back, np.ndarray) and np.array_equal(back, x)
+    scalar = like(tensor.sum(), x)
+    assert scalar.shape == () and float(scalar) == 15.0
+
+
+def test_a_tensor_keeps_its_gradient():
+    x = torch.ones(3, 2, requires_grad=True)
+    value = like(as_matrix(x, "x").sum(), x)
+    value.backward()
+    assert x.grad is not None and torch.equal(x.grad, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_raised_to_float32(dtype):
+    x = torch.full((3, 2), 60000.0, dtype=dtype)  # the sum overflows float16, so a check in half precision would refuse it
+    assert as_matrix(x, "x").dtype == torch.float32
+
+
+def test_the_wider_precision_wins():
+    first, second = check_two_samples(torch.ones(2, 3), torch.ones(4, 3, dtype=torch.float64))
+    assert first.dtype == second.dtype == torch.float64
+
+
+def test_one_object_given_twice_stays_one():
+    x = torch.ones(2, 3, dtype=torch.bfloat16)
+    first, second = check_two_samples(x, x)
+    assert first is second
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.arange(12.0).reshape(4, 3)[::-1],
+        np.arange(12.0).reshape(3, 4).T,
+        np.arange(12.0).reshape(4, 3).astype(">f8"),
+        np.asfortranarray(np.arange(12.0).reshape(4, 3)),
+    ],
+    ids=["reversed", "transposed", "big-endian", "Fortran"],
+)
+def test_any_layout_of_an_array_is_read(x):
+    assert np.array_equal(as_matrix(x, "x").numpy(), x)
+
+
+def test_a_read_only_array_is_copied_without_a_warning(recwarn):
+    x = np.ones((2, 2))
+    x.flags.writeable = False
+    as_matrix(x, "x")
+    assert not recwarn.list
+
+
+def test_finite_values_whose_sum_overflows_are_accepted():
+    x = torch.full((4, 2), 3e38)
+    assert torch.equal(as_matrix(x, "x"), x)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "says"),
+    [
+        ([[1.0]], TypeError, "source must be a torch tensor or a NumPy array; got list"),
+        (torch.ones(2, 3, dtype=torch.int64), TypeError, "source must hold floats; got torch.int64"),
+        (np.array([["a"]]), TypeError, "source must hold floats; got <U1"),
+        (torch.ones(3), ValueError, r"source must have shape \(n, d\).*got \(3,\)"),
+        (torch.ones(2, 3, 4), ValueError, r"source must have shape \(n, d\).*got \(2, 3, 4\)"),
+        (torch.ones(0, 3), ValueError, "at least one row"),
+        (torch.ones(3, 0), ValueError, "one column"),
+        (torch.tensor([[0.0, 1.0], [2.0, float("nan")]]), ValueError, "source must be finite; row 1"),
+        (np.array([[float("inf"), -float("inf")]]), ValueError, "source must be finite; row 0"),
+        (torch.ones(2, 4), ValueError, "equal widths"),
+        (np.ones((2, 3)), TypeError, "one kind"),
+    ],
+)
+def test_bad_input_is_one_clear_error(x, error, says):
+    with pytest.raises(error, match=says):
+        check_two_samples(x, torch.ones(5, 3))
+
+
+def test_the_error_names_target_and_counts_rows():
+    with pytest.raises(ValueError, match="target must be finite"):
+        check_two_samples(torch.ones(2, 1), torch.tensor([[float("nan")]]))
+    with pytest.raises(ValueError, match="target must have at least 2 rows; got 1"):
+        check_two_samples(torch.ones(2, 1), torch.ones(1, 1), least=2)
+
+
+def test_full_precision_switches_autocast_off():
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+        with full_precision(x):
+            assert (x @ x).dtype == torch.float32
