@@ -14,6 +14,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +57,11 @@ class Mirror:
         """End the run, waiting for its upload for `FINISH_SECONDS` at most."""
         self._attempt(lambda run: run.finish(exit_code=int(failed)))
         self._run = None
+        if self._warned:  # wandb's own process may be gone: let the next run have a new one
+            with suppress(Exception):
+                import wandb
+
+                wandb.teardown()
 
     def _attempt(self, action: Callable[[wandb.Run], object]) -> None:
         if self._run is None:
