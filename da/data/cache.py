@@ -15,6 +15,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -129,5 +130,6 @@ def _remove_stale(folder: Path, stem: str, current: dict[str, object]) -> None:
             sidecar.with_suffix(".npy").unlink(missing_ok=True)
             sidecar.unlink(missing_ok=True)
     for unfinished in folder.glob(f"{stem}-*.tmp"):
-        if time.time() - unfinished.stat().st_mtime > _ABANDONED:
-            unfinished.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its process may finish it just now
+            if time.time() - unfinished.stat().st_mtime > _ABANDONED:
+                unfinished.unlink()
