@@ -199,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Download a benchmark and verify it.")
     parser.add_argument("benchmark", choices=benchmarks)
     parser.add_argument(
-        "--data-root", default=os.environ.get("DA_DATA", "data"), help="folder of the data sets (default: DA_DATA, else data)"
+        "--data-root", default=os.environ.get("DA_DATA") or "data", help="folder of the data sets (default: DA_DATA, else data)"
     )
     arguments = parser.parse_args()
     try:
