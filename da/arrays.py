@@ -15,6 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+
+class NonFiniteError(ValueError):
+    """A value is NaN or infinite where only finite ones make sense. The message says which."""
+
+
 Array = TypeVar("Array", Tensor, np.ndarray)
 
 
@@ -39,7 +44,7 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
     # A sum is finite only if every value is, short of overflow, which the second look excludes; so the good case costs one reduction.
     if not bool(tensor.detach().sum().isfinite()) and not bool(tensor.isfinite().all()):
         row = int((~tensor.isfinite().all(dim=1)).nonzero()[0])
-        raise ValueError(f"{name} must be finite; row {row} holds NaN or infinity: look at what produced it, it is not dropped here")
+        raise NonFiniteError(f"{name} must be finite; row {row} holds NaN or infinity: look at what produced it, it is not dropped here")
     return tensor
 
 

@@ -1,0 +1,98 @@
+"""From stored uint8 pixels to network input, for whole batches of tensors, on whatever device they are.
+
+    training     crop (random), flip (random), scale to [0, 1], normalise
+    evaluation   centre crop, scale to [0, 1], normalise
+
+Every random number comes from the generator that is passed in, so a batch is the same whoever computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+Augmentation = Literal["none", "flip", "crop", "resized_crop"]
+
+
+def identity(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Features and arrays as they are, in float32."""
+    return x.float()
+
+
+def centre_crop(x: Tensor, size: int) -> Tensor:
+    """The middle (b, c, size, size) of x (b, c, h, w)."""
+    top, left = (x.shape[2] - size) // 2, (x.shape[3] - size) // 2
+    return x[:, :, top : top + size, left : left + size]
+
+
+def random_crop(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A window of size x size for each image of x (b, c, h, w), its corner uniform: (b, c, size, size)."""
+    tops = torch.randint(x.shape[2] - size + 1, (len(x),), generator=generator).tolist()
+    lefts = torch.randint(x.shape[3] - size + 1, (len(x),), generator=generator).tolist()
+    windows = [image[:, t : t + size, s : s + size] for image, t, s in zip(x, tops, lefts, strict=True)]
+    return torch.stack(windows)
+
+
+def random_resized_crop(x: Tensor, size: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.08, 1.0)) -> Tensor:
+    """A window of random area and shape for each image, resampled bilinearly to size x size.
+
+    Area: uniform in `scale`, as a fraction of the image; aspect ratio: log-uniform in [3/4, 4/3], both clipped to the image
+    (Szegedy et al. 2015). x (b, c, h, w) uint8 or float -> (b, c, size, size) float32 on the input's scale.
+    """
+    b, device = len(x), x.device
+    area = torch.empty(b).uniform_(*scale, generator=generator)
+    ratio = torch.empty(b).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp()
+    height, width = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)  # (b,) fractions of the side
+    centre_y = (torch.rand(b, generator=generator) * 2 - 1) * (1 - height)  # (b,) in [-1, 1] coordinates
+    centre_x = (torch.rand(b, generator=generator) * 2 - 1) * (1 - width)
+    zero = torch.zeros(b)
+    rows = torch.stack([width, zero, centre_x, zero, height, centre_y], dim=1).view(b, 2, 3).to(device)
+    grid = functional.affine_grid(rows, [b, x.shape[1], size, size], align_corners=False)  # (b, size, size, 2)
+    return functional.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image of x (b, c, h, w) mirrored left to right with probability one half."""
+    flip = torch.rand(len(x), generator=generator).to(x.device) < 0.5
+    return torch.where(flip[:, None, None, None], x.flip(3), x)
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """uint8 (b, c, h, w) -> float32 (b, c, size, size), (x / 255 - mean) / std per channel.
+
+    Args:
+        size: side of the network's input; at most the stored side.
+        mean, std: per channel on the [0, 1] scale.
+        augmentation: none (centre crop: evaluation), flip (centre crop and flip), crop (random crop and flip), resized_crop
+            (random resized crop and flip). Digits take none: a mirrored digit is another thing.
+    """
+
+    size: int
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    augmentation: Augmentation = "none"
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        if x.shape[2] < self.size or x.shape[3] < self.size:
+            raise ValueError(f"size: the stored images are {x.shape[2]} x {x.shape[3]} and cannot be cropped to {self.size}")
+        if self.augmentation == "crop":
+            x = random_crop(x, self.size, generator)
+        elif self.augmentation == "resized_crop":
+            x = random_resized_crop(x, self.size, generator)
+        else:
+            x = centre_crop(x, self.size)
+        if self.augmentation != "none":
+            x = random_flip(x, generator)
+        scale = [1 / (255 * s) for s in self.std]
+        shift = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
+        scales, shifts = (torch.tensor(v, device=x.device)[:, None, None] for v in (scale, shift))  # (c or 1, 1, 1)
+        return x.float().mul(scales).add_(shifts)

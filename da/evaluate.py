@@ -1,0 +1,88 @@
+"""Metrics, and selection scores that need no target label.
+
+A score takes the target's logits and is higher for a network that should be better. The loop evaluates every score in `SCORES`,
+and a run's result says, for each by name, which step it would have picked and the accuracy there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from da.data.batches import Transform
+from da.data.domain import Labelled
+from da.networks import DomainName, Network, Outputs, use_statistics
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Fraction of rows of logits (n, classes) whose largest entry stands at labels (n,), in [0, 1]."""
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def information_maximisation(logits: Tensor) -> float:
+    """H(mean_i p_i) - mean_i H(p_i) in nats, p_i the softmax of row i of logits (n, classes).
+
+    The mutual information of sample and predicted class: 0 for predictions that are all alike, at most log(classes), reached by
+    certain predictions spread evenly over the classes (Bridle et al. 1991; as a selection score Saito et al. 2021).
+    """
+    p = logits.double().softmax(1)
+    return (torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()).item()
+
+
+SCORES: Mapping[str, Callable[[Tensor], float]] = {"information_maximisation": information_maximisation}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run is judged on. The labels of `target` are read here, for the reported accuracy, and nowhere else.
+
+    Args:
+        target: labelled samples of the target domain.
+        transform: raw rows -> network input, without augmentation.
+        source: source samples whose features are stored beside the target's at the end; none for fine-tuning.
+        batch_size: samples a forward pass.
+    """
+
+    target: Labelled
+    transform: Transform
+    source: Labelled | None = None
+    batch_size: int = 256
+
+
+@torch.no_grad()
+def predict(
+    network: Network,
+    x: Labelled,
+    transform: Transform,
+    *,
+    statistics: DomainName = "target",
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+) -> Outputs:
+    """Features (n, d) and logits (n, classes) of all samples, in float32 on the CPU, with the network in evaluation mode.
+
+    Args:
+        statistics: whose batch statistics to use, where the network keeps them for each domain.
+        autocast: context of the precision to compute in.
+    """
+    training = network.training
+    network.eval()
+    use_statistics(network, statistics)
+    generator = torch.Generator()  # transforms of evaluation draw nothing from it
+    parts = []
+    for rows in torch.arange(len(x)).split(batch_size):
+        with autocast():
+            outputs = network(transform(x.rows(rows), generator).to(device))
+        parts.append((outputs.features.float().cpu(), outputs.logits.float().cpu()))
+    network.train(training)
+    return Outputs(torch.cat([f for f, _ in parts]), torch.cat([logits for _, logits in parts]))
+
+
+def target_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Target accuracy and every label-free score of the target's logits, by name."""
+    return {"target_accuracy": accuracy(logits, labels)} | {name: score(logits) for name, score in SCORES.items()}

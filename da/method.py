@@ -1,0 +1,177 @@
+"""Method, the one interface that the training loop knows, and the three signatures made trainable.
+
+    Align        (source, target) -> scalar               feature-based
+    Reweight     (source, target) -> weights (n,)         instance-based
+    Regularize   (network, source_network, x) -> scalar   model-based
+
+`loss` returns named terms, trade-offs included; their sum is what the loop differentiates, their names are the metrics' names.
+A method with logits, labels or an adversary is a small Method that overrides `loss`. Only a game of several moves overrides
+`step`, and yields the terms of one move after another: the loop steps the optimiser after each.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from da.data.batches import Batch, LabelledBatch
+from da.networks import Network, Outputs, frozen_statistics, split_statistics, use_statistics
+
+BatchType = TypeVar("BatchType", Batch, LabelledBatch)
+Terms = dict[str, Tensor]
+BatchStatistics = Literal["source", "joint", "domain"]
+
+
+class Method(nn.Module, ABC, Generic[BatchType]):
+    """What can be trained: a network and a loss. Everything that must survive a restart is a parameter or a buffer."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    @abstractmethod
+    def loss(self, batch: BatchType, progress: float) -> Terms:
+        """The named terms whose sum is minimised; `progress` goes from 0 at the first step towards 1 at the last."""
+
+    def step(self, batch: BatchType, progress: float) -> Iterator[Terms]:
+        """The moves of one step, in order; one optimiser step follows each. One move unless the method is a game."""
+        yield self.loss(batch, progress)
+
+    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
+        """Optimiser groups; a method with parameters of its own adds them here."""
+        return self.network.parameter_groups(learning_rate, backbone_factor=backbone_factor)
+
+
+def constant(progress: float) -> float:
+    """Trade-off 1 throughout."""
+    return 1.0
+
+
+def sigmoid_ramp(progress: float) -> float:
+    """2 / (1 + exp(-10 progress)) - 1: from 0 to 1, so that alignment waits for features worth aligning (Ganin et al. 2016)."""
+    return 2 / (1 + math.exp(-10 * progress)) - 1
+
+
+class Align(Method[Batch]):
+    """Feature-based: cross-entropy on the source + trade_off * ramp(progress) * alignment(source features, target features).
+
+    Args:
+        network: maps x (b, ...) to Outputs.
+        alignment: (source (b, d), target (b, d)) -> scalar; None trains on the source alone.
+        trade_off: weight of the alignment term, in units of cross-entropy per unit of discrepancy.
+        ramp: progress in [0, 1] -> factor of the trade-off.
+        batch_statistics: what batch normalisation sees.
+            source: statistics of source batches only; target batches are normalised by the running ones.
+            joint: source and target pass as one batch, with common statistics.
+            domain: each domain has statistics of its own, in training and at evaluation (with alignment None this is AdaBN:
+                source-only training, target statistics at evaluation).
+        label_smoothing: probability mass spread evenly over the classes in the cross-entropy, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        alignment: Callable[[Tensor, Tensor], Tensor] | None,
+        *,
+        trade_off: float = 1.0,
+        ramp: Callable[[float], float] = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network)
+        self.alignment, self.trade_off, self.ramp = alignment, trade_off, ramp
+        self.batch_statistics, self.label_smoothing = batch_statistics, label_smoothing
+        if batch_statistics == "domain":
+            split_statistics(network)
+
+    def loss(self, batch: Batch, progress: float) -> Terms:
+        if self.alignment is None:
+            logits = self._source_only(batch).logits
+            return {"task": functional.cross_entropy(logits, batch.source_y, label_smoothing=self.label_smoothing)}
+        source, target = self.outputs(batch)
+        return {
+            "task": functional.cross_entropy(source.logits, batch.source_y, label_smoothing=self.label_smoothing),
+            "align": self.trade_off * self.ramp(progress) * self.alignment(source.features, target.features),
+        }
+
+    def outputs(self, batch: Batch) -> tuple[Outputs, Outputs]:
+        """The network's outputs on source and target, by the chosen treatment of batch statistics."""
+        if self.batch_statistics == "joint":
+            features, logits = self.network(torch.cat([batch.source_x, batch.target_x]))
+            n = len(batch.source_x)
+            return Outputs(features[:n], logits[:n]), Outputs(features[n:], logits[n:])
+        use_statistics(self.network, "source")
+        source = self.network(batch.source_x)
+        if self.batch_statistics == "source":
+            with frozen_statistics(self.network):
+                return source, self.network(batch.target_x)
+        use_statistics(self.network, "target")
+        return source, self.network(batch.target_x)
+
+    def _source_only(self, batch: Batch) -> Outputs:
+        if self.batch_statistics == "domain":  # the target is seen for its statistics alone
+            use_statistics(self.network, "target")
+            with torch.no_grad():
+                self.network(batch.target_x)
+        use_statistics(self.network, "source")
+        return self.network(batch.source_x)
+
+
+class Reweight(Method[Batch]):
+    """Instance-based: the mean of weight_i * cross-entropy_i over source samples.
+
+    Args:
+        weights: (n,) one for each source sample, >= 0; they are divided by their mean, so that the loss keeps its scale.
+    """
+
+    weights: Tensor
+
+    def __init__(self, network: Network, weights: Tensor) -> None:
+        super().__init__(network)
+        if weights.ndim != 1 or not torch.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+            raise ValueError(f"weights must be finite, (n,), >= 0 and not all zero; got shape {tuple(weights.shape)}")
+        self.register_buffer("weights", (weights / weights.mean()).float())
+
+    def loss(self, batch: Batch, progress: float) -> Terms:
+        losses = functional.cross_entropy(self.network(batch.source_x).logits, batch.source_y, reduction="none")  # (b,)
+        return {"task": (self.weights[batch.source_index] * losses).mean()}
+
+
+class Regularize(Method[LabelledBatch]):
+    """Model-based: cross-entropy + strength * penalty(network, source_network, x) on labelled samples.
+
+    Args:
+        penalty: (network, source_network, x) -> scalar; None for plain fine-tuning.
+        source_network: what the network started from; a frozen copy is kept. None: the network as it is now.
+        strength: factor of the penalty.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        penalty: Callable[[Network, Network, Tensor], Tensor] | None,
+        *,
+        source_network: Network | None = None,
+        strength: float = 1.0,
+    ) -> None:
+        super().__init__(network)
+        self.penalty, self.strength = penalty, strength
+        self.source_network = copy.deepcopy(source_network or network).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Regularize:
+        super().train(mode)
+        self.source_network.eval()
+        return self
+
+    def loss(self, batch: LabelledBatch, progress: float) -> Terms:
+        terms = {"task": functional.cross_entropy(self.network(batch.x).logits, batch.y)}
+        if self.penalty is not None:
+            terms["penalty"] = self.strength * self.penalty(self.network, self.source_network, batch.x)
+        return terms

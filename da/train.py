@@ -1,0 +1,239 @@
+"""The one training loop, for every method, on Lightning Fabric.
+
+A step: take batch t, let the method yield its terms, differentiate their sum, average gradients over processes, clip, step the
+optimiser. Every `evaluate_every` steps the target is evaluated and a checkpoint written. A run that is killed and started again
+goes on from its checkpoint and ends with the same metrics, bit for bit, on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed import ReduceOp, all_reduce
+from tqdm import tqdm
+
+from da.arrays import NonFiniteError
+from da.checkpoint import load_checkpoint, save_atomically, save_checkpoint
+from da.data.batches import Stream, load
+from da.data.domain import Labelled
+from da.engine import Fabric
+from da.evaluate import SCORES, Evaluation, predict, target_metrics
+from da.method import Method
+from da.networks import DomainName
+from da.records import Run
+
+FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
+
+
+_KEPT = "The checkpoint of the last good state is kept; check the data for NaN, or lower --learning-rate or --trade-off."
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a method is trained."""
+
+    steps: int = 300
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Samples of each domain a step and device."""
+    learning_rate: float = 0.01
+    """Of new layers at the start."""
+    backbone_factor: float = 0.1
+    """A pretrained backbone learns at this multiple of the rate."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
+    weight_decay: float = 5e-4
+    """As the optimiser defines it."""
+    schedule: Literal["constant", "cosine", "inverse"] = "cosine"
+    """Rate by progress p in [0, 1]: 1; (1 + cos(pi p)) / 2; (1 + decay p)^-0.75."""
+    decay: float = 10.0
+    """Of the inverse schedule: 10 as in DANN; 3 is DAN's 3e-4 a step over 10,000 steps."""
+    clip: float | None = None
+    """Largest 2-norm of the gradient of all parameters together; none: not clipped."""
+    log_every: int = 10
+    """Steps between two lines of training losses."""
+    evaluate_every: int = 100
+    """Steps between two evaluations of the target, each followed by a checkpoint."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """bf16-mixed runs matrix products and convolutions in bfloat16, on CPU too."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes a GPU where there is one; one that is asked for by name must be there."""
+    devices: int = 1
+    """Processes, each with a device of its own; gradients are averaged over them."""
+    workers: int = 0
+    """Background processes that prepare batches; the batches are the same for any number."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "evaluate_every", "devices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "backbone_factor", "weight_decay", "decay", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip must be positive, or absent for no clipping; got {self.clip}")
+
+
+def launch(config: TrainConfig) -> Fabric:
+    """The engine for `config`; with more than one device this starts the other processes, which run the script from its start."""
+    try:
+        fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
+    except Exception as error:
+        raise ValueError(f"accelerator: {config.devices} x {config.accelerator} cannot be had here: {error}") from error
+    fabric.launch()
+    return fabric
+
+
+def schedule_factor(config: TrainConfig, progress: float) -> float:
+    """What the learning rate is multiplied by at `progress` in [0, 1]."""
+    if config.schedule == "cosine":
+        return (1 + math.cos(math.pi * progress)) / 2
+    return (1 + config.decay * progress) ** -0.75 if config.schedule == "inverse" else 1.0
+
+
+def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser of `config` over the method's parameter groups; each group remembers its starting rate as `initial_lr`."""
+    groups = [g | {"initial_lr": g["lr"]} for g in method.parameter_groups(config.learning_rate, config.backbone_factor)]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+
+
+def fit(method: Method, stream: Stream, config: TrainConfig, run: Run, evaluation: Evaluation, *, fabric: Fabric | None = None) -> dict:
+    """Trains `method` on `stream` and returns the run's result, which is also written to the run's folder.
+
+    Args:
+        method: what is trained.
+        stream: batch t for t = 0 ... steps - 1.
+        config: how.
+        run: the record; a run of the same configuration that was interrupted is continued.
+        evaluation: target samples with labels that only the reported accuracies use.
+        fabric: the engine, from `launch`; made from `config` if not given.
+
+    Raises:
+        NonFiniteError: a term of the loss, or a parameter, is not finite.
+    """
+    fabric = fabric or launch(config)
+    method = method.to(fabric.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = make_optimizer(method, config)
+    torch.manual_seed(stream.seed + fabric.global_rank)
+    selected: dict[str, dict[str, float]] = {}
+    start = load_checkpoint(run, method, optimizer, selected, fabric)
+    batches = load(
+        stream, start=start, stop=config.steps, workers=config.workers, rank=fabric.global_rank, world_size=fabric.world_size,
+        pin_memory=fabric.device.type == "cuda",
+    )  # fmt: skip
+    bar = tqdm(batches, desc=run.title, total=config.steps, initial=start, leave=False, disable=not fabric.is_global_zero, mininterval=0.5)
+    for step, batch in enumerate(bar, start):
+        terms = _train_step(method, batch.to(fabric.device), step, config, optimizer, fabric)
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            values = {f"loss/{name}": value.item() for name, value in terms.items()}
+            run.log(done, values | {"learning_rate": optimizer.param_groups[-1]["lr"]})
+            bar.set_postfix({name.removeprefix("loss/"): f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        if done % config.evaluate_every == 0 or done == config.steps:
+            _evaluate(method, done, run, evaluation, selected, fabric)
+            _check_parameters(method, done)
+            save_checkpoint(run, method, optimizer, selected, done, fabric)
+    return _finish(method, run, evaluation, selected, fabric)
+
+
+def _train_step(
+    method: Method, batch: Any, step: int, config: TrainConfig, optimizer: torch.optim.Optimizer, fabric: Fabric
+) -> Mapping[str, Tensor]:
+    """One step: each move's terms are summed, differentiated and stepped here and nowhere else. Returns the last move's terms."""
+    progress = step / config.steps
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * schedule_factor(config, progress)
+    moves = method.step(batch, progress)
+    terms: Mapping[str, Tensor] = {}
+    while True:
+        try:
+            with fabric.autocast():
+                move = next(moves, None)
+        except NonFiniteError as error:  # a loss that looks at its input before it computes
+            raise NonFiniteError(f"the loss is not finite at step {step}: {error}. {_KEPT}") from error
+        if move is None:
+            return terms
+        terms = move
+        total = torch.stack([value.float() for value in terms.values()]).sum()
+        if not torch.isfinite(total):
+            raise NonFiniteError(_non_finite(step, terms))
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        _average_gradients(method, fabric)
+        if config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(method.parameters(), config.clip)
+        optimizer.step()
+
+
+def _non_finite(step: int, terms: Mapping[str, Tensor]) -> str:
+    values = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items())
+    broken = [name for name, value in terms.items() if not torch.isfinite(value)]
+    return f"the loss is not finite at step {step}: {values} (broken: {', '.join(broken) or 'the sum'}). {_KEPT}"
+
+
+def _check_parameters(method: Method, step: int) -> None:
+    """Keeps a broken state from replacing the last good checkpoint."""
+    broken = [name for name, value in method.state_dict().items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if broken:
+        raise NonFiniteError(f"after step {step}, {broken[0]} is not finite. {_KEPT}")
+
+
+def _average_gradients(method: Method, fabric: Fabric) -> None:
+    """Gradients become their mean over processes. Done here, not by a wrapper, so that a game's moves need no special care."""
+    if fabric.world_size == 1:
+        return
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    all_reduce(flat, op=ReduceOp.SUM)
+    for gradient, mean in zip(gradients, (flat / fabric.world_size).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric) -> None:
+    """Logs the target's metrics and notes, for each way of choosing, the best step so far; ties go to the earlier step."""
+    target, transform = evaluation.target, evaluation.transform
+    outputs = predict(method.network, target, transform, batch_size=evaluation.batch_size, device=fabric.device, autocast=fabric.autocast)
+    metrics = target_metrics(outputs.logits, target.y)
+    run.log(step, metrics)
+    choices = {"last": step, **{name: metrics[name] for name in SCORES}, "oracle": metrics["target_accuracy"]}
+    for name, score in choices.items():
+        if name not in selected or score > selected[name]["score"]:
+            selected[name] = {"step": step, "target_accuracy": metrics["target_accuracy"], "score": score}
+
+
+def _finish(method: Method, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric) -> dict:
+    """Keeps the trained network and some features, writes the result, and only then lets go of the checkpoint."""
+    choices = {name: {"step": c["step"], "target_accuracy": c["target_accuracy"]} for name, c in selected.items()}
+    if fabric.is_global_zero:
+        save_atomically(method.network.state_dict(), run.directory / "network.pt")
+        _save_features(method, run, evaluation, fabric)
+    run.finish({"selected": choices})
+    if fabric.is_global_zero:
+        (run.directory / "checkpoint.pt").unlink(missing_ok=True)
+    fabric.barrier()
+    return {"selected": choices}
+
+
+def _save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:
+    """features.npz: up to FEATURE_ROWS evenly spaced rows of each domain in half precision, with labels to colour a picture by."""
+    domains: dict[DomainName, Labelled | None] = {"source": evaluation.source, "target": evaluation.target}
+    arrays: dict[str, np.ndarray] = {}
+    for name, domain in domains.items():
+        if domain is not None:
+            some = domain.subset(torch.linspace(0, len(domain) - 1, min(FEATURE_ROWS, len(domain))).long())
+            features = predict(
+                method.network, some, evaluation.transform, statistics=name, batch_size=evaluation.batch_size, device=fabric.device
+            ).features
+            arrays |= {f"{name}_features": features.half().numpy(), f"{name}_labels": some.y.numpy()}
+    path = run.directory / "features.npz"
+    np.savez_compressed(path.with_name("features.tmp.npz"), **arrays)
+    os.replace(path.with_name("features.tmp.npz"), path)
