@@ -95,6 +95,11 @@ class Run:
         """Whether a result stands in the folder, beside this very configuration."""
         return (self.directory / "result.json").is_file() and _read_json(self.directory / "config.json") == self._document
 
+    @property
+    def title(self) -> str:
+        """The run in a line: mmd amazon>webcam seed 0."""
+        return "{method} {source}>{target} seed {seed}".format(**self._document)
+
     def result(self) -> dict[str, Any]:
         """What `finish` wrote. Raises FileNotFoundError for an unfinished run."""
         return _read_json(self.directory / "result.json")
@@ -189,13 +194,12 @@ class Run:
         """The mirror, opened late so that a finished run never starts one, with every line of the record replayed into it."""
         if self._mirror is None:
             names = {key: value for key, value in self._document.items() if key != "config"}
-            title = "{method} {source}>{target} seed {seed}".format(**names)
             self._mirror = open_mirror(
                 self.directory,
                 self._wandb,
                 config={**names, **self._document["config"]},
                 group=names["experiment"],
-                name=title,
+                name=self.title,
                 identifier=self.directory.name,
                 job_type=names["method"],
             )
