@@ -48,8 +48,7 @@ class Run:
     def __init__(self, directory: Path, document: dict[str, Any], *, wandb: Mode, rank_zero: bool) -> None:
         self.directory = directory
         self._document = document
-        self._wandb: Mode = wandb
-        self._rank_zero = rank_zero
+        self._wandb, self._rank_zero = wandb, rank_zero
         self._file: IO[bytes] | None = None
         self._mirror: Mirror | None = None
 

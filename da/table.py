@@ -4,9 +4,7 @@
 
 A row is a method, a column a task (source>target), a cell the mean and standard deviation (ddof 1) over seeds, in percent. The rule that
 selected the model stands in the heading: "last" (the last step), the name of a label-free score, or "oracle", which reads target labels.
-Under the table stands every method's difference to a baseline row, paired by seed, with its 95 % t-interval
-
-    mean(d) +- t(0.975; n - 1) std(d) / sqrt(n),    d_i = accuracy of the method - accuracy of the baseline, both with seed i.
+Under the table stands every method's difference to a baseline row, paired by seed, with its 95 % t-interval (da.compare).
 """
 
 from __future__ import annotations
@@ -22,9 +20,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import tyro
-from scipy.stats import t as student
 from tqdm import tqdm
 
+from da.compare import Difference, paired_difference
 from da.grids import aligned, piped, replace_marked
 from da.records import Record, read_runs
 
@@ -33,23 +31,6 @@ MISSING = "-"
 AVERAGE = "average"
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A method less its baseline over `seeds` paired seeds, in percentage points; no interval (None) from a single seed."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    seeds: int
-
-    def __str__(self) -> str:
-        verdict = "worse" if self.mean < 0 else "better" if self.mean > 0 else "equal"
-        if self.low is None or self.high is None:
-            return f"{self.mean:+.1f} {verdict} (one seed)"
-        doubt = ", not significant" if self.low <= 0 <= self.high else ""
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}] {verdict}{doubt}"
 
 
 @dataclass(frozen=True)
@@ -113,15 +94,7 @@ class Table:
 
     def difference(self, method: str, task: str) -> Difference | None:
         """`method` less the baseline over the seeds that both have; None where there is none."""
-        own, base = self.values(method, task), self.values(self.baseline, task)
-        gains = np.array([own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())])
-        if len(gains) == 0:
-            return None
-        mean = float(gains.mean())
-        if len(gains) == 1:
-            return Difference(mean, None, None, 1)
-        half = float(student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
-        return Difference(mean, mean - half, mean + half, len(gains))
+        return paired_difference(self.values(method, task), self.values(self.baseline, task))
 
     def to_text(self) -> str:
         """The table for a terminal, in aligned columns."""
@@ -132,7 +105,7 @@ class Table:
         return "\n\n".join(f"{title}\n\n{piped(grid)}" for title, grid in self._parts())
 
     def to_csv(self, path: Path | str) -> None:
-        """One line a cell, unrounded: number of seeds, mean and std in percent, the difference to the baseline with its interval in points."""
+        """One line a cell, unrounded: number of seeds, mean and std in percent, difference to the baseline and its interval in points."""
         Path(path).write_text(self.csv_text(), encoding="utf-8")
 
     def csv_text(self) -> str:

@@ -1,0 +1,43 @@
+"""The difference of two methods that ran with the same seeds, and how sure it is.
+
+    mean(d) +- t(0.975; n - 1) std(d) / sqrt(n),    d_i = value of the one with seed i - value of the other with seed i
+
+The interval is Student's for n paired differences, std with ddof 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method less its baseline over `seeds` paired seeds, in percentage points; no interval (None) from a single seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        verdict = "worse" if self.mean < 0 else "better" if self.mean > 0 else "equal"
+        if self.low is None or self.high is None:
+            return f"{self.mean:+.1f} {verdict} (one seed)"
+        doubt = ", not significant" if self.low <= 0 <= self.high else ""
+        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}] {verdict}{doubt}"
+
+
+def paired_difference(own: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
+    """`own` less `base`, both percent by seed, over the seeds that both have; None where there is none."""
+    gains = np.array([own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())])
+    if len(gains) == 0:
+        return None
+    mean = float(gains.mean())
+    if len(gains) == 1:
+        return Difference(mean, None, None, 1)
+    half = float(student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
+    return Difference(mean, mean - half, mean + half, len(gains))
