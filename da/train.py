@@ -235,5 +235,5 @@ def _save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fab
             ).features
             arrays |= {f"{name}_features": features.half().numpy(), f"{name}_labels": some.y.numpy()}
     path = run.directory / "features.npz"
-    np.savez_compressed(path.with_name("features.tmp.npz"), **arrays)
+    np.savez_compressed(path.with_name("features.tmp.npz"), **arrays)  # type: ignore[arg-type]
     os.replace(path.with_name("features.tmp.npz"), path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -147,13 +147,13 @@ class LabelledBatches:
         return LabelledBatch(x, self.domain.y[index], index)
 
 
-class _Steps(Dataset[BatchType], Generic[BatchType]):
+class _Steps(Dataset):
     """The stream as a map from step to batch, which is all that a DataLoader's workers need."""
 
-    def __init__(self, stream: Stream[BatchType], rank: int, world_size: int) -> None:
+    def __init__(self, stream: Stream, rank: int, world_size: int) -> None:
         self.stream, self.rank, self.world_size = stream, rank, world_size
 
-    def __getitem__(self, step: int) -> BatchType:
+    def __getitem__(self, step: int) -> Batch | LabelledBatch:
         return self.stream.batch(step, self.rank, self.world_size)
 
 
@@ -164,5 +164,5 @@ def load(
 
     The batches do not depend on `workers`.
     """
-    steps: _Steps[BatchType] = _Steps(stream, rank, world_size)
+    steps = _Steps(stream, rank, world_size)
     return iter(DataLoader(steps, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=pin_memory))

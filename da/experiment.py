@@ -1,0 +1,206 @@
+"""From a script's flags to a table: what every script in experiments/ shares.
+
+A script is a frozen dataclass of flags (a subclass of `Flags`: the defaults are the recipe), a dict of what is compared, and a
+function that builds one cell: `Job(method, stream, evaluation)`. `main` does the rest: parses the command line, trains every cell
+(method, task, seed) that has no result yet, and prints the table from the records.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
+
+import torch
+import tyro
+
+from da.arrays import NonFiniteError
+from da.data.batches import Stream
+from da.data.benchmarks import Benchmark
+from da.data.download import download
+from da.data.readers import data_root
+from da.engine import Fabric
+from da.evaluate import Evaluation
+from da.method import Method
+from da.networks import fingerprint
+from da.records import Run, read_runs
+from da.table import Table, fill
+from da.tracking import Mode, log_table
+from da.train import TrainConfig, fit, launch
+
+# What a result does not depend on, or what the run's names already say.
+NOT_CONFIGURATION = {"source", "target", "seeds", "data_root", "download", "runs_dir", "wandb", "force", "loss", "workers"}
+
+
+@dataclass(frozen=True)
+class Flags(TrainConfig):
+    """The flags of every script."""
+
+    source: str | None = None
+    """Source domain; none: those of all tasks."""
+    target: str | None = None
+    """Target domain; none: those of all tasks."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))] = (0,)
+    """One run for each: of the initial weights, the order of the samples and the augmentation."""
+    data_root: Path | None = None
+    """Folder of the data sets; none: $DA_DATA, else data/."""
+    download: bool = False
+    """Fetch what the data root lacks, verified, from pinned public copies."""
+    runs_dir: Path = Path("runs")
+    """Where run records go."""
+    wandb: Mode = "auto"
+    """auto: online where a key exists, else offline. $WANDB_MODE overrides."""
+    force: bool = False
+    """Train again what already has a result."""
+    smoke_test: bool = False
+    """Two steps of one task on the embedded digits, to see that everything runs; the accuracies mean nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
+
+
+class Cell(NamedTuple):
+    """One run of a table."""
+
+    method: str
+    source: str
+    target: str
+    seed: int
+
+
+class Job(NamedTuple):
+    """What `fit` needs for one cell."""
+
+    method: Method
+    stream: Stream
+    evaluation: Evaluation
+
+
+FlagsType = TypeVar("FlagsType", bound=Flags)
+Task = tuple[str, str]
+
+
+def main(
+    flags_type: type[FlagsType],
+    *,
+    experiment: str,
+    benchmark: Benchmark,
+    build: Callable[[FlagsType, Cell], Job],
+    tasks: Iterable[Task] | None = None,
+    methods: Callable[[FlagsType], Iterable[str]] = lambda flags: flags.loss,  # type: ignore[attr-defined]
+    baseline: str = "none",
+) -> None:
+    """Runs a script: parses `sys.argv` into `flags_type`, fills the table and prints it.
+
+    Args:
+        flags_type: the script's flags; a field `loss` says which rows to fill.
+        experiment: the name the records carry.
+        benchmark: what is downloaded on request; its tasks are the columns.
+        build: a cell -> what to train; called for cells without a result only, after the seed was set.
+        tasks: the columns if they are not all tasks of the benchmark.
+        methods: rows to fill, from the flags.
+        baseline: the row that the others are compared with.
+    """
+    try:
+        flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
+        if flags.smoke_test:
+            flags = _shortened(flags)
+        chosen = choose_tasks(tuple(tasks or benchmark.tasks), flags.source, flags.target)
+        if flags.download and not flags.smoke_test:
+            _fetch(benchmark, flags)
+        cells = [Cell(m, s, t, seed) for s, t in chosen[: 1 if flags.smoke_test else None] for seed in flags.seeds for m in methods(flags)]
+        fabric = launch(flags)
+    except (ValueError, OSError) as error:
+        _stop(error)
+    directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, build, fabric))
+    if fabric.is_global_zero:
+        show(flags, experiment, directories, baseline)
+
+
+def run_cell(flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job], fabric: Fabric) -> Path:
+    """Trains one cell unless its result exists; returns the run's folder."""
+    run: Run | None = None
+    try:
+        run = start_run(flags, experiment, cell, fabric)
+        if run.finished:
+            return run.directory
+        torch.manual_seed(cell.seed)
+        job = build(flags, cell)
+    except (ValueError, OSError) as error:
+        _stop(error, run)
+    try:
+        fit(job.method, job.stream, flags, run, job.evaluation, fabric=fabric)
+    except (NonFiniteError, OSError) as error:
+        _stop(error, run)
+    return run.directory
+
+
+def start_run(flags: Flags, experiment: str, cell: Cell, fabric: Fabric) -> Run:
+    """The record of one cell under the flags' configuration."""
+    return Run.start(
+        flags.runs_dir, configuration(flags), experiment=experiment, method=cell.method, source=cell.source, target=cell.target,
+        seed=cell.seed, wandb=flags.wandb, force=flags.force, rank_zero=fabric.is_global_zero, device=device_name(fabric.device),
+    )  # fmt: skip
+
+
+def configuration(flags: Flags) -> dict[str, Any]:
+    """What a result depends on. A file of weights is named by its content, so that a record holds on another machine."""
+    values = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags) if f.name not in NOT_CONFIGURATION}
+    return {name: _content(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def device_name(device: torch.device) -> str | None:
+    """The GPU's name; None for a CPU, which the record names itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def choose_tasks(tasks: tuple[Task, ...], source: str | None, target: str | None) -> tuple[Task, ...]:
+    """The tasks with this source and target, None meaning any."""
+    chosen = tuple(task for task in tasks if source in (None, task[0]) and target in (None, task[1]))
+    if not chosen:
+        names = ", ".join(f"{s}>{t}" for s, t in tasks)
+        raise ValueError(f"--source {source} --target {target}: no such task; the tasks are {names}")
+    return chosen
+
+
+def show(flags: Flags, experiment: str, directories: list[Path], baseline: str) -> None:
+    """Prints the table of the runs in `directories` and mirrors it to wandb."""
+    wanted = {directory.resolve() for directory in directories}
+    records = [record for record in read_runs(flags.runs_dir, experiment=experiment) if record.directory.resolve() in wanted]
+    table = Table.of(records, select="last", baseline=baseline)
+    print(table.to_text())
+    print(f"records: {flags.runs_dir / experiment}")
+    columns, *rows = csv.reader(io.StringIO(table.csv_text()))
+    log_table(flags.runs_dir, experiment, columns=columns, rows=rows, wandb=flags.wandb)
+
+
+def _shortened(flags: FlagsType) -> FlagsType:
+    """Two steps, one seed, small batches, a folder of their own."""
+    runs_dir = flags.runs_dir / "smoke"
+    print(f"smoke test: two steps on the embedded digits; the accuracies mean nothing. Records: {runs_dir}", file=sys.stderr)
+    short = {"steps": 2, "batch_size": 8, "evaluate_every": 2, "log_every": 1, "seeds": flags.seeds[:1]}
+    return dataclasses.replace(flags, runs_dir=runs_dir, **short)  # type: ignore[arg-type]
+
+
+def _fetch(benchmark: Benchmark, flags: Flags) -> None:
+    root = flags.data_root or Path("data")
+    root.mkdir(parents=True, exist_ok=True)
+    download(benchmark, data_root(str(root)))
+
+
+def _content(path: Path) -> str:
+    return f"{path.name} sha256:{fingerprint(path)}" if path.is_file() else str(path.name)
+
+
+def _stop(error: Exception, run: Run | None = None) -> NoReturn:
+    """One message, no traceback: what went wrong is the user's to mend, and the message says how."""
+    if run is not None:
+        run.close(failed=True)
+    sys.exit(f"error: {error}")
