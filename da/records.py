@@ -27,6 +27,8 @@ from typing import IO, Any
 from da.environment import environment
 from da.tracking import Mirror, Mode, open_mirror, resolve_mode
 
+NAMES = ("experiment", "method", "source", "target", "seed")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -110,7 +112,7 @@ class Run:
         values = {key: _number(value, key) for key, value in metrics.items()}
         if not self._rank_zero:
             return
-        line = _canonical({"step": int(step), **{k: _finite_or_none(v) for k, v in values.items()}}, sort_keys=False) + "\n"
+        line = _canonical({"step": int(step), **_plain(values, "metrics", finite=False)}, sort_keys=False) + "\n"
         file, mirror = self._open(), self._open_mirror()
         with _writing(self.directory):
             file.write(line.encode())
@@ -145,7 +147,7 @@ class Run:
         """Write result.json, the five names beside what `result` holds, as the last act; then close the mirror with it as the summary."""
         if not self._rank_zero:
             return
-        names = {key: value for key, value in self._document.items() if key != "config"}
+        names = {key: self._document[key] for key in NAMES}
         changed = [key for key in names if key in result and result[key] != names[key]]
         if changed:
             raise ValueError(f"result must not change {changed[0]}: {result[changed[0]]!r} where the run has {names[changed[0]]!r}")
@@ -192,7 +194,7 @@ class Run:
     def _open_mirror(self) -> Mirror:
         """The mirror, opened late so that a finished run never starts one, with every line of the record replayed into it."""
         if self._mirror is None:
-            names = {key: value for key, value in self._document.items() if key != "config"}
+            names = {key: self._document[key] for key in NAMES}
             self._mirror = open_mirror(
                 self.directory,
                 self._wandb,
@@ -250,7 +252,7 @@ def _plain(value: Any, where: str, *, finite: bool) -> Any:
     if isinstance(value, float):
         if finite and not math.isfinite(value):
             raise ValueError(f"{where} must be finite to be written as JSON; got {value}")
-        return _finite_or_none(float(value))
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{index}]", finite=finite) for index, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
@@ -264,10 +266,6 @@ def _number(value: Any, key: str) -> float:
         return value if type(value) is int else float(value)
     except (TypeError, ValueError):
         raise TypeError(f"the metric {key!r} must be one number; got {value!r}") from None
-
-
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _canonical(value: Any, *, sort_keys: bool = True) -> str:

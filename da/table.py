@@ -24,9 +24,8 @@ from tqdm import tqdm
 
 from da.compare import Difference, paired_difference
 from da.grids import aligned, piped, replace_marked
-from da.records import Record, read_runs
+from da.records import NAMES, Record, read_runs
 
-NAMES = ("experiment", "method", "source", "target", "seed")
 MISSING = "-"
 AVERAGE = "average"
 T = TypeVar("T")
@@ -127,11 +126,11 @@ class Table:
     def _parts(self) -> list[tuple[str, list[list[str]]]]:
         """Title and grid of the table and, where there is something to compare, of the differences."""
         header = ["method", *self._columns()]
-        counts = {len(self.values(method, task)) for method in self.rows for task in self.tasks} - {0}
-        grid = [header, *([method, *(self._cell(method, task, len(counts) > 1) for task in self._columns())] for method in self.rows)]
+        seeds = {frozenset(values) for values in self.accuracies.values()}  # one set of seeds, or several where runs are missing
+        grid = [header, *([method, *(self._cell(method, task, len(seeds) > 1) for task in self._columns())] for method in self.rows)]
         title = f"{self.experiment}: target accuracy in percent, model selected by {self.select!r}"
         title += " (reads target labels: an upper bound)" if self.select == "oracle" else ""
-        title += f"; {_over_seeds(counts, self.seeds)}."
+        title += f"; {_over_seeds(self.seeds, alike=len(seeds) == 1)}."
         others = [method for method in self.rows if method != self.baseline]
         if self.baseline not in self.rows:
             return [(f"{title} No runs of the baseline {self.baseline!r} to compare with.", grid)]
@@ -216,13 +215,11 @@ def _accuracy(run: Record, select: str) -> float:
     return float(value)
 
 
-def _over_seeds(counts: set[int], seeds: Sequence[int]) -> str:
+def _over_seeds(seeds: Sequence[int], *, alike: bool) -> str:
     listed = ", ".join(str(seed) for seed in seeds)
-    if counts == {1} and len(seeds) == 1:
-        return f"one seed ({listed})"
-    if len(counts) == 1:
-        return f"mean ± standard deviation over {min(counts)} {'seed' if counts == {1} else 'seeds'} a cell (of {listed})"
-    return f"mean ± standard deviation over DIFFERENT numbers of seeds, in parentheses (of {listed})"
+    if not alike:
+        return f"mean ± standard deviation over DIFFERENT seeds of {listed}, their number in parentheses"
+    return f"one seed ({listed})" if len(seeds) == 1 else f"mean ± standard deviation over {len(seeds)} seeds ({listed})"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,286 @@
+"""Oracles: NumPy and SciPy (ttest_rel's paired interval), numbers worked out by hand, record folders written by hand, the real command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from da.compare import paired_difference
+from da.records import Run
+from da.table import AVERAGE, Table, fill, load, main, update_readme
+
+NONE = {"amazon>webcam": [0.60, 0.62, 0.61], "webcam>dslr": [0.90, 0.93, 0.95]}
+MMD = {"amazon>webcam": [0.70, 0.75, 0.71], "webcam>dslr": [0.89, 0.90, 0.935]}
+METHODS = {"none": NONE, "mmd": MMD}
+
+
+def write(
+    root: Path, method: str, task: str, seed: int, accuracy: Any, *, digits: str = "0" * 12, experiment: str = "toy", **config
+) -> Path:
+    """A finished run's folder as design and README describe it, written without da.records."""
+    source, target = task.split(">")
+    directory = root / experiment / method / f"{source}-{target}" / f"seed{seed}-{digits}"
+    directory.mkdir(parents=True)
+    names = {"experiment": experiment, "method": method, "source": source, "target": target, "seed": seed}
+    selected = {"last": {"step": 9, "target_accuracy": accuracy}, "oracle": {"step": 5, "target_accuracy": 1.0}}
+    for name, content in {
+        "config": {**names, "config": {"steps": 9, "seed": seed, **config}},
+        "env": {},
+        "result": {**names, "selected": selected},
+    }.items():
+        (directory / f"{name}.json").write_text(json.dumps(content))
+    return directory
+
+
+def write_all(root: Path, methods: dict[str, dict[str, list[float]]] = METHODS, **words) -> Path:
+    for method, tasks in methods.items():
+        for task, accuracies in tasks.items():
+            for seed, accuracy in enumerate(accuracies):
+                write(root, method, task, seed, accuracy, **words)
+    return root
+
+
+def test_means_and_deviations_are_numpys(tmp_path):
+    table = Table.of(load(write_all(tmp_path)))
+    assert table.experiment == "toy" and table.rows == ("none", "mmd") and table.seeds == (0, 1, 2)
+    assert table.tasks == ("amazon>webcam", "webcam>dslr")
+    for method, tasks in METHODS.items():
+        for task, accuracies in tasks.items():
+            assert table.mean(method, task) == pytest.approx(100 * np.mean(accuracies))
+            assert table.deviation(method, task) == pytest.approx(100 * np.std(accuracies, ddof=1))
+        average = 100 * np.mean(list(tasks.values()), axis=0)  # by seed
+        assert table.mean(method, AVERAGE) == pytest.approx(average.mean())
+        assert table.deviation(method, AVERAGE) == pytest.approx(average.std(ddof=1))
+
+
+def test_differences_and_intervals_are_scipys(tmp_path):
+    table = Table.of(load(write_all(tmp_path)))
+    pairs = {task: (np.array(MMD[task]), np.array(NONE[task])) for task in NONE}
+    pairs[AVERAGE] = (np.mean(list(MMD.values()), axis=0), np.mean(list(NONE.values()), axis=0))
+    for task, (own, base) in pairs.items():
+        interval = ttest_rel(100 * own, 100 * base).confidence_interval(0.95)
+        found = table.difference("mmd", task)
+        assert found is not None and found.seeds == 3
+        assert found.mean == pytest.approx(100 * (own - base).mean())
+        assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_interval_covers_the_truth_in_95_of_100_cases():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        level = generator.normal(size=4)  # the seeds' common part, which pairing removes
+        found = paired_difference(dict(enumerate(level + generator.normal(1.0, 1, 4))), dict(enumerate(level)))
+        assert found is not None and found.low is not None and found.high is not None
+        covered += found.low <= 1.0 <= found.high
+    assert abs(covered / 2000 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)  # four standard errors
+
+
+def test_text_says_the_rule_the_seeds_and_the_sign(tmp_path):
+    text = Table.of(load(write_all(tmp_path))).to_text()
+    title = "toy: target accuracy in percent, model selected by 'last'; mean ± standard deviation over 3 seeds (0, 1, 2)."
+    assert text.splitlines()[0] == title
+    assert "none    61.0 ± 1.0     92.7 ± 2.5    76.8 ± 1.6" in text
+    assert "mmd     72.0 ± 2.6     90.8 ± 2.4    81.4 ± 1.7" in text
+    assert "+11.0 [+6.7, +15.3] better" in text  # differences 10, 13, 10: std 1.732, times 4.3027 / sqrt(3) = 4.30 on either side
+    assert "-1.8 [-4.4, +0.8] worse, not significant" in text  # -1, -3, -1.5: std 1.0408, 2.59 on either side
+
+
+def test_a_method_that_is_worse_is_said_to_be(tmp_path):
+    write_all(tmp_path, {"none": {"a>b": [0.80, 0.82, 0.84]}, "bad": {"a>b": [0.70, 0.72, 0.745]}})
+    table = Table.of(load(tmp_path))
+    found = table.difference("bad", "a>b")
+    assert found is not None and found.high is not None and found.high < 0
+    assert str(found).endswith("] worse") and str(found) in table.to_text() and str(found) in table.to_markdown()
+    assert AVERAGE not in table.to_text()  # one task has no average
+
+
+def test_the_selection_rule_changes_the_numbers_and_the_heading(tmp_path):
+    table = Table.of(load(write_all(tmp_path)), select="oracle")
+    assert table.mean("mmd", "amazon>webcam") == 100.0
+    assert "selected by 'oracle' (reads target labels: an upper bound)" in table.to_text()
+    with pytest.raises(ValueError, match="no selection 'entropy'; it has last, oracle"):
+        Table.of(load(tmp_path), select="entropy")
+
+
+def test_missing_cells_and_different_numbers_of_seeds_are_shown(tmp_path):
+    write_all(tmp_path, {"none": NONE, "mmd": {"amazon>webcam": [0.70, 0.75]}})
+    table = Table.of(load(tmp_path))
+    assert table.mean("mmd", "webcam>dslr") is None and table.mean("mmd", AVERAGE) is None
+    text = table.to_text()
+    assert "over DIFFERENT seeds of 0, 1, 2, their number in parentheses" in text
+    row = next(line for line in text.splitlines() if line.startswith("mmd"))
+    assert row.split() == ["mmd", "72.5", "±", "3.5", "(2)", "-", "-"]
+    interval = ttest_rel([70.0, 75.0], [60.0, 62.0]).confidence_interval(0.95)  # paired over the two seeds that both have
+    found = table.difference("mmd", "amazon>webcam")
+    assert found is not None and found.seeds == 2 and (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_as_many_but_other_seeds_are_not_taken_for_the_same(tmp_path):
+    for method, seeds in {"none": (0, 1), "mmd": (1, 2)}.items():
+        for seed in seeds:
+            write(tmp_path, method, "a>b", seed, 0.5 + seed / 10)
+    table = Table.of(load(tmp_path))
+    assert "DIFFERENT seeds of 0, 1, 2" in table.to_text()
+    found = table.difference("mmd", "a>b")
+    assert found is not None and found.seeds == 1 and found.low is None and str(found) == "+0.0 equal (one seed)"
+
+
+def test_one_seed_has_neither_deviation_nor_interval(tmp_path):
+    write_all(tmp_path, {"none": {"a>b": [0.5]}, "mmd": {"a>b": [0.25]}})
+    text = Table.of(load(tmp_path)).to_text()
+    assert "one seed (0)" in text and "±" not in text and "-25.0 worse (one seed)" in text
+
+
+def test_without_the_baseline_the_table_says_so(tmp_path):
+    text = Table.of(load(write_all(tmp_path)), baseline="erm").to_text()
+    assert "No runs of the baseline 'erm' to compare with." in text and "Difference" not in text
+
+
+def test_two_runs_for_one_seed_are_refused_by_their_folders(tmp_path):
+    first = write(tmp_path, "mmd", "a>b", 0, 0.5, digits="a" * 12, rate=0.1)
+    second = write(tmp_path, "mmd", "a>b", 0, 0.6, digits="b" * 12, rate=0.2)
+    with pytest.raises(ValueError, match="differ in rate") as caught:
+        Table.of(load(tmp_path))
+    assert str(first) in str(caught.value) and str(second) in str(caught.value)
+    assert Table.of(load(tmp_path), where={"rate": 0.2}).mean("mmd", "a>b") == 60.0
+
+
+def test_other_configurations_at_other_seeds_are_refused_too(tmp_path):
+    write(tmp_path, "mmd", "a>b", 0, 0.5, optimizer={"name": "sgd"}, layers=[1, 2])
+    write(tmp_path, "mmd", "a>b", 1, 0.6, optimizer={"name": "adam"}, layers=[1, 2])
+    with pytest.raises(ValueError, match="differ in optimizer"):
+        Table.of(load(tmp_path))
+    assert Table.of(load(tmp_path), where={"optimizer.name": "adam", "layers": (1, 2)}).seeds == (1,)
+    assert Table.of(load(tmp_path), where={"seed": 0}).seeds == (0,)
+    with pytest.raises(ValueError, match="got runs at all"):
+        Table.of(load(tmp_path), where={"optimizer.name": "lbfgs"})
+
+
+def test_one_table_is_of_one_experiment(tmp_path):
+    write_all(tmp_path)
+    write(tmp_path, "none", "a>b", 0, 0.5, experiment="other")
+    with pytest.raises(ValueError, match="of other, toy: name one with --experiment"):
+        Table.of(load(tmp_path))
+    assert Table.of(load(tmp_path, "other")).rows == ("none",)
+
+
+@pytest.mark.parametrize("accuracy", [None, 61.0, -0.1])
+def test_accuracies_that_are_no_fractions_are_refused(tmp_path, accuracy):
+    directory = write(tmp_path, "mmd", "a>b", 0, accuracy)
+    with pytest.raises(ValueError, match=f"{directory.name}: target_accuracy .* fraction"):
+        Table.of(load(tmp_path))
+
+
+def test_runs_that_records_wrote_are_read(tmp_path):
+    for seed, accuracy in enumerate((0.5, 0.75)):
+        names: dict[str, Any] = {"experiment": "toy", "method": "mmd", "source": "a", "target": "b", "seed": seed}
+        run = Run.start(tmp_path, {"steps": 1, "seed": seed}, **names, wandb="disabled")
+        run.finish({"selected": {"last": {"step": 1, "target_accuracy": accuracy}}})
+    Run.start(tmp_path, {"steps": 1}, **{**names, "seed": 2}, wandb="disabled")  # unfinished
+    assert Table.of(load(tmp_path)).values("mmd", "a>b") == {0: 50.0, 1: 75.0}
+
+
+def test_markdown_is_a_table_of_as_many_cells_a_line(tmp_path):
+    markdown = Table.of(load(write_all(tmp_path))).to_markdown()
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {5}  # four columns
+    assert "| mmd | 72.0 ± 2.6 | 90.8 ± 2.4 | 81.4 ± 1.7 |" in lines
+
+
+def test_csv_is_unrounded(tmp_path):
+    table = Table.of(load(write_all(tmp_path / "runs")))
+    table.to_csv(tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["method"], line["task"]) for line in lines] == [(m, t) for m in ("none", "mmd") for t in (*NONE, AVERAGE)]
+    line = lines[3]
+    assert float(line["mean"]) == table.mean("mmd", "amazon>webcam") and float(line["std"]) == table.deviation("mmd", "amazon>webcam")
+    found = table.difference("mmd", "amazon>webcam")
+    assert found is not None and [float(line[key]) for key in ("difference", "low", "high")] == [found.mean, found.low, found.high]
+    assert line["seeds"] == "3" and lines[0]["difference"] == ""
+
+
+README = "# Title\n\n<!-- table: toy -->\nold\n<!-- /table -->\n\n<!-- table: more -->\nkept\n<!-- /table -->\nend\n"
+
+
+def test_a_readme_is_updated_between_its_marks_alone(tmp_path):
+    table = Table.of(load(write_all(tmp_path / "runs")))
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    assert not update_readme(readme, "toy", table, command="python -m da.table runs", check=True)
+    assert readme.read_text() == README
+    assert not update_readme(readme, "toy", table, command="python -m da.table runs")
+    expected = README.replace("old", f"{table.to_markdown()}\n\n`python -m da.table runs`")
+    assert readme.read_text() == expected
+    assert update_readme(readme, "toy", table, command="python -m da.table runs", check=True)
+    with pytest.raises(ValueError, match="<!-- table: absent --> exactly once"):
+        update_readme(readme, "absent", table, command="")
+
+
+def test_fill_calls_what_is_not_finished_in_order():
+    done = {("none", 0), ("mmd", 1)}
+    cells = [(method, seed) for method in ("none", "mmd") for seed in (0, 1)]
+
+    def run_cell(cell: tuple[str, int]) -> str:
+        done.add(cell)
+        return f"{cell[0]}{cell[1]}"
+
+    assert fill(cells, run_cell, finished=done.__contains__) == ["none1", "mmd0"]
+    assert fill(cells, run_cell, finished=done.__contains__) == []
+    assert len(fill(cells, run_cell)) == 4
+
+
+def test_fill_with_real_runs_can_be_interrupted_and_called_again(tmp_path):
+    started: list[int] = []
+
+    def run_cell(seed: int) -> dict[str, Any]:
+        run = Run.start(tmp_path, {}, experiment="e", method="m", source="a", target="b", seed=seed, wandb="disabled")
+        if not run.finished:
+            started.append(seed)
+            if len(started) == 2:
+                raise KeyboardInterrupt
+            run.finish({"selected": {}})
+        return run.result()
+
+    with pytest.raises(KeyboardInterrupt):
+        fill([0, 1, 2], run_cell)
+    assert [result["seed"] for result in fill([0, 1, 2], run_cell)] == [0, 1, 2]
+    assert started == [0, 1, 1, 2]
+
+
+def command(*words: str, where: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "utf-8"}
+    return subprocess.run([sys.executable, "-m", "da.table", *words], capture_output=True, text=True, cwd=where, env=environment)
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    table = Table.of(load(write_all(tmp_path / "runs")))
+    (tmp_path / "README.md").write_text(README)
+    answer = command("runs", "--format", "markdown", where=tmp_path)
+    assert answer.returncode == 0 and answer.stdout == table.to_markdown() + "\n"
+    monkeypatch.chdir(tmp_path)
+    main(["runs", "--format", "csv", "--experiment", "toy"])
+    assert capsys.readouterr().out == table.csv_text()
+    readme = ["runs", "--readme", "README.md", "--where", "steps=9"]
+    with pytest.raises(SystemExit, match="differs from the runs"):
+        main([*readme, "--check"])
+    main(readme)
+    main([*readme, "--check"])
+    assert "`python -m da.table runs --select last --baseline none --where steps=9`" in (tmp_path / "README.md").read_text()
+    for wrong, words in {
+        "nowhere": ["nowhere"],
+        "key=value": ["runs", "--where", "steps"],
+        "entropy": ["runs", "--select", "entropy"],
+    }.items():
+        with pytest.raises(SystemExit, match=wrong):
+            main(words)
