@@ -1,0 +1,104 @@
+"""Photographs: what the scripts for Office-31, Office-Caltech10 and Office-Home share.
+
+Stored pixels -> crop, flip, normalise -> backbone -> bottleneck -> head, as one `Job` a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from da.data.batches import PairedBatches
+from da.data.benchmarks import Benchmark
+from da.data.digits import read_digits
+from da.data.domain import Labelled
+from da.data.readers import data_root, read_domain
+from da.data.transforms import HALF, IMAGENET, Augmentation, ImageTransform
+from da.evaluate import Evaluation
+from da.experiment import Cell, Flags, Job
+from da.method import Align, BatchStatistics, constant, sigmoid_ramp
+from da.networks import BackboneName, Network, backbone, bottleneck
+
+SMOKE_ROWS, SMOKE_SIZE = 32, 64
+RAMPS = {"constant": constant, "sigmoid": sigmoid_ramp}
+NORMALISATION = {"imagenet": IMAGENET, "half": HALF}
+
+
+@dataclass(frozen=True)
+class ImageFlags(Flags):
+    """Fine-tune a pretrained backbone on one photograph domain and adapt it to another."""
+
+    backbone: BackboneName = "resnet50"
+    """torchvision's name of the network."""
+    weights: Path | None = None
+    """State dict for the backbone; none: torchvision's ImageNet weights, from its cache or the network."""
+    normalisation: Literal["imagenet", "half"] = "imagenet"
+    """Mean and standard deviation the weights expect: ImageNet's, or 0.5 and 0.5 per channel."""
+    stored_size: int = 256
+    """Side in pixels that photographs are resized to and cached at."""
+    image_size: int = 224
+    """Side in pixels of the crop that the network sees."""
+    augmentation: Augmentation = "resized_crop"
+    """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+    bottleneck: int = 256
+    """Width of the layer between backbone and head, whose outputs are aligned; 0: the backbone's own features."""
+    dropout: float = 0.5
+    """Probability after the bottleneck."""
+    feature_norm: float | None = None
+    """Scale every feature vector to this 2-norm; none: leave it."""
+    label_smoothing: float = 0.0
+    """Mass spread evenly over the classes."""
+    trade_off: float = 1.0
+    """Weight of the discrepancy beside the cross-entropy."""
+    ramp: Literal["constant", "sigmoid"] = "constant"
+    """How the trade-off grows over training."""
+    batch_statistics: BatchStatistics = "joint"
+    """What batch normalisation sees: the source, both domains as one batch, or each its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.image_size <= self.stored_size:
+            raise ValueError(f"image_size must be from 1 to stored_size ({self.stored_size}); got {self.image_size}")
+        if self.bottleneck < 0 or not 0 <= self.dropout < 1:
+            raise ValueError(f"bottleneck must not be negative and dropout be in [0, 1); got {self.bottleneck} and {self.dropout}")
+
+
+def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Callable[[Tensor, Tensor], Tensor] | None) -> Job:
+    """The job of one cell: both domains, the network, `Align` with `alignment`, and evaluation on all target photographs.
+
+    The target's photographs are the same in training, without labels, and in evaluation: the transductive protocol of the
+    published tables.
+    """
+    network = image_network(flags, len(benchmark.classes))
+    source, target = (_read(flags, benchmark, domain) for domain in (cell.source, cell.target))
+    size = SMOKE_SIZE if flags.smoke_test else flags.image_size
+    method = Align(
+        network, alignment, trade_off=flags.trade_off, ramp=RAMPS[flags.ramp], batch_statistics=flags.batch_statistics,
+        label_smoothing=flags.label_smoothing,
+    )  # fmt: skip
+    training = ImageTransform(size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation)
+    stream = PairedBatches(source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training)
+    return Job(method, stream, Evaluation(target, ImageTransform(size, *NORMALISATION[flags.normalisation]), source, batch_size=64))
+
+
+def image_network(flags: ImageFlags, classes: int) -> Network:
+    """Backbone, bottleneck and a new head; the backbone's weights are random in a smoke test and nowhere else."""
+    body, width = backbone(flags.backbone, weights=None if flags.smoke_test else flags.weights, pretrained=not flags.smoke_test)
+    neck, width = bottleneck(width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm)
+    head = nn.Linear(width, classes)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return Network(body, neck, head, pretrained=True)
+
+
+def _read(flags: ImageFlags, benchmark: Benchmark, domain: str) -> Labelled:
+    if flags.smoke_test:
+        digits = read_digits("clean", size=SMOKE_SIZE, channels=3)
+        return digits.subset(torch.arange(SMOKE_ROWS))
+    root = data_root(str(flags.data_root) if flags.data_root else None)
+    return read_domain(benchmark, domain, root, size=flags.stored_size)
