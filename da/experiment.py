@@ -11,7 +11,7 @@ import csv
 import dataclasses
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
@@ -27,14 +27,17 @@ from da.data.readers import data_root
 from da.engine import Fabric
 from da.evaluate import Evaluation
 from da.method import Method
-from da.networks import fingerprint
-from da.records import Run, read_runs
+from da.networks import Network, fingerprint
+from da.records import Record, Run, read_runs
 from da.table import Table, fill
 from da.tracking import Mode, log_table
 from da.train import TrainConfig, fit, launch
 
 # What a result does not depend on, or what the run's names already say.
 NOT_CONFIGURATION = {"source", "target", "seeds", "data_root", "download", "runs_dir", "wandb", "force", "loss", "workers"}
+
+
+Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Flags(TrainConfig):
     """Source domain; none: those of all tasks."""
     target: str | None = None
     """Target domain; none: those of all tasks."""
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))] = (0,)
+    seeds: Seeds = (0,)
     """One run for each: of the initial weights, the order of the samples and the augmentation."""
     data_root: Path | None = None
     """Folder of the data sets; none: $DA_DATA, else data/."""
@@ -81,6 +84,7 @@ class Job(NamedTuple):
     method: Method
     stream: Stream
     evaluation: Evaluation
+    facts: Mapping[str, float] = {}  # what else the result should say, by name
 
 
 FlagsType = TypeVar("FlagsType", bound=Flags)
@@ -136,7 +140,7 @@ def run_cell(flags: FlagsType, experiment: str, cell: Cell, build: Callable[[Fla
     except (ValueError, OSError) as error:
         _stop(error, run)
     try:
-        fit(job.method, job.stream, flags, run, job.evaluation, fabric=fabric)
+        fit(job.method, job.stream, flags, run, job.evaluation, facts=job.facts, fabric=fabric)
     except (NonFiniteError, OSError) as error:
         _stop(error, run)
     return run.directory
@@ -148,6 +152,17 @@ def start_run(flags: Flags, experiment: str, cell: Cell, fabric: Fabric) -> Run:
         flags.runs_dir, configuration(flags), experiment=experiment, method=cell.method, source=cell.source, target=cell.target,
         seed=cell.seed, wandb=flags.wandb, force=flags.force, rank_zero=fabric.is_global_zero, device=device_name(fabric.device),
     )  # fmt: skip
+
+
+def load_network(network: Network, flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job]) -> None:
+    """Loads into `network` what another cell of the experiment has learned, which is trained first where it has no result.
+
+    Raises FileNotFoundError where the result was kept without the network.
+    """
+    weights = run_cell(flags, experiment, cell, build, launch(flags)) / "network.pt"
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights} is gone, though its run has a result; train it again with --force")
+    network.load_state_dict(torch.load(weights, weights_only=True))
 
 
 def configuration(flags: Flags) -> dict[str, Any]:
@@ -175,10 +190,20 @@ def show(flags: Flags, experiment: str, directories: list[Path], baseline: str) 
     wanted = {directory.resolve() for directory in directories}
     records = [record for record in read_runs(flags.runs_dir, experiment=experiment) if record.directory.resolve() in wanted]
     table = Table.of(records, select="last", baseline=baseline)
-    print(table.to_text())
+    print(table.to_text() + _facts(records))
     print(f"records: {flags.runs_dir / experiment}")
     columns, *rows = csv.reader(io.StringIO(table.csv_text()))
     log_table(flags.runs_dir, experiment, columns=columns, rows=rows, wandb=flags.wandb)
+
+
+def _facts(records: list[Record]) -> str:
+    """What the results say beside accuracies, its mean over seeds, a line for each method and task."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for record in records:
+        for name, value in record.result.get("facts", {}).items():
+            found.setdefault((name, record.result["method"], f"{record.result['source']}>{record.result['target']}"), []).append(value)
+    lines = [f"{name.replace('_', ' ')} of {method} on {task}: {sum(v) / len(v):.1f}" for (name, method, task), v in sorted(found.items())]
+    return "\n\n" + "\n".join(lines) if lines else ""
 
 
 def _shortened(flags: FlagsType) -> FlagsType:

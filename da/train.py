@@ -106,7 +106,16 @@ def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer
     return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
 
 
-def fit(method: Method, stream: Stream, config: TrainConfig, run: Run, evaluation: Evaluation, *, fabric: Fabric | None = None) -> dict:
+def fit(
+    method: Method,
+    stream: Stream,
+    config: TrainConfig,
+    run: Run,
+    evaluation: Evaluation,
+    *,
+    facts: Mapping[str, float] | None = None,
+    fabric: Fabric | None = None,
+) -> dict:
     """Trains `method` on `stream` and returns the run's result, which is also written to the run's folder.
 
     Args:
@@ -115,6 +124,7 @@ def fit(method: Method, stream: Stream, config: TrainConfig, run: Run, evaluatio
         config: how.
         run: the record; a run of the same configuration that was interrupted is continued.
         evaluation: target samples with labels that only the reported accuracies use.
+        facts: what else the result should say, by name.
         fabric: the engine, from `launch`; made from `config` if not given.
 
     Raises:
@@ -142,7 +152,7 @@ def fit(method: Method, stream: Stream, config: TrainConfig, run: Run, evaluatio
             _evaluate(method, done, run, evaluation, selected, fabric)
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric)
-    return _finish(method, run, evaluation, selected, fabric)
+    return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
 
 
 def _train_step(
@@ -210,17 +220,18 @@ def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selec
             selected[name] = {"step": step, "target_accuracy": metrics["target_accuracy"], "score": score}
 
 
-def _finish(method: Method, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric) -> dict:
+def _finish(method: Method, run: Run, evaluation: Evaluation, selected: dict, facts: dict, fabric: Fabric) -> dict:
     """Keeps the trained network and some features, writes the result, and only then lets go of the checkpoint."""
     choices = {name: {"step": c["step"], "target_accuracy": c["target_accuracy"]} for name, c in selected.items()}
     if fabric.is_global_zero:
         save_atomically(method.network.state_dict(), run.directory / "network.pt")
         _save_features(method, run, evaluation, fabric)
-    run.finish({"selected": choices})
+    result = {"selected": choices} | ({"facts": facts} if facts else {})
+    run.finish(result)
     if fabric.is_global_zero:
         (run.directory / "checkpoint.pt").unlink(missing_ok=True)
     fabric.barrier()
-    return {"selected": choices}
+    return result
 
 
 def _save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:

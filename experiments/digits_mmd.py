@@ -14,7 +14,7 @@ from da.data.batches import PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, main
+from da.experiment import Cell, Flags, Job, Seeds, main
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
@@ -34,7 +34,7 @@ class Config(Flags):
     """Weight of the discrepancy beside the cross-entropy."""
     batch_statistics: Literal["source", "joint", "domain"] = "joint"
     """What batch normalisation sees while a discrepancy is minimised: the source, both domains as one batch, or each its own."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     """One run for each."""
     steps: int = 200
     """Optimiser steps."""
