@@ -115,6 +115,19 @@ def median_bandwidth(x: Array) -> Array:
     return like(value, x)
 
 
+def resolve_bandwidth(x: Tensor, bandwidth: float | str) -> float | Tensor:
+    """The bandwidth for checked rows x (N, d): by the rule "mean" or "median", or the number given, which must be > 0.
+
+    A rule's 0 (all rows coincide) becomes 1: every squared distance is 0 then, and every kernel 1, whatever the bandwidth.
+    """
+    if not isinstance(bandwidth, str):
+        return check_bandwidth(bandwidth)
+    if bandwidth not in ("mean", "median"):
+        raise ValueError(f"bandwidth must be 'mean', 'median' or a number > 0; got {bandwidth!r}")
+    value = mean_bandwidth(x) if bandwidth == "mean" else median_bandwidth(x)
+    return torch.where(value > 0, value, torch.ones_like(value))
+
+
 def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
     """`bandwidth`, or a ValueError where it is not a finite number > 0."""
     value = float(bandwidth)

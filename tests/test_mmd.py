@@ -63,7 +63,7 @@ def gaussian_mean(shift: float, variance: float, s: float, d: int) -> float:
 @pytest.mark.parametrize("estimator", ["unbiased", "linear", "biased"])
 def test_the_mean_over_many_draws_is_the_value_between_two_gaussians(estimator, shift):
     """x ~ N(0, I), y ~ N(shift e_1, 1.44 I): the unbiased estimators average to MMD^2, the biased one to MMD^2 plus its known bias."""
-    n, m, d, s, draws = 12, 12 if estimator == "linear" else 9, 2, 3.0, 3000
+    n, m, d, s, draws = 12, 12 if estimator == "linear" else 9, 2, 3.0, 1500
     generator = torch.Generator().manual_seed(0)
     xx, yy, xy = gaussian_mean(0, 2, s, d), gaussian_mean(0, 2.88, s, d), gaussian_mean(shift, 2.44, s, d)
     expected = xx + yy - 2 * xy + ((1 - xx) / n + (1 - yy) / m if estimator == "biased" else 0)
@@ -76,11 +76,11 @@ def test_the_mean_over_many_draws_is_the_value_between_two_gaussians(estimator, 
 
 def test_both_quadratic_estimators_converge_to_the_value_between_two_gaussians():
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(3000, 2, generator=generator) for _ in range(2))
+    x, y = (torch.randn(1500, 2, generator=generator) for _ in range(2))
     y[:, 0] += 0.8
     expected = 2 * gaussian_mean(0, 2, 3.0, 2) - 2 * gaussian_mean(0.8, 2, 3.0, 2)
     for estimator in ("biased", "unbiased"):
-        assert float(mmd2(x, y, estimator=estimator, bandwidth=3.0, multipliers=(1.0,))) == pytest.approx(expected, abs=0.01)
+        assert float(mmd2(x, y, estimator=estimator, bandwidth=3.0, multipliers=(1.0,))) == pytest.approx(expected, abs=0.015)
 
 
 def test_the_unbiased_value_is_often_negative_and_the_biased_one_never_is():

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import centred, check_bandwidth, gram_distances, mean_bandwidth, median_bandwidth
+from da.kernels import centred, gram_distances, resolve_bandwidth
 
 Estimator = Literal["biased", "unbiased", "linear"]
 MULTIPLIERS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
@@ -89,16 +89,11 @@ def _kernel_sum(distances: Tensor, scales: Tensor) -> Tensor:
 
 
 def _scales(pooled: Tensor, bandwidth: float | str, multipliers: Sequence[float]) -> Tensor:
-    """a s for each multiplier, (k,); a bandwidth rule's 0 (all rows coincide) becomes 1, for which every kernel is 1."""
+    """a s for each multiplier, (k,)."""
     factors = torch.tensor(tuple(multipliers), dtype=pooled.dtype, device=pooled.device)
     if factors.ndim != 1 or len(factors) == 0 or not bool(((factors > 0) & factors.isfinite()).all()):
         raise ValueError(f"multipliers must be one or more finite numbers > 0; got {tuple(multipliers)}")
-    if not isinstance(bandwidth, str):
-        return factors * check_bandwidth(bandwidth)
-    if bandwidth not in ("mean", "median"):
-        raise ValueError(f"bandwidth must be 'mean', 'median' or a number > 0; got {bandwidth!r}")
-    rule = mean_bandwidth(pooled) if bandwidth == "mean" else median_bandwidth(pooled)
-    return factors * torch.where(rule > 0, rule, torch.ones_like(rule))
+    return factors * resolve_bandwidth(pooled, bandwidth)
 
 
 def _float32_distances_fail(x: Tensor, y: Tensor, scales: Tensor) -> bool:
