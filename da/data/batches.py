@@ -162,7 +162,8 @@ def load(
 ) -> Iterator[BatchType]:
     """Batches `start` ... `stop - 1` in order, prepared by `workers` background processes (0: in this one).
 
-    The batches do not depend on `workers`.
+    The batches do not depend on `workers`, and torch's global random state is left alone.
     """
     steps = _Steps(stream, rank, world_size)
-    return iter(DataLoader(steps, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=pin_memory))
+    own = torch.Generator()  # else each loader draws from the global one, and a continued run would meet other dropout masks
+    return iter(DataLoader(steps, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=pin_memory, generator=own))
