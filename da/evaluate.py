@@ -70,7 +70,7 @@ def predict(
         statistics: whose batch statistics to use, where the network keeps them for each domain.
         autocast: context of the precision to compute in.
     """
-    training = network.training
+    training = [module for module in network.modules() if module.training]  # not all need be: some may be frozen
     network.eval()
     use_statistics(network, statistics)
     generator = torch.Generator()  # transforms of evaluation draw nothing from it
@@ -79,7 +79,8 @@ def predict(
         with autocast():
             outputs = network(transform(x.rows(rows), generator).to(device))
         parts.append((outputs.features.float().cpu(), outputs.logits.float().cpu()))
-    network.train(training)
+    for module in training:
+        module.training = True
     return Outputs(torch.cat([f for f, _ in parts]), torch.cat([logits for _, logits in parts]))
 
 
