@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,10 +203,10 @@ def _load_state(network: nn.Module, name: str, weights: Path) -> None:
 def _published(builder: Callable[..., nn.Module], name: str) -> nn.Module:
     try:
         return builder(weights="DEFAULT")
-    except (OSError, RuntimeError) as error:  # no network, or a broken download
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a broken download
         raise FileNotFoundError(
-            f"weights: torchvision's ImageNet weights of {name} are neither in its cache ({torch.hub.get_dir()}/checkpoints) nor to be had "
-            f"from the network ({error}); pass a local state dict with --weights FILE.pt"
+            f"weights: torchvision's ImageNet weights of {name} are neither whole in its cache ({torch.hub.get_dir()}/checkpoints) nor to "
+            f"be had from the network ({error}); pass a local state dict with --weights FILE.pt"
         ) from error
 
 
