@@ -15,7 +15,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,8 @@ class Align(Method[Batch]):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(network)
+        if batch_statistics not in get_args(BatchStatistics):
+            raise ValueError(f"batch_statistics must be one of {', '.join(get_args(BatchStatistics))}; got {batch_statistics!r}")
         self.alignment, self.trade_off, self.ramp = alignment, trade_off, ramp
         self.batch_statistics, self.label_smoothing = batch_statistics, label_smoothing
         if batch_statistics == "domain":
@@ -137,7 +139,7 @@ class Reweight(Method[Batch]):
         super().__init__(network)
         if weights.ndim != 1 or not torch.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
             raise ValueError(f"weights must be finite, (n,), >= 0 and not all zero; got shape {tuple(weights.shape)}")
-        self.register_buffer("weights", (weights / weights.mean()).float())
+        self.register_buffer("weights", (weights / weights.mean()).detach().float())
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         losses = functional.cross_entropy(self.network(batch.source_x).logits, batch.source_y, reduction="none")  # (b,)
