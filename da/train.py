@@ -241,10 +241,11 @@ def _save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fab
     for name, domain in domains.items():
         if domain is not None:
             some = domain.subset(torch.linspace(0, len(domain) - 1, min(FEATURE_ROWS, len(domain))).long())
-            features = predict(
-                method.network, some, evaluation.transform, statistics=name, batch_size=evaluation.batch_size, device=fabric.device
-            ).features
-            arrays |= {f"{name}_features": features.half().numpy(), f"{name}_labels": some.y.numpy()}
+            size, autocast = evaluation.batch_size, fabric.autocast
+            outputs = predict(
+                method.network, some, evaluation.transform, statistics=name, batch_size=size, device=fabric.device, autocast=autocast
+            )
+            arrays |= {f"{name}_features": outputs.features.half().numpy(), f"{name}_labels": some.y.numpy()}
     path = run.directory / "features.npz"
     np.savez_compressed(path.with_name("features.tmp.npz"), **arrays)  # type: ignore[arg-type]
     os.replace(path.with_name("features.tmp.npz"), path)

@@ -1,0 +1,45 @@
+"""Small real pieces that several test files use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from da.data.batches import PairedBatches
+from da.data.digits import read_digits
+from da.data.transforms import ImageTransform
+from da.evaluate import Evaluation
+from da.feature.mmd import mmd2
+from da.method import Align
+from da.networks import lenet
+
+ROOT = Path(__file__).resolve().parent.parent
+TRANSFORM = ImageTransform(16)
+
+
+def digits_job(seed: int = 0, batch_size: int = 16) -> tuple[Align, PairedBatches, Evaluation]:
+    """Clean digits to rotated ones with MMD, small."""
+    torch.manual_seed(seed)
+    source, target = read_digits("clean"), read_digits("rotated30")
+    stream = PairedBatches(source, target.unlabelled(), batch_size=batch_size, seed=seed, transform=TRANSFORM)
+    return Align(lenet(10), mmd2), stream, Evaluation(target.subset(torch.arange(200)), TRANSFORM, source)
+
+
+def run_script(script: str, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    """A script of experiments/ as its user starts it: another process, no PYTHONPATH."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"} | (env or {})
+    command = [sys.executable, str(ROOT / "experiments" / script), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def real_data() -> Path:
+    """The folder with the published data sets, or a skip that says what is missing."""
+    root = Path(os.environ.get("DA_DATA") or "data")
+    if not (root / "office_caltech").is_dir():
+        pytest.skip(f"no real data: {root}/office_caltech is not there; set DA_DATA")
+    return root

@@ -1,0 +1,175 @@
+"""Every script as its user starts it: another process, from another folder, without PYTHONPATH. Then every wrong way to start one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from problems import ROOT, real_data, run_script
+
+SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("bench_"))
+FIXED = ("--source", "--target", "--seed", "--steps", "--data-root", "--runs-dir", "--wandb", "--smoke-test")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_two_steps(script: str, tmp_path: Path) -> None:
+    done = run_script(script, "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs/smoke").rglob("result.json")]
+    assert len(results) >= 2 and all(result["selected"]["last"]["step"] == 2 for result in results)
+    for result in results:
+        assert result["method"] in done.stdout
+        assert 0 <= result["selected"]["last"]["target_accuracy"] <= 1
+    assert "smoke test" in done.stderr and "selected by 'last'" in done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_explains_every_flag(script: str) -> None:
+    done = run_script(script, "--help")
+    assert done.returncode == 0
+    assert all(flag in done.stdout for flag in FIXED)
+    assert "python experiments/" in done.stdout, "the header of the script is its description"
+
+
+def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
+    common = ("--target", "noisy", "--seed", "0", "--loss", "none", "--steps", "5", "--wandb", "disabled")
+    run_script("digits_mmd.py", *common, cwd=tmp_path)
+    result = next((tmp_path / "runs").rglob("result.json"))
+    first = result.stat().st_mtime_ns
+    again = run_script("digits_mmd.py", *common, cwd=tmp_path)
+    assert again.returncode == 0 and result.stat().st_mtime_ns == first
+    run_script("digits_mmd.py", *common, "--force", cwd=tmp_path)
+    assert result.stat().st_mtime_ns > first
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 1
+
+
+def test_wandb_offline_files_stay_with_the_run(tmp_path: Path) -> None:
+    common = ("--target", "noisy", "--seed", "0", "--loss", "none", "--steps", "5")
+    environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path / "home"), "WANDB_MODE": ""}
+    done = run_script("digits_mmd.py", *common, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "runs/digits_mmd/none").rglob("run-*.wandb")), "the run's mirror"
+    assert list((tmp_path / "runs/digits_mmd/wandb").rglob("run-*.wandb")), "the final table's mirror"
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "home"}
+
+
+def test_the_record_names_the_batch_statistics(tmp_path: Path) -> None:
+    run_script("digits_mmd.py", "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
+    config = json.loads(next(tmp_path.rglob("config.json")).read_text())["config"]
+    assert config["batch_statistics"] == "joint" and "data_root" not in config
+
+
+def fails(script: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """The one message of a script that ends at once: no traceback, exit status 1 or 2, nothing half-written."""
+    done = run_script(script, "--wandb", "disabled", *arguments, cwd=cwd, env=env)
+    assert done.returncode in (1, 2), (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert not list(cwd.rglob("result.json"))
+    return " ".join((done.stdout + done.stderr).replace("│", " ").split())
+
+
+def test_an_unknown_flag_is_named_with_a_suggestion(tmp_path: Path) -> None:
+    message = fails("digits_mmd.py", "--stepps", "3", cwd=tmp_path)
+    assert "--stepps" in message and "--steps" in message
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--steps", "-5"), ("--batch-size", "0"), ("--learning-rate", "-1"), ("--seeds", "-1")])
+def test_a_negative_count(tmp_path: Path, flag: str, value: str) -> None:
+    message = fails("digits_mmd.py", flag, value, cwd=tmp_path)
+    assert flag.removeprefix("--").replace("-", "_") in message and value in message
+
+
+def test_an_unknown_domain_names_the_tasks(tmp_path: Path) -> None:
+    assert "clean>rotated30" in fails("digits_mmd.py", "--target", "rotated90", cwd=tmp_path)
+
+
+def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
+    message = fails("office_caltech_mmd.py", cwd=tmp_path, env={"DA_DATA": ""})
+    assert "no data folder" in message and "--data-root" in message and "DA_DATA" in message
+
+
+def test_an_unwritable_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "--runs-dir" in fails("digits_mmd.py", "--runs-dir", str(tmp_path / "file" / "runs"), cwd=tmp_path)
+
+
+def test_missing_weights(tmp_path: Path) -> None:
+    message = fails("office_caltech_mmd.py", "--weights", str(tmp_path / "none.pt"), "--data-root", str(ROOT), cwd=tmp_path)
+    assert "none.pt" in message and "--weights" in message
+
+
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    message = fails("office_caltech_mmd.py", "--weights", str(tmp_path / "other.pt"), "--data-root", str(ROOT), cwd=tmp_path)
+    assert "does not hold the weights of squeezenet1_1" in message
+
+
+def test_no_weights_at_all(tmp_path: Path) -> None:
+    message = fails("office31_mmd.py", "--data-root", str(ROOT), cwd=tmp_path, env={"TORCH_HOME": str(tmp_path / "empty")})
+    assert "--weights FILE.pt" in message and "resnet50" in message
+
+
+def _copy_of_the_photographs(folder: Path) -> Path:
+    """amazon and webcam of the real data under `folder`, linked where they can be, to be damaged."""
+    root = folder / "data" / "office_caltech"
+    for domain in ("amazon", "webcam"):
+        shutil.copytree(real_data() / "office_caltech" / domain, root / domain)
+    for directory in (root, *root.rglob("*")):
+        directory.chmod(0o755)
+    return root
+
+
+def test_damaged_photographs(tmp_path: Path) -> None:
+    """One damage after another on a copy of the real files: each is one message that names the place."""
+    weights = real_data() / "weights/squeezenet1_1_imagenet.pt"
+    root = _copy_of_the_photographs(tmp_path)
+    arguments = ("--source", "amazon", "--target", "webcam", "--weights", str(weights), "--data-root", str(tmp_path / "data"))
+
+    def message() -> str:
+        return fails("office_caltech_mmd.py", *arguments, cwd=tmp_path, env={"DA_CACHE": str(tmp_path / "cache")})
+
+    photograph = next((root / "webcam/mug").glob("*.jpg"))
+    content = photograph.read_bytes()
+    photograph.write_bytes(content[: len(content) // 2])
+    assert photograph.name in message(), "a corrupt image is named"
+    photograph.write_bytes(content)
+    (root / "webcam/mug").rename(tmp_path / "mug")
+    assert "mug" in message(), "a missing class folder"
+    (root / "webcam/mug").mkdir()
+    assert "mug" in message(), "an empty class folder"
+    (root / "webcam/mug").rmdir()
+    shutil.copytree(tmp_path / "mug", root / "webcam/teapot")
+    assert "teapot" in message(), "a class that the benchmark does not have"
+    shutil.rmtree(root / "webcam")
+    assert "webcam" in message(), "a missing domain"
+
+
+def test_two_steps_on_real_photographs(tmp_path: Path) -> None:
+    data = real_data()
+    arguments = (
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--source",
+        "dslr",
+        "--target",
+        "webcam",
+        "--evaluate-every",
+        "2",
+        "--wandb",
+        "disabled",
+    )
+    weights = ("--weights", str(data / "weights/squeezenet1_1_imagenet.pt"), "--data-root", str(data))
+    done = run_script("office_caltech_mmd.py", *arguments, *weights, cwd=tmp_path, env={"DA_CACHE": str(tmp_path / "cache")})
+    assert done.returncode == 0, done.stderr
+    config = json.loads(next((tmp_path / "runs").rglob("config.json")).read_text())["config"]
+    assert config["weights"].startswith("squeezenet1_1_imagenet.pt sha256:")
+    assert np.load(next((tmp_path / "cache").rglob("*.npy")), mmap_mode="r").dtype == np.uint8
+    Image.open(next((data / "office_caltech/webcam").rglob("*.jpg"))).verify()

@@ -1,0 +1,326 @@
+"""The loop against loops written by hand in plain PyTorch, a process that is really killed, two real processes, and broken numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from da.arrays import NonFiniteError
+from da.data.batches import LabelledBatches, PairedBatches
+from da.data.digits import read_digits
+from da.data.domain import Labelled
+from da.evaluate import Evaluation
+from da.feature.mmd import mmd2
+from da.method import Align, Method, Regularize
+from da.networks import Network, lenet
+from da.records import Run
+from da.train import TrainConfig, fit, schedule_factor
+from problems import ROOT, TRANSFORM, digits_job
+
+
+def start(folder: Path, seed: int = 0, **config: object) -> Run:
+    return Run.start(folder, config, experiment="test", method="mmd", source="clean", target="rotated30", seed=seed, wandb="disabled")
+
+
+def lines(run: Run) -> list[dict]:
+    return [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_fit_is_the_loop_one_would_write(tmp_path: Path, optimizer: str, clip: float | None) -> None:
+    config = TrainConfig(steps=6, batch_size=16, learning_rate=0.01, optimizer=optimizer, clip=clip, evaluate_every=6, log_every=1)  # type: ignore[arg-type]
+    method, stream, evaluation = digits_job()
+    fit(method, stream, config, run := start(tmp_path), evaluation)
+
+    torch.manual_seed(0)
+    network = lenet(10).to(memory_format=torch.channels_last)
+    if optimizer == "sgd":
+        steps: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    else:
+        steps = torch.optim.AdamW(network.parameters(), 0.01, weight_decay=5e-4)
+    for t in range(6):
+        batch = stream.batch(t)
+        features, logits = network(torch.cat([batch.source_x, batch.target_x]))
+        task, align = functional.cross_entropy(logits[:16], batch.source_y), mmd2(features[:16], features[16:])
+        steps.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * t / 6)) / 2
+        steps.zero_grad()
+        (task + align).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+        steps.step()
+        logged = lines(run)[t]
+        assert logged["loss/task"] == pytest.approx(task.item(), rel=1e-5) and logged["loss/align"] == pytest.approx(align.item(), rel=1e-4)
+    for (name, ours), theirs in zip(method.network.state_dict().items(), network.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_pretrained_backbone_learns_at_a_tenth(tmp_path: Path) -> None:
+    """One step of plain SGD (no weight decay; momentum's first step is (1 + 0.9) g) moves each group by its own rate."""
+    method, stream, evaluation = digits_job()
+    method.network.pretrained = True
+    before = {name: p.detach().clone() for name, p in method.network.named_parameters()}
+    batch = stream.batch(0)
+    terms = method.loss(batch, 0.0)
+    gradients = dict(zip(before, torch.autograd.grad(sum(terms.values()), method.network.parameters()), strict=True))  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    config = TrainConfig(steps=1, batch_size=16, learning_rate=0.01, weight_decay=0.0, schedule="constant", evaluate_every=1)
+    method.network.load_state_dict(digits_job()[0].network.state_dict())  # the loss above moved the batch statistics
+    fit(method, stream, config, start(tmp_path), evaluation)
+    for name, parameter in method.network.named_parameters():
+        rate = 0.001 if name.startswith("backbone") else 0.01
+        torch.testing.assert_close(before[name] - parameter, rate * 1.9 * gradients[name], rtol=1e-3, atol=1e-7, msg=name)
+
+
+def test_schedules() -> None:
+    def factor(schedule: str, progress: float, decay: float = 10.0) -> float:
+        return schedule_factor(TrainConfig(schedule=schedule, decay=decay), progress)  # type: ignore[arg-type]
+
+    assert factor("constant", 0.7) == 1
+    assert [factor("cosine", p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    # DAN's published schedule counts steps: (1 + 0.0003 step)^-0.75, here at step 4,000 of 10,000
+    assert factor("inverse", 0.4, decay=3) == pytest.approx((1 + 0.0003 * 4000) ** -0.75)
+
+
+def test_result_names_last_label_free_and_oracle(tmp_path: Path) -> None:
+    method, stream, evaluation = digits_job()
+    config = TrainConfig(steps=40, batch_size=16, learning_rate=0.003, optimizer="adamw", evaluate_every=8)
+    fit(method, stream, config, run := start(tmp_path), evaluation)
+    selected = run.result()["selected"]
+    evaluations = [line for line in lines(run) if "target_accuracy" in line]
+    assert [line["step"] for line in evaluations] == [8, 16, 24, 32, 40]
+    by_accuracy = max(evaluations, key=lambda line: line["target_accuracy"])
+    by_score = max(evaluations, key=lambda line: line["information_maximisation"])
+    assert set(selected) == {"last", "information_maximisation", "oracle"}
+    assert selected["last"] == {"step": 40, "target_accuracy": evaluations[-1]["target_accuracy"]}
+    assert selected["oracle"] == {"step": by_accuracy["step"], "target_accuracy": by_accuracy["target_accuracy"]}
+    assert selected["information_maximisation"] == {"step": by_score["step"], "target_accuracy": by_score["target_accuracy"]}
+
+
+def test_the_run_keeps_network_and_features(tmp_path: Path) -> None:
+    method, stream, evaluation = digits_job()
+    fit(method, stream, TrainConfig(steps=2, batch_size=16, evaluate_every=2), run := start(tmp_path), evaluation)
+    again = lenet(10)
+    again.load_state_dict(torch.load(run.directory / "network.pt", weights_only=True))
+    kept = np.load(run.directory / "features.npz")
+    x = TRANSFORM(evaluation.target.rows(torch.arange(200)), torch.Generator())
+    with torch.no_grad():
+        features = again.eval()(x).features
+    np.testing.assert_allclose(kept["target_features"], features.numpy(), rtol=2e-3, atol=2e-3)
+    np.testing.assert_array_equal(kept["target_labels"], evaluation.target.y)
+    assert kept["source_features"].shape == (500, 128) and not (run.directory / "checkpoint.pt").exists()
+
+
+def _train_and_kill(folder: Path, arguments: list[str]) -> None:
+    """Starts the script, waits for its first checkpoint and one logged line after it, and kills it without warning."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "experiments/digits_mmd.py"), *arguments], env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        checkpoints = list(folder.rglob("checkpoint.pt"))
+        if checkpoints and len((checkpoints[0].parent / "metrics.jsonl").read_bytes().splitlines()) > 25:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
+    common = "--target noisy --seed 3 --loss mmd --steps 90 --batch-size 16 --evaluate-every 20".split()
+    common += "--log-every 1 --wandb disabled --workers 1".split()
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    _train_and_kill(killed, [*common, "--runs-dir", str(killed)])
+    assert not list(killed.rglob("result.json"))
+    for folder in (killed, whole):
+        command = [sys.executable, str(ROOT / "experiments/digits_mmd.py"), *common, "--runs-dir", str(folder)]
+        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    first, second = next(killed.rglob("result.json")).parent, next(whole.rglob("result.json")).parent
+    assert first.name == second.name
+    for name in ("metrics.jsonl", "result.json", "config.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    for ours, theirs in zip(*(torch.load(f / "network.pt", weights_only=True).values() for f in (first, second)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_stop_between_checkpoints_resumes_dropout_and_samplers(tmp_path: Path) -> None:
+    """Dropout draws from torch's generator: a run cut in two must see the same masks."""
+
+    def job() -> tuple[Align, PairedBatches, Evaluation]:
+        method, stream, evaluation = digits_job()
+        method.network.bottleneck.append(torch.nn.Dropout(0.5))  # type: ignore[operator]
+        return method, stream, evaluation
+
+    config = TrainConfig(steps=12, batch_size=16, evaluate_every=4, log_every=1)
+    fit(*job()[:2], config, whole := start(tmp_path / "whole"), job()[2])
+
+    class Stop(Exception):
+        pass
+
+    class Breaking(PairedBatches):
+        def batch(self, step: int, rank: int = 0, world_size: int = 1):  # type: ignore[no-untyped-def]
+            if step == 10:
+                raise Stop
+            return super().batch(step, rank, world_size)
+
+    method, stream, evaluation = job()
+    breaking = Breaking(stream.source, stream.target, batch_size=16, seed=0, transform=TRANSFORM)
+    with pytest.raises(Stop):
+        fit(method, breaking, config, run := start(tmp_path / "cut"), evaluation)
+    run.close(failed=True)
+    fit(*job()[:2], config, again := start(tmp_path / "cut"), evaluation)
+    assert (again.directory / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()
+
+
+class Breaks(Method):
+    """A method whose second term turns NaN at progress 0.5, or whose gradient overflows there."""
+
+    def __init__(self, network: Network, how: str) -> None:
+        super().__init__(network)
+        self.how = how
+
+    def loss(self, batch, progress):  # type: ignore[no-untyped-def]
+        features, logits = self.network(batch.source_x)
+        zero = 0.0 * features.sum()
+        if progress < 0.5:
+            return {"task": functional.cross_entropy(logits, batch.source_y), "odd": zero}
+        if self.how == "nan":
+            return {"task": functional.cross_entropy(logits, batch.source_y), "odd": zero + float("nan")}
+        if self.how == "input":
+            return {"task": functional.cross_entropy(logits, batch.source_y), "odd": mmd2(features * float("nan"), features)}
+        return {"task": functional.cross_entropy(logits, batch.source_y), "odd": (features.sum() * 0).sqrt()}  # gradient inf * 0
+
+
+@pytest.mark.parametrize("how", ["nan", "input", "gradient"])
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path, how: str) -> None:
+    _, stream, evaluation = digits_job()
+    config = TrainConfig(steps=8, batch_size=16, evaluate_every=2, log_every=1)
+    with pytest.raises(NonFiniteError) as caught:
+        fit(Breaks(lenet(10), how), stream, config, run := start(tmp_path), evaluation)
+    message = str(caught.value)
+    assert {"nan": "step 4: task = ", "input": "step 4: source must be finite", "gradient": "step 5"}[how] in message
+    assert how != "nan" or "odd = nan (broken: odd)" in message
+    state = torch.load(run.directory / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 4
+    assert all(torch.isfinite(value).all() for value in state["method"].values() if value.is_floating_point())
+    assert not (run.directory / "result.json").exists()
+
+
+def test_nan_in_the_data_is_named(tmp_path: Path) -> None:
+    x = torch.randn(40, 5)
+    x[7, 2] = float("nan")
+    domain = Labelled(x, torch.zeros(40, dtype=torch.long))
+    from da.data.transforms import identity
+    from da.networks import mlp
+
+    stream = LabelledBatches(domain, batch_size=40, seed=0, transform=identity)
+    with pytest.raises(NonFiniteError, match="step 0: task = nan.*check the data for NaN"):
+        fit(Regularize(mlp(5, 2), None), stream, TrainConfig(steps=2), start(tmp_path), Evaluation(domain, identity))
+
+
+class Game(Method):
+    """Two moves a step: the first pulls the head, the second pushes it back."""
+
+    def loss(self, batch, progress):  # type: ignore[no-untyped-def]
+        raise NotImplementedError
+
+    def step(self, batch, progress):  # type: ignore[no-untyped-def]
+        yield {"pull": self.network.head.weight.sum()}
+        yield {"push": -self.network.head.weight.sum()}
+
+
+def test_a_game_is_stepped_after_each_move(tmp_path: Path) -> None:
+    """SGD without decay: v = -0.9 + 1 after the second move, so the weights move by -lr (1 + 0.9) and then by lr (0.1 + 0.9 * 0.1) ...
+
+    With Nesterov: first update g + 0.9 g = 1.9, v = 1; second v = 0.9 - 1 = -0.1, update -1 + 0.9 (-0.1) = -1.09.
+    """
+    network = lenet(10)
+    before = network.head.weight.detach().clone()
+    _, stream, evaluation = digits_job()
+    config = TrainConfig(steps=1, learning_rate=0.1, weight_decay=0.0, schedule="constant", batch_size=16)
+    fit(Game(network), stream, config, start(tmp_path), evaluation)
+    torch.testing.assert_close(before - network.head.weight, torch.full_like(before, 0.1 * (1.9 - 1.09)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 0), ("batch_size", -1), ("learning_rate", -0.1), ("clip", 0.0), ("workers", -1), ("evaluate_every", 0)]
+)
+def test_bad_configuration_is_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must .*{value}"):
+        TrainConfig(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so asking for one succeeds")
+def test_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    method, stream, evaluation = digits_job()
+    with pytest.raises(ValueError, match="1 x cuda cannot be had here"):
+        fit(method, stream, TrainConfig(accelerator="cuda"), start(tmp_path), evaluation)
+
+
+def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
+    method, stream, evaluation = digits_job()
+    seen = []
+    method.network.backbone.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
+    config = TrainConfig(steps=30, batch_size=32, learning_rate=0.003, optimizer="adamw", precision="bf16-mixed", evaluate_every=30)
+    result = fit(method, stream, config, start(tmp_path), evaluation)
+    assert set(seen) == {torch.bfloat16}
+    assert result["selected"]["last"]["target_accuracy"] > 0.3
+    assert all(p.dtype == torch.float32 for p in method.parameters())
+
+
+def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
+    """Source-only steps of two processes with 8 samples each are the steps of one process with the same 16, for a network without
+    batch statistics: the mean of two means over 8 is the mean over 16."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from da.data.batches import LabelledBatches\n"
+        "from da.data.domain import Labelled\n"
+        "from da.data.transforms import identity\n"
+        "from da.evaluate import Evaluation\n"
+        "from da.method import Regularize\n"
+        "from da.networks import mlp\n"
+        "from da.records import Run\n"
+        "from da.train import TrainConfig, fit, launch\n"
+        "devices, batch, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"
+        "config = TrainConfig(steps=5, batch_size=batch, accelerator='cpu', devices=devices, evaluate_every=5, log_every=5)\n"
+        "fabric = launch(config)\n"
+        "torch.manual_seed(0)\n"
+        "x = torch.randn(64, 6); y = (x[:, 0] > 0).long(); domain = Labelled(x, y)\n"
+        "network = mlp(6, 2)\n"
+        "names = dict(experiment='t', method='m', source='s', target='t', seed=0)\n"
+        "run = Run.start(folder, {}, **names, wandb='disabled', rank_zero=fabric.is_global_zero)\n"
+        "stream = LabelledBatches(domain, batch_size=batch, seed=0, transform=identity)\n"
+        "fit(Regularize(network, None), stream, config, run, Evaluation(domain, identity), fabric=fabric)\n"
+    )
+    states = []
+    for devices, batch in ((1, 16), (2, 8)):
+        folder = tmp_path / f"runs{devices}"
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [sys.executable, str(script), str(devices), str(batch), str(folder)], check=True, env=environment, capture_output=True
+        )
+        states.append(torch.load(next(folder.rglob("network.pt")), weights_only=True))
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_epochs_do_not_end(tmp_path: Path) -> None:
+    """More steps than the smaller domain has batches."""
+    source, target = read_digits("clean").subset(torch.arange(20)), read_digits("noisy").subset(torch.arange(7))
+    stream = PairedBatches(source, target.unlabelled(), batch_size=16, seed=0, transform=TRANSFORM)
+    result = fit(Align(lenet(10), mmd2), stream, TrainConfig(steps=5, batch_size=16), start(tmp_path), Evaluation(target, TRANSFORM))
+    assert result["selected"]["last"]["step"] == 5
