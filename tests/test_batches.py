@@ -1,0 +1,229 @@
+"""Paired batches. Oracles: counting (each sample once an epoch), the batch computed alone, real worker processes, plain NumPy indexing."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import multiprocessing
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from da.data.batches import Batch, LabelledBatch, LabelledBatches, PairedBatches, load
+from da.data.domain import Labelled, Unlabelled
+from da.data.transforms import ImageTransform, identity
+
+KINDS = ["images", "mapped images", "arrays", "features"]
+
+
+def samples(kind: str, n: int, folder: Path, seed: int = 0) -> Tensor | np.ndarray:
+    """n samples, no two of them alike."""
+    generator = np.random.default_rng(seed)
+    if kind == "arrays":
+        return generator.standard_normal((n, 5))
+    if kind == "features":
+        return torch.from_numpy(generator.standard_normal((n, 5))).float()
+    images = generator.integers(0, 256, (n, 3, 12, 12), dtype=np.uint8)
+    if kind == "images":
+        return torch.from_numpy(images)
+    np.save(folder / f"{seed}.npy", images)
+    return np.load(folder / f"{seed}.npy", mmap_mode="r")
+
+
+def paired(kind: str, folder: Path, *, n: int = 23, m: int = 17, batch_size: int = 4, seed: int = 3) -> PairedBatches:
+    transform = identity if kind in ("arrays", "features") else ImageTransform(8, augmentation="resized_crop")
+    source = Labelled(samples(kind, n, folder, 0), torch.arange(n) % 3)
+    return PairedBatches(source, Unlabelled(samples(kind, m, folder, 1)), batch_size=batch_size, seed=seed, transform=transform)
+
+
+def equal(a: Batch | LabelledBatch, b: Batch | LabelledBatch) -> bool:
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+
+
+def numbers(n: int, m: int, batch_size: int, seed: int) -> PairedBatches:
+    """A stream over samples that are their own row numbers."""
+    source = Labelled(torch.arange(n)[:, None], torch.arange(n))
+    return PairedBatches(source, Unlabelled(torch.arange(m)[:, None]), batch_size=batch_size, seed=seed, transform=identity)
+
+
+def test_a_batch_has_no_place_for_target_labels() -> None:
+    names = {f.name for f in dataclasses.fields(Batch)}
+    assert names == {"source_x", "source_y", "target_x", "source_index", "target_index"}
+    with pytest.raises(TypeError):
+        Batch(*[torch.zeros(1)] * 5, target_y=torch.zeros(1))  # type: ignore[call-arg]
+    with pytest.raises((AttributeError, TypeError)):  # frozen: nobody hangs one on later
+        numbers(3, 3, 1, 0).batch(0).target_y = torch.zeros(1)  # type: ignore[attr-defined]
+
+
+def test_a_labelled_target_is_refused() -> None:
+    domain = Labelled(torch.zeros(4, 2), torch.zeros(4).long())
+    with pytest.raises(TypeError, match=r"target must be Unlabelled.*target\.unlabelled\(\)"):
+        PairedBatches(domain, domain, batch_size=2, seed=0, transform=identity)
+    assert not hasattr(domain.unlabelled(), "y")
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_is_positive(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1; got {batch_size}"):
+        numbers(3, 3, batch_size, 0)
+    with pytest.raises(ValueError, match="batch_size"):
+        LabelledBatches(Labelled(torch.zeros(4, 2), torch.zeros(4).long()), batch_size=batch_size, seed=0, transform=identity)
+
+
+@settings(deadline=None, max_examples=60)
+@given(n=st.integers(1, 20), m=st.integers(1, 20), batch_size=st.integers(1, 50), seed=st.integers(0, 2**40))
+def test_every_sample_once_an_epoch(n: int, m: int, batch_size: int, seed: int) -> None:
+    stream = numbers(n, m, batch_size, seed)
+    steps = 3 * max(n, m) // batch_size + 1
+    batches = [stream.batch(t) for t in range(steps)]
+    assert all(len(b.source_x) == len(b.source_y) == len(b.target_x) == batch_size for b in batches)
+    for size, field in ((n, "source_index"), (m, "target_index")):
+        drawn = torch.cat([getattr(b, field) for b in batches]).tolist()
+        epochs = [drawn[i : i + size] for i in range(0, len(drawn) - size + 1, size)]
+        assert len(epochs) >= 3 and all(sorted(epoch) == list(range(size)) for epoch in epochs)
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(1, 20), batch_size=st.integers(1, 30), world_size=st.integers(1, 5), step=st.integers(0, 40))
+def test_shards_are_one_global_batch(n: int, batch_size: int, world_size: int, step: int) -> None:
+    shards = [numbers(n, n, batch_size, 5).batch(step, rank, world_size) for rank in range(world_size)]
+    whole = numbers(n, n, batch_size * world_size, 5).batch(step)
+    for field in ("source_index", "target_index", "source_y", "source_x"):
+        assert torch.equal(torch.cat([getattr(shard, field) for shard in shards]), getattr(whole, field))
+
+
+def test_shards_are_disjoint_within_an_epoch() -> None:
+    ranks = [[numbers(60, 60, 5, 0).batch(t, rank, 3).source_index.tolist() for t in range(4)] for rank in range(3)]
+    seen = Counter(itertools.chain.from_iterable(itertools.chain.from_iterable(ranks)))
+    assert seen == Counter(range(60))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_labels_and_indices_belong_together(kind: str, tmp_path: Path) -> None:
+    """Against NumPy indexing, with a transform that only converts."""
+    x, other = samples(kind, 11, tmp_path, 0), samples(kind, 7, tmp_path, 1)
+    y = torch.arange(11) * 10
+    stream = PairedBatches(Labelled(x, y), Unlabelled(other), batch_size=5, seed=1, transform=identity)
+    for batch in load(stream, start=0, stop=6):
+        assert np.array_equal(batch.source_x.numpy(), np.asarray(x)[batch.source_index.numpy()].astype(np.float32))
+        assert np.array_equal(batch.target_x.numpy(), np.asarray(other)[batch.target_index.numpy()].astype(np.float32))
+        assert batch.source_y.tolist() == [10 * i for i in batch.source_index.tolist()]
+
+
+def test_domains_have_orders_of_their_own_and_every_epoch_another() -> None:
+    stream = numbers(50, 50, 50, 0)
+    first, second = stream.batch(0), stream.batch(1)
+    orders = [first.source_index, first.target_index, second.source_index, second.target_index]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(orders, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_seed_decides(kind: str, tmp_path: Path) -> None:
+    one, same, other = (paired(kind, tmp_path, seed=seed) for seed in (3, 3, 4))
+    assert all(equal(one.batch(t), same.batch(t)) for t in range(8))
+    assert not any(equal(one.batch(t), other.batch(t)) for t in range(8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_t_is_the_same_alone_out_of_order_and_by_workers(kind: str, tmp_path: Path) -> None:
+    alone = [paired(kind, tmp_path).batch(t) for t in range(12)]
+    stream = paired(kind, tmp_path)
+    shuffled = {t: stream.batch(t) for t in torch.randperm(12).tolist()}
+    assert all(equal(shuffled[t], alone[t]) for t in range(12))
+    for workers in (0, 1, 2):
+        loaded = list(load(paired(kind, tmp_path), start=0, stop=12, workers=workers))
+        assert len(loaded) == 12 and all(equal(a, b) for a, b in zip(loaded, alone, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_starting_late_is_skipping(workers: int, tmp_path: Path) -> None:
+    whole = list(load(paired("images", tmp_path), start=0, stop=10))
+    late = list(load(paired("images", tmp_path), start=6, stop=10, workers=workers))
+    assert len(late) == 4 and all(equal(a, b) for a, b in zip(late, whole[6:], strict=True))
+
+
+def test_it_never_ends() -> None:
+    batch = numbers(3, 2, 4, 0).batch(10**9)
+    assert sorted(set(batch.source_index.tolist())) == [0, 1, 2] and set(batch.target_index.tolist()) == {0, 1}
+
+
+def test_augmentation_differs_between_steps_ranks_and_domains() -> None:
+    image = torch.randint(0, 256, (1, 1, 40, 40), dtype=torch.uint8)
+    transform = ImageTransform(20, augmentation="crop")
+    stream = PairedBatches(Labelled(image, torch.zeros(1).long()), Unlabelled(image), batch_size=1, seed=0, transform=transform)
+    batches = [stream.batch(t, rank, 2) for t in range(3) for rank in range(2)]
+    views = [x.numpy().tobytes() for batch in batches for x in (batch.source_x, batch.target_x)]
+    assert len(set(views)) == 12
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_global_random_state_is_left_alone(workers: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(load(paired("images", tmp_path), start=0, stop=3, workers=workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_labelled_batches_are_alike() -> None:
+    domain = Labelled(torch.arange(10)[:, None], torch.arange(10) * 2)
+    stream = LabelledBatches(domain, batch_size=4, seed=7, transform=identity)
+    batches = list(load(stream, start=0, stop=5, workers=1))
+    assert all(equal(batch, stream.batch(t)) for t, batch in enumerate(batches))
+    drawn = torch.cat([b.index for b in batches])
+    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
+    assert torch.equal(torch.cat([b.y for b in batches]), 2 * drawn)
+    assert torch.equal(torch.cat([b.x for b in batches])[:, 0], drawn.float())
+    shards = torch.cat([stream.batch(2, rank, 2).index for rank in range(2)])
+    whole = LabelledBatches(domain, batch_size=8, seed=7, transform=identity).batch(2).index
+    assert torch.equal(shards, whole)
+
+
+def test_moving_a_batch_moves_every_field() -> None:
+    batch = numbers(3, 3, 2, 0).batch(0)
+    moved = batch.to("meta")
+    assert type(moved) is Batch
+    assert all(getattr(moved, f.name).device.type == "meta" for f in dataclasses.fields(Batch))
+    assert equal(batch.to("cpu"), batch)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
+def test_pinned_batches_are_the_same(tmp_path: Path) -> None:
+    for t, batch in enumerate(load(paired("images", tmp_path), start=0, stop=3, workers=1, pin_memory=True)):
+        assert batch.source_x.is_pinned() and equal(batch, paired("images", tmp_path).batch(t))
+        assert equal(batch.to("cuda").to("cpu"), batch)
+
+
+def test_a_memory_map_survives_pickling(tmp_path: Path) -> None:
+    stream = paired("mapped images", tmp_path)
+    again = pickle.loads(pickle.dumps(stream))
+    assert all(equal(stream.batch(t), again.batch(t)) for t in range(8))
+
+
+def _checksum(stream: PairedBatches, steps: list[int]) -> list[float]:
+    torch.set_num_threads(1)
+    return [stream.batch(t).source_x.double().sum().item() for t in steps]
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_a_memory_map_is_read_right_in_other_processes(way: str, tmp_path: Path) -> None:
+    if way not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot {way}")
+    stream = paired("mapped images", tmp_path)
+    with multiprocessing.get_context(way).Pool(1) as pool:
+        found = pool.apply(_checksum, (stream, list(range(8))))
+    assert found == [stream.batch(t).source_x.double().sum().item() for t in range(8)]
+
+
+def test_reading_leaves_the_memory_map_as_it_is(tmp_path: Path) -> None:
+    x = samples("mapped images", 9, tmp_path)
+    before = (tmp_path / "0.npy").read_bytes()
+    rows = Unlabelled(x).rows(torch.tensor([4, 4, 0]))
+    rows.fill_(0)  # a copy: writing to it reaches no file
+    assert (tmp_path / "0.npy").read_bytes() == before and np.asarray(x)[4].any()
