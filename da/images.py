@@ -74,8 +74,9 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Ca
     The target's photographs are the same in training, without labels, and in evaluation: the transductive protocol of the
     published tables.
     """
-    network = image_network(flags, len(benchmark.classes))
-    source, target = (_read(flags, benchmark, domain) for domain in (cell.source, cell.target))
+    root = None if flags.smoke_test else data_root(str(flags.data_root) if flags.data_root else None)
+    network = image_network(flags, len(benchmark.classes))  # before the photographs: missing weights are told at once
+    source, target = (_smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size) for d in cell[1:3])
     size = SMOKE_SIZE if flags.smoke_test else flags.image_size
     method = Align(
         network, alignment, trade_off=flags.trade_off, ramp=RAMPS[flags.ramp], batch_statistics=flags.batch_statistics,
@@ -96,9 +97,5 @@ def image_network(flags: ImageFlags, classes: int) -> Network:
     return Network(body, neck, head, pretrained=True)
 
 
-def _read(flags: ImageFlags, benchmark: Benchmark, domain: str) -> Labelled:
-    if flags.smoke_test:
-        digits = read_digits("clean", size=SMOKE_SIZE, channels=3)
-        return digits.subset(torch.arange(SMOKE_ROWS))
-    root = data_root(str(flags.data_root) if flags.data_root else None)
-    return read_domain(benchmark, domain, root, size=flags.stored_size)
+def _smoke_domain() -> Labelled:
+    return read_digits("clean", size=SMOKE_SIZE, channels=3).subset(torch.arange(SMOKE_ROWS))
