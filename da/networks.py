@@ -141,8 +141,8 @@ def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: boo
 
     Args:
         name: squeezenet1_1 (512), mobilenet_v2 (1280), resnet18 (512), resnet50 (2048) or vit_b_16 (768, 224 x 224 only).
-        weights: a file with a state dict of torchvision's network of that name; none: torchvision's ImageNet weights, from its
-            cache under $TORCH_HOME or from the network.
+        weights: a file with a state dict of torchvision's network of that name; none: torchvision's IMAGENET1K_V1, from its cache
+            under $TORCH_HOME or from the network.
         pretrained: False asks for random weights; they are never a fallback.
 
     Raises:
@@ -202,7 +202,7 @@ def _load_state(network: nn.Module, name: str, weights: Path) -> None:
 
 def _published(builder: Callable[..., nn.Module], name: str) -> nn.Module:
     try:
-        return builder(weights="DEFAULT")
+        return builder(weights="IMAGENET1K_V1")  # the weights of the published tables; for some networks there are newer ones
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a broken download
         raise FileNotFoundError(
             f"weights: torchvision's ImageNet weights of {name} are neither whole in its cache ({torch.hub.get_dir()}/checkpoints) nor to "
