@@ -19,9 +19,10 @@ from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
 from da.data.transforms import HALF, IMAGENET, Augmentation, ImageTransform
-from da.evaluate import Evaluation
+from da.evaluate import Evaluation, predict
 from da.experiment import Cell, Flags, Job
 from da.method import Align, BatchStatistics, constant, sigmoid_ramp
+from da.model.finetune import fit_head
 from da.networks import BackboneName, Network, backbone, bottleneck
 
 SMOKE_ROWS, SMOKE_SIZE = 32, 64
@@ -45,12 +46,16 @@ class ImageFlags(Flags):
     """Side in pixels of the crop that the network sees."""
     augmentation: Augmentation = "resized_crop"
     """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+    frozen_blocks: int = 0
+    """First blocks of the backbone that stay as they are."""
     bottleneck: int = 256
     """Width of the layer between backbone and head, whose outputs are aligned; 0: the backbone's own features."""
     dropout: float = 0.5
     """Probability after the bottleneck."""
     feature_norm: float | None = None
     """Scale every feature vector to this 2-norm; none: leave it."""
+    probe: float | None = None
+    """Start the head as a logistic regression on the source's features, with this C; none: from random weights."""
     label_smoothing: float = 0.0
     """Mass spread evenly over the classes."""
     trade_off: float = 1.0
@@ -78,18 +83,23 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Ca
     network = image_network(flags, len(benchmark.classes))  # before the photographs: missing weights are told at once
     source, target = (_smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size) for d in cell[1:3])
     size = SMOKE_SIZE if flags.smoke_test else flags.image_size
+    evaluating = ImageTransform(size, *NORMALISATION[flags.normalisation])
+    if flags.probe is not None and not flags.smoke_test:
+        features = predict(network, source, evaluating, batch_size=64).features
+        fit_head(network, features, source.y, strength=flags.probe)
     method = Align(
         network, alignment, trade_off=flags.trade_off, ramp=RAMPS[flags.ramp], batch_statistics=flags.batch_statistics,
         label_smoothing=flags.label_smoothing,
     )  # fmt: skip
     training = ImageTransform(size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation)
     stream = PairedBatches(source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training)
-    return Job(method, stream, Evaluation(target, ImageTransform(size, *NORMALISATION[flags.normalisation]), source, batch_size=64))
+    return Job(method, stream, Evaluation(target, evaluating, source, batch_size=64))
 
 
 def image_network(flags: ImageFlags, classes: int) -> Network:
     """Backbone, bottleneck and a new head; the backbone's weights are random in a smoke test and nowhere else."""
-    body, width = backbone(flags.backbone, weights=None if flags.smoke_test else flags.weights, pretrained=not flags.smoke_test)
+    weights, pretrained = (None, False) if flags.smoke_test else (flags.weights, True)
+    body, width = backbone(flags.backbone, weights=weights, pretrained=pretrained, frozen_blocks=flags.frozen_blocks)
     neck, width = bottleneck(width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm)
     head = nn.Linear(width, classes)
     nn.init.normal_(head.weight, std=0.01)

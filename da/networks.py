@@ -44,6 +44,22 @@ class Normalise(nn.Module):
         return self.scale * functional.normalize(x, dim=1)
 
 
+class Frozen(nn.Module):
+    """A module that no longer learns: no gradient for its parameters, and evaluation mode, so that batch statistics stay too."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Evaluation mode whatever is asked for."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The module's output."""
+        return self.module(x)
+
+
 class Network(nn.Module):
     """A backbone, a bottleneck and a linear head.
 
@@ -136,7 +152,7 @@ def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) ->
     return Network(backbone, nn.Sequential(nn.Linear(hidden, features), nn.ReLU()), nn.Linear(features, classes))
 
 
-def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: bool = True) -> tuple[nn.Module, int]:
+def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: bool = True, frozen_blocks: int = 0) -> tuple[nn.Module, int]:
     """A torchvision backbone without its classifier, x (b, 3, h, w) -> (b, width), and its width.
 
     Args:
@@ -144,9 +160,11 @@ def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: boo
         weights: a file with a state dict of torchvision's network of that name; none: torchvision's IMAGENET1K_V1, from its cache
             under $TORCH_HOME or from the network.
         pretrained: False asks for random weights; they are never a fallback.
+        frozen_blocks: that many of the network's first blocks (squeezenet1_1 has 13, mobilenet_v2 19, a ResNet 8: stem of 4 and
+            4 stages) do not learn, as in DAN, which keeps AlexNet's first three convolutions.
 
     Raises:
-        FileNotFoundError, ValueError: the weights are missing, cannot be had, or belong to another network.
+        FileNotFoundError, ValueError: the weights are missing, cannot be had, or belong to another network; there are fewer blocks.
     """
     from da.vision import torchvision  # two seconds of import that digits and features do without
 
@@ -158,7 +176,13 @@ def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: boo
         _load_state(network, name, weights)
     else:
         network = _published(builder, name)
-    return _without_classifier(network, name)
+    blocks = [] if name == "vit_b_16" else list(getattr(network, "features", network).children())
+    if not 0 <= frozen_blocks <= len(blocks):
+        raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)} for {name}; got {frozen_blocks}")
+    body, width = _without_classifier(network, name)
+    for block in blocks[:frozen_blocks]:
+        _freeze(body, block)
+    return body, width
 
 
 def bottleneck(width: int, features: int, *, dropout: float = 0.5, scale: float | None = None) -> tuple[nn.Module, int]:
@@ -208,6 +232,14 @@ def _published(builder: Callable[..., nn.Module], name: str) -> nn.Module:
             f"weights: torchvision's ImageNet weights of {name} are neither whole in its cache ({torch.hub.get_dir()}/checkpoints) nor to "
             f"be had from the network ({error}); pass a local state dict with --weights FILE.pt"
         ) from error
+
+
+def _freeze(body: nn.Module, block: nn.Module) -> None:
+    """Puts Frozen around `block`, wherever it stands in `body`."""
+    for module in list(body.modules()):
+        for name, child in list(module.named_children()):
+            if child is block:
+                setattr(module, name, Frozen(block))
 
 
 def _without_classifier(network: nn.Module, name: str) -> tuple[nn.Module, int]:

@@ -9,33 +9,17 @@ from __future__ import annotations
 
 import copy
 
+import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from da.networks import Network
-
-
-class Frozen(nn.Module):
-    """A module that no longer learns: no gradient for its parameters, and evaluation mode, so that batch statistics stay too."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Frozen:
-        """Evaluation mode whatever is asked for."""
-        return super().train(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The module's output."""
-        return self.module(x)
+from da.networks import Frozen, Network
 
 
 def with_new_head(network: Network) -> Network:
     """A copy of `network` with a freshly drawn head of the same size; its backbone counts as pretrained."""
     own = copy.deepcopy(network)
-    if not isinstance(own.head, nn.Linear):
-        raise TypeError(f"network must end in a linear head; got {type(own.head).__name__}")
-    own.head.reset_parameters()
+    _linear_head(own).reset_parameters()
     own.pretrained = True
     return own
 
@@ -44,3 +28,28 @@ def frozen(network: Network) -> Network:
     """Feature extraction: a copy of `network` whose backbone and bottleneck are frozen and whose head is drawn anew and learns."""
     own = with_new_head(network)
     return Network(Frozen(own.backbone), Frozen(own.bottleneck), own.head, pretrained=True)
+
+
+def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: float = 10.0) -> None:
+    """Sets the head of `network`, in place, to the multinomial logistic regression of labels (n,) on features (n, d).
+
+    strength: C, the inverse of the L2 penalty, for features of mean squared norm 1: other features z are treated as z / r with
+        r^2 = mean ||z||^2, and the weights are divided by r, so that C means the same whatever the scale.
+
+    Raises ValueError where a class of the head has no sample: its weights would be arbitrary.
+    """
+    head = _linear_head(network)
+    classes = head.out_features
+    if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 3:
+        raise ValueError(f"labels must hold each of the head's {classes} classes (3 or more); got {labels.unique().tolist()}")
+    radius = features.double().square().sum(1).mean().sqrt()
+    probe = LogisticRegression(C=strength, max_iter=5000).fit((features.double() / radius).cpu().numpy(), labels.cpu().numpy())
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(probe.coef_) / radius.cpu())
+        head.bias.copy_(torch.from_numpy(probe.intercept_))
+
+
+def _linear_head(network: Network) -> nn.Linear:
+    if not isinstance(network.head, nn.Linear):
+        raise TypeError(f"network must end in a linear head; got {type(network.head).__name__}")
+    return network.head
