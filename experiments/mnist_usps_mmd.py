@@ -32,7 +32,7 @@ LOSSES = {"none": None, "adabn": None, "mmd": mmd2, "coral": coral, "energy": en
 class Config(Flags):
     """Adapt between MNIST, USPS and MNIST-M."""
 
-    loss: tuple[Literal["none", "adabn", "mmd", "coral", "energy"], ...] = ("none", "mmd")
+    loss: tuple[Literal["none", "adabn", "mmd", "coral", "energy"], ...] = ("none", "adabn", "mmd")
     """What is compared; none: source only, adabn: source only with the target's batch statistics."""
     trade_off: float = 1.0
     """Weight of the discrepancy beside the cross-entropy."""
