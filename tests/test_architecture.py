@@ -174,7 +174,7 @@ BAD = {
     "a figure with torch.nn": ("paper_figures/mine.py", "from torch import nn\n", figures_with_networks),
     "a figure with torch.nn through torch": (
         "paper_figures/mine.py",
-        "import torch\nlayer = torch.nn.Linear(1, 1)\n",
+        "import torch\ntorch.nn.ReLU()\n",
         figures_with_networks,
     ),
     "no docstring": ("da/kernels.py", '"""M."""\ndef f(x: int) -> int:\n    return x\n', undocumented),
