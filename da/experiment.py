@@ -44,6 +44,8 @@ Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
 class Flags(TrainConfig):
     """The flags of every script."""
 
+    loss: tuple[str, ...] = ()
+    """What is compared: the rows of the table."""
     source: str | None = None
     """Source domain; none: those of all tasks."""
     target: str | None = None
@@ -98,7 +100,6 @@ def main(
     benchmark: Benchmark,
     build: Callable[[FlagsType, Cell], Job],
     tasks: Iterable[Task] | None = None,
-    methods: Callable[[FlagsType], Iterable[str]] = lambda flags: flags.loss,  # type: ignore[attr-defined]
     baseline: str = "none",
 ) -> None:
     """Runs a script: parses `sys.argv` into `flags_type`, fills the table and prints it.
@@ -108,18 +109,18 @@ def main(
         experiment: the name the records carry.
         benchmark: what is downloaded on request; its tasks are the columns.
         build: a cell -> what to train; called for cells without a result only, after the seed was set.
-        tasks: the columns if they are not all tasks of the benchmark.
-        methods: rows to fill, from the flags.
+        tasks: the columns when neither source nor target is named; none: all tasks of the benchmark.
         baseline: the row that the others are compared with.
     """
     try:
         flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
         if flags.smoke_test:
             flags = _shortened(flags)
-        chosen = choose_tasks(tuple(tasks or benchmark.tasks), flags.source, flags.target)
+        unnamed = flags.source is None and flags.target is None
+        chosen = tuple(tasks or benchmark.tasks) if unnamed else choose_tasks(benchmark.tasks, flags.source, flags.target)
         if flags.download and not flags.smoke_test:
             _fetch(benchmark, flags)
-        cells = [Cell(m, s, t, seed) for s, t in chosen[: 1 if flags.smoke_test else None] for seed in flags.seeds for m in methods(flags)]
+        cells = [Cell(m, s, t, seed) for s, t in chosen[: 1 if flags.smoke_test else None] for seed in flags.seeds for m in flags.loss]
         fabric = launch(flags)
     except (ValueError, OSError) as error:
         _stop(error)
