@@ -195,6 +195,7 @@ def select_classes(folder: Path, *, benchmark: Benchmark) -> Path:
 
 
 def main() -> None:
+    """The command line: `python -m da.data.download BENCHMARK --data-root DIR`."""
     benchmarks = {benchmark.name: benchmark for benchmark in (OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, MNIST_USPS)}
     parser = argparse.ArgumentParser(description="Download a benchmark and verify it.")
     parser.add_argument("benchmark", choices=benchmarks)
