@@ -67,6 +67,9 @@ class TrainConfig:
     """auto takes a GPU where there is one; one that is asked for by name must be there."""
     devices: int = 1
     """Processes, each with a device of its own; gradients are averaged over them."""
+    threads: int | None = None
+    """CPU threads of a process; none: PyTorch's choice. Small networks take one: they gain nothing from a second, and lose much where
+    another program wants the core."""
     workers: int = 0
     """Background processes that prepare batches; the batches are the same for any number."""
 
@@ -77,6 +80,8 @@ class TrainConfig:
         for name in ("learning_rate", "backbone_factor", "weight_decay", "decay", "workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, or absent for PyTorch's choice; got {self.threads}")
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip must be positive, or absent for no clipping; got {self.clip}")
 
@@ -88,6 +93,8 @@ def launch(config: TrainConfig) -> Fabric:
     except Exception as error:
         raise ValueError(f"accelerator: {config.devices} x {config.accelerator} cannot be had here: {error}") from error
     fabric.launch()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     return fabric
 
 

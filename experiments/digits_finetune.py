@@ -50,6 +50,8 @@ class Config(Flags):
     """At the start, of new layers."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """As in torch.optim."""
+    threads: int | None = 1
+    """CPU threads; so small a network gains nothing from a second."""
     weight_decay: float = 0.0
     """None, because L2-SP stands in its place."""
 

@@ -42,6 +42,8 @@ class Config(Flags):
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """As in torch.optim."""
+    threads: int | None = 1
+    """CPU threads; so small a network gains nothing from a second."""
 
 
 def build(config: Config, cell: Cell) -> Job:

@@ -44,6 +44,8 @@ class Config(Flags):
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """As in torch.optim."""
+    threads: int | None = 1
+    """CPU threads; so small a network gains nothing from a second."""
     evaluate_every: int = 250
     """Steps between two evaluations, each followed by a checkpoint."""
 
