@@ -73,6 +73,24 @@ class ImageFlags(Flags):
             raise ValueError(f"bottleneck must not be negative and dropout be in [0, 1); got {self.bottleneck} and {self.dropout}")
 
 
+@dataclass(frozen=True)
+class DANFlags(ImageFlags):
+    """The recipe of TLlib's DAN (thuml/Transfer-Learning-Library) for a ResNet-50."""
+
+    steps: int = 10_000
+    """Optimiser steps."""
+    batch_size: int = 32
+    """Images of each domain a step and device."""
+    learning_rate: float = 0.003
+    """Of bottleneck and head at the start."""
+    schedule: Literal["constant", "cosine", "inverse"] = "inverse"
+    """Rate by progress p in [0, 1]: 1; (1 + cos(pi p)) / 2; (1 + decay p)^-0.75."""
+    decay: float = 3.0
+    """3 is 3e-4 a step over 10,000 steps."""
+    evaluate_every: int = 500
+    """Steps between two evaluations, each followed by a checkpoint."""
+
+
 def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Callable[[Tensor, Tensor], Tensor] | None) -> Job:
     """The job of one cell: both domains, the network, `Align` with `alignment`, and evaluation on all target photographs.
 

@@ -18,29 +18,17 @@ from da.experiment import Cell, Job, main
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
-from da.images import ImageFlags, image_job
+from da.images import DANFlags, image_job
 
 LOSSES = {"none": None, "mmd": partial(mmd2, estimator="linear"), "coral": coral, "energy": energy_distance}
 
 
 @dataclass(frozen=True)
-class Config(ImageFlags):
+class Config(DANFlags):
     """Adapt a ResNet-50 between the domains of Office-31."""
 
     loss: tuple[Literal["none", "mmd", "coral", "energy"], ...] = ("none", "mmd")
     """What is compared; none: source only."""
-    steps: int = 10_000
-    """Optimiser steps."""
-    batch_size: int = 32
-    """Images of each domain a step and device."""
-    learning_rate: float = 0.003
-    """Of bottleneck and head at the start."""
-    schedule: Literal["constant", "cosine", "inverse"] = "inverse"
-    """Rate by progress p in [0, 1]: 1; (1 + cos(pi p)) / 2; (1 + decay p)^-0.75."""
-    decay: float = 3.0
-    """3 is 3e-4 a step over 10,000 steps."""
-    evaluate_every: int = 500
-    """Steps between two evaluations, each followed by a checkpoint."""
 
 
 def build(config: Config, cell: Cell) -> Job:
