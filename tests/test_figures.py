@@ -1,0 +1,145 @@
+"""Oracles: NumPy's mean and standard deviation of the result.json files, scikit-learn's own t-SNE; record folders made by a real
+two-step run and by hand; real commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.manifold import TSNE
+
+ROOT = Path(__file__).resolve().parents[1]
+ACCURACIES = {
+    ("none", "rotated30"): [0.5, 0.53, 0.58],
+    ("mmd", "rotated30"): [0.86, 0.87, 0.875],
+    ("none", "noisy"): [0.7, 0.71, 0.75],
+    ("mmd", "noisy"): [0.9, 0.91, 0.905],
+}
+
+
+def command(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, str(ROOT / script), *map(str, words)], env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs a script in this process, which spares the seconds of its imports."""
+
+    def run(script: str, *words: object) -> None:
+        monkeypatch.syspath_prepend(ROOT / "paper_figures")
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, words)])
+        runpy.run_path(str(ROOT / "paper_figures" / f"{script}.py"), run_name="__main__")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Path:
+    """Run folders written by hand, those of seed 0 with features of two classes far apart."""
+    root = tmp_path_factory.mktemp("records")
+    generator = np.random.default_rng(0)
+    for (method, target), accuracies in ACCURACIES.items():
+        for seed, accuracy in enumerate(accuracies):
+            folder = root / "toy" / method / f"clean-{target}" / f"seed{seed}-{'0' * 12}"
+            folder.mkdir(parents=True)
+            names = {"experiment": "toy", "method": method, "source": "clean", "target": target, "seed": seed}
+            choices = {"last": {"step": 9, "target_accuracy": accuracy}, "oracle": {"step": 5, "target_accuracy": 1.0}}
+            contents = {"config": {**names, "config": {"steps": 9}}, "env": {}, "result": {**names, "selected": choices}}
+            for name, content in contents.items():
+                (folder / f"{name}.json").write_text(json.dumps(content))
+            if seed == 0:
+                labels = np.arange(24) % 2
+                features = (generator.standard_normal((2, 24, 6)) + 40 * labels[:, None]).astype(np.float16)
+                arrays = {"source_features": features[0], "target_features": features[1]}
+                np.savez(folder / "features.npz", **arrays, source_labels=labels, target_labels=labels)
+    return root
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def is_pdf(path: Path) -> bool:
+    return path.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(("width", "inches"), [("column", 3.3), ("double", 6.9)])
+def test_accuracy_writes_means_and_deviations_of_the_results(records, tmp_path, width, inches, here):
+    here("accuracy", "--experiment", "toy", "--runs-dir", records, "--classes", 10, "--width", width, "--out", tmp_path)
+    rows = {(row["method"], row["task"]): row for row in read(tmp_path / "toy_accuracy.csv")}
+    for (method, target), values in ACCURACIES.items():
+        row = rows[method, f"clean>{target}"]
+        np.testing.assert_allclose([float(row["mean"]), float(row["std"])], [100 * np.mean(values), 100 * np.std(values, ddof=1)])
+        assert row["select"] == "last" and row["seeds"] == "3"
+    both = np.mean([ACCURACIES["mmd", "rotated30"], ACCURACIES["mmd", "noisy"]])
+    assert float(rows["mmd", "average"]["mean"]) == pytest.approx(100 * both)
+    assert is_pdf(tmp_path / "toy_accuracy.pdf")
+    with Image.open(tmp_path / "toy_accuracy.png") as image:
+        assert image.width == pytest.approx(300 * inches, abs=1)
+
+
+def test_accuracy_draws_a_run_of_two_steps(tmp_path, here):
+    run = ("experiments/digits_mmd.py", "--smoke-test", "--runs-dir", tmp_path, "--wandb", "disabled", "--loss", "none")
+    done = command(*run)
+    assert done.returncode == 0, done.stderr
+    here("accuracy", "--experiment", "digits_mmd", "--runs-dir", tmp_path / "smoke", "--out", tmp_path / "out")
+    (row,) = read(tmp_path / "out" / "digits_mmd_accuracy.csv")
+    (result,) = (tmp_path / "smoke").glob("digits_mmd/*/*/*/result.json")
+    selected = json.loads(result.read_text())["selected"]
+    assert float(row["mean"]) == pytest.approx(100 * selected["last"]["target_accuracy"])
+    assert (row["method"], row["std"]) == ("none", "")
+
+
+def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
+    task = ("--source", "clean", "--target", "rotated30")
+    done = command("paper_figures/tsne.py", "--experiment", "toy", *task, "--runs-dir", records, "--perplexity", 10, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = read(tmp_path / "toy_tsne_clean-rotated30.csv")
+    assert list(rows[0]) == ["x", "y", "domain", "label", "method"] and len(rows) == 2 * 48
+    for method in ("none", "mmd"):
+        own = [row for row in rows if row["method"] == method]
+        assert [row["domain"] for row in own] == ["source"] * 24 + ["target"] * 24
+        assert [row["label"] for row in own] == ["0", "1"] * 24
+        stored = np.load(records / "toy" / method / "clean-rotated30" / f"seed0-{'0' * 12}" / "features.npz")
+        features = np.concatenate([stored["source_features"], stored["target_features"]]).astype(np.float32)
+        points = np.array([[float(row["x"]), float(row["y"])] for row in own])
+        if os.environ.get("OMP_NUM_THREADS") == "1":  # sums in another order end in another picture
+            np.testing.assert_allclose(points, TSNE(perplexity=10, init="pca", random_state=0).fit_transform(features), atol=1e-3)
+        even, odd = points[::2], points[1::2]  # two classes 40 standard deviations apart stay apart in the plane
+        assert np.linalg.norm(even.mean(0) - odd.mean(0)) > 2 * max(even.std(0).max(), odd.std(0).max())
+    assert is_pdf(tmp_path / "toy_tsne_clean-rotated30.pdf")
+    assert (tmp_path / "toy_tsne_clean-rotated30.png").is_file()
+
+
+TOY = ("--experiment", "toy", "--out", "OUT", "--runs-dir", "RECORDS")
+TASK = (*TOY, "--source", "clean", "--target", "rotated30")
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "told"),
+    [
+        ("tsne", (*TASK, "--seed", 1), "features.npz is missing: this record was kept without features; train the run again with --force"),
+        ("tsne", (*TASK, "--after", "coral"), "no finished run of toy coral clean>rotated30 seed 0"),
+        ("tsne", (*TASK, "--perplexity", 48), "perplexity must be positive and less than the number of rows (48"),
+        ("accuracy", (*TOY, "--runs-dir", "absent"), "no folder of runs at absent"),
+        ("accuracy", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
+        ("accuracy", (*TOY, "--where", "steps=10"), "got runs at all: check"),
+        ("accuracy", (*TOY, "--where", "steps"), "--where takes key=value; got 'steps'"),
+    ],
+)
+def test_an_error_is_one_message_and_nothing_is_drawn(records, tmp_path, here, script, words, told):
+    places = {"OUT": tmp_path, "RECORDS": records}
+    with pytest.raises(SystemExit) as stopped:
+        here(script, *(places.get(word, word) for word in words))
+    assert str(stopped.value).startswith("error: ") and told in str(stopped.value)
+    assert not list(tmp_path.iterdir())
