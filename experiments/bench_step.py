@@ -20,7 +20,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import NamedTuple
@@ -260,7 +260,7 @@ def main() -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.smoke_test:
-            options = Options(rounds=2, steps=2, out=options.out)
+            options = replace(options, rounds=2, steps=2)
         cases = [digits_case()]
         left_out = "" if options.smoke_test else add_photographs(cases, options)
         torch.manual_seed(0)

@@ -25,6 +25,7 @@ def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_smoke_test_prints_what_the_csv_says(tmp_path):
     done = bench(tmp_path, "--smoke-test", "--out", "times/bench.csv")
     assert done.returncode == 0, done.stderr
+    assert "Left out" not in done.stdout  # photographs are no part of a smoke test
     rows = list(csv.DictReader((tmp_path / "times" / "bench.csv").open()))
     assert [(row["measure"], row["round"]) for row in rows] == [("loader", "0"), ("loader", "1"), ("fit", "0"), ("fit", "1")]
     for measure in ("loader", "fit"):
