@@ -9,13 +9,16 @@ fit: a step inside `da.train.fit`, with everything it does between two evaluatio
 
 Networks: the digits' LeNet (16 x 16 pixels, 64 + 64 images, float32, AdamW) and SqueezeNet 1.1 with random weights, which take the same
 time as trained ones (Office-Caltech10, 256 pixels stored, 224 seen, 32 + 32 images, bfloat16, SGD). Every round times a few steps of the
-one and of the other, by turns one first and the other first; the table has the medians over rounds. CPU only; four minutes on two
-cores that do nothing else.
+one and of the other, by turns one first and the other first; the table has the medians over rounds. The allocator keeps what is
+freed, for both sides alike (`keep_memory`). CPU only; about five minutes on two idle cores. Where other processes want the same cores,
+pass --threads 1: two threads then wait for each other, and the ratios would measure that.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
+import ctypes
 import math
 import sys
 import tempfile
@@ -137,6 +140,13 @@ class Times(NamedTuple):
     reference: np.ndarray
 
 
+def keep_memory() -> None:
+    """glibc keeps what is freed: else a SqueezeNet step spends up to a third of its time, by chance, on fresh pages from the kernel."""
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
+
+
 def now() -> np.ndarray:
     """Wall time and processor time of all threads, in seconds: (2,)."""
     return np.array([perf_counter(), process_time()])
@@ -196,7 +206,8 @@ def time_fit(case: Case, rounds: int, steps: int) -> Times:
     evaluation = Evaluation(Labelled(case.stream.target.rows(few), few), ImageTransform(batches[0].source_x.shape[-1], *_statistics(case)))
     config = TrainConfig(**{**vars(case.config), "steps": WARM + steps + 1, "evaluate_every": WARM + steps + 1})
     fabric = launch(config)
-    method, network = Align(case.network(), mmd2), case.network()
+    network = case.network()
+    method = Align(copy.deepcopy(network), mmd2)
 
     def fitted() -> np.ndarray:
         stream = Held(batches)
@@ -257,6 +268,7 @@ def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
+        keep_memory()
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.smoke_test:
