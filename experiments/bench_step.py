@@ -203,7 +203,7 @@ def time_fit(case: Case, rounds: int, steps: int) -> Times:
     """`fit` from its step WARM to the end of its last but one, against the plain loop; both start with a new optimiser."""
     batches = _in_memory(case)
     few = torch.arange(8)
-    evaluation = Evaluation(Labelled(case.stream.target.rows(few), few), ImageTransform(batches[0].source_x.shape[-1], *_statistics(case)))
+    evaluation = Evaluation(Labelled(case.stream.target.rows(few), few), replace(case.stream.transform, augmentation="none"))
     config = TrainConfig(**{**vars(case.config), "steps": WARM + steps + 1, "evaluate_every": WARM + steps + 1})
     fabric = launch(config)
     network = case.network()
@@ -223,12 +223,6 @@ def time_fit(case: Case, rounds: int, steps: int) -> Times:
 
     fitted(), by_hand()
     return in_turns(fitted, by_hand, rounds, steps)
-
-
-def _statistics(case: Case) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    transform = case.stream.transform
-    assert isinstance(transform, ImageTransform)
-    return transform.mean, transform.std
 
 
 def _in_memory(case: Case) -> list[Batch]:
