@@ -53,7 +53,7 @@ class ImageFlags(Flags):
     dropout: float = 0.5
     """Probability after the bottleneck."""
     feature_norm: float | None = None
-    """Scale every feature vector to this 2-norm; none: leave it."""
+    """Scale every output of the backbone to this 2-norm, below the bottleneck; none: leave it."""
     probe: float | None = None
     """Start the head as a logistic regression on the source's features, with this C; none: from random weights."""
     label_smoothing: float = 0.0

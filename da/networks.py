@@ -186,12 +186,12 @@ def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: boo
 
 
 def bottleneck(width: int, features: int, *, dropout: float = 0.5, scale: float | None = None) -> tuple[nn.Module, int]:
-    """Linear + ReLU + dropout to `features` dimensions (0: the backbone's own), then rows of 2-norm `scale` if one is given.
+    """Rows scaled to 2-norm `scale` if one is given, then Linear + ReLU to `features` dimensions (0: the input's), then dropout.
 
     Returns the module and its output width. The layer starts at N(0, 0.005^2) with bias 0.1, as in DAN's published code, so that
     its units are alive and small at first.
     """
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [] if scale is None else [Normalise(scale)]
     if features:
         linear = nn.Linear(width, features)
         nn.init.normal_(linear.weight, std=0.005)
@@ -199,8 +199,6 @@ def bottleneck(width: int, features: int, *, dropout: float = 0.5, scale: float 
         layers += [linear, nn.ReLU()]
     if dropout:
         layers.append(nn.Dropout(dropout))
-    if scale is not None:
-        layers.append(Normalise(scale))
     return nn.Sequential(*layers), features or width
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from da.model.finetune import fit_head, frozen, with_new_head
+from da.model.finetune import Probe, fit_head, frozen, with_new_head
 from da.networks import Network, backbone, lenet
+from da.records import Run
+from da.train import TrainConfig, fit
+from problems import digits_job
 
 
 def steps(network: Network, count: int = 3) -> None:
@@ -50,6 +55,14 @@ def test_the_probe_is_the_logistic_regression_on_unit_features(scale: float) -> 
     oracle = LogisticRegression(C=10.0, max_iter=5000).fit(unit.double().numpy(), labels.numpy())
     expected = torch.from_numpy(oracle.decision_function(unit.double().numpy()))
     torch.testing.assert_close(network.head(scale * unit).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_probe_stays_what_it_is_through_the_loop(tmp_path: Path) -> None:
+    method, stream, evaluation = digits_job()
+    before = {name: value.clone() for name, value in method.network.state_dict().items()}
+    run = Run.start(tmp_path, {}, experiment="t", method="probe", source="s", target="t", seed=0, wandb="disabled")
+    fit(Probe(method.network), stream, TrainConfig(steps=3, batch_size=16, weight_decay=0.1), run, evaluation)
+    assert all(torch.equal(value, before[name]) for name, value in method.network.state_dict().items())
 
 
 def test_a_class_without_samples_is_an_error() -> None:

@@ -13,6 +13,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from da.data.batches import Batch
+from da.method import Method, Terms
 from da.networks import Frozen, Network
 
 
@@ -47,6 +49,18 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(probe.coef_) / radius.cpu())
         head.bias.copy_(torch.from_numpy(probe.intercept_))
+
+
+class Probe(Method[Batch]):
+    """A network that was fitted already (`fit_head`) as a row of a table: the loop runs, and nothing moves."""
+
+    def loss(self, batch: Batch, progress: float) -> Terms:
+        """Zero, whatever the batch."""
+        return {"task": 0.0 * _linear_head(self.network).bias.sum()}
+
+    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
+        """The head at rate 0, without weight decay."""
+        return [{"params": [_linear_head(self.network).bias], "lr": 0.0, "weight_decay": 0.0}]
 
 
 def _linear_head(network: Network) -> nn.Linear:
