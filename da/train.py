@@ -23,7 +23,7 @@ from da.arrays import NonFiniteError
 from da.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from da.data.batches import Stream, load
 from da.data.domain import Labelled
-from da.engine import Fabric
+from da.engine import Fabric, keep_memory
 from da.evaluate import SCORES, Evaluation, predict, target_metrics
 from da.method import Method
 from da.networks import DomainName
@@ -93,6 +93,8 @@ def launch(config: TrainConfig) -> Fabric:
     except Exception as error:
         raise ValueError(f"accelerator: {config.devices} x {config.accelerator} cannot be had here: {error}") from error
     fabric.launch()
+    if fabric.device.type == "cpu":
+        keep_memory()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return fabric

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import ctypes
 import math
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
 from da.data.transforms import IMAGENET, Augmentation, ImageTransform
+from da.engine import keep_memory
 from da.evaluate import Evaluation
 from da.feature.mmd import mmd2
 from da.grids import aligned
@@ -138,13 +138,6 @@ class Times(NamedTuple):
 
     measured: np.ndarray
     reference: np.ndarray
-
-
-def keep_memory() -> None:
-    """glibc keeps what is freed: else a SqueezeNet step spends up to a third of its time, by chance, on fresh pages from the kernel."""
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
 
 
 def now() -> np.ndarray:

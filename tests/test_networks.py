@@ -89,12 +89,10 @@ def test_bottleneck(features: int, dropout: float, scale: float | None) -> None:
     x = torch.rand(4, 10)
     out = module.eval()(x)
     assert out.shape == (4, width) and width == (features or 10)
-    expected = x
+    expected = x if scale is None else scale * x / x.norm(dim=1, keepdim=True)
     if features:
         weight, bias = module.state_dict().values()
-        expected = (x @ weight.T + bias).clamp(min=0)
-    if scale is not None:
-        expected = scale * expected / expected.norm(dim=1, keepdim=True)
+        expected = (expected @ weight.T + bias).clamp(min=0)
     torch.testing.assert_close(out, expected)
     dropped = module.train()(torch.rand(400, 10))
     assert abs((dropped == 0).float().mean().item() - dropout) < 0.06
