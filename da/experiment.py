@@ -134,6 +134,7 @@ def run_cell(flags: FlagsType, experiment: str, cell: Cell, build: Callable[[Fla
     run: Run | None = None
     try:
         run = start_run(flags, experiment, cell, fabric)
+        fabric.barrier()  # every process sees the folder as the first has left it
         if run.finished:
             return run.directory
         torch.manual_seed(cell.seed)

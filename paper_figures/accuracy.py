@@ -1,6 +1,7 @@
 """Bars of target accuracy by task and method, with standard deviations over seeds, from finished run records.
 
-python paper_figures/accuracy.py --experiment digits_mmd --classes 10
+    python paper_figures/accuracy.py
+    python paper_figures/accuracy.py --experiment office_caltech_mmd --width double
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ GROUP = 0.8  # width of a task's bars together, where the next task is 1 away
 class Options:
     """Draw one experiment's target accuracies as grouped bars: mean over seeds, whiskers of one standard deviation."""
 
-    experiment: str
+    experiment: str = "digits_mmd"
     """Experiment to draw."""
     runs_dir: Path = Path("experiments/records")
     """Folder of run records."""
@@ -36,7 +37,7 @@ class Options:
     """Method that is drawn first and in grey."""
     where: tuple[str, ...] = ()
     """Keep the runs whose configuration has these values: key=value."""
-    classes: int | None = None
+    classes: int | None = 10
     """Number of classes, for a line at the chance level 100 / classes; none: no line."""
     width: style.Width = "column"
     """Printed width: one column (3.3 inches) or two (6.9)."""

@@ -1,6 +1,7 @@
 """Source and target features before and after adaptation, each network's embedded in the plane by t-SNE, from finished run records.
 
-    python paper_figures/tsne.py --experiment digits_mmd --source clean --target rotated30
+    python paper_figures/tsne.py
+    python paper_figures/tsne.py --runs-dir runs --experiment digits_mmd --source clean --target noisy
 
 Upper row: coloured by domain. Lower row: by class. The two columns are two embeddings: positions and distances between clusters
 mean nothing across them, nor do axes have a unit (van der Maaten and Hinton, JMLR 2008).
@@ -33,11 +34,11 @@ ARRAYS = ("source_features", "source_labels", "target_features", "target_labels"
 class Options:
     """Draw t-SNE embeddings of two runs' features side by side."""
 
-    experiment: str
+    experiment: str = "digits_mmd"
     """Experiment the runs belong to."""
-    source: str
+    source: str = "clean"
     """Source domain."""
-    target: str
+    target: str = "rotated30"
     """Target domain."""
     seed: int = 0
     """Seed of both runs."""

@@ -49,6 +49,15 @@ def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 1
 
 
+def test_two_processes_fill_a_table_together(tmp_path: Path) -> None:
+    common = "--target noisy --seed 0 --loss none mmd --steps 4 --evaluate-every 2 --wandb disabled --devices 2 --accelerator cpu".split()
+    for extra in ([], ["--force"], []):
+        done = run_script("digits_mmd.py", *common, *extra, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("selected by 'last'") == 1, "the first process prints the table, once"
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+
+
 def test_wandb_offline_files_stay_with_the_run(tmp_path: Path) -> None:
     common = ("--target", "noisy", "--seed", "0", "--loss", "none", "--steps", "5", "--wandb", "offline")
     environment = {"HOME": str(tmp_path / "home")}  # where no key can be
