@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -161,7 +162,8 @@ def load_network(network: Network, flags: FlagsType, experiment: str, cell: Cell
 
     Raises FileNotFoundError where the result was kept without the network.
     """
-    weights = run_cell(flags, experiment, cell, build, launch(flags)) / "network.pt"
+    own = dataclasses.replace(flags, force=False)  # forced or not, it is trained once
+    weights = run_cell(own, experiment, cell, build, launch(flags)) / "network.pt"
     if not weights.is_file():
         raise FileNotFoundError(f"{weights} is gone, though its run has a result; train it again with --force")
     network.load_state_dict(torch.load(weights, weights_only=True))
@@ -217,9 +219,9 @@ def _shortened(flags: FlagsType) -> FlagsType:
 
 
 def _fetch(benchmark: Benchmark, flags: Flags) -> None:
-    root = flags.data_root or Path("data")
+    root = Path(flags.data_root or os.environ.get("DA_DATA") or "data")
     root.mkdir(parents=True, exist_ok=True)
-    download(benchmark, data_root(str(root)))
+    download(benchmark, root)
 
 
 def _content(path: Path) -> str:

@@ -89,6 +89,8 @@ class DANFlags(ImageFlags):
     """3 is 3e-4 a step over 10,000 steps."""
     evaluate_every: int = 500
     """Steps between two evaluations, each followed by a checkpoint."""
+    workers: int = 2
+    """Background processes that prepare batches; the batches are the same for any number."""
 
 
 def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Callable[[Tensor, Tensor], Tensor] | None) -> Job:
