@@ -24,7 +24,6 @@ from da.arrays import NonFiniteError
 from da.data.batches import Stream
 from da.data.benchmarks import Benchmark
 from da.data.download import download
-from da.data.readers import data_root
 from da.engine import Fabric
 from da.evaluate import Evaluation
 from da.method import Method
