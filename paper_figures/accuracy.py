@@ -1,7 +1,7 @@
 """Bars of target accuracy by task and method, with standard deviations over seeds, from finished run records.
 
-    python paper_figures/accuracy.py
-    python paper_figures/accuracy.py --experiment office_caltech_mmd --width double
+python paper_figures/accuracy.py
+python paper_figures/accuracy.py --experiment office_caltech_mmd --width double
 """
 
 from __future__ import annotations
