@@ -68,8 +68,8 @@ class TrainConfig:
     devices: int = 1
     """Processes, each with a device of its own; gradients are averaged over them."""
     threads: int | None = None
-    """CPU threads of a process; none: PyTorch's choice. Small networks take one: they gain nothing from a second, and lose much where
-    another program wants the core."""
+    """CPU threads of a process; none: PyTorch's choice. Scripts with small networks take one: more are faster on an idle machine,
+    but wait for each other, many times slower, where another program wants a core."""
     workers: int = 0
     """Background processes that prepare batches; the batches are the same for any number."""
 

@@ -5,7 +5,7 @@
 A source network learns the clean digits (row source: used on the target as it is). With two labelled target digits a class the others
 learn: scratch (nothing kept), frozen (new head on kept features), full (everything learns on), l2_sp (full, held near the
 start by L2-SP). Accuracy on the remaining target digits, which are in no training set; three seeds, each with labels of its own. Takes
-about a minute on two CPU cores; the README has the table it prints.
+about a minute and a half on two CPU cores; the README has the table it prints.
 """
 
 import copy
@@ -51,7 +51,7 @@ class Config(Flags):
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """As in torch.optim."""
     threads: int | None = 1
-    """CPU threads; so small a network gains nothing from a second."""
+    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
     weight_decay: float = 0.0
     """None, because L2-SP stands in its place."""
 

@@ -5,7 +5,7 @@
 Each source digit gets a weight for its loss from the raw pixels of both domains, reduced to 20 principal components: kernel mean matching
 (kmm) or the odds of a classifier that tells the domains apart (discriminator); none is source only. Weights can choose among source
 samples but not move them, and where the domains hardly overlap they rest on a handful: the effective sample size, of 898, is printed beside
-the accuracy. Three seeds; takes a minute on two CPU cores; the README has the table it prints.
+the accuracy. Three seeds; takes about four minutes on two CPU cores; the README has the table it prints.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Config(Flags):
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """As in torch.optim."""
     threads: int | None = 1
-    """CPU threads; so small a network gains nothing from a second."""
+    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
 def build(config: Config, cell: Cell) -> Job:

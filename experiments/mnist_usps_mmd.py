@@ -45,7 +45,7 @@ class Config(Flags):
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """As in torch.optim."""
     threads: int | None = 1
-    """CPU threads; so small a network gains nothing from a second."""
+    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
     evaluate_every: int = 250
     """Steps between two evaluations, each followed by a checkpoint."""
 
