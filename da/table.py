@@ -256,8 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: see `python -m da.table --help`."""
     options = tyro.cli(Options, args=arguments, prog="python -m da.table")
     try:
-        where = dict(_pair(text) for text in options.where)
-        table = Table.of(load(options.runs_dir, options.experiment), select=options.select, baseline=options.baseline, where=where)
+        records = matching(load(options.runs_dir, options.experiment), options.where)
+        table = Table.of(records, select=options.select, baseline=options.baseline)
         if options.readme is None:
             formats = {"text": table.to_text, "markdown": table.to_markdown, "csv": table.csv_text}
             print(formats[options.format]().rstrip("\n"))
@@ -268,6 +268,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 sys.exit(f"{options.readme}: the table {name!r} differs from the runs; run without --check to update it")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+def matching(records: Iterable[Record], where: Sequence[str]) -> list[Record]:
+    """The records whose configuration has every value in `where`, each "key=value" as on the command line; ValueError for another form."""
+    wanted = [_pair(text) for text in where]
+    return [record for record in records if all(_has(record, key, value) for key, value in wanted)]
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from da.table import AVERAGE, Table, load
+from da.table import AVERAGE, Table, load, matching
 
 GROUP = 0.8  # width of a task's bars together, where the next task is 1 away
 
@@ -108,7 +108,7 @@ def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
-        records = style.chosen(load(options.runs_dir, options.experiment), options.where)
+        records = matching(load(options.runs_dir, options.experiment), options.where)
         table = Table.of(records, select=options.select, baseline=options.baseline)
         style.set_style()
         figure = draw(table, width=options.width, classes=options.classes)

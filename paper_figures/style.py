@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,6 @@ matplotlib.use("Agg")  # files only, so that no display is needed
 
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-
-from da.records import Record
 
 Width = Literal["column", "double"]
 INCHES = {"column": 3.3, "double": 6.9}
@@ -38,22 +35,6 @@ def set_style() -> None:
             "legend.frameon": False, "legend.handlelength": 1.2, "legend.columnspacing": 1.2, "pdf.fonttype": 42,
         }
     )  # fmt: skip
-
-
-def chosen(records: Iterable[Record], where: Sequence[str]) -> list[Record]:
-    """The records whose configuration has every value in `where`, each "key=value". Raises ValueError for anything else."""
-    wanted = [_pair(text) for text in where]
-    return [record for record in records if all(key in record.config and record.config[key] == value for key, value in wanted)]
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, sign, value = text.partition("=")
-    if not key or not sign:
-        raise ValueError(f"--where takes key=value; got {text!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

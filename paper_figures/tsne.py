@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
 from da.records import Record
-from da.table import load
+from da.table import load, matching
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
 ARRAYS = ("source_features", "source_labels", "target_features", "target_labels")
@@ -156,7 +156,7 @@ def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
-        records = style.chosen(load(options.runs_dir, options.experiment), options.where)
+        records = matching(load(options.runs_dir, options.experiment), options.where)
         runs = [find(records, options, method) for method in (options.before, options.after)]
         embeddings = [embed(run, perplexity=options.perplexity, random_state=options.random_state) for run in runs]
         rows = [
