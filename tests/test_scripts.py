@@ -120,7 +120,9 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 
 
 def test_no_weights_at_all(tmp_path: Path) -> None:
-    message = fails("office31_mmd.py", "--data-root", str(ROOT), cwd=tmp_path, env={"TORCH_HOME": str(tmp_path / "empty")})
+    closed = "http://127.0.0.1:9"  # a proxy at a closed port, so that this machine's network does not matter
+    environment = {"TORCH_HOME": str(tmp_path / "empty"), "HTTPS_PROXY": closed, "https_proxy": closed, "no_proxy": ""}
+    message = fails("office31_mmd.py", "--data-root", str(ROOT), cwd=tmp_path, env=environment)
     assert "--weights FILE.pt" in message and "resnet50" in message
 
 
