@@ -99,7 +99,7 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Ca
     The target's photographs are the same in training, without labels, and in evaluation: the transductive protocol of the
     published tables.
     """
-    root = None if flags.smoke_test else data_root(str(flags.data_root) if flags.data_root else None)
+    root = None if flags.smoke_test else data_root(flags.data_root)
     network = image_network(flags, len(benchmark.classes))  # before the photographs: missing weights are told at once
     source, target = (_smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size) for d in cell[1:3])
     size = SMOKE_SIZE if flags.smoke_test else flags.image_size

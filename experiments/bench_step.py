@@ -155,7 +155,7 @@ def digits_case() -> Case:
 
 def photograph_cases(options: Options) -> Iterable[Case]:
     """SqueezeNet 1.1 on amazon>webcam under two augmentations. Raises FileNotFoundError or ValueError without the photographs."""
-    root = data_root(str(options.data_root) if options.data_root else None)
+    root = data_root(options.data_root)
     source, target = (read_domain(OFFICE_CALTECH10, domain, root, size=256) for domain in ("amazon", "webcam"))
     config = TrainConfig(batch_size=32, learning_rate=0.003, precision="bf16-mixed", accelerator="cpu")
     augmentations: tuple[tuple[Augmentation, tuple[str, ...]], ...] = (("crop", ("loader", "fit")), ("resized_crop", ("loader",)))

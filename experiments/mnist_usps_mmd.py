@@ -54,7 +54,7 @@ def read(config: Config, domain: str, split: Literal["train", "test"], channels:
     """One part of one domain; MNIST-M has its test part only."""
     if config.smoke_test:
         return read_digits("clean", size=SIZE, channels=channels)
-    root = data_root(str(config.data_root) if config.data_root else None)
+    root = data_root(config.data_root)
     split = "test" if domain == "mnist_m" else split
     return read_domain(MNIST_USPS, domain, root, size=SIZE, channels=channels, split=split)
 

@@ -24,7 +24,7 @@ from da.data.folders import list_images
 _MODES = {1: "L", 3: "RGB"}
 
 
-def data_root(flag: str | None = None) -> Path:
+def data_root(flag: str | Path | None = None) -> Path:
     """The folder of the data sets: `flag`, else `$DA_DATA`, else data/. Raises FileNotFoundError where there is no such folder."""
     origin = "--data-root" if flag else "DA_DATA" if os.environ.get("DA_DATA") else "the default"
     root = Path(flag or os.environ.get("DA_DATA") or "data").expanduser()
