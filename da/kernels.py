@@ -15,6 +15,7 @@ twice, has an exact diagonal.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
 
 MEDIAN_ROWS = 1000
+Norm = Literal[1, 2]
 
 
 def centred(x: Tensor) -> Tensor:
@@ -83,39 +85,47 @@ def linear(x: Array, y: Array) -> Array:
         return like(first @ second.T, x)
 
 
-def mean_bandwidth(x: Array) -> Array:
-    """The mean of ||x_i - x_j||^2 over the N (N - 1) ordered pairs i != j of x (N, d): a scalar without gradient, in O(N d).
+def mean_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
+    """The mean distance over the N (N - 1) ordered pairs i != j of x (N, d): a scalar without gradient.
 
-    (2 N sum|z|^2 - 2 |sum z|^2) / (N^2 - N), z the centred rows, summed in float64. It is 0 exactly when all rows coincide.
+    It is 0 exactly when all rows coincide.
+
+    norm: 2: of ||x_i - x_j||^2, in O(N d): (2 N sum|z|^2 - 2 |sum z|^2) / (N^2 - N), z the centred rows, summed in float64.
+        1: of ||x_i - x_j||_1 (for the Laplacian), in O(N log N d): the sum over pairs of a sorted column is sum_k (2 k - N + 1) x_(k).
     Raises ValueError for fewer than two rows.
     """
     tensor = as_matrix(x, "x").detach()
     n = _count_pairs_of(tensor)
     with full_precision(tensor):
         z = centred(tensor)
-        squares, total = z.square().sum(dtype=torch.float64), z.sum(dim=0, dtype=torch.float64)
-        value = (2 * n * squares - 2 * total.square().sum()) / (n * n - n)
+        if norm == 1:
+            rank = torch.arange(n, dtype=z.dtype, device=z.device)
+            value = 2 * ((2 * rank - n + 1) @ z.sort(dim=0).values).sum(dtype=torch.float64) / (n * n - n)
+        else:
+            squares, total = torch.linalg.vecdot(z, z).sum(dtype=torch.float64), z.sum(dim=0, dtype=torch.float64)
+            value = (2 * n * squares - 2 * total.square().sum()) / (n * n - n)
     return like(value.clamp(min=0).to(tensor.dtype), x)
 
 
-def median_bandwidth(x: Array) -> Array:
-    """The median of ||x_i - x_j||^2 over the pairs of x (N, d) that do not coincide: a scalar without gradient.
+def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
+    """The median distance over the pairs of x (N, d) that do not coincide: a scalar without gradient.
 
-    Beyond 1,000 rows, 1,000 evenly spaced ones stand for all (the same ones every time). Pairs that coincide are left out,
-    or duplicated rows could make it 0; it is 0 only when all rows coincide. Raises ValueError for fewer than two rows.
+    norm: 2: of ||x_i - x_j||^2; 1: of ||x_i - x_j||_1. Beyond 1,000 rows, 1,000 evenly spaced ones stand for all (the same
+    ones every time). Pairs that coincide are left out, or duplicated rows could make it 0; it is 0 only when all rows coincide.
+    Raises ValueError for fewer than two rows.
     """
     tensor = as_matrix(x, "x").detach()
     n = _count_pairs_of(tensor)
     if n > MEDIAN_ROWS:
         tensor = tensor[torch.linspace(0, n - 1, MEDIAN_ROWS, dtype=torch.float64, device=tensor.device).long()]
     with full_precision(tensor):
-        distances = torch.pdist(tensor - tensor[0])
+        distances = torch.pdist(tensor - tensor[0], p=norm)
         positive = distances[distances > 0]
-        value = positive.square().quantile(0.5) if len(positive) else tensor.new_zeros(())
+        value = (positive.square() if norm == 2 else positive).quantile(0.5) if len(positive) else tensor.new_zeros(())
     return like(value, x)
 
 
-def resolve_bandwidth(x: Tensor, bandwidth: float | str) -> float | Tensor:
+def resolve_bandwidth(x: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> float | Tensor:
     """The bandwidth for checked rows x (N, d): by the rule "mean" or "median", or the number given, which must be > 0.
 
     A rule's 0 (all rows coincide) becomes 1: every squared distance is 0 then, and every kernel 1, whatever the bandwidth.
@@ -124,7 +134,7 @@ def resolve_bandwidth(x: Tensor, bandwidth: float | str) -> float | Tensor:
         return check_bandwidth(bandwidth)
     if bandwidth not in ("mean", "median"):
         raise ValueError(f"bandwidth must be 'mean', 'median' or a number > 0; got {bandwidth!r}")
-    value = mean_bandwidth(x) if bandwidth == "mean" else median_bandwidth(x)
+    value = mean_bandwidth(x, norm=norm) if bandwidth == "mean" else median_bandwidth(x, norm=norm)
     return torch.where(value > 0, value, torch.ones_like(value))
 
 
