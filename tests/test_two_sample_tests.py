@@ -1,0 +1,321 @@
+"""Oracles: float64 double loops, SciPy's distances and permutation test, all relabellings enumerated, the binomial law of rejections."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.spatial.distance import cdist
+
+from da.feature.fuse import mmd_fuse
+from da.feature.mmd import MMDTest, mmd_test
+from da.feature.random_features import MeanEmbedding, random_feature_mmd2
+from da.ops import permutations as ops
+from da.ops.permutations import permutation_p_value, relabelled_mmd2, relabellings
+
+TESTS = (mmd_test, mmd_fuse)
+
+
+def looped_mmd2(gram: np.ndarray, members: np.ndarray, unbiased: bool) -> float:
+    """The squared MMD of the rows where `members` is true against the others, term by term."""
+    first, second = np.flatnonzero(members), np.flatnonzero(~members)
+    value = 0.0
+    for own in (first, second):
+        pairs = [gram[i, j] for i in own for j in own if i != j or not unbiased]
+        value += sum(pairs) / len(pairs)
+    return value - 2 * sum(gram[i, j] for i in first for j in second) / (len(first) * len(second))
+
+
+def samples(seed: int, n: int = 9, m: int = 6, width: int = 3, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n, width)), generator.normal(size=(m, width)) + shift
+
+
+def median_gram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    distances = cdist(np.concatenate([x, y]), np.concatenate([x, y]), "sqeuclidean")
+    return np.exp(-distances / np.median(distances[np.triu_indices(len(distances), 1)]))
+
+
+# The statistics of the relabellings
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize(("n", "m"), [(5, 4), (2, 7), (3, 3)])
+def test_every_relabelling_is_the_double_loop(n: int, m: int, unbiased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(n + m, 4))
+    gram = (rows @ rows.T + 1) ** 2  # its diagonal is not constant
+    members = relabellings(n, m, 12, generator=torch.Generator().manual_seed(1))
+    expected = [looped_mmd2(gram, each.numpy(), unbiased) for each in members]
+    for cells in (ops.CELLS, 1, 3 * (n + m)):  # chunks of all rows, of one, of three
+        monkeypatch.setattr(ops, "CELLS", cells)
+        values = relabelled_mmd2(torch.from_numpy(gram), members, unbiased=unbiased)
+        assert values.dtype == torch.float64
+        np.testing.assert_allclose(values, expected, rtol=1e-12)
+
+
+def test_relabellings_begin_with_the_observed_one_and_are_uniform() -> None:
+    members = relabellings(2, 3, 20_000, generator=torch.Generator().manual_seed(0))
+    assert members[0].tolist() == [True, True, False, False, False] and bool((members.sum(dim=1) == 2).all())
+    counts = torch.bincount((members[1:].long() * torch.tensor([1, 2, 4, 8, 16])).sum(dim=1))
+    assert len(counts[counts > 0]) == 10 and stats.chisquare(counts[counts > 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+def test_the_p_value_is_that_of_all_relabellings(estimator: str) -> None:
+    """Over all 35 relabellings SciPy's exact permutation test; mmd_test's 4,000 random ones estimate the same probability."""
+    x, y = samples(3, n=4, m=3, width=1, shift=0.7)
+    gram = median_gram(x, y)
+    unbiased = estimator == "unbiased"
+
+    def statistic(first: np.ndarray, second: np.ndarray) -> float:
+        places = np.concatenate([first, second]).astype(int)
+        return looped_mmd2(gram[np.ix_(places, places)], np.arange(7) < 4, unbiased)
+
+    exact = stats.permutation_test((np.arange(4), np.arange(4, 7)), statistic, vectorized=False, n_resamples=np.inf, alternative="greater")
+    every = np.zeros((35, 7), dtype=bool)
+    for row, places in zip(every, itertools.combinations(range(7), 4), strict=True):
+        row[list(places)] = True  # the first is the observed one
+    statistics = relabelled_mmd2(torch.from_numpy(gram), torch.from_numpy(every), unbiased=unbiased)
+    assert permutation_p_value(statistics, scale=1.0) == pytest.approx(exact.pvalue)
+    found = mmd_test(x, y, estimator=estimator, permutations=4000)
+    assert found.statistic == pytest.approx(exact.statistic, rel=1e-10)
+    low, high = stats.binom.interval(0.999, 4000, exact.pvalue)
+    assert low <= found.p_value * 4001 - 1 <= high
+
+
+def test_ties_count_against_rejection() -> None:
+    statistics = torch.tensor([1.0, 1.0, 1 - 1e-14, 0.5, 2.0], dtype=torch.float64)
+    assert permutation_p_value(statistics, scale=1.0) == 4 / 5
+    assert permutation_p_value(torch.tensor([3.0, 1.0, 2.0]), scale=1.0) == 1 / 3
+
+
+# mmd_test and mmd_fuse
+
+
+@pytest.mark.parametrize(("kernel", "metric"), [("gaussian", "sqeuclidean"), ("laplacian", "cityblock")])
+def test_statistic_of_mmd_test_is_the_double_loop(kernel: str, metric: str) -> None:
+    x, y = samples(0)
+    z = np.concatenate([x, y])
+    distances = cdist(z, z, metric)
+    gram = sum(np.exp(-distances / (a * np.median(distances[np.triu_indices(len(z), 1)]))) for a in (0.5, 3.0))
+    for estimator in ("biased", "unbiased"):
+        found = mmd_test(x, y, kernel=kernel, multipliers=(0.5, 3.0), estimator=estimator, permutations=5, random_state=4)
+        assert found.statistic == pytest.approx(looped_mmd2(gram, np.arange(15) < 9, estimator == "unbiased"), rel=1e-10)
+        members = relabellings(9, 6, 5, generator=torch.Generator().manual_seed(4)).numpy()
+        np.testing.assert_allclose(found.null, [looped_mmd2(gram, each, estimator == "unbiased") for each in members[1:]], rtol=1e-9)
+
+
+def looped_fuse(x: np.ndarray, y: np.ndarray, members: np.ndarray, bandwidths: int) -> float:
+    """The fused statistic by the formulas of the module's docstring."""
+    z, n = np.concatenate([x, y]), min(len(x), len(y))
+    ratios = []
+    for metric in ("euclidean", "cityblock"):
+        distances = cdist(z, z, metric)
+        above = distances[np.triu_indices(len(z), 1)]
+        low, high = np.quantile(above[above > 0], [0.05, 0.95], method="lower")
+        for b in np.linspace(low / 2, 2 * high, bandwidths):
+            gram = np.exp(-((distances / b) ** 2) / 2) if metric == "euclidean" else np.exp(-math.sqrt(2) * distances / b)
+            size = sum(gram[i, j] ** 2 for i in range(len(z)) for j in range(len(z)) if i != j) / (n * (n - 1))
+            ratios.append(looped_mmd2(gram, members, unbiased=True) / math.sqrt(size))
+    sharpness = math.sqrt(n * (n - 1))
+    return math.log(np.mean(np.exp(sharpness * np.array(ratios)))) / sharpness
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 5), (4, 8)])
+def test_fuse_is_the_brute_force(n: int, m: int) -> None:
+    x, y = samples(5, n, m, shift=0.5)
+    y[0] = x[0]  # a pair of distance 0 is no bandwidth
+    found = mmd_fuse(x, y, permutations=4, bandwidths=3, random_state=2)
+    members = relabellings(n, m, 4, generator=torch.Generator().manual_seed(2)).numpy()
+    expected = [looped_fuse(x, y, each, 3) for each in members]
+    np.testing.assert_allclose([found.statistic, *found.null], expected, rtol=1e-9)
+
+
+DRAWS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "exponential": lambda generator, rows: generator.exponential(size=(rows, 2)),
+    "Cauchy": lambda generator, rows: generator.standard_cauchy(size=(rows, 3)),
+    "few values": lambda generator, rows: generator.integers(0, 2, size=(rows, 2)).astype(float),  # many ties
+}
+
+
+def p_values(test: Callable[..., MMDTest], draw: str, repetitions: int = 1000) -> np.ndarray:
+    generator = np.random.default_rng(7)
+    pairs = ((DRAWS[draw](generator, 9), DRAWS[draw](generator, 6)) for _ in range(repetitions))
+    return np.array([test(x, y, permutations=99, random_state=seed).p_value for seed, (x, y) in enumerate(pairs)])
+
+
+SLOW = [pytest.param(mmd_fuse, draw, marks=pytest.mark.slow) for draw in ("Cauchy", "few values")]
+
+
+@pytest.mark.parametrize(("test", "draw"), [*((mmd_test, draw) for draw in DRAWS), (mmd_fuse, "exponential"), *SLOW])
+def test_level(test: Callable[..., MMDTest], draw: str) -> None:
+    """1,000 draws of the null: the rejections at 5 % are binomial, and without ties every p of 1/100 to 1 is equally likely."""
+    p = p_values(test, draw)
+    low, high = stats.binom.interval(0.999, len(p), 0.05)
+    assert (p <= 0.05).sum() <= high
+    if draw != "few values":  # where ties are common the test is conservative
+        assert (p <= 0.05).sum() >= low
+        assert stats.chisquare(np.bincount((np.round(100 * p).astype(int) - 1) // 5, minlength=20)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_an_obvious_shift_is_always_found(test: Callable[..., MMDTest]) -> None:
+    for seed in range(10):
+        assert test(*samples(seed, 15, 12, shift=4.0), permutations=199, random_state=seed).p_value == 1 / 200
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_identical_samples_and_coincident_rows_have_p_one(test: Callable[..., MMDTest]) -> None:
+    x, _ = samples(0, 12)
+    assert test(x, x, permutations=99).p_value == 1
+    assert test(x, x[::-1].copy(), permutations=99).p_value == 1
+    found = test(np.ones((4, 2)), np.ones((5, 2)), permutations=99)
+    assert found.p_value == 1 and found.statistic == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_what_does_not_matter(test: Callable[..., MMDTest]) -> None:
+    """The order of rows within a sample, which sample comes first, a far offset, the kind of the input."""
+    x, y = samples(1, 10, 10, shift=0.3)
+    found = test(x, y, permutations=50)
+    order = np.random.default_rng(0).permutation(10)
+    for pair in ((x[order], y), (x, y[order]), (y, x), (x + 1e6, y + 1e6)):
+        assert test(*pair, permutations=50).statistic == pytest.approx(found.statistic, rel=1e-6)
+    single = test(torch.from_numpy(x).float(), torch.from_numpy(y).float(), permutations=50)
+    assert single.statistic == pytest.approx(found.statistic, rel=1e-4)
+    np.testing.assert_allclose(single.null, found.null, rtol=1e-3, atol=1e-6)
+    assert found.null.shape == (50,) and isinstance(found.statistic, float) and isinstance(found.p_value, float)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_the_seed_is_the_only_chance(test: Callable[..., MMDTest]) -> None:
+    x, y = samples(2)
+    first, again, other = (test(x, y, permutations=30, random_state=seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.null, again.null)
+    assert first.p_value == again.p_value and not np.array_equal(first.null, other.null)
+    assert first.statistic == pytest.approx(other.statistic, rel=1e-12)
+
+
+def test_beyond_a_thousand_rows_no_sample_is_preferred_for_the_bandwidth() -> None:
+    """Rows alternate between two scales: every second of them alone would give another median."""
+    z = np.random.default_rng(0).normal(size=(2000, 1)) * np.where(np.arange(2000) % 2, 100.0, 1.0)[:, None]
+    distances = cdist(z, z, "sqeuclidean")[np.triu_indices(2000, 1)]
+    found = [mmd_test(z[:1000], z[1000:], permutations=1, random_state=seed).statistic for seed in range(4)]
+    lower, upper = (mmd_test(z[:1000], z[1000:], permutations=1, bandwidth=float(f * np.median(distances))).statistic for f in (0.6, 1.6))
+    assert len(set(found)) == 4 and all(min(lower, upper) < each < max(lower, upper) for each in found)
+
+
+WRONG = [
+    ({"source": np.zeros((1, 2))}, ValueError, "source must have at least 2 rows; got 1"),
+    ({"target": np.zeros((1, 2))}, ValueError, "target must have at least 2 rows; got 1"),
+    ({"target": np.zeros((3, 4))}, ValueError, "equal widths"),
+    ({"source": [[0.0]]}, TypeError, "source must be a torch tensor"),
+    ({"target": np.zeros((3, 2), dtype=int)}, TypeError, "target must hold floats"),
+    ({"source": np.full((3, 2), np.nan)}, ValueError, "source must be finite"),
+    ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
+    ({"permutations": 9.5}, TypeError, "permutations must be an integer; got 9.5"),
+]
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize(("change", "error", "told"), WRONG)
+def test_errors_name_the_argument(test: Callable[..., MMDTest], change: dict, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        test(**({"source": np.zeros((3, 2)), "target": np.ones((4, 2)), "permutations": 9} | change))
+
+
+@pytest.mark.parametrize(
+    ("test", "change", "told"),
+    [
+        (mmd_test, {"estimator": "linear"}, "estimator must be 'biased' or 'unbiased'; got 'linear'"),
+        (mmd_test, {"bandwidth": "mode"}, "bandwidth"),
+        (mmd_test, {"bandwidth": 0.0}, "bandwidth"),
+        (mmd_test, {"multipliers": ()}, "multipliers"),
+        (mmd_test, {"kernel": "cosine"}, "kernel"),
+        (mmd_fuse, {"bandwidths": 1}, "bandwidths must be at least 2; got 1"),
+    ],
+)
+def test_errors_of_one_test(test: Callable[..., MMDTest], change: dict, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        test(*samples(0), **change)
+
+
+# Random features
+
+
+def exact_unbiased(x: np.ndarray, y: np.ndarray, scales: tuple[float, ...]) -> float:
+    z = np.concatenate([x, y])
+    gram = sum(np.exp(-cdist(z, z, "sqeuclidean") / s) for s in scales)
+    return looped_mmd2(gram, np.arange(len(z)) < len(x), unbiased=True)
+
+
+def test_random_features_are_unbiased_and_converge_as_promised() -> None:
+    """Over 200 seeds: the mean is the exact value, the deviation below the stated bound, and half with four times the features."""
+    x, y = samples(8, 9, 7, shift=0.5)
+    exact, deviations = exact_unbiased(x, y, (4.0, 12.0)), []
+    for features in (32, 128, 512):
+        options = {"bandwidth": 4.0, "multipliers": (1.0, 3.0), "features": features}
+        found = np.array([float(random_feature_mmd2(x, y, random_state=seed, **options)) for seed in range(200)])
+        deviations.append(found.std(ddof=1))
+        assert abs(found.mean() - exact) < 4 * deviations[-1] / math.sqrt(len(found))
+        assert deviations[-1] < math.sqrt(2) * (2 + 1 / 8 + 1 / 6) / math.sqrt(features / 2)  # two kernels
+    low, high = np.sqrt(stats.f.ppf([1e-4, 1 - 1e-4], 199, 199))  # of a ratio of two such deviations
+    for more, less in itertools.pairwise(deviations):
+        assert low < more / less / 2 < high
+
+
+def test_random_features_see_nothing_where_nothing_has_changed() -> None:
+    generator = np.random.default_rng(0)
+    found = [float(random_feature_mmd2(*generator.normal(size=(2, 50, 4)), features=64, random_state=seed)) for seed in range(200)]
+    assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(200) and min(found) < 0
+
+
+def test_batches_chunks_and_merging_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = samples(9, 40, 30)
+    options = {"bandwidth": 3.0, "features": 64, "multipliers": (0.5, 2.0), "random_state": 3}
+    whole = float(random_feature_mmd2(x, y, **options))
+    first, second, third = (MeanEmbedding(3, **options) for _ in range(3))
+    for rows in np.split(x, [1, 17, 18]):
+        first.update(rows)
+    second.update(y[:11])
+    third.update(torch.from_numpy(y[11:]))
+    second.merge(third)
+    assert (first.count, second.count) == (40, 30)
+    assert first.mmd2(second) == pytest.approx(whole, rel=1e-10) == second.mmd2(first)
+    monkeypatch.setattr("da.feature.random_features.CELLS", 200)
+    assert float(random_feature_mmd2(x, y, **options)) == pytest.approx(whole, rel=1e-10)
+
+
+def test_random_features_keep_kind_precision_and_gradient() -> None:
+    x, y = (torch.from_numpy(z) for z in samples(0, shift=1.0))
+    options = {"bandwidth": 4.0, "features": 16}
+    assert isinstance(random_feature_mmd2(x.numpy(), y.numpy(), **options), np.ndarray)
+    value = random_feature_mmd2(x.float(), y.float(), **options)
+    assert value.dtype == torch.float32 and float(value) == pytest.approx(float(random_feature_mmd2(x, y, **options)), rel=1e-4)
+    inputs = [z.clone().requires_grad_() for z in (x, y)]
+    assert torch.autograd.gradcheck(lambda a, b: random_feature_mmd2(a, b, **options), inputs)
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "told"),
+    [
+        (lambda e: MeanEmbedding(0, bandwidth=1.0), ValueError, "width"),
+        (lambda e: MeanEmbedding(3, bandwidth=-1.0), ValueError, "bandwidth"),
+        (lambda e: MeanEmbedding(3, bandwidth=1.0, features=15), ValueError, "features must be an even integer"),
+        (lambda e: MeanEmbedding(3, bandwidth=1.0, multipliers=()), ValueError, "multipliers"),
+        (lambda e: e.update(np.zeros((2, 4))), ValueError, r"rows must have width 3; got \(2, 4\)"),
+        (lambda e: e.mmd2(MeanEmbedding(3, bandwidth=1.0)), ValueError, "this embedding must have seen at least 2 rows; got 0"),
+        (lambda e: e.mmd2(MeanEmbedding(3, bandwidth=2.0)), ValueError, "the same bandwidth; got 2.0 and 1.0"),
+        (lambda e: e.merge(MeanEmbedding(3, bandwidth=1.0, random_state=1)), ValueError, "the same random_state; got 1 and 0"),
+        (lambda e: e.merge(np.zeros(3)), TypeError, "other must be a MeanEmbedding; got ndarray"),
+        (lambda e: random_feature_mmd2(np.zeros((1, 2)), np.zeros((3, 2))), ValueError, "source must have at least 2 rows"),
+    ],
+)
+def test_random_feature_errors(act: Callable[[MeanEmbedding], object], error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        act(MeanEmbedding(3, bandwidth=1.0))
