@@ -32,7 +32,12 @@ def centred(x: Tensor) -> Tensor:
     The first row goes first: rows that coincide become exact zeros, and a far offset does not spoil the mean.
     """
     x = x - x[0].detach()
-    return x - x.detach().mean(dim=0)
+    return x.sub_(x.detach().mean(dim=0))
+
+
+def squared_norms(x: Tensor) -> Tensor:
+    """|x_i|^2 for the rows of x (n, d), (n,), without a temporary of the size of x."""
+    return torch.linalg.vector_norm(x, dim=1).square_()
 
 
 def squared_distances(x: Array, y: Array) -> Array:
@@ -90,21 +95,14 @@ def mean_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
 
     It is 0 exactly when all rows coincide.
 
-    norm: 2: of ||x_i - x_j||^2, in O(N d): (2 N sum|z|^2 - 2 |sum z|^2) / (N^2 - N), z the centred rows, summed in float64.
+    norm: 2: of ||x_i - x_j||^2, in O(N d): 2 sum|z|^2 / (N - 1), z the centred rows.
         1: of ||x_i - x_j||_1 (for the Laplacian), in O(N log N d): the sum over pairs of a sorted column is sum_k (2 k - N + 1) x_(k).
     Raises ValueError for fewer than two rows.
     """
     tensor = as_matrix(x, "x").detach()
-    n = _count_pairs_of(tensor)
+    _count_pairs_of(tensor)
     with full_precision(tensor):
-        z = centred(tensor)
-        if norm == 1:
-            rank = torch.arange(n, dtype=z.dtype, device=z.device)
-            value = 2 * ((2 * rank - n + 1) @ z.sort(dim=0).values).sum(dtype=torch.float64) / (n * n - n)
-        else:
-            squares, total = torch.linalg.vecdot(z, z).sum(dtype=torch.float64), z.sum(dim=0, dtype=torch.float64)
-            value = (2 * n * squares - 2 * total.square().sum()) / (n * n - n)
-    return like(value.clamp(min=0).to(tensor.dtype), x)
+        return like(_mean_distance(centred(tensor), norm), x)
 
 
 def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
@@ -125,8 +123,8 @@ def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
     return like(value, x)
 
 
-def resolve_bandwidth(x: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> float | Tensor:
-    """The bandwidth for checked rows x (N, d): by the rule "mean" or "median", or the number given, which must be > 0.
+def resolve_bandwidth(z: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> float | Tensor:
+    """The bandwidth for rows z (N, d), checked and `centred`: by the rule "mean" or "median", or the number given, which must be > 0.
 
     A rule's 0 (all rows coincide) becomes 1: every squared distance is 0 then, and every kernel 1, whatever the bandwidth.
     """
@@ -134,7 +132,9 @@ def resolve_bandwidth(x: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> f
         return check_bandwidth(bandwidth)
     if bandwidth not in ("mean", "median"):
         raise ValueError(f"bandwidth must be 'mean', 'median' or a number > 0; got {bandwidth!r}")
-    value = mean_bandwidth(x, norm=norm) if bandwidth == "mean" else median_bandwidth(x, norm=norm)
+    _count_pairs_of(z)
+    with full_precision(z):
+        value = _mean_distance(z, norm) if bandwidth == "mean" else median_bandwidth(z, norm=norm)
     return torch.where(value > 0, value, torch.ones_like(value))
 
 
@@ -164,3 +164,14 @@ def _count_pairs_of(x: Tensor) -> int:
     if len(x) < 2:
         raise ValueError(f"a bandwidth rule needs at least two rows; got {len(x)}: give the bandwidth as a number")
     return len(x)
+
+
+def _mean_distance(z: Tensor, norm: Norm) -> Tensor:
+    """The mean over ordered pairs of rows of z (N, d), which are centred, in the precision of z."""
+    n = len(z)
+    if norm == 1:
+        rank = torch.arange(n, dtype=z.dtype, device=z.device)
+        total = 2 * ((2 * rank - n + 1) @ z.sort(dim=0).values).sum(dtype=torch.float64) / n
+    else:
+        total = 2 * squared_norms(z).sum(dtype=torch.float64)
+    return (total / (n - 1)).clamp(min=0).to(z.dtype)

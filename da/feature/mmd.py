@@ -11,6 +11,7 @@ Long, Cao, Wang, Jordan: Learning Transferable Features with Deep Adaptation Net
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -21,10 +22,9 @@ from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.kernels import centred, resolve_bandwidth
-from da.ops.blocks import squared_norms
-from da.ops.discrepancy import Backend, kernel_discrepancy
-from da.ops.mixture import KernelName, Mixture, tile
-from da.ops.permutations import permutation_p_value, relabelled_mmd2, relabellings
+from da.ops.discrepancy import Backend, kernel_discrepancy, pool
+from da.ops.mixture import KernelName, Mixture, check_kernel, of_distance
+from da.ops.permutations import gram_matrix, permutation_p_value, relabelled_mmd2, relabellings
 
 Estimator = Literal["biased", "unbiased", "linear"]
 Bandwidth = float | Literal["mean", "median"]
@@ -66,14 +66,19 @@ def mmd2(
     inputs that do not hold floats.
     """
     _check_estimator(estimator)
+    check_kernel(kernel)
     x, y = check_two_samples(source, target, least=1 if estimator == "biased" else 2)
-    mixture = _mixture(kernel, x, y, bandwidth, multipliers)
+    if kernel == "linear":  # a shift of all rows changes nothing, and float32 products of far rows would be rough
+        shift = torch.cat([x, y]).detach().mean(dim=0)
+        x, y = x - shift, y - shift
+    pooled = pool(x, y, kernel)
+    mixture = _mixture(kernel, pooled, bandwidth, multipliers)
     if estimator == "linear":
         if source_weights is not None:
             raise ValueError("source_weights: the estimator 'linear' takes none; use 'biased' or 'unbiased'")
         return like(_linear([x], [y], [mixture]), source)
     weights = x.new_ones(len(x)) if source_weights is None else _check_weights(source_weights, x)
-    return like(_quadratic([x], [y], [mixture], weights, estimator == "unbiased", backend), source)
+    return like(_quadratic([x], [y], [mixture], weights, [pooled], estimator == "unbiased", backend), source)
 
 
 def joint_mmd2(
@@ -99,6 +104,7 @@ def joint_mmd2(
     Raises ValueError where the numbers of layers or of rows differ, and as `mmd2`.
     """
     _check_estimator(estimator)
+    check_kernel(kernel)
     if len(sources) == 0 or len(sources) != len(targets):
         raise ValueError(f"sources and targets must hold the same layers, one or more; got {len(sources)} and {len(targets)}")
     least = 1 if estimator == "biased" else 2
@@ -114,10 +120,11 @@ def joint_mmd2(
     bandwidths = [bandwidth] * len(xs) if isinstance(bandwidth, str | float | int) else bandwidth
     if not len(factors) == len(bandwidths) == len(xs):
         raise ValueError(f"bandwidth and multipliers must be one, or one for each of {len(xs)} layers; got {bandwidth} and {multipliers}")
-    mixtures = [_mixture(kernel, x, y, s, f) for x, y, s, f in zip(xs, ys, bandwidths, factors, strict=True)]  # type: ignore[arg-type]
+    pooled = [pool(x, y, kernel) for x, y in zip(xs, ys, strict=True)]
+    mixtures = [_mixture(kernel, z, s, f) for z, s, f in zip(pooled, bandwidths, factors, strict=True)]  # type: ignore[arg-type]
     if estimator == "linear":
         return like(_linear(xs, ys, mixtures), sources[0])
-    return like(_quadratic(xs, ys, mixtures, xs[0].new_ones(len(xs[0])), estimator == "unbiased", backend), sources[0])
+    return like(_quadratic(xs, ys, mixtures, xs[0].new_ones(len(xs[0])), pooled, estimator == "unbiased", backend), sources[0])
 
 
 def local_mmd2(
@@ -147,6 +154,7 @@ def local_mmd2(
 
     Raises ValueError where labels or probabilities do not fit, and as `mmd2`.
     """
+    check_kernel(kernel)
     x, y = check_two_samples(source, target)
     labels, p = _check_classes(source_labels, target_probabilities, x, y)
     one_hot = torch.nn.functional.one_hot(labels, p.shape[1]).double()  # (n, classes)
@@ -155,8 +163,9 @@ def local_mmd2(
     count = max(1, u.shape[1])
     if u.shape[1] == 0:
         u, v = x.new_zeros(len(x), 1), y.new_zeros(len(y), 1)
-    mixture = _mixture(kernel, x, y, bandwidth, multipliers)
-    value = kernel_discrepancy([x], [y], [mixture], u, v, coefficients=(1 / count,) * 3, backend=backend)
+    pooled = pool(x, y, kernel)
+    mixture = _mixture(kernel, pooled, bandwidth, multipliers)
+    value = kernel_discrepancy([x], [y], [mixture], u, v, coefficients=(1 / count,) * 3, backend=backend, pooled=[pooled])
     return like(value.to(x.dtype), source)
 
 
@@ -194,6 +203,7 @@ def mmd_test(
     """
     if estimator not in ("biased", "unbiased"):
         raise ValueError(f"estimator must be 'biased' or 'unbiased'; got {estimator!r}")
+    check_kernel(kernel)
     x, y = check_two_samples(source, target, least=2)
     generator = torch.Generator().manual_seed(random_state)
     members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
@@ -201,16 +211,20 @@ def mmd_test(
         z = torch.cat([x, y]).double()
         # The rows of a median over some: which ones must not depend on their sample, or the level would not be exact.
         shuffled = z[torch.randperm(len(z), generator=generator).to(z.device)]
-        mixture = _mixture(kernel, shuffled, shuffled[:0], bandwidth, multipliers)
-        z = centred(z) if mixture.of_distance else z
-        gram, _ = tile(mixture, z, z, (squared_norms(z),) * 2, same=True, gradient=False)  # (n + m, n + m)
+        gram = gram_matrix(z, _mixture(kernel, shuffled, bandwidth, multipliers))  # (n + m, n + m)
         statistics = relabelled_mmd2(gram, members, unbiased=estimator == "unbiased").cpu()
     p_value = permutation_p_value(statistics, scale=float(gram.abs().max()))
     return MMDTest(float(statistics[0]), p_value, statistics[1:].numpy())
 
 
 def _quadratic(
-    x: Sequence[Tensor], y: Sequence[Tensor], mixtures: Sequence[Mixture], weights: Tensor, unbiased: bool, backend: Backend
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+    mixtures: Sequence[Mixture],
+    weights: Tensor,
+    pooled: Sequence[Tensor],
+    unbiased: bool,
+    backend: Backend,
 ) -> Tensor:
     """The three block means; normalisation is in float64, outside the blocks' sums."""
     n, m = float(weights.sum(dtype=torch.float64)), float(len(y[0]))
@@ -220,7 +234,7 @@ def _quadratic(
         if n**2 - squares <= 1e-12 * n**2:
             raise ValueError("source_weights: all weight is on one row, where 'unbiased' needs two; use 'biased'")
         a, b = 1 / (n**2 - squares), 1 / (m**2 - m)
-    value = kernel_discrepancy(x, y, mixtures, weights[:, None], ones[:, None], coefficients=(a, b, c), backend=backend)
+    value = kernel_discrepancy(x, y, mixtures, weights[:, None], ones[:, None], coefficients=(a, b, c), backend=backend, pooled=pooled)
     if unbiased:  # less the pairs i = i
         value = value - a * (weights.square() * _product(mixtures, x, x)).sum(dtype=torch.float64)
         value = value - b * _product(mixtures, y, y).sum(dtype=torch.float64)
@@ -242,17 +256,16 @@ def _product(mixtures: Sequence[Mixture], x: Sequence[Tensor], y: Sequence[Tenso
         return torch.stack([k.rowwise(a, b) for k, a, b in zip(mixtures, x, y, strict=True)]).prod(dim=0)
 
 
-def _mixture(kernel: KernelName, x: Tensor, y: Tensor, bandwidth: Bandwidth, multipliers: Sequence[float]) -> Mixture:
-    """The kernel with its scales a s; the bandwidth rule looks at the pooled rows, without gradient."""
-    factors = np.asarray(multipliers, dtype=float)
-    if factors.ndim != 1 or len(factors) == 0 or not (np.isfinite(factors).all() and (factors > 0).all()):
+def _mixture(kernel: KernelName, pooled: Tensor, bandwidth: Bandwidth, multipliers: Sequence[float]) -> Mixture:
+    """The kernel with its scales a s; the bandwidth rule looks at the pooled rows."""
+    factors = tuple(float(a) for a in multipliers)
+    if len(factors) == 0 or not all(math.isfinite(a) and a > 0 for a in factors):
         raise ValueError(f"multipliers must be one or more finite numbers > 0; got {multipliers}")
-    Mixture(kernel, (1.0,))  # an unknown name is told before anything is computed
     if kernel == "linear":
         return Mixture(kernel, (1.0,))
-    pooled = torch.cat([x.detach(), y.detach()]) if isinstance(bandwidth, str) else x
-    s = float(resolve_bandwidth(pooled, bandwidth, norm=1 if kernel == "laplacian" else 2))
-    return Mixture(kernel, tuple((factors * s).tolist()))
+    z = pooled if of_distance(kernel) else centred(pooled)
+    s = float(resolve_bandwidth(z, bandwidth, norm=1 if kernel == "laplacian" else 2))
+    return Mixture(kernel, tuple(a * s for a in factors))
 
 
 def _check_estimator(estimator: str) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.instance.diagnostics import warn_if_uniform
-from da.kernels import gram_distances, resolve_bandwidth
+from da.kernels import centred, gram_distances, resolve_bandwidth
 
 
 def kmm(
@@ -50,7 +50,7 @@ def kmm(
     _check_options(bound, epsilon, n_iter, tolerance)
     x, y = x.double(), y.double()
     with full_precision(x):
-        s = resolve_bandwidth(torch.cat([x, y]), bandwidth)
+        s = resolve_bandwidth(centred(torch.cat([x, y])), bandwidth)
         within = torch.exp(-gram_distances(x, x) / s)  # (n, n)
         across = torch.exp(-gram_distances(x, y) / s).sum(dim=1) * (n / len(y))  # (n,)
         polytope = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon))

@@ -1,11 +1,11 @@
-"""One block of a kernel discrepancy, the pairs of two sets of rows, and its gradient, in tiles.
+"""Weighted kernel sums over pairs of samples, and their gradient, in tiles.
 
-    S = sum_ij <u_i, v_j> prod_l k_l(x^l_i, y^l_j)                     l over the layers, u_i and v_j weights of one or more columns
+    S(x, y) = sum_ij <u_i, v_j> prod_l k_l(x^l_i, y^l_j)               l over the layers, u_i and v_j weights of one or more columns
 
     dS/dx^l_i = sum_j W_ij dt/dx^l_i,    W = <u_i, v_j> M_l prod_{r != l} K_r            (M_l, t: see `da.ops.mixture`)
 
-Nothing of the size of the block is kept: a tile is made, used for the value and for both sides' gradients, and overwritten.
-Of a symmetric block only the tiles on and above the diagonal are made. One tile for the whole block is the Gram matrix.
+Nothing of the size of a block is kept: a tile is made, used for the value and for both sides' gradients, and overwritten.
+Of a sample with itself only the tiles on and above the diagonal are made. One tile for a whole block is the Gram matrix.
 """
 
 from __future__ import annotations
@@ -17,108 +17,122 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from da.kernels import centred
-from da.ops.mixture import Mixture, add_gradient, tile
-
-UNRELIABLE = 1e-4
+from da.kernels import squared_norms
+from da.ops.mixture import Mixture, tile
 
 
-class Block(NamedTuple):
-    """S, a float64 scalar, and its gradients, lists over layers; a symmetric block's are all in `x`. Empty where none were asked for."""
+class Sample(NamedTuple):
+    """Rows as the kernels see them: layers (n, d_l), centred where the kernel allows it, and weights (n, c)."""
+
+    layers: Sequence[Tensor]
+    weights: Tensor
+
+
+class Pair(NamedTuple):
+    """factor * S(sample `first`, sample `second`); a sample with itself has an exact diagonal."""
+
+    first: int
+    second: int
+    factor: float
+
+
+class Sums(NamedTuple):
+    """The value, a float64 scalar, and for each sample the gradients of its layers, (n, d_l) each; empty where none were asked for."""
 
     value: Tensor
-    x: list[Tensor]  # each (n, d_l)
-    y: list[Tensor]  # each (m, d_l)
+    gradients: list[list[Tensor]]
 
 
-def block_sum(
-    x: Sequence[Tensor],
-    y: Sequence[Tensor],
-    mixtures: Sequence[Mixture],
-    u: Tensor,
-    v: Tensor,
-    *,
-    symmetric: bool,
-    gradient: bool,
-    size: int,
-) -> Block:
-    """S for layers x (n, d_l) and y (m, d_l), weights u (n, c) and v (m, c), in tiles of `size` x `size` rows.
+def kernel_sums(samples: Sequence[Sample], pairs: Sequence[Pair], mixtures: Sequence[Mixture], *, gradient: bool, size: int) -> Sums:
+    """sum over `pairs` of factor * S(first, second), in tiles of at most `size` x `size` rows, in the dtype of the layers."""
+    states = [_State(sample, mixtures, gradient) for sample in samples]
+    value = samples[0].weights.new_zeros((), dtype=torch.float64)
+    for first, second, factor in pairs:
+        part = torch.zeros_like(value)
+        for rows in _slices(len(samples[first].weights), size):
+            for columns in _slices(len(samples[second].weights), size):
+                if first != second or columns.start >= rows.start:
+                    part += _add_tile(states[first], rows, states[second], columns, mixtures, factor)
+        value += factor * part
+    return Sums(value, [state.finish(mixtures) for state in states] if gradient else [])
 
-    symmetric: y is x and v is u; diagonal entries are exact, and the gradient is the whole one. Computed in float64 where
-    float32 would not do.
+
+def gram_sums(pooled: Sample, n: int, factors: tuple[float, float, float], mixtures: Sequence[Mixture], *, gradient: bool) -> Sums:
+    """a S(x, x) + b S(y, y) + c (S(x, y) + S(y, x)) for x the first n rows of `pooled`, y the others, by one Gram matrix of all rows.
+
+    More entries than `kernel_sums` computes, in fewer and larger steps: faster for a few hundred rows. The gradient is of all rows.
     """
-    dtype = x[0].dtype
-    x, y = centred_block(x, y, mixtures, symmetric)
-    if float32_fails(x, y, mixtures):
-        x = [a.double() for a in x]
-        y = x if symmetric else [b.double() for b in y]
-    block = _tiled(x, y, mixtures, u.to(x[0].dtype), v.to(x[0].dtype), symmetric, gradient, size)
-    return Block(block.value, [g.to(dtype) for g in block.x], [g.to(dtype) for g in block.y])
+    state, everything = _State(pooled, mixtures, gradient), slice(None)
+    made = [tile(k, z, z, (s, s), same=True, gradient=gradient) for k, z, s in zip(mixtures, pooled.layers, state.squares, strict=True)]
+    kernel = _weigh(made, pooled.weights @ pooled.weights.T, gradient)  # (N, N)
+    first, second = slice(None, n), slice(n, None)
+    value = torch.zeros((), dtype=torch.float64, device=kernel.device)
+    for rows, columns, factor in ((first, first, factors[0]), (second, second, factors[1]), (first, second, 2 * factors[2])):
+        value += factor * _accurate_sum(kernel[rows, columns])
+    for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True) if gradient else ()):
+        w[first, first] *= factors[0]
+        w[second, second] *= factors[1]
+        w[first, second] *= factors[2]
+        w[second, first] *= factors[2]
+        state.add(layer, everything, mixture, pooled.layers[layer], w, 2)
+    return Sums(value, [state.finish(mixtures)] if gradient else [])
 
 
-def centred_block(
-    x: Sequence[Tensor], y: Sequence[Tensor], mixtures: Sequence[Mixture], symmetric: bool
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Each layer less the mean of the block's rows, where the kernel is of distances: so |x|^2 + |y|^2 - 2 <x, y> cancels little."""
-    if symmetric:
-        z = [centred(a) if k.of_distance else a for a, k in zip(x, mixtures, strict=True)]
-        return z, z
-    pairs = [_centred_pair(a, b) if k.of_distance else (a, b) for a, b, k in zip(x, y, mixtures, strict=True)]
-    return [a for a, _ in pairs], [b for _, b in pairs]
+class _State:
+    """A sample, the squared norms of its rows, and what has been added up of its gradient.
+
+    For kernels of distances the gradient is 2 (diag(W 1) x - W y): W y is added up in `moved`, W 1 in `pull`, both with the
+    pairs' factors, so that x is touched once, at the end.
+    """
+
+    def __init__(self, sample: Sample, mixtures: Sequence[Mixture], gradient: bool) -> None:
+        self.layers, self.weights, self.gradient = sample.layers, sample.weights, gradient
+        self.squares = [squared_norms(z) for z in sample.layers]
+        self.moved = [torch.zeros_like(z, memory_format=torch.contiguous_format) for z in sample.layers] if gradient else []
+        self.pull = [torch.zeros_like(s) for s in self.squares] if gradient else []
+
+    def add(self, layer: int, rows: slice, mixture: Mixture, other: Tensor, w: Tensor, factor: float) -> None:
+        """Adds factor * (gradient in these rows of sum_ij w_ij t(x_i, other_j)), w (rows, others) fixed."""
+        moved = self.moved[layer][rows]
+        if mixture.name in ("linear", "polynomial"):  # t = <x, y>
+            moved.addmm_(w, other, alpha=factor)
+        elif mixture.name == "laplacian":  # t = ||x - y||_1
+            with torch.enable_grad():
+                x = self.layers[layer][rows].detach().requires_grad_()
+                distances = torch.cdist(x, other, p=1)
+            moved.add_(torch.autograd.grad(distances, x, grad_outputs=w)[0], alpha=factor)
+        else:  # t = ||x - y||^2
+            moved.addmm_(w, other, alpha=-2 * factor)
+            self.pull[layer][rows].add_(w.sum(dim=1), alpha=2 * factor)
+
+    def finish(self, mixtures: Sequence[Mixture]) -> list[Tensor]:
+        for z, moved, pull, mixture in zip(self.layers, self.moved, self.pull, mixtures, strict=True):
+            if mixture.name in ("gaussian", "rational_quadratic"):
+                moved.addcmul_(z, pull[:, None])
+        return self.moved
 
 
-def _centred_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = x - x[0], y - x[0]
-    mean = (x.sum(dim=0) + y.sum(dim=0)) / (len(x) + len(y))
-    return x.sub_(mean), y.sub_(mean)
-
-
-def float32_fails(x: Sequence[Tensor], y: Sequence[Tensor], mixtures: Sequence[Mixture]) -> bool:
-    """Whether float32's error in a squared distance, 4 eps max|z|^2, could move a kernel by more than 1e-4: far rows, a narrow kernel."""
-    for a, b, mixture in zip(x, y, mixtures, strict=True):
-        if a.dtype == torch.float64 or mixture.name in ("laplacian", "linear"):  # distances by differences; a mean of products
-            continue
-        largest = max(float(squared_norms(z).max()) for z in ((a,) if b is a else (a, b)))
-        if 4 * torch.finfo(torch.float32).eps * largest > UNRELIABLE * min(mixture.scales):
-            return True
-    return False
-
-
-def squared_norms(x: Tensor) -> Tensor:
-    """|x_i|^2, (n,)."""
-    return torch.linalg.vecdot(x, x)
-
-
-def _tiled(
-    x: list[Tensor], y: list[Tensor], mixtures: Sequence[Mixture], u: Tensor, v: Tensor, symmetric: bool, gradient: bool, size: int
-) -> Block:
-    squares_x = [squared_norms(a) for a in x]
-    squares_y = squares_x if symmetric else [squared_norms(b) for b in y]
-    gradient_x = [torch.zeros_like(a, memory_format=torch.contiguous_format) for a in x] if gradient else []
-    gradient_y = gradient_x if symmetric else [torch.zeros_like(b, memory_format=torch.contiguous_format) for b in y] if gradient else []
-    total = u.new_zeros((), dtype=torch.float64)
-    for rows in _slices(len(u), size):
-        for columns in _slices(len(v), size):
-            if symmetric and columns.start < rows.start:
-                continue
-            same = symmetric and columns.start == rows.start
-            pairs = [(a[rows], b[columns]) for a, b in zip(x, y, strict=True)]
-            norms = [(a[rows], b[columns]) for a, b in zip(squares_x, squares_y, strict=True)]
-            made = [tile(k, *p, s, same=same, gradient=gradient) for k, p, s in zip(mixtures, pairs, norms, strict=True)]
-            weights = u[rows] @ v[columns].T  # (a, b)
-            if symmetric and not same:  # stands for its mirror image too
-                weights.mul_(2)
-            total += _weigh(made, weights, gradient)
-            for layer, (mixture, (a, b), (_, w)) in enumerate(zip(mixtures, pairs, made, strict=True)):
-                if gradient:
-                    add_gradient(mixture, a, b, w.mul_(2) if same else w, gradient_x[layer][rows])
-                    if not same:
-                        add_gradient(mixture, b, a, w.T, gradient_y[layer][columns])
-    return Block(total, gradient_x, [] if symmetric else gradient_y)
+def _add_tile(first: _State, rows: slice, second: _State, columns: slice, mixtures: Sequence[Mixture], factor: float) -> Tensor:
+    """The tile's part of S, without the factor; its part of the gradient is added to the samples' states."""
+    symmetric = first is second
+    same, gradient = symmetric and rows.start == columns.start, first.gradient
+    made = [
+        tile(mixture, x[rows], y[columns], (a[rows], b[columns]), same=same, gradient=gradient)
+        for mixture, x, y, a, b in zip(mixtures, first.layers, second.layers, first.squares, second.squares, strict=True)
+    ]
+    weights = first.weights[rows] @ second.weights[columns].T  # (a, b)
+    value = _accurate_sum(_weigh(made, weights, gradient))
+    if gradient:
+        twice = 2 * factor if symmetric else factor  # off the diagonal the tile stands for its mirror image; on it both sides are one
+        for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True)):
+            first.add(layer, rows, mixture, second.layers[layer][columns], w, twice)
+            if not same:
+                second.add(layer, columns, mixture, first.layers[layer][rows], w.T, twice)
+    return value if not symmetric or same else 2 * value
 
 
 def _weigh(made: list[tuple[Tensor, Tensor]], weights: Tensor, gradient: bool) -> Tensor:
-    """The tile's part of S; each slope M_l becomes W_l, in place."""
+    """The tile of S, (a, b), before it is summed; each slope M_l becomes W_l. In place."""
     kernels = [kernel for kernel, _ in made]
     if gradient:
         for layer, (_, slope) in enumerate(made):
@@ -128,9 +142,15 @@ def _weigh(made: list[tuple[Tensor, Tensor]], weights: Tensor, gradient: bool) -
                     slope.mul_(kernel)
     for kernel in kernels[1:]:
         kernels[0].mul_(kernel)
-    # Row sums in float32, of a few hundred terms, lose nothing that matters; the sum of thousands of them would.
-    return kernels[0].mul_(weights).sum(dim=1).sum(dtype=torch.float64)
+    return kernels[0].mul_(weights)
+
+
+def _accurate_sum(tile: Tensor) -> Tensor:
+    """The sum in float64. Row sums in float32, of a few hundred terms, lose nothing that matters; the sum of thousands of them would."""
+    return tile.sum(dim=1).sum(dtype=torch.float64)
 
 
 def _slices(n: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, n)) for start in range(0, n, math.ceil(n / math.ceil(n / size)))] if n > size else [slice(0, n)]
+    """Slices of at most `size` rows, of equal length as far as they can be."""
+    length = math.ceil(n / math.ceil(n / size))
+    return [slice(start, min(start + length, n)) for start in range(0, n, length)]

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from da.arrays import full_precision
-from da.kernels import gaussian, laplacian, linear, polynomial, rational_quadratic
-from da.ops.blocks import Block, block_sum, centred_block, float32_fails
-from da.ops.mixture import Mixture
+from da.kernels import centred, gaussian, laplacian, linear, polynomial, rational_quadratic, squared_norms
+from da.ops.blocks import Pair, Sample, Sums, gram_sums, kernel_sums
+from da.ops.mixture import KernelName, Mixture, of_distance
 
 Backend = Literal["auto", "gram", "stream", "triton"]
+COARSE = 1e-4  # the largest error of a kernel that float32 distances may make
 CPU_TILE, GPU_TILE = 512, 4096  # rows: one megabyte of float32, which a core's cache holds; 64 MB, which fills a GPU
 
 _SPECIFICATION: dict[str, Callable[..., Tensor]] = {
@@ -48,6 +49,7 @@ def kernel_discrepancy(
     *,
     coefficients: tuple[float, float, float] = (1.0, 1.0, 1.0),
     backend: Backend = "auto",
+    pooled: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """D as above: a float64 scalar, twice differentiable in all layers.
 
@@ -57,6 +59,7 @@ def kernel_discrepancy(
         u, v: weights (n, c) and (m, c), constants.
         coefficients: a, b and c.
         backend: "auto" takes triton where it can, else stream.
+        pooled: `pool(x, y)` of each layer, if the caller has them already.
 
     Raises:
         ValueError: an unknown back-end, or "triton" for what it cannot do; the message says what that is.
@@ -64,7 +67,15 @@ def kernel_discrepancy(
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *y))
     options = _Options(tuple(mixtures), coefficients, choose_backend(backend, x[0], mixtures, u), wanted)
     with full_precision(x[0]):
-        return _Discrepancy.apply(options, u.detach(), v.detach(), *x, *y)
+        pooled = pooled or [pool(a, b, k.name) for a, b, k in zip(x, y, mixtures, strict=True)]
+        return _Discrepancy.apply(options, pooled, u.detach(), v.detach(), *x, *y)
+
+
+def pool(x: Tensor, y: Tensor, kernel: KernelName) -> Tensor:
+    """The rows of x (n, d) and y (m, d) together, (n + m, d), without gradient, less their mean where the kernel allows it."""
+    with full_precision(x):
+        rows = torch.cat([x.detach(), y.detach()])
+        return centred(rows) if of_distance(kernel) else rows
 
 
 def choose_backend(backend: Backend, x: Tensor, mixtures: Sequence[Mixture], u: Tensor) -> str:
@@ -93,18 +104,12 @@ def _obstacle_to_triton(x: Tensor, mixtures: Sequence[Mixture], u: Tensor) -> st
 
 class _Discrepancy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, options: _Options, u: Tensor, v: Tensor, *layers: Tensor) -> Tensor:
-        x, y = layers[: len(layers) // 2], layers[len(layers) // 2 :]
-        (a, b, c), gradient = options.coefficients, options.gradient
-        value, gradients_x = _scaled(_block(x, x, options, u, u, symmetric=True), a)
-        other, gradients_y = _scaled(_block(y, y, options, v, v, symmetric=True), b)
-        cross = _block(x, y, options, u, v, symmetric=False)
-        if gradient:
-            for total, part in zip((*gradients_x, *gradients_y), (*cross.x, *cross.y), strict=True):
-                total.sub_(part, alpha=2 * c)
-            ctx.save_for_backward(u, v, *layers, *gradients_x, *gradients_y)
+    def forward(ctx: Any, options: _Options, pooled: Sequence[Tensor], u: Tensor, v: Tensor, *layers: Tensor) -> Tensor:
+        value, gradients = _sums(options, pooled, layers, u, v)
+        if options.gradient:
+            ctx.save_for_backward(u, v, *layers, *gradients)
             ctx.options = options
-        return value + other - 2 * c * cross.value
+        return value
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
@@ -113,27 +118,65 @@ class _Discrepancy(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate the gradient
             with full_precision(layers[0]):
                 value = _by_specification(layers, ctx.options, u, v)
-            return None, None, None, *torch.autograd.grad(value, layers, upstream[0], create_graph=True)
-        return None, None, None, *(g * upstream[0].to(g.dtype) for g in gradients)
+            wanted = [z for z in layers if z.requires_grad]
+            found = iter(torch.autograd.grad(value, wanted, upstream[0], create_graph=True))
+            return None, None, None, None, *(next(found) if z.requires_grad else None for z in layers)
+        return None, None, None, None, *(g * upstream[0].to(g.dtype) for g in gradients)
 
 
-def _scaled(block: Block, factor: float) -> tuple[Tensor, list[Tensor]]:
-    return block.value * factor, [g.mul_(factor) for g in block.x]
+def _sums(options: _Options, pooled: Sequence[Tensor], layers: Sequence[Tensor], u: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """D and its gradients in x's layers, then y's.
+
+    Where all rows lie close together, as seen from the kernels' scales, they are centred once. Where they do not, each block is centred
+    on its own rows, and computed in float64 where even that leaves float32 too coarse.
+    """
+    (a, b, c), n = options.coefficients, len(u)
+    samples = [Sample([z[:n] for z in pooled], u), Sample([z[n:] for z in pooled], v)]
+    together = _coarseness(samples, options.mixtures) < COARSE / 10
+    if together and options.backend == "gram":
+        weights = torch.cat([u, v]).to(pooled[0].dtype)
+        sums = gram_sums(Sample(pooled, weights), n, (a, b, -c), options.mixtures, gradient=options.gradient)
+        gradients = sums.gradients[0] if options.gradient else []
+        return sums.value, [*(g[:n] for g in gradients), *(g[n:] for g in gradients)]
+    if together:
+        sums = _block(samples, [Pair(0, 0, a), Pair(1, 1, b), Pair(0, 1, -2 * c)], options)
+        return sums.value, [g for gradients in sums.gradients for g in gradients]
+    x, y = layers[: len(layers) // 2], layers[len(layers) // 2 :]
+    first = _block([Sample(_centred(x, options), u)], [Pair(0, 0, a)], options)
+    second = _block([Sample(_centred(y, options), v)], [Pair(0, 0, b)], options)
+    cross = _block(samples, [Pair(0, 1, -2 * c)], options)
+    pairs = zip((*first.gradients, *second.gradients), cross.gradients, strict=True)
+    return first.value + second.value + cross.value, [g.add_(h) for gs, hs in pairs for g, h in zip(gs, hs, strict=True)]
 
 
-def _block(x: Sequence[Tensor], y: Sequence[Tensor], options: _Options, u: Tensor, v: Tensor, *, symmetric: bool) -> Block:
-    if options.backend == "triton":
-        a, b = centred_block(x, y, options.mixtures, symmetric)
-        if not float32_fails(a, b, options.mixtures):
-            from da.ops.fused import fused_block
+def _block(samples: Sequence[Sample], pairs: Sequence[Pair], options: _Options) -> Sums:
+    """`pairs` by the back-end; in float64, and in tiles, where float32 is too coarse for a layer."""
+    dtype = samples[0].layers[0].dtype
+    coarse = _coarseness(samples, options.mixtures) > COARSE
+    if options.backend == "triton" and not coarse:
+        from da.ops.fused import fused_sums
 
-            value, first, second = fused_block(
-                a[0], b[0], options.mixtures[0].scales, u[:, 0], v[:, 0], symmetric=symmetric, gradient=options.gradient
-            )
-            return Block(value, [] if first is None else [first], [] if second is None else [second])
-    tile = GPU_TILE if x[0].is_cuda else CPU_TILE
-    size = max(len(u), len(v)) if options.backend == "gram" else tile
-    return block_sum(x, y, options.mixtures, u, v, symmetric=symmetric, gradient=options.gradient, size=size)
+        return fused_sums(samples, pairs, options.mixtures[0].scales, gradient=options.gradient)
+    used = torch.float64 if coarse else dtype
+    samples = [Sample([z.to(used) for z in s.layers], s.weights.to(used)) for s in samples]
+    rows = max(len(s.weights) for s in samples)
+    size = rows if options.backend == "gram" else GPU_TILE if samples[0].weights.is_cuda else CPU_TILE
+    value, gradients = kernel_sums(samples, pairs, options.mixtures, gradient=options.gradient, size=size)
+    return Sums(value, [[g.to(dtype) for g in layer] for layer in gradients])
+
+
+def _coarseness(samples: Sequence[Sample], mixtures: Sequence[Mixture]) -> float:
+    """How far float32 may move a kernel: a squared distance's error, 4 eps max|z|^2, over the narrowest scale. Far rows make it large."""
+    largest = 0.0
+    for sample in samples:
+        for z, mixture in zip(sample.layers, mixtures, strict=True):
+            if z.dtype == torch.float32 and mixture.name not in ("laplacian", "linear"):  # distances by differences; a mean of products
+                largest = max(largest, float(squared_norms(z).max()) / min(mixture.scales))
+    return 4 * torch.finfo(torch.float32).eps * largest
+
+
+def _centred(layers: Sequence[Tensor], options: _Options) -> list[Tensor]:
+    return [centred(z) if of_distance(k.name) else z for z, k in zip(layers, options.mixtures, strict=True)]
 
 
 def _by_specification(layers: Sequence[Tensor], options: _Options, u: Tensor, v: Tensor) -> Tensor:

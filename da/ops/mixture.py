@@ -24,21 +24,23 @@ KernelName = Literal["gaussian", "laplacian", "rational_quadratic", "polynomial"
 DEGREE, OFFSET = 3, 1.0  # of the polynomial
 
 
+def check_kernel(kernel: str) -> None:
+    """A ValueError for a kernel of another name."""
+    if kernel not in get_args(KernelName):
+        raise ValueError(f"kernel must be one of {', '.join(get_args(KernelName))}; got {kernel!r}")
+
+
+def of_distance(kernel: KernelName) -> bool:
+    """Whether the kernel is a function of x - y: then a shift of both changes nothing."""
+    return kernel in ("gaussian", "laplacian", "rational_quadratic")
+
+
 @dataclass(frozen=True)
 class Mixture:
     """A sum of kernels of one family; `scales` s_k are squared lengths (lengths for the Laplacian), each > 0."""
 
     name: KernelName
     scales: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if self.name not in get_args(KernelName):
-            raise ValueError(f"kernel must be one of {', '.join(get_args(KernelName))}; got {self.name!r}")
-
-    @property
-    def of_distance(self) -> bool:
-        """Whether it is a function of x - y: then a shift of both changes nothing, and k(x, x) is the number of scales."""
-        return self.name in ("gaussian", "laplacian", "rational_quadratic")
 
     @cached_property
     def powers_of_two(self) -> bool:
@@ -126,16 +128,3 @@ def _polynomial(products: Tensor, mixture: Mixture, gradient: bool) -> tuple[Ten
         if gradient:
             slope.add_(power, alpha=DEGREE / s)
     return kernel, slope
-
-
-def add_gradient(mixture: Mixture, x: Tensor, y: Tensor, w: Tensor, total: Tensor) -> None:
-    """Adds to `total` (a, d) the gradient in x (a, d) of sum_ij w_ij t(x_i, y_j): w (a, b) fixed, t what the kernel is a function of."""
-    if mixture.name in ("linear", "polynomial"):
-        total.addmm_(w, y)
-    elif mixture.name == "laplacian":
-        with torch.enable_grad():
-            rows = x.detach().requires_grad_()
-            distances = torch.cdist(rows, y, p=1)
-        total.add_(torch.autograd.grad(distances, rows, grad_outputs=w)[0])
-    else:  # t = ||x - y||^2: 2 (diag(w 1) x - w y)
-        total.addmm_(w, y, alpha=-2).addcmul_(x, w.sum(dim=1)[:, None], value=2)
