@@ -10,11 +10,31 @@ against the sums, and two that are equal in truth must not differ by their round
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from da.kernels import centred, gaussian, laplacian, linear, polynomial, rational_quadratic
+from da.ops.mixture import Mixture
+
 CELLS = 2**22  # entries of the largest temporary matrix: 32 MB of float64
 TIE = 1e-10  # statistics closer than this times the largest kernel value are equal: rounding is a hundred times smaller
+
+_KERNELS: dict[str, Callable[..., Tensor]] = {
+    "gaussian": gaussian, "laplacian": laplacian, "rational_quadratic": rational_quadratic, "polynomial": polynomial,
+}  # fmt: skip
+
+
+def gram_matrix(x: Tensor, mixture: Mixture) -> Tensor:
+    """The kernel of all pairs of rows of x (N, d): (N, N), in the precision of x, an exact diagonal."""
+    if mixture.name == "linear":  # a shift of all rows changes no MMD
+        z = centred(x)
+        return linear(z, z)
+    total = torch.zeros(len(x), len(x), dtype=x.dtype, device=x.device)
+    for scale in mixture.scales:
+        total += _KERNELS[mixture.name](x, x, bandwidth=scale)
+    return total
 
 
 def relabellings(n: int, m: int, permutations: int, *, generator: torch.Generator) -> Tensor:
