@@ -122,7 +122,7 @@ def looped_fuse(x: np.ndarray, y: np.ndarray, members: np.ndarray, bandwidths: i
             gram = np.exp(-((distances / b) ** 2) / 2) if metric == "euclidean" else np.exp(-math.sqrt(2) * distances / b)
             size = sum(gram[i, j] ** 2 for i in range(len(z)) for j in range(len(z)) if i != j) / (n * (n - 1))
             ratios.append(looped_mmd2(gram, members, unbiased=True) / math.sqrt(size))
-    sharpness = n * (n - 1)
+    sharpness = math.sqrt(n * (n - 1))
     return math.log(np.mean(np.exp(sharpness * np.array(ratios)))) / sharpness
 
 

@@ -3,15 +3,14 @@
     FUSE = (1 / lambda) log mean_k exp(lambda MMD^2_k / sqrt(N_k)),        N_k = sum_{i != j} k(z_i, z_j)^2 / (n (n - 1))
 
 is a soft maximum of the unbiased squared MMDs over the kernels k, each in units of its own size on the pooled rows z; n is the rows of
-the smaller sample and lambda is n (n - 1). Kernels, with b from a grid of lengths for each norm:
+the smaller sample and lambda is sqrt(n (n - 1)). Kernels, with b from a grid of lengths for each norm:
 
     exp(-||x - y||^2 / (2 b^2))        exp(-sqrt(2) ||x - y||_1 / b)
 
 Neither the grids nor N_k change when the pooled rows are relabelled, so the permutation test keeps its level for every n and m.
 
-Biggs, Schrab, Gretton: MMD-FUSE: Learning and Combining Kernels for Two-Sample Testing Without Data Splitting. NeurIPS 2023. The paper has
-lambda = sqrt(n (n - 1)); that n (n - 1), which makes the maximum harder, is what the authors' released code computes with. The level is
-the same for both.
+Biggs, Schrab, Gretton: MMD-FUSE: Learning and Combining Kernels for Two-Sample Testing Without Data Splitting. NeurIPS 2023. The authors'
+released code computes with lambda = n (n - 1), which is all but the hard maximum; the level is the same for both.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def mmd_fuse(source: Array, target: Array, *, permutations: int = 1000, bandwidt
             size = math.sqrt(float(gram.fill_diagonal_(0).square().sum()) / (n * (n - 1)))
             ratios.append(relabelled_mmd2(gram, members, unbiased=True) / size)  # (1 + B,)
             scale = max(scale, 1 / size)  # a kernel is at most 1
-        statistics = _soft_maximum(torch.stack(ratios), n * (n - 1))
+        statistics = _soft_maximum(torch.stack(ratios), math.sqrt(n * (n - 1)))
     return MMDTest(float(statistics[0]), permutation_p_value(statistics, scale=scale), statistics[1:].cpu().numpy())
 
 
