@@ -95,9 +95,10 @@ class Curve(NamedTuple):
 def curves(options: Options) -> Iterator[Curve]:
     """The curves of the header."""
     for d, fixed in ((1, 2), (2, 1)):
-        yield Curve("uniform", f"{fixed} perturbed d={d} by rows", {n: perturbed(d, fixed, n) for n in options.sizes})
-        yield Curve("uniform", f"perturbed d={d} by perturbations", {p: perturbed(d, p, options.size) for p in options.perturbations})
-    for share, name in ((0.0, "clean by rows"), (options.rotated, "partly rotated30 by rows")):
+        yield Curve("uniform", f"perturbed d={d}, P={fixed} by rows", {n: perturbed(d, fixed, n) for n in options.sizes})
+        counts = {p: perturbed(d, p, options.size) for p in options.perturbations}
+        yield Curve("uniform", f"perturbed d={d}, n={options.size} by perturbations", counts)
+    for share, name in ((0.0, "clean by rows"), (options.rotated, f"{options.rotated:g} rotated30 by rows")):
         yield Curve("clean", name, {n: digits(share, n) for n in options.digit_sizes})
 
 

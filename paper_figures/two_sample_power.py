@@ -1,0 +1,137 @@
+"""Power of the two-sample tests against sample size and number of perturbations, from the records of experiments/two_sample_power.py.
+
+python paper_figures/two_sample_power.py
+python paper_figures/two_sample_power.py --runs-dir runs
+
+Whiskers: 95 % intervals of Clopper and Pearson for a proportion of the repetitions. Dashed: the level, where no change is to be found.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import style
+import tyro
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+
+from da.records import Record
+from da.table import load, matching
+
+EXPERIMENT = "two_sample_power"
+LABELS = {"mmd_test": "MMD, median bandwidth", "mmd_fuse": "MMD-FUSE"}
+MARKS = {"mmd_test": (style.METHODS[0], "o", -1), "mmd_fuse": (style.METHODS[1], "s", 1)}
+COLUMNS = ("problem", "axis", "place", "test", "repetitions", "rejections", "power", "low", "high", "alpha")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw power curves of the two-sample tests."""
+
+    runs_dir: Path = Path("experiments/records")
+    """Folder of run records."""
+    where: tuple[str, ...] = ()
+    """Keep the runs whose configuration has these values: key=value."""
+    width: style.Width = "double"
+    """Printed width: one column (3.3 inches) or two (6.9)."""
+    out: Path = Path("paper_figures/out")
+    """Folder for two_sample_power.pdf, .png and .csv."""
+
+
+class Point(NamedTuple):
+    """A line of the CSV."""
+
+    problem: str
+    axis: str
+    place: int
+    test: str
+    repetitions: int
+    rejections: int
+    power: float
+    low: float
+    high: float
+    alpha: float
+
+
+def points(records: Sequence[Record]) -> list[Point]:
+    """Every point of every curve. Raises ValueError without records and where a curve has two."""
+    found: dict[tuple[str, str], Record] = {}
+    for record in records:
+        key = (f"{record.result['source']} > {record.result['target']}", record.result["method"])
+        if key in found:
+            raise ValueError(f"{found[key].directory} and {record.directory} are one curve: choose one with --where key=value")
+        found[key] = record
+    if not found:
+        raise ValueError(f"no finished run of {EXPERIMENT}: check --runs-dir and --where")
+    lines = []
+    for (name, test), record in sorted(found.items()):
+        problem, _, axis = name.rpartition(" by ")
+        for metrics in record.metrics():
+            count, rejections = int(metrics["repetitions"]), int(metrics["rejections"])
+            interval = binomtest(rejections, count).proportion_ci()
+            numbers = (count, rejections, rejections / count, interval.low, interval.high, record.config["alpha"])
+            lines.append(Point(problem, axis, int(metrics["step"]), test, *numbers))
+    return lines
+
+
+def draw(lines: Sequence[Point], *, width: style.Width) -> Figure:
+    """A panel for each problem and axis: rows of samples above, the rest below."""
+    panels = sorted({(line.problem, line.axis) for line in lines}, key=_order)
+    columns = 3 if width == "double" else 2
+    rows = -(-len(panels) // columns)
+    size = (style.INCHES[width], 1.55 * rows + 0.4)
+    figure, grid = pyplot.subplots(rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _panel(axes, [line for line in lines if (line.problem, line.axis) == panel])
+    for axes in grid[:, 0]:
+        axes.set_ylabel("rejected")
+    handles = grid[0, 0].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _order(panel: tuple[str, str]) -> tuple[bool, bool, str]:
+    problem, axis = panel
+    return axis != "rows" or "clean > clean" in problem, problem.startswith("clean"), problem
+
+
+def _panel(axes: Axes, lines: Sequence[Point]) -> None:
+    places = sorted({line.place for line in lines})
+    spread = 0.006 * (places[-1] - places[0])  # so that whiskers stand side by side
+    axes.axhline(lines[0].alpha, color="black", linewidth=0.7, linestyle=(0, (4, 3)), label=f"level {lines[0].alpha:g}", zorder=1)
+    for test in sorted({line.test for line in lines}, reverse=True):
+        own = sorted((line for line in lines if line.test == test), key=lambda line: line.place)
+        colour, marker, side = MARKS[test]
+        x = np.array([line.place for line in own]) + side * spread
+        power = np.array([line.power for line in own])
+        reach = np.abs(np.array([(line.low, line.high) for line in own]).T - power)  # (2, points)
+        drawing = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1, "elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7}
+        axes.errorbar(x, power, reach, label=LABELS[test], zorder=3, **drawing)
+    axes.set(ylim=(-0.03, 1.05), xlabel="rows of each sample" if lines[0].axis == "rows" else "perturbations along each axis")
+    if lines[0].axis != "rows":
+        axes.set_xticks(places)
+    axes.set_title(lines[0].problem.replace(">", "→"), loc="left")
+
+
+def main() -> None:
+    """The command line: see --help."""
+    try:
+        options = tyro.cli(Options, description=__doc__)
+        lines = points(matching(load(options.runs_dir, EXPERIMENT), options.where))
+        style.set_style()
+        style.save(draw(lines, width=options.width), options.out / EXPERIMENT, style.csv_text(COLUMNS, lines))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
