@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import math
+import runpy
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import integrate, stats
 from scipy.spatial.distance import cdist
 
 from da.feature.fuse import mmd_fuse
@@ -17,6 +22,7 @@ from da.feature.mmd import MMDTest, mmd_test
 from da.feature.random_features import MeanEmbedding, random_feature_mmd2
 from da.ops import permutations as ops
 from da.ops.permutations import permutation_p_value, relabelled_mmd2, relabellings
+from problems import ROOT, run_script
 
 TESTS = (mmd_test, mmd_fuse)
 
@@ -203,10 +209,10 @@ def test_the_seed_is_the_only_chance(test: Callable[..., MMDTest]) -> None:
 
 def test_beyond_a_thousand_rows_no_sample_is_preferred_for_the_bandwidth() -> None:
     """Rows alternate between two scales: every second of them alone would give another median."""
-    z = np.random.default_rng(0).normal(size=(2000, 1)) * np.where(np.arange(2000) % 2, 100.0, 1.0)[:, None]
-    distances = cdist(z, z, "sqeuclidean")[np.triu_indices(2000, 1)]
-    found = [mmd_test(z[:1000], z[1000:], permutations=1, random_state=seed).statistic for seed in range(4)]
-    lower, upper = (mmd_test(z[:1000], z[1000:], permutations=1, bandwidth=float(f * np.median(distances))).statistic for f in (0.6, 1.6))
+    z = np.random.default_rng(0).normal(size=(1200, 1)) * np.where(np.arange(1200) % 2, 100.0, 1.0)[:, None]
+    distances = cdist(z, z, "sqeuclidean")[np.triu_indices(1200, 1)]
+    found = [mmd_test(z[:600], z[600:], permutations=1, random_state=seed).statistic for seed in range(4)]
+    lower, upper = (mmd_test(z[:600], z[600:], permutations=1, bandwidth=float(f * np.median(distances))).statistic for f in (0.6, 1.6))
     assert len(set(found)) == 4 and all(min(lower, upper) < each < max(lower, upper) for each in found)
 
 
@@ -319,3 +325,102 @@ def test_random_features_keep_kind_precision_and_gradient() -> None:
 def test_random_feature_errors(act: Callable[[MeanEmbedding], object], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         act(MeanEmbedding(3, bandwidth=1.0))
+
+
+# The power experiment and its picture
+
+
+@pytest.fixture(scope="module")
+def script() -> dict:
+    return runpy.run_path(str(ROOT / "experiments/two_sample_power.py"))
+
+
+def bump_of_the_paper(x: float) -> float:
+    """G of Schrab et al. (2023), section 5.4."""
+    if -1 < x < -0.5:
+        return math.exp(-1 / (1 - (4 * x + 3) ** 2))
+    return -math.exp(-1 / (1 - (4 * x + 1) ** 2)) if -0.5 < x < 0 else 0.0
+
+
+def density_of_the_paper(x: np.ndarray, signs: np.ndarray, multiplier: float) -> float:
+    """1 + c / P sum_j theta_j prod_r G(P x_r - j_r), j in {1, ..., P}^d."""
+    cells = itertools.product(range(signs.shape[0]), repeat=signs.ndim)
+    bumps = (signs[cell] * math.prod(bump_of_the_paper(signs.shape[0] * v - j - 1) for v, j in zip(x, cell, strict=True)) for cell in cells)
+    return 1 + multiplier / signs.shape[0] * sum(bumps)
+
+
+@pytest.mark.parametrize(("d", "perturbations", "multiplier"), [(1, 1, 2.7), (1, 3, 2.7), (2, 2, 7.3)])
+def test_the_density_is_the_papers(script: dict, d: int, perturbations: int, multiplier: float) -> None:
+    generator = np.random.default_rng(0)
+    signs, x = generator.choice((-1.0, 1.0), (perturbations,) * d), generator.random((50, d))
+    ours = 1 + script["AMPLITUDES"][d] / perturbations * script["bumps"](x, signs)
+    np.testing.assert_allclose(ours, [density_of_the_paper(row, signs, multiplier) for row in x], rtol=1e-10)
+
+
+def test_the_sampler_follows_the_density(script: dict) -> None:
+    """One bump, twenty bins, 20,000 rows: frequencies against integrals. The sign is the generator's first draw after the uniform rows."""
+    generator = np.random.default_rng(3)
+    uniform, rows = script["perturbed"](1, 1, 20_000)(generator)
+    again = np.random.default_rng(3)
+    again.random((20_000, 1))
+    sign = again.choice((-1.0, 1.0), (1,))
+    edges = np.linspace(0, 1, 21)
+    masses = [integrate.quad(lambda v: density_of_the_paper(np.array([v]), sign, 2.7), *pair)[0] for pair in itertools.pairwise(edges)]
+    assert sum(masses) == pytest.approx(1)
+    assert stats.chisquare(np.histogram(rows, edges)[0], 20_000 * np.array(masses)).pvalue > 1e-3
+    assert stats.kstest(uniform[:, 0], "uniform").pvalue > 1e-3 and len(rows) == len(uniform)
+
+
+def test_digits_are_drawn_apart_and_rotated_in_part(script: dict) -> None:
+    x, y = script["digits"](0.25, 40)(np.random.default_rng(0))
+    assert x.shape == y.shape == (40, 256) and 0 <= y.min() and y.max() <= 1
+    clean = script["read_digits"]("clean").x.flatten(1).numpy() / 255
+    known = [bool((np.abs(clean - row).max(axis=1) < 1e-12).any()) for row in y]
+    assert known == [True] * 30 + [False] * 10
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Records and printed table of a smoke test."""
+    folder = tmp_path_factory.mktemp("power")
+    done = run_script("two_sample_power.py", "--smoke-test", "--wandb", "disabled", cwd=folder)
+    assert done.returncode == 0 and "smoke test" in done.stderr, done.stderr
+    return folder / "runs/smoke", done.stdout
+
+
+def test_the_smoke_test_records_every_curve_for_both_tests(smoke: tuple[Path, str]) -> None:
+    results = [json.loads(path.read_text()) for path in smoke[0].rglob("result.json")]
+    assert len(results) == 12 and {result["method"] for result in results} == {"mmd_test", "mmd_fuse"}
+    for result in results:
+        assert f"{result['target']}  " in smoke[1]
+    for path in smoke[0].rglob("metrics.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len(lines) == 2 and all(line["power"] == line["rejections"] / 2 for line in lines)
+
+
+def test_the_picture_has_the_numbers_of_the_records(smoke: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "paper_figures")
+    monkeypatch.setattr(sys, "argv", ["two_sample_power.py", "--runs-dir", str(smoke[0]), "--out", str(tmp_path)])
+    runpy.run_path(str(ROOT / "paper_figures/two_sample_power.py"), run_name="__main__")
+    with open(tmp_path / "two_sample_power.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24 and (tmp_path / "two_sample_power.png").is_file() and (tmp_path / "two_sample_power.pdf").is_file()
+    (record,) = smoke[0].glob("two_sample_power/mmd_fuse/clean-clean by rows/*/metrics.jsonl")
+    stored = [json.loads(line) for line in record.read_text().splitlines()]
+    drawn = [row for row in rows if row["test"] == "mmd_fuse" and row["problem"] == "clean > clean"]
+    assert [(int(row["place"]), int(row["rejections"])) for row in drawn] == [(line["step"], line["rejections"]) for line in stored]
+    for row in rows:
+        k = int(row["rejections"])
+        low, high = (0.0 if k == 0 else stats.beta.ppf(0.025, k, 3 - k)), (1.0 if k == 2 else stats.beta.ppf(0.975, k + 1, 2 - k))
+        assert (float(row["low"]), float(row["high"])) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_a_wrong_flag_of_the_experiment_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words, told in ((["--repetitions", "0"], "repetitions must be at least 1"), (["--digit-sizes", "500"], "at most 449")):
+        monkeypatch.setattr(sys, "argv", ["two_sample_power.py", *words])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / "experiments/two_sample_power.py"), run_name="__main__")
+        shown = capsys.readouterr()
+        assert told in " ".join((str(stopped.value) + shown.out + shown.err).replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
