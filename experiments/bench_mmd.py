@@ -7,11 +7,12 @@
 
 n x d: two samples of n rows in d dimensions, five Gaussian kernels, biased estimator, the gradient in both samples.
 Time: in every round each contestant and the bare products run once, in an order drawn anew; a ratio pairs two times of one round. The
-    product is Z Z^T with Z (2n, d): three of them on a CPU (processor time, or wall time where there are several threads), two on a GPU
-    (CUDA events, the product in the precision named). The allocator keeps what is freed, for all alike, as it does in training
-    (`keep_memory`); otherwise large products themselves can take several times as long, and every ratio would be lower.
-Memory: what one call needs beyond its inputs, at its peak, in a fresh process each, after a call on 32 rows.
-Error: relative, against float64 by the definition.
+product is Z Z^T with Z (2n, d): three of them on a CPU (processor time, or wall time where there are several threads), two on a GPU
+(CUDA events, the product in the precision named). The allocator keeps what is freed, for all alike, as it does in training
+(`keep_memory`); otherwise large products themselves can take several times as long, and every ratio would be lower.
+
+Memory: what a call needs beyond its inputs, at its peak, in a fresh process each, after a call on 32 rows. On a CPU it is resident memory,
+with what the allocator cannot hand back (blocks below 32 MB); on a GPU what PyTorch allocates. Error: relative, against float64.
 
 The others (`bench_mmd_contestants.py`): "autograd Gram" as one writes it by hand, torch.cdist in its place, geomloss, POT. What would not
 fit into memory or take longer than --slowest is left out, and the CSV says so.
@@ -27,13 +28,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter, process_time
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import tyro
-from bench_mmd_contestants import CONTESTANTS, Job, Size, bare_products, errors, exact, in_a_process, samples, value_and_gradient
+from bench_mmd_contestants import CONTESTANTS, Job, Size, bare_products, elapsed, errors, exact, in_a_process, samples, value_and_gradient
 from torch import Tensor
 from tqdm import tqdm
 
@@ -109,24 +109,6 @@ BARS = (
 )
 CUDA_RATIO = 1.5  # to two products of the same precision and shape, at every size
 ERROR = 1e-5  # of value and gradient in float32, at every size
-
-
-def elapsed(call: Callable[[], Any], repeats: int, clock: str) -> float:
-    """Seconds a call."""
-    if clock == "cuda events":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        start.record()
-        for _ in range(repeats):
-            call()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1000 / repeats
-    now = process_time if clock == "process" else perf_counter
-    before = now()
-    for _ in range(repeats):
-        call()
-    return (now() - before) / repeats
 
 
 def in_turns(calls: dict[str, Callable[[], Any]], rounds: int, least: float, clock: str) -> Iterator[dict[str, float]]:
