@@ -77,7 +77,7 @@ def mmd2(
         if source_weights is not None:
             raise ValueError("source_weights: the estimator 'linear' takes none; use 'biased' or 'unbiased'")
         return like(_linear([x], [y], [mixture]), source)
-    weights = x.new_ones(len(x)) if source_weights is None else _check_weights(source_weights, x)
+    weights = None if source_weights is None else _check_weights(source_weights, x)
     return like(_quadratic([x], [y], [mixture], weights, [pooled], estimator == "unbiased", backend), source)
 
 
@@ -124,7 +124,7 @@ def joint_mmd2(
     mixtures = [_mixture(kernel, z, s, f) for z, s, f in zip(pooled, bandwidths, factors, strict=True)]  # type: ignore[arg-type]
     if estimator == "linear":
         return like(_linear(xs, ys, mixtures), sources[0])
-    return like(_quadratic(xs, ys, mixtures, xs[0].new_ones(len(xs[0])), pooled, estimator == "unbiased", backend), sources[0])
+    return like(_quadratic(xs, ys, mixtures, None, pooled, estimator == "unbiased", backend), sources[0])
 
 
 def local_mmd2(
@@ -221,23 +221,26 @@ def _quadratic(
     x: Sequence[Tensor],
     y: Sequence[Tensor],
     mixtures: Sequence[Mixture],
-    weights: Tensor,
+    weights: Tensor | None,
     pooled: Sequence[Tensor],
     unbiased: bool,
     backend: Backend,
 ) -> Tensor:
     """The three block means; normalisation is in float64, outside the blocks' sums."""
-    n, m = float(weights.sum(dtype=torch.float64)), float(len(y[0]))
-    squares, ones = float(weights.double().square().sum()), y[0].new_ones(len(y[0]))
-    a, b, c = 1 / n**2, 1 / m**2, 1 / (n * m)
+    total, squares, m = float(len(x[0])), float(len(x[0])), float(len(y[0]))
+    u = v = None
+    if weights is not None:
+        total, squares = float(weights.sum(dtype=torch.float64)), float(weights.double().square().sum())
+        u, v = weights[:, None], y[0].new_ones(len(y[0]), 1)
+    a, b, c = 1 / total**2, 1 / m**2, 1 / (total * m)
     if unbiased:
-        if n**2 - squares <= 1e-12 * n**2:
+        if total**2 - squares <= 1e-12 * total**2:
             raise ValueError("source_weights: all weight is on one row, where 'unbiased' needs two; use 'biased'")
-        a, b = 1 / (n**2 - squares), 1 / (m**2 - m)
-    value = kernel_discrepancy(x, y, mixtures, weights[:, None], ones[:, None], coefficients=(a, b, c), backend=backend, pooled=pooled)
+        a, b = 1 / (total**2 - squares), 1 / (m**2 - m)
+    value = kernel_discrepancy(x, y, mixtures, u, v, coefficients=(a, b, c), backend=backend, pooled=pooled)
     if unbiased:  # less the pairs i = i
-        value = value - a * (weights.square() * _product(mixtures, x, x)).sum(dtype=torch.float64)
-        value = value - b * _product(mixtures, y, y).sum(dtype=torch.float64)
+        own = _product(mixtures, x, x) if weights is None else weights.square() * _product(mixtures, x, x)
+        value = value - a * own.sum(dtype=torch.float64) - b * _product(mixtures, y, y).sum(dtype=torch.float64)
     return value.to(x[0].dtype)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,11 +22,29 @@ from da.kernels import squared_norms
 from da.ops.mixture import Mixture, tile
 
 
-class Sample(NamedTuple):
-    """Rows as the kernels see them: layers (n, d_l), centred where the kernel allows it, and weights (n, c)."""
+@dataclass(frozen=True)
+class Sample:
+    """Rows as the kernels see them: layers (n, d_l), centred where the kernel allows it, and weights (n, c); None: each 1."""
 
     layers: Sequence[Tensor]
-    weights: Tensor
+    squares: Sequence[Tensor]  # |x^l|^2, (n,) each
+    weights: Tensor | None
+
+    @classmethod
+    def of(cls, layers: Sequence[Tensor], weights: Tensor | None) -> Sample:
+        return cls(layers, [squared_norms(z) for z in layers], weights)
+
+    def __len__(self) -> int:
+        return len(self.layers[0])
+
+    def rows(self, start: int, stop: int) -> Sample:
+        parts = ([z[start:stop] for z in tensors] for tensors in (self.layers, self.squares))
+        return Sample(*parts, None if self.weights is None else self.weights[start:stop])
+
+    def to(self, dtype: torch.dtype) -> Sample:
+        if self.layers[0].dtype == dtype:
+            return self
+        return Sample.of([z.to(dtype) for z in self.layers], None if self.weights is None else self.weights.to(dtype))
 
 
 class Pair(NamedTuple):
@@ -45,12 +64,12 @@ class Sums(NamedTuple):
 
 def kernel_sums(samples: Sequence[Sample], pairs: Sequence[Pair], mixtures: Sequence[Mixture], *, gradient: bool, size: int) -> Sums:
     """sum over `pairs` of factor * S(first, second), in tiles of at most `size` x `size` rows, in the dtype of the layers."""
-    states = [_State(sample, mixtures, gradient) for sample in samples]
-    value = samples[0].weights.new_zeros((), dtype=torch.float64)
+    states = [_State(sample, gradient) for sample in samples]
+    value = samples[0].layers[0].new_zeros((), dtype=torch.float64)
     for first, second, factor in pairs:
         part = torch.zeros_like(value)
-        for rows in _slices(len(samples[first].weights), size):
-            for columns in _slices(len(samples[second].weights), size):
+        for rows in _slices(len(samples[first]), size):
+            for columns in _slices(len(samples[second]), size):
                 if first != second or columns.start >= rows.start:
                     part += _add_tile(states[first], rows, states[second], columns, mixtures, factor)
         value += factor * part
@@ -62,9 +81,9 @@ def gram_sums(pooled: Sample, n: int, factors: tuple[float, float, float], mixtu
 
     More entries than `kernel_sums` computes, in fewer and larger steps: faster for a few hundred rows. The gradient is of all rows.
     """
-    state, everything = _State(pooled, mixtures, gradient), slice(None)
-    made = [tile(k, z, z, (s, s), same=True, gradient=gradient) for k, z, s in zip(mixtures, pooled.layers, state.squares, strict=True)]
-    kernel = _weigh(made, pooled.weights @ pooled.weights.T, gradient)  # (N, N)
+    state, everything = _State(pooled, gradient), slice(0, len(pooled))
+    made = [tile(k, z, z, (s, s), same=True, gradient=gradient) for k, z, s in zip(mixtures, pooled.layers, pooled.squares, strict=True)]
+    kernel = _weigh(made, pooled, everything, pooled, everything, gradient)  # (N, N)
     first, second = slice(None, n), slice(n, None)
     value = torch.zeros((), dtype=torch.float64, device=kernel.device)
     for rows, columns, factor in ((first, first, factors[0]), (second, second, factors[1]), (first, second, 2 * factors[2])):
@@ -79,34 +98,36 @@ def gram_sums(pooled: Sample, n: int, factors: tuple[float, float, float], mixtu
 
 
 class _State:
-    """A sample, the squared norms of its rows, and what has been added up of its gradient.
+    """A sample and what has been added up of its gradient.
 
     For kernels of distances the gradient is 2 (diag(W 1) x - W y): W y is added up in `moved`, W 1 in `pull`, both with the
     pairs' factors, so that x is touched once, at the end.
     """
 
-    def __init__(self, sample: Sample, mixtures: Sequence[Mixture], gradient: bool) -> None:
-        self.layers, self.weights, self.gradient = sample.layers, sample.weights, gradient
-        self.squares = [squared_norms(z) for z in sample.layers]
-        self.moved = [torch.zeros_like(z, memory_format=torch.contiguous_format) for z in sample.layers] if gradient else []
-        self.pull = [torch.zeros_like(s) for s in self.squares] if gradient else []
+    def __init__(self, sample: Sample, gradient: bool) -> None:
+        self.sample, self.gradient = sample, gradient
+        self.moved = [torch.empty_like(z, memory_format=torch.contiguous_format) for z in sample.layers] if gradient else []
+        self.pull = [torch.zeros_like(s) for s in sample.squares] if gradient else []
+        self.begun: set[tuple[int, int]] = set()  # (layer, first row) of what holds a number already
 
     def add(self, layer: int, rows: slice, mixture: Mixture, other: Tensor, w: Tensor, factor: float) -> None:
         """Adds factor * (gradient in these rows of sum_ij w_ij t(x_i, other_j)), w (rows, others) fixed."""
-        moved = self.moved[layer][rows]
+        moved, beta = self.moved[layer][rows], int((layer, rows.start) in self.begun)
+        self.begun.add((layer, rows.start))
         if mixture.name in ("linear", "polynomial"):  # t = <x, y>
-            moved.addmm_(w, other, alpha=factor)
+            moved.addmm_(w, other, alpha=factor, beta=beta)
         elif mixture.name == "laplacian":  # t = ||x - y||_1
             with torch.enable_grad():
-                x = self.layers[layer][rows].detach().requires_grad_()
+                x = self.sample.layers[layer][rows].detach().requires_grad_()
                 distances = torch.cdist(x, other, p=1)
-            moved.add_(torch.autograd.grad(distances, x, grad_outputs=w)[0], alpha=factor)
+            part = torch.autograd.grad(distances, x, grad_outputs=w)[0] * factor
+            moved.copy_(moved + part if beta else part)
         else:  # t = ||x - y||^2
-            moved.addmm_(w, other, alpha=-2 * factor)
+            moved.addmm_(w, other, alpha=-2 * factor, beta=beta)
             self.pull[layer][rows].add_(w.sum(dim=1), alpha=2 * factor)
 
     def finish(self, mixtures: Sequence[Mixture]) -> list[Tensor]:
-        for z, moved, pull, mixture in zip(self.layers, self.moved, self.pull, mixtures, strict=True):
+        for z, moved, pull, mixture in zip(self.sample.layers, self.moved, self.pull, mixtures, strict=True):
             if mixture.name in ("gaussian", "rational_quadratic"):
                 moved.addcmul_(z, pull[:, None])
         return self.moved
@@ -114,35 +135,36 @@ class _State:
 
 def _add_tile(first: _State, rows: slice, second: _State, columns: slice, mixtures: Sequence[Mixture], factor: float) -> Tensor:
     """The tile's part of S, without the factor; its part of the gradient is added to the samples' states."""
-    symmetric = first is second
+    symmetric, x, y = first is second, first.sample, second.sample
     same, gradient = symmetric and rows.start == columns.start, first.gradient
     made = [
-        tile(mixture, x[rows], y[columns], (a[rows], b[columns]), same=same, gradient=gradient)
-        for mixture, x, y, a, b in zip(mixtures, first.layers, second.layers, first.squares, second.squares, strict=True)
+        tile(mixture, x.layers[i][rows], y.layers[i][columns], (x.squares[i][rows], y.squares[i][columns]), same=same, gradient=gradient)
+        for i, mixture in enumerate(mixtures)
     ]
-    weights = first.weights[rows] @ second.weights[columns].T  # (a, b)
-    value = _accurate_sum(_weigh(made, weights, gradient))
+    value = _accurate_sum(_weigh(made, x, rows, y, columns, gradient))
     if gradient:
         twice = 2 * factor if symmetric else factor  # off the diagonal the tile stands for its mirror image; on it both sides are one
         for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True)):
-            first.add(layer, rows, mixture, second.layers[layer][columns], w, twice)
+            first.add(layer, rows, mixture, y.layers[layer][columns], w, twice)
             if not same:
-                second.add(layer, columns, mixture, first.layers[layer][rows], w.T, twice)
+                second.add(layer, columns, mixture, x.layers[layer][rows], w.T, twice)
     return value if not symmetric or same else 2 * value
 
 
-def _weigh(made: list[tuple[Tensor, Tensor]], weights: Tensor, gradient: bool) -> Tensor:
+def _weigh(made: list[tuple[Tensor, Tensor]], x: Sample, rows: slice, y: Sample, columns: slice, gradient: bool) -> Tensor:
     """The tile of S, (a, b), before it is summed; each slope M_l becomes W_l. In place."""
-    kernels = [kernel for kernel, _ in made]
-    if gradient:
-        for layer, (_, slope) in enumerate(made):
-            slope.mul_(weights)
-            for other, kernel in enumerate(kernels):
-                if other != layer:
-                    slope.mul_(kernel)
+    kernels, slopes = [kernel for kernel, _ in made], [slope for _, slope in made] if gradient else []
+    for layer, slope in enumerate(slopes):
+        for other, kernel in enumerate(kernels):
+            if other != layer:
+                slope.mul_(kernel)
     for kernel in kernels[1:]:
         kernels[0].mul_(kernel)
-    return kernels[0].mul_(weights)
+    if x.weights is not None and y.weights is not None:
+        weights = x.weights[rows] @ y.weights[columns].T  # (a, b)
+        for part in (kernels[0], *slopes):
+            part.mul_(weights)
+    return kernels[0]
 
 
 def _accurate_sum(tile: Tensor) -> Tensor:

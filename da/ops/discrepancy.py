@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import full_precision
-from da.kernels import centred, gaussian, laplacian, linear, polynomial, rational_quadratic, squared_norms
+from da.kernels import centred, gaussian, laplacian, linear, polynomial, rational_quadratic
 from da.ops.blocks import Pair, Sample, Sums, gram_sums, kernel_sums
 from da.ops.mixture import KernelName, Mixture, of_distance
 
@@ -44,8 +44,8 @@ def kernel_discrepancy(
     x: Sequence[Tensor],
     y: Sequence[Tensor],
     mixtures: Sequence[Mixture],
-    u: Tensor,
-    v: Tensor,
+    u: Tensor | None,
+    v: Tensor | None,
     *,
     coefficients: tuple[float, float, float] = (1.0, 1.0, 1.0),
     backend: Backend = "auto",
@@ -56,7 +56,7 @@ def kernel_discrepancy(
     Args:
         x, y: layers (n, d_l) and (m, d_l), checked, all float32 or all float64, on one device.
         mixtures: one kernel a layer; the layers' kernels are multiplied.
-        u, v: weights (n, c) and (m, c), constants.
+        u, v: weights (n, c) and (m, c), constants; both None: each weight is 1.
         coefficients: a, b and c.
         backend: "auto" takes triton where it can, else stream.
         pooled: `pool(x, y)` of each layer, if the caller has them already.
@@ -68,17 +68,22 @@ def kernel_discrepancy(
     options = _Options(tuple(mixtures), coefficients, choose_backend(backend, x[0], mixtures, u), wanted)
     with full_precision(x[0]):
         pooled = pooled or [pool(a, b, k.name) for a, b, k in zip(x, y, mixtures, strict=True)]
-        return _Discrepancy.apply(options, pooled, u.detach(), v.detach(), *x, *y)
+        return _Discrepancy.apply(options, pooled, u, v, *x, *y)
 
 
 def pool(x: Tensor, y: Tensor, kernel: KernelName) -> Tensor:
     """The rows of x (n, d) and y (m, d) together, (n + m, d), without gradient, less their mean where the kernel allows it."""
+    x, y = x.detach(), y.detach()
+    if not of_distance(kernel):
+        return torch.cat([x, y])
     with full_precision(x):
-        rows = torch.cat([x.detach(), y.detach()])
-        return centred(rows) if of_distance(kernel) else rows
+        rows = x.new_empty(len(x) + len(y), x.shape[1])
+        for part, z in ((x, rows[: len(x)]), (y, rows[len(x) :])):  # the first row goes first, as in `da.kernels.centred`
+            torch.sub(part, x[0], out=z)
+        return rows.sub_(rows.mean(dim=0))
 
 
-def choose_backend(backend: Backend, x: Tensor, mixtures: Sequence[Mixture], u: Tensor) -> str:
+def choose_backend(backend: Backend, x: Tensor, mixtures: Sequence[Mixture], u: Tensor | None) -> str:
     """The back-end that runs: what was asked for, which must be able to, or what "auto" means here."""
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
@@ -92,8 +97,8 @@ def choose_backend(backend: Backend, x: Tensor, mixtures: Sequence[Mixture], u: 
     return "stream" if obstacle else "triton"
 
 
-def _obstacle_to_triton(x: Tensor, mixtures: Sequence[Mixture], u: Tensor) -> str:
-    if len(mixtures) > 1 or mixtures[0].name != "gaussian" or u.shape[1] > 1:
+def _obstacle_to_triton(x: Tensor, mixtures: Sequence[Mixture], u: Tensor | None) -> str:
+    if len(mixtures) > 1 or mixtures[0].name != "gaussian" or (u is not None and u.shape[1] > 1):
         return "it has one layer, Gaussian kernels and one weight a row"
     if x.dtype != torch.float32:
         return f"it computes in float32; got {x.dtype}"
@@ -104,7 +109,7 @@ def _obstacle_to_triton(x: Tensor, mixtures: Sequence[Mixture], u: Tensor) -> st
 
 class _Discrepancy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, options: _Options, pooled: Sequence[Tensor], u: Tensor, v: Tensor, *layers: Tensor) -> Tensor:
+    def forward(ctx: Any, options: _Options, pooled: Sequence[Tensor], u: Tensor | None, v: Tensor | None, *layers: Tensor) -> Tensor:
         value, gradients = _sums(options, pooled, layers, u, v)
         if options.gradient:
             ctx.save_for_backward(u, v, *layers, *gradients)
@@ -124,26 +129,27 @@ class _Discrepancy(torch.autograd.Function):
         return None, None, None, None, *(g * upstream[0].to(g.dtype) for g in gradients)
 
 
-def _sums(options: _Options, pooled: Sequence[Tensor], layers: Sequence[Tensor], u: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _sums(
+    options: _Options, pooled: Sequence[Tensor], layers: Sequence[Tensor], u: Tensor | None, v: Tensor | None
+) -> tuple[Tensor, list[Tensor]]:
     """D and its gradients in x's layers, then y's.
 
     Where all rows lie close together, as seen from the kernels' scales, they are centred once. Where they do not, each block is centred
     on its own rows, and computed in float64 where even that leaves float32 too coarse.
     """
-    (a, b, c), n = options.coefficients, len(u)
-    samples = [Sample([z[:n] for z in pooled], u), Sample([z[n:] for z in pooled], v)]
-    together = _coarseness(samples, options.mixtures) < COARSE / 10
+    x, y = layers[: len(layers) // 2], layers[len(layers) // 2 :]
+    (a, b, c), n, everything = options.coefficients, len(x[0]), Sample.of(pooled, None if u is None or v is None else torch.cat([u, v]))
+    samples = [everything.rows(0, n), everything.rows(n, len(everything))]
+    together = _coarseness([everything], options.mixtures) < COARSE / 10
     if together and options.backend == "gram":
-        weights = torch.cat([u, v]).to(pooled[0].dtype)
-        sums = gram_sums(Sample(pooled, weights), n, (a, b, -c), options.mixtures, gradient=options.gradient)
+        sums = gram_sums(everything.to(x[0].dtype), n, (a, b, -c), options.mixtures, gradient=options.gradient)
         gradients = sums.gradients[0] if options.gradient else []
         return sums.value, [*(g[:n] for g in gradients), *(g[n:] for g in gradients)]
     if together:
         sums = _block(samples, [Pair(0, 0, a), Pair(1, 1, b), Pair(0, 1, -2 * c)], options)
         return sums.value, [g for gradients in sums.gradients for g in gradients]
-    x, y = layers[: len(layers) // 2], layers[len(layers) // 2 :]
-    first = _block([Sample(_centred(x, options), u)], [Pair(0, 0, a)], options)
-    second = _block([Sample(_centred(y, options), v)], [Pair(0, 0, b)], options)
+    first = _block([Sample.of(_centred(x, options), u)], [Pair(0, 0, a)], options)
+    second = _block([Sample.of(_centred(y, options), v)], [Pair(0, 0, b)], options)
     cross = _block(samples, [Pair(0, 1, -2 * c)], options)
     pairs = zip((*first.gradients, *second.gradients), cross.gradients, strict=True)
     return first.value + second.value + cross.value, [g.add_(h) for gs, hs in pairs for g, h in zip(gs, hs, strict=True)]
@@ -154,24 +160,42 @@ def _block(samples: Sequence[Sample], pairs: Sequence[Pair], options: _Options) 
     dtype = samples[0].layers[0].dtype
     coarse = _coarseness(samples, options.mixtures) > COARSE
     if options.backend == "triton" and not coarse:
-        from da.ops.fused import fused_sums
-
-        return fused_sums(samples, pairs, options.mixtures[0].scales, gradient=options.gradient)
-    used = torch.float64 if coarse else dtype
-    samples = [Sample([z.to(used) for z in s.layers], s.weights.to(used)) for s in samples]
-    rows = max(len(s.weights) for s in samples)
-    size = rows if options.backend == "gram" else GPU_TILE if samples[0].weights.is_cuda else CPU_TILE
+        return _by_triton(samples, pairs, options)
+    samples = [s.to(torch.float64 if coarse else dtype) for s in samples]
+    tile = GPU_TILE if samples[0].layers[0].is_cuda else CPU_TILE
+    size = max(len(s) for s in samples) if options.backend == "gram" else tile
     value, gradients = kernel_sums(samples, pairs, options.mixtures, gradient=options.gradient, size=size)
-    return Sums(value, [[g.to(dtype) for g in layer] for layer in gradients])
+    return Sums(value, [[g.to(dtype) for g in layers] for layers in gradients])
+
+
+def _by_triton(samples: Sequence[Sample], pairs: Sequence[Pair], options: _Options) -> Sums:
+    from da.ops.fused import fused_block
+
+    rows, scales = [s.layers[0] for s in samples], options.mixtures[0].scales
+    weights = [z.new_ones(len(z)) if s.weights is None else s.weights[:, 0] for z, s in zip(rows, samples, strict=True)]
+    total = rows[0].new_zeros((), dtype=torch.float64)
+    gradients = [torch.zeros_like(z) for z in rows] if options.gradient else []
+    for i, j, factor in pairs:
+        value, first, second = fused_block(
+            rows[i], rows[j], scales, weights[i], weights[j], symmetric=i == j, gradient=options.gradient
+        )  # fmt: skip
+        total += factor * value
+        for side, gradient in ((i, first), (j, second)):
+            if gradient is not None:
+                gradients[side].add_(gradient, alpha=factor)
+    return Sums(total, [[g] for g in gradients])
 
 
 def _coarseness(samples: Sequence[Sample], mixtures: Sequence[Mixture]) -> float:
     """How far float32 may move a kernel: a squared distance's error, 4 eps max|z|^2, over the narrowest scale. Far rows make it large."""
     largest = 0.0
     for sample in samples:
-        for z, mixture in zip(sample.layers, mixtures, strict=True):
-            if z.dtype == torch.float32 and mixture.name not in ("laplacian", "linear"):  # distances by differences; a mean of products
-                largest = max(largest, float(squared_norms(z).max()) / min(mixture.scales))
+        for squares, mixture in zip(sample.squares, mixtures, strict=True):
+            if squares.dtype == torch.float32 and mixture.name not in (
+                "laplacian",
+                "linear",
+            ):  # distances by differences; a mean of products
+                largest = max(largest, float(squares.max()) / min(mixture.scales))
     return 4 * torch.finfo(torch.float32).eps * largest
 
 
@@ -179,9 +203,11 @@ def _centred(layers: Sequence[Tensor], options: _Options) -> list[Tensor]:
     return [centred(z) if of_distance(k.name) else z for z, k in zip(layers, options.mixtures, strict=True)]
 
 
-def _by_specification(layers: Sequence[Tensor], options: _Options, u: Tensor, v: Tensor) -> Tensor:
+def _by_specification(layers: Sequence[Tensor], options: _Options, u: Tensor | None, v: Tensor | None) -> Tensor:
     """D by the kernels of `da.kernels` and autograd, O((n + m)^2) memory."""
     x, y = layers[: len(layers) // 2], layers[len(layers) // 2 :]
+    first = x[0].new_ones(len(x[0]), 1) if u is None else u.to(x[0].dtype)
+    second = y[0].new_ones(len(y[0]), 1) if v is None else v.to(y[0].dtype)
 
     def block(x: Sequence[Tensor], y: Sequence[Tensor], u: Tensor, v: Tensor) -> Tensor:
         product = u @ v.T
@@ -189,8 +215,8 @@ def _by_specification(layers: Sequence[Tensor], options: _Options, u: Tensor, v:
             product = product * _gram(a, b, mixture)
         return product.sum(dtype=torch.float64)
 
-    (a, b, c), u, v = options.coefficients, u.to(layers[0].dtype), v.to(layers[0].dtype)
-    return a * block(x, x, u, u) + b * block(y, y, v, v) - 2 * c * block(x, y, u, v)
+    a, b, c = options.coefficients
+    return a * block(x, x, first, first) + b * block(y, y, second, second) - 2 * c * block(x, y, first, second)
 
 
 def _gram(x: Tensor, y: Tensor, mixture: Mixture) -> Tensor:
