@@ -80,12 +80,10 @@ def fused_block(
         columns = rows if symmetric else block.rows(y, v)
         if not gradient:
             return block.panel(rows, columns, symmetric=symmetric).sum(), None, None
-        if x.shape[1] > FUSED_WIDTH:
-            return _by_panels(block, rows, columns, symmetric=symmetric)
-        value, first = block.fused(rows, columns, symmetric=symmetric)
-        if symmetric:
-            return value, first.mul_(2), None  # each row stands on both sides
-        return value, first, block.fused(columns, rows, symmetric=False)[1]
+        value, gradients = _gradients(block, rows, columns, symmetric=symmetric)
+        sides = 2 if symmetric else 1  # each row stands on both
+        first, *rest = (g[:, : x.shape[1]] * sides for g in gradients)
+        return value, first, rest[0] if rest else None
 
 
 class _Rows(NamedTuple):
@@ -105,7 +103,7 @@ class _Launcher:
     def __init__(self, x: Tensor, scales: Sequence[float]) -> None:
         self.precision = {"highest": "ieee", "high": "tf32", "medium": "bf16"}[torch.get_float32_matmul_precision()]
         self.upcast = _interpreted()
-        self.width = x.shape[1]
+        self.width = _ceil(x.shape[1], 16) * 16  # columns of zeros change nothing, and aligned rows load in one piece
         ordered = sorted(scales, reverse=True)
         self.rates = torch.tensor([-1 / s for s in ordered], dtype=torch.float32, device=x.device)
         self.constants = {
@@ -116,6 +114,7 @@ class _Launcher:
         self.processors = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 2
 
     def rows(self, x: Tensor, weights: Tensor) -> _Rows:
+        x = torch.nn.functional.pad(x, (0, self.width - x.shape[1]))
         points = rounded(x, self.precision).contiguous()
         return _Rows(points, points.float().square().sum(dim=1), weights.float().contiguous())
 
@@ -153,8 +152,16 @@ class _Launcher:
         return values
 
 
-def _by_panels(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """W, panel by panel, and its products with the rows. A symmetric W is made from its diagonal rightwards: the rest is its transpose."""
+def _gradients(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tuple[Tensor, list[Tensor]]:
+    """The value, and its gradients in x with y fixed and, unless `symmetric`, in y with x fixed."""
+    if block.width > FUSED_WIDTH:
+        return _by_panels(block, x, y, symmetric=symmetric)
+    value, first = block.fused(x, y, symmetric=symmetric)
+    return value, [first] if symmetric else [first, block.fused(y, x, symmetric=False)[1]]
+
+
+def _by_panels(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tuple[Tensor, list[Tensor]]:
+    """`_gradients` from W, panel by panel. A symmetric W is made from its diagonal rightwards only: the rest is its transpose."""
     n, m = len(x.points), len(y.points)
     value = x.squares.new_zeros((), dtype=torch.float64)
     first = x.squares.new_zeros(n, block.width)
@@ -168,7 +175,7 @@ def _by_panels(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tupl
         _add_pull(first[start : start + height], weights, rows.points, columns.points)
         beyond = len(rows.points) if symmetric else 0  # the square on the diagonal has both of each pair already
         _add_pull(second[m - len(columns.points) + beyond :], weights[:, beyond:].T, columns.points[beyond:], rows.points)
-    return (value, first.mul_(2), None) if symmetric else (value, first, second)
+    return value, [first] if symmetric else [first, second]
 
 
 def _add_pull(total: Tensor, weights: Tensor, x: Tensor, y: Tensor) -> None:

@@ -156,7 +156,7 @@ def fused_rows(
     tl.store(gradients + (part.to(tl.int64) * n + rows)[:, None] * WIDTH + wide[None, :], result, mask=inside)
 
 
-@triton.jit(do_not_specialize=["n", "m"])
+@triton.jit(do_not_specialize=["n"])  # but on m, the stride of the panel: aligned rows are stored in one piece
 def weight_panel(
     x: tl.tensor,
     y: tl.tensor,
