@@ -302,7 +302,8 @@ def compiled(kernels: ModuleType, capability: int, precision: str, width: int, c
 
     rows = "*bf16" if precision == "bf16" else "*fp32"
     whole = gradient and width <= fused.FUSED_WIDTH
-    tile = fused.fused_tile(width, precision, hopper=capability == 90) if whole else fused.panel_tile(precision)
+    hopper = capability == 90
+    tile = fused.fused_tile(width, precision, hopper=hopper) if whole else fused.panel_tile(precision, hopper=hopper)
     constants = {"WIDTH": width, "COUNT": count, "POWERS": powers, "SYMMETRIC": True, "PRECISION": precision, "UPCAST": False}
     constants |= {"BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.step}
     signature = (

@@ -142,7 +142,7 @@ class _Launcher:
         from da.ops.fused_kernels import weight_panel
 
         n, m = len(x.points), len(y.points)
-        tile = panel_tile(self.precision)
+        tile = panel_tile(self.precision, hopper=self.hopper)
         values = x.squares.new_empty(_ceil(n, tile.rows) * _ceil(m, tile.columns), dtype=torch.float64)
         weight_panel[(len(values),)](
             x.points, y.points, x.squares, y.squares, x.weights, y.weights, self.rates, values,
@@ -220,9 +220,9 @@ def fused_tile(width: int, precision: str, *, hopper: bool) -> Tile:
     return Tile(64, 64 if hopper else 32, min(padded(width), 64), 8, 2)
 
 
-def panel_tile(precision: str) -> Tile:
-    """Block sizes of `weight_panel`, within 99 KB of shared memory everywhere."""
-    return Tile(128, 64, 16, 8, 2) if precision == "ieee" else Tile(128, 128, 32, 8, 3)
+def panel_tile(precision: str, *, hopper: bool) -> Tile:
+    """Block sizes of `weight_panel`, within 99 KB of shared memory everywhere; without `hopper` a third stage spills."""
+    return Tile(128, 64, 16, 8, 2) if precision == "ieee" else Tile(128, 128, 32, 8, 3 if hopper else 2)
 
 
 def panel_height(n: int, m: int, element_size: int, *, symmetric: bool) -> int:
