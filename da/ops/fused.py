@@ -221,8 +221,8 @@ def fused_tile(width: int, precision: str, *, hopper: bool) -> Tile:
 
 
 def panel_tile(precision: str, *, hopper: bool) -> Tile:
-    """Block sizes of `weight_panel`, within 99 KB of shared memory everywhere; without `hopper` a third stage spills."""
-    return Tile(128, 64, 16, 8, 2) if precision == "ieee" else Tile(128, 128, 32, 8, 3 if hopper else 2)
+    """Block sizes of `weight_panel`, within 99 KB of shared memory everywhere; without `hopper` 128 columns spill."""
+    return Tile(128, 64, 16, 8, 2) if precision == "ieee" else Tile(128, 128 if hopper else 64, 32, 8, 3)
 
 
 def panel_height(n: int, m: int, element_size: int, *, symmetric: bool) -> int:
