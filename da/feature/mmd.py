@@ -58,7 +58,7 @@ def mmd2(
     source_weights: (n,) one for each source row, >= 0, not all zero; they are divided by their sum, and constants: no gradient reaches
                  them. With weights that say how much likelier a row is in the target, the source stands for the target
                  ("unbiased" then means pairs i != j, weighted by w_i w_j). Not for "linear".
-    backend:     "stream": tiles, O((n + m) d) memory; "gram": whole Gram matrices; "triton": fused, on CUDA; "auto": triton, else stream.
+    backend:     "stream": tiles, O((n + m) d) memory; "gram": whole Gram matrices; "triton": fused, on CUDA; "auto": the fastest here.
 
     Sums are in float64, distances too where float32 would spoil them. Where all rows coincide the value and the gradient are 0.
     Half precision is raised to float32, also under autocast. On a GPU, `torch.set_float32_matmul_precision` rules the products.

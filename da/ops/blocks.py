@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from da.kernels import squared_norms
-from da.ops.mixture import Mixture, tile
+from da.ops.mixture import Mixture, Scratch, tile
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Sums(NamedTuple):
 
 def kernel_sums(samples: Sequence[Sample], pairs: Sequence[Pair], mixtures: Sequence[Mixture], *, gradient: bool, size: int) -> Sums:
     """sum over `pairs` of factor * S(first, second), in tiles of at most `size` x `size` rows, in the dtype of the layers."""
-    states = [_State(sample, gradient) for sample in samples]
+    scratch, states = Scratch(), [_State(sample, gradient) for sample in samples]
     value = samples[0].layers[0].new_zeros((), dtype=torch.float64)
     for first, second, factor in pairs:
         part = torch.zeros_like(value)
         for rows in _slices(len(samples[first]), size):
             for columns in _slices(len(samples[second]), size):
                 if first != second or columns.start >= rows.start:
-                    part += _add_tile(states[first], rows, states[second], columns, mixtures, factor)
+                    part += _add_tile(states[first], rows, states[second], columns, mixtures, factor, scratch)
         value += factor * part
     return Sums(value, [state.finish(mixtures) for state in states] if gradient else [])
 
@@ -111,7 +111,8 @@ class _State:
         self.begun: set[tuple[int, int]] = set()  # (layer, first row) of what holds a number already
 
     def add(self, layer: int, rows: slice, mixture: Mixture, other: Tensor, w: Tensor, factor: float) -> None:
-        """Adds factor * (gradient in these rows of sum_ij w_ij t(x_i, other_j)), w (rows, others) fixed."""
+        """Adds factor * (gradient in these rows of sum_ij w_ij t(x_i, other_j)), w (rows, others) fixed, in the mixture's unit."""
+        factor *= mixture.unit
         moved, beta = self.moved[layer][rows], int((layer, rows.start) in self.begun)
         self.begun.add((layer, rows.start))
         if mixture.name in ("linear", "polynomial"):  # t = <x, y>
@@ -133,14 +134,19 @@ class _State:
         return self.moved
 
 
-def _add_tile(first: _State, rows: slice, second: _State, columns: slice, mixtures: Sequence[Mixture], factor: float) -> Tensor:
+def _add_tile(
+    first: _State, rows: slice, second: _State, columns: slice, mixtures: Sequence[Mixture], factor: float, scratch: Scratch
+) -> Tensor:
     """The tile's part of S, without the factor; its part of the gradient is added to the samples' states."""
     symmetric, x, y = first is second, first.sample, second.sample
     same, gradient = symmetric and rows.start == columns.start, first.gradient
     made = [
-        tile(mixture, x.layers[i][rows], y.layers[i][columns], (x.squares[i][rows], y.squares[i][columns]), same=same, gradient=gradient)
+        tile(
+            mixture, x.layers[i][rows], y.layers[i][columns], (x.squares[i][rows], y.squares[i][columns]), same=same, gradient=gradient,
+            scratch=scratch, layer=i,
+        )
         for i, mixture in enumerate(mixtures)
-    ]
+    ]  # fmt: skip
     value = _accurate_sum(_weigh(made, x, rows, y, columns, gradient))
     if gradient:
         twice = 2 * factor if symmetric else factor  # off the diagonal the tile stands for its mirror image; on it both sides are one

@@ -25,7 +25,8 @@ from da.ops.mixture import KernelName, Mixture, of_distance
 
 Backend = Literal["auto", "gram", "stream", "triton"]
 COARSE = 1e-4  # the largest error of a kernel that float32 distances may make
-CPU_TILE, GPU_TILE = 512, 4096  # rows: one megabyte of float32, which a core's cache holds; 64 MB, which fills a GPU
+SMALL = 256  # rows in all: below, one Gram matrix is faster than its tiles on a CPU
+CPU_TILE, GPU_TILE = 384, 4096  # rows: three tiles fit in a core's cache of 2 MB; 64 MB, which fills a GPU
 
 _SPECIFICATION: dict[str, Callable[..., Tensor]] = {
     "gaussian": gaussian, "laplacian": laplacian, "rational_quadratic": rational_quadratic, "polynomial": polynomial,
@@ -58,14 +59,14 @@ def kernel_discrepancy(
         mixtures: one kernel a layer; the layers' kernels are multiplied.
         u, v: weights (n, c) and (m, c), constants; both None: each weight is 1.
         coefficients: a, b and c.
-        backend: "auto" takes triton where it can, else stream.
+        backend: "auto" takes triton where it can, else stream; gram for few rows on a CPU.
         pooled: `pool(x, y)` of each layer, if the caller has them already.
 
     Raises:
         ValueError: an unknown back-end, or "triton" for what it cannot do; the message says what that is.
     """
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *y))
-    options = _Options(tuple(mixtures), coefficients, choose_backend(backend, x[0], mixtures, u), wanted)
+    options = _Options(tuple(mixtures), coefficients, choose_backend(backend, x[0], len(x[0]) + len(y[0]), mixtures, u), wanted)
     with full_precision(x[0]):
         pooled = pooled or [pool(a, b, k.name) for a, b, k in zip(x, y, mixtures, strict=True)]
         return _Discrepancy.apply(options, pooled, u, v, *x, *y)
@@ -83,14 +84,14 @@ def pool(x: Tensor, y: Tensor, kernel: KernelName) -> Tensor:
         return rows.sub_(rows.mean(dim=0))
 
 
-def choose_backend(backend: Backend, x: Tensor, mixtures: Sequence[Mixture], u: Tensor | None) -> str:
+def choose_backend(backend: Backend, x: Tensor, rows: int, mixtures: Sequence[Mixture], u: Tensor | None) -> str:
     """The back-end that runs: what was asked for, which must be able to, or what "auto" means here."""
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
     if backend in ("gram", "stream"):
         return backend
     if backend == "auto" and not x.is_cuda:
-        return "stream"
+        return "gram" if rows <= SMALL else "stream"
     obstacle = _obstacle_to_triton(x, mixtures, u)
     if backend == "triton" and obstacle:
         raise ValueError(f"backend 'triton' cannot compute this: {obstacle}; use 'auto'")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 KernelName = Literal["gaussian", "laplacian", "rational_quadratic", "polynomial", "linear"]
 DEGREE, OFFSET = 3, 1.0  # of the polynomial
+MOST_SQUARINGS = 5
 
 
 def check_kernel(kernel: str) -> None:
@@ -44,9 +45,21 @@ class Mixture:
 
     @cached_property
     def powers_of_two(self) -> bool:
-        """Whether the scales are s, 2 s, 4 s, ...: one exponential and repeated squaring give all of them."""
+        """Whether the scales are s, 2 s, 4 s, ...: one exponential and repeated squaring give all of them.
+
+        k squarings multiply the rounding error of the exponential by 2^k, so there is a limit.
+        """
+        if self.name not in ("gaussian", "laplacian"):
+            return False
         ascending = sorted(self.scales)
-        return all(math.isclose(b, 2 * a, rel_tol=1e-6) for a, b in zip(ascending, ascending[1:], strict=False))
+        return len(ascending) <= MOST_SQUARINGS + 1 and all(
+            math.isclose(b, 2 * a, rel_tol=1e-6) for a, b in zip(ascending, ascending[1:], strict=False)
+        )
+
+    @property
+    def unit(self) -> float:
+        """What a tile's slope must be multiplied by to be dK/dt."""
+        return -1 / max(self.scales) if self.name in ("gaussian", "laplacian") else 1.0
 
     def rowwise(self, x: Tensor, y: Tensor) -> Tensor:
         """k(x_i, y_i) for the rows of x (n, d) and y (n, d): (n,), differentiable; exact where the rows coincide."""
@@ -58,73 +71,94 @@ class Mixture:
         return torch.stack(parts).sum(dim=0)
 
 
-def tile(mixture: Mixture, x: Tensor, y: Tensor, squares: tuple[Tensor, Tensor], *, same: bool, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Kernel K (a, b) of rows x (a, d) and y (b, d), and its derivative M (a, b) in d, or in <x, y>; M is K where `gradient` is False.
+class Scratch:
+    """Memory that tile after tile is made in: fresh pages for each would cost more than the arithmetic."""
 
-    squares: |x|^2 (a,) and |y|^2 (b,). same: x and y are the same rows, and the diagonal is exact.
+    def __init__(self) -> None:
+        self.flat: dict[object, Tensor] = {}
+
+    def __call__(self, key: object, x: Tensor, y: Tensor) -> Tensor:
+        """Uninitialised memory for the tile of x (a, d) and y (b, d): (a, b), the same memory every time for the same key."""
+        count = len(x) * len(y)
+        if key not in self.flat or self.flat[key].numel() < count:
+            self.flat[key] = x.new_empty(count)
+        return self.flat[key][:count].view(len(x), len(y))
+
+
+def tile(
+    mixture: Mixture,
+    x: Tensor,
+    y: Tensor,
+    squares: tuple[Tensor, Tensor],
+    *,
+    same: bool,
+    gradient: bool,
+    scratch: Scratch | None = None,
+    layer: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Kernel K (a, b) of rows x (a, d) and y (b, d), and its slope (a, b); just K, twice, where `gradient` is False.
+
+    `mixture.unit` times the slope is the derivative of K in the squared distance, the distance or the product that it depends on.
+
+    squares: |x|^2 (a,) and |y|^2 (b,). same: x and y are the same rows, and the diagonal is exact. scratch: where both are made;
+    they last until the next tile of this layer.
     """
+    scratch = scratch or Scratch()
+    base, power = scratch((layer, "base"), x, y), scratch((layer, "power"), x, y)
+    kernel = base if mixture.powers_of_two else scratch((layer, "kernel"), x, y)
+    slope = scratch((layer, "slope"), x, y) if gradient else None
     if mixture.name == "laplacian":
-        return _laplacian(torch.cdist(x, y, p=1), mixture, gradient)
-    if mixture.name == "linear":
-        products = x @ y.T
-        return products, torch.ones_like(products) if gradient else products
-    if mixture.name == "polynomial":
-        return _polynomial(x @ y.T, mixture, gradient)
-    factor = -1 / max(mixture.scales) if mixture.name == "gaussian" else 1.0
-    scaled = torch.addmm(squares[1][None] * factor, x, y.T, alpha=-2 * factor).add_((squares[0] * factor)[:, None])
-    scaled = scaled.clamp_(max=0) if factor < 0 else scaled.clamp_(min=0)  # d times the factor, free of rounding below 0
-    if same:
-        scaled.fill_diagonal_(0)
-    return _gaussian(scaled, mixture, gradient) if factor < 0 else _rational_quadratic(scaled, mixture, gradient)
+        torch.mul(torch.cdist(x, y, p=1), mixture.unit, out=base)
+    elif mixture.name in ("linear", "polynomial"):
+        torch.mm(x, y.T, out=base)
+    else:
+        factor = mixture.unit
+        torch.addmm(squares[1][None] * factor, x, y.T, alpha=-2 * factor, out=base).add_((squares[0] * factor)[:, None])
+        base = base.clamp_(max=0) if factor < 0 else base.clamp_(min=0)  # d times the factor, free of rounding below 0
+        if same:
+            base.fill_diagonal_(0)
+    {"rational_quadratic": _rational_quadratic, "polynomial": _polynomial, "linear": _linear}.get(mixture.name, _exponential)(
+        base, mixture, kernel, slope, power
+    )
+    return kernel, kernel if slope is None else slope
 
 
-def _gaussian(scaled: Tensor, mixture: Mixture, gradient: bool) -> tuple[Tensor, Tensor]:
-    """From -d / s_max, overwritten. With e = exp of it, K = e + e^2 + e^4 + ... and M = -(e + 2 e^2 + 4 e^4 + ...) / s_max."""
-    largest = max(mixture.scales)
-    ratios = sorted(largest / s for s in mixture.scales)  # 1, 2, 4, ...
-    power = scaled.exp() if not mixture.powers_of_two else scaled.exp_()
-    kernel = power.clone()
-    slope = power * (-1 / largest) if gradient else kernel
-    for ratio in ratios[1:]:
-        power = power.square_() if mixture.powers_of_two else (scaled * ratio).exp_()
+def _exponential(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+    """From base = -d / s_max, which `kernel` may overwrite if the ratios are powers of two. K = sum_r exp(r base), slope = sum_r r exp(r base) over the ratios r = s_max / s."""
+    first, *ratios = sorted(max(mixture.scales) / s for s in mixture.scales)  # 1, 2, 4, ...
+    torch.exp(base, out=kernel)
+    if slope is not None and not ratios:
+        slope.copy_(kernel)
+    for number, ratio in enumerate(ratios):
+        if not mixture.powers_of_two:
+            torch.mul(base, ratio, out=power).exp_()
+        elif number == 0:
+            torch.mul(kernel, kernel, out=power)
+        else:
+            power.square_()
+        if slope is not None:
+            slope = torch.add(kernel, power, alpha=ratio, out=slope) if number == 0 else slope.add_(power, alpha=ratio)
         kernel.add_(power)
-        if gradient:
-            slope.add_(power, alpha=-ratio / largest)
-    return kernel, slope
 
 
-def _rational_quadratic(distances: Tensor, mixture: Mixture, gradient: bool) -> tuple[Tensor, Tensor]:
-    """K = sum 1 / (1 + d / s), M = -sum 1 / (s (1 + d / s)^2)."""
-    kernel = torch.zeros_like(distances)
-    slope = torch.zeros_like(distances) if gradient else kernel
-    for s in mixture.scales:
-        part = (distances / s).add_(1).reciprocal_()
-        kernel.add_(part)
-        if gradient:
-            slope.add_(part.square_(), alpha=-1 / s)
-    return kernel, slope
+def _rational_quadratic(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+    """From base = d. K = sum 1 / (1 + d / s), slope = -sum 1 / (s (1 + d / s)^2)."""
+    parts = [(base / s).add_(1).reciprocal_() for s in mixture.scales]
+    torch.stack(parts).sum(dim=0, out=kernel)
+    if slope is not None:
+        torch.stack([part.square_() * (-1 / s) for part, s in zip(parts, mixture.scales, strict=True)]).sum(dim=0, out=slope)
 
 
-def _laplacian(distances: Tensor, mixture: Mixture, gradient: bool) -> tuple[Tensor, Tensor]:
-    """K = sum exp(-d_1 / s), M = -sum exp(-d_1 / s) / s, of the 1-norm distances d_1."""
-    kernel = torch.zeros_like(distances)
-    slope = torch.zeros_like(distances) if gradient else kernel
-    for s in mixture.scales:
-        part = (distances / -s).exp_()
-        kernel.add_(part)
-        if gradient:
-            slope.add_(part, alpha=-1 / s)
-    return kernel, slope
+def _polynomial(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+    """From base = <x, y>. K = sum (base / s + offset)^degree, slope = sum degree / s (base / s + offset)^(degree - 1)."""
+    parts = [(base / s).add_(OFFSET) for s in mixture.scales]
+    torch.stack([part**DEGREE for part in parts]).sum(dim=0, out=kernel)
+    if slope is not None:
+        torch.stack([part ** (DEGREE - 1) * (DEGREE / s) for part, s in zip(parts, mixture.scales, strict=True)]).sum(dim=0, out=slope)
 
 
-def _polynomial(products: Tensor, mixture: Mixture, gradient: bool) -> tuple[Tensor, Tensor]:
-    """K = sum (p / s + offset)^degree, M = sum degree / s (p / s + offset)^(degree - 1)."""
-    kernel = torch.zeros_like(products)
-    slope = torch.zeros_like(products) if gradient else kernel
-    for s in mixture.scales:
-        base = (products / s).add_(OFFSET)
-        power = base ** (DEGREE - 1)
-        kernel.add_(power * base)
-        if gradient:
-            slope.add_(power, alpha=DEGREE / s)
-    return kernel, slope
+def _linear(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+    """From base = <x, y>. K = base, slope = 1."""
+    kernel.copy_(base)
+    if slope is not None:
+        slope.fill_(1)
