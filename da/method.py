@@ -5,7 +5,7 @@
     Regularize   (network, source_network, x) -> scalar   model-based
 
 `loss` returns named terms, trade-offs included; their sum is what the loop differentiates, their names are the metrics' names.
-A method with logits, labels or an adversary is a small Method that overrides `loss`. Only a game of several moves overrides
+A method with logits, labels or an adversary is a small `Adapt` with its own `transfer`. Only a game of several moves overrides
 `step`, and yields the terms of one move after another: the loop steps the optimiser after each.
 """
 
@@ -15,7 +15,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from da.data.batches import Batch, LabelledBatch
 from da.networks import Network, Outputs, frozen_statistics, split_statistics, use_statistics
+from da.ops.gather import gather_rows
 
 BatchType = TypeVar("BatchType", Batch, LabelledBatch)
 Terms = dict[str, Tensor]
@@ -59,26 +60,23 @@ def sigmoid_ramp(progress: float) -> float:
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
-class Align(Method[Batch]):
-    """Feature-based: cross-entropy on the source + trade_off * ramp(progress) * alignment(source features, target features).
+class Adapt(Method[Batch]):
+    """Cross-entropy on the source + the terms of `transfer`, which a method adds by looking at both domains: one pass, one move.
 
     Args:
         network: maps x (b, ...) to Outputs.
-        alignment: (source (b, d), target (b, d)) -> scalar; None trains on the source alone.
-        trade_off: weight of the alignment term, in units of cross-entropy per unit of discrepancy.
+        trade_off: weight of the transfer terms, in units of cross-entropy per unit of theirs.
         ramp: progress in [0, 1] -> factor of the trade-off.
         batch_statistics: what batch normalisation sees.
             source: statistics of source batches only; target batches are normalised by the running ones.
             joint: source and target pass as one batch, with common statistics.
-            domain: each domain has statistics of its own, in training and at evaluation (with alignment None this is AdaBN:
-                source-only training, target statistics at evaluation).
+            domain: each domain has statistics of its own, in training and at evaluation.
         label_smoothing: probability mass spread evenly over the classes in the cross-entropy, in [0, 1).
     """
 
     def __init__(
         self,
         network: Network,
-        alignment: Callable[[Tensor, Tensor], Tensor] | None,
         *,
         trade_off: float = 1.0,
         ramp: Callable[[float], float] = constant,
@@ -88,20 +86,28 @@ class Align(Method[Batch]):
         super().__init__(network)
         if batch_statistics not in get_args(BatchStatistics):
             raise ValueError(f"batch_statistics must be one of {', '.join(get_args(BatchStatistics))}; got {batch_statistics!r}")
-        self.alignment, self.trade_off, self.ramp = alignment, trade_off, ramp
+        self.trade_off, self.ramp = trade_off, ramp
         self.batch_statistics, self.label_smoothing = batch_statistics, label_smoothing
         if batch_statistics == "domain":
             split_statistics(network)
 
+    @abstractmethod
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
+        """The named terms beside the task's, before trade-off and ramp; labels (n,) are the source's.
+
+        With several processes it sees the rows of all of them, as `da.ops.gather` explains.
+        """
+
     def loss(self, batch: Batch, progress: float) -> Terms:
-        if self.alignment is None:
-            logits = self._source_only(batch).logits
-            return {"task": functional.cross_entropy(logits, batch.source_y, label_smoothing=self.label_smoothing)}
         source, target = self.outputs(batch)
-        return {
-            "task": functional.cross_entropy(source.logits, batch.source_y, label_smoothing=self.label_smoothing),
-            "align": self.trade_off * self.ramp(progress) * self.alignment(source.features, target.features),
-        }
+        everywhere = Outputs(*map(gather_rows, source)), Outputs(*map(gather_rows, target))
+        factor = self.trade_off * self.ramp(progress)
+        terms = {name: factor * term for name, term in self.transfer(*everywhere, gather_rows(batch.source_y)).items()}
+        return {"task": self.task(source, batch.source_y)} | terms
+
+    def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
+        """Cross-entropy of the logits."""
+        return functional.cross_entropy(outputs.logits, labels, label_smoothing=self.label_smoothing)
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Outputs]:
         """The network's outputs on source and target, by the chosen treatment of batch statistics."""
@@ -116,6 +122,30 @@ class Align(Method[Batch]):
                 return source, self.network(batch.target_x)
         use_statistics(self.network, "target")
         return source, self.network(batch.target_x)
+
+
+class Align(Adapt):
+    """Feature-based: cross-entropy on the source + trade_off * ramp(progress) * alignment(source features, target features).
+
+    Args:
+        network: maps x (b, ...) to Outputs.
+        alignment: (source (n, d), target (m, d)) -> scalar; None trains on the source alone (with batch_statistics "domain" this
+            is AdaBN: source-only training, target statistics at evaluation).
+        options: of `Adapt`: trade_off, ramp, batch_statistics, label_smoothing.
+    """
+
+    def __init__(self, network: Network, alignment: Callable[[Tensor, Tensor], Tensor] | None, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.alignment = alignment
+
+    def loss(self, batch: Batch, progress: float) -> Terms:
+        if self.alignment is None:
+            return {"task": self.task(self._source_only(batch), batch.source_y)}
+        return super().loss(batch, progress)
+
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
+        assert self.alignment is not None
+        return {"align": self.alignment(source.features, target.features)}
 
     def _source_only(self, batch: Batch) -> Outputs:
         if self.batch_statistics == "domain":  # the target is seen for its statistics alone

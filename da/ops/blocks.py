@@ -38,8 +38,8 @@ class Sample:
         return len(self.layers[0])
 
     def rows(self, start: int, stop: int) -> Sample:
-        parts = ([z[start:stop] for z in tensors] for tensors in (self.layers, self.squares))
-        return Sample(*parts, None if self.weights is None else self.weights[start:stop])
+        layers, squares = ([z[start:stop] for z in tensors] for tensors in (self.layers, self.squares))
+        return Sample(layers, squares, None if self.weights is None else self.weights[start:stop])
 
     def to(self, dtype: torch.dtype) -> Sample:
         if self.layers[0].dtype == dtype:

@@ -105,7 +105,7 @@ def _obstacle_to_triton(x: Tensor, mixtures: Sequence[Mixture], u: Tensor | None
         return f"it computes in float32; got {x.dtype}"
     from da.ops.fused import available  # Triton is a package for GPUs, looked for only when it is wanted
 
-    return "" if available(x.device) else f"it needs the package triton and a CUDA device of capability 8 or higher; got {x.device}"
+    return "" if available(x.device) else f"it needs the package triton and a CUDA device of capability 8, 9 or 12; got {x.device}"
 
 
 class _Discrepancy(torch.autograd.Function):

@@ -124,7 +124,10 @@ def tile(
 
 
 def _exponential(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
-    """From base = -d / s_max, which `kernel` may overwrite if the ratios are powers of two. K = sum_r exp(r base), slope = sum_r r exp(r base) over the ratios r = s_max / s."""
+    """From base = -d / s_max. K = sum_r exp(r base), slope = sum_r r exp(r base) over the ratios r = s_max / s.
+
+    `kernel` may be `base` itself where the ratios are powers of two.
+    """
     first, *ratios = sorted(max(mixture.scales) / s for s in mixture.scales)  # 1, 2, 4, ...
     torch.exp(base, out=kernel)
     if slope is not None and not ratios:
@@ -144,17 +147,19 @@ def _exponential(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor |
 def _rational_quadratic(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
     """From base = d. K = sum 1 / (1 + d / s), slope = -sum 1 / (s (1 + d / s)^2)."""
     parts = [(base / s).add_(1).reciprocal_() for s in mixture.scales]
-    torch.stack(parts).sum(dim=0, out=kernel)
+    torch.sum(torch.stack(parts), dim=0, out=kernel)
     if slope is not None:
-        torch.stack([part.square_() * (-1 / s) for part, s in zip(parts, mixture.scales, strict=True)]).sum(dim=0, out=slope)
+        torch.sum(torch.stack([part.square_() * (-1 / s) for part, s in zip(parts, mixture.scales, strict=True)]), dim=0, out=slope)
 
 
 def _polynomial(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
     """From base = <x, y>. K = sum (base / s + offset)^degree, slope = sum degree / s (base / s + offset)^(degree - 1)."""
     parts = [(base / s).add_(OFFSET) for s in mixture.scales]
-    torch.stack([part**DEGREE for part in parts]).sum(dim=0, out=kernel)
+    torch.sum(torch.stack([part**DEGREE for part in parts]), dim=0, out=kernel)
     if slope is not None:
-        torch.stack([part ** (DEGREE - 1) * (DEGREE / s) for part, s in zip(parts, mixture.scales, strict=True)]).sum(dim=0, out=slope)
+        torch.sum(
+            torch.stack([part ** (DEGREE - 1) * (DEGREE / s) for part, s in zip(parts, mixture.scales, strict=True)]), dim=0, out=slope
+        )
 
 
 def _linear(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
