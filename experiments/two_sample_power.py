@@ -10,7 +10,7 @@ digits     clean handwritten digits (16 x 16 pixels, embedded) against others of
            again, is the null. Against the rows of a sample.
 
 Every repetition draws new samples. A run record holds one curve, a line of metrics for each point with the point's place on the axis as
-its step. Takes about a quarter of an hour on one CPU core; `paper_figures/two_sample_power.py` draws the curves.
+its step. Takes under twenty minutes on one CPU core; `paper_figures/two_sample_power.py` draws the curves.
 """
 
 from __future__ import annotations
