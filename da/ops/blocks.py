@@ -42,9 +42,9 @@ class Sample:
         return Sample(layers, squares, None if self.weights is None else self.weights[start:stop])
 
     def to(self, dtype: torch.dtype) -> Sample:
-        if self.layers[0].dtype == dtype:
-            return self
-        return Sample.of([z.to(dtype) for z in self.layers], None if self.weights is None else self.weights.to(dtype))
+        """The same with all numbers in `dtype`."""
+        layers, squares = ([z.to(dtype) for z in tensors] for tensors in (self.layers, self.squares))
+        return Sample(layers, squares, None if self.weights is None else self.weights.to(dtype))
 
 
 class Pair(NamedTuple):

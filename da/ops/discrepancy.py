@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import full_precision
-from da.kernels import centred, gaussian, laplacian, linear, polynomial, rational_quadratic
+from da.kernels import centred, gaussian, linear, polynomial, rational_quadratic
 from da.ops.blocks import Pair, Sample, Sums, gram_sums, kernel_sums
 from da.ops.mixture import KernelName, Mixture, of_distance
 
@@ -29,7 +29,7 @@ SMALL = 256  # rows in all: below, one Gram matrix is faster than its tiles on a
 CPU_TILE, GPU_TILE = 384, 4096  # rows: three tiles fit in a core's cache of 2 MB; 64 MB, which fills a GPU
 
 _SPECIFICATION: dict[str, Callable[..., Tensor]] = {
-    "gaussian": gaussian, "laplacian": laplacian, "rational_quadratic": rational_quadratic, "polynomial": polynomial,
+    "gaussian": gaussian, "rational_quadratic": rational_quadratic, "polynomial": polynomial,
 }  # fmt: skip
 
 
@@ -149,24 +149,36 @@ def _sums(
     if together:
         sums = _block(samples, [Pair(0, 0, a), Pair(1, 1, b), Pair(0, 1, -2 * c)], options)
         return sums.value, [g for gradients in sums.gradients for g in gradients]
-    first = _block([Sample.of(_centred(x, options), u)], [Pair(0, 0, a)], options)
-    second = _block([Sample.of(_centred(y, options), v)], [Pair(0, 0, b)], options)
+    first = _block([_apart(x, u, options)], [Pair(0, 0, a)], options)
+    second = _block([_apart(y, v, options)], [Pair(0, 0, b)], options)
+    if _coarseness([everything], options.mixtures) > COARSE:  # centred in float64 too: float32 would round far rows
+        doubles = [pool(s.double(), t.double(), k.name) for s, t, k in zip(x, y, options.mixtures, strict=True)]
+        everything = Sample.of(doubles, None if everything.weights is None else everything.weights.double())
+        samples = [everything.rows(0, n), everything.rows(n, len(everything))]
     cross = _block(samples, [Pair(0, 1, -2 * c)], options)
-    pairs = zip((*first.gradients, *second.gradients), cross.gradients, strict=True)
-    return first.value + second.value + cross.value, [g.add_(h) for gs, hs in pairs for g, h in zip(gs, hs, strict=True)]
+    dtype, pairs = x[0].dtype, zip((*first.gradients, *second.gradients), cross.gradients, strict=True)
+    return first.value + second.value + cross.value, [(g + h).to(dtype) for gs, hs in pairs for g, h in zip(gs, hs, strict=True)]
+
+
+def _apart(layers: Sequence[Tensor], weights: Tensor | None, options: _Options) -> Sample:
+    """One sample, centred on its own rows; in float64 where float32 is too coarse even so."""
+
+    def centre(layers: Sequence[Tensor]) -> list[Tensor]:
+        return [centred(z) if of_distance(k.name) else z for z, k in zip(layers, options.mixtures, strict=True)]
+
+    sample = Sample.of(centre(layers), weights)
+    return sample if _coarseness([sample], options.mixtures) <= COARSE else Sample.of(centre([z.double() for z in layers]), weights)
 
 
 def _block(samples: Sequence[Sample], pairs: Sequence[Pair], options: _Options) -> Sums:
-    """`pairs` by the back-end; in float64, and in tiles, where float32 is too coarse for a layer."""
-    dtype = samples[0].layers[0].dtype
-    coarse = _coarseness(samples, options.mixtures) > COARSE
-    if options.backend == "triton" and not coarse:
+    """`pairs` by the back-end, in the precision that the samples have."""
+    rows = samples[0].layers[0]
+    if options.backend == "triton" and rows.dtype == torch.float32:
         return _by_triton(samples, pairs, options)
-    samples = [s.to(torch.float64 if coarse else dtype) for s in samples]
-    tile = GPU_TILE if samples[0].layers[0].is_cuda else CPU_TILE
+    tile = GPU_TILE if rows.is_cuda else CPU_TILE
     size = max(len(s) for s in samples) if options.backend == "gram" else tile
-    value, gradients = kernel_sums(samples, pairs, options.mixtures, gradient=options.gradient, size=size)
-    return Sums(value, [[g.to(dtype) for g in layers] for layers in gradients])
+    samples = [s.to(rows.dtype) for s in samples]
+    return kernel_sums(samples, pairs, options.mixtures, gradient=options.gradient, size=size)
 
 
 def _by_triton(samples: Sequence[Sample], pairs: Sequence[Pair], options: _Options) -> Sums:
@@ -200,10 +212,6 @@ def _coarseness(samples: Sequence[Sample], mixtures: Sequence[Mixture]) -> float
     return 4 * torch.finfo(torch.float32).eps * largest
 
 
-def _centred(layers: Sequence[Tensor], options: _Options) -> list[Tensor]:
-    return [centred(z) if of_distance(k.name) else z for z, k in zip(layers, options.mixtures, strict=True)]
-
-
 def _by_specification(layers: Sequence[Tensor], options: _Options, u: Tensor | None, v: Tensor | None) -> Tensor:
     """D by the kernels of `da.kernels` and autograd, O((n + m)^2) memory."""
     x, y = layers[: len(layers) // 2], layers[len(layers) // 2 :]
@@ -223,5 +231,8 @@ def _by_specification(layers: Sequence[Tensor], options: _Options, u: Tensor | N
 def _gram(x: Tensor, y: Tensor, mixture: Mixture) -> Tensor:
     if mixture.name == "linear":
         return linear(x, y)
+    if mixture.name == "laplacian":  # `da.kernels` has it by torch.cdist, whose gradient torch cannot differentiate
+        distances = (x[:, None] - y).abs().sum(dim=2)
+        return torch.stack([torch.exp(-distances / s) for s in mixture.scales]).sum(dim=0)
     kernel = _SPECIFICATION[mixture.name]
     return torch.stack([kernel(x, y, bandwidth=s) for s in mixture.scales]).sum(dim=0)
