@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
+from da.feature.moments import cmd, homm
+from da.feature.transport import sinkhorn_divergence, sliced_wasserstein
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ DISCREPANCIES = [
     Discrepancy("mmd2 linear", lambda s, t: mmd2(s, t, estimator="linear"), rows=2, permutable=False, nonnegative=False, equal_sizes=True),
     Discrepancy("coral", coral, rows=2),
     Discrepancy("energy_distance", energy_distance),
+    Discrepancy("cmd", cmd),
+    Discrepancy("homm", homm, rows=2),
+    Discrepancy("homm of order 4", lambda s, t: homm(s, t, order=4), rows=2),
+    Discrepancy("sinkhorn_divergence", sinkhorn_divergence),
+    Discrepancy("sliced_wasserstein", sliced_wasserstein),
 ]
 every = pytest.mark.parametrize("discrepancy", DISCREPANCIES, ids=lambda d: d.name)
 
@@ -106,6 +113,8 @@ def test_one_shift_of_both_samples_changes_nothing(discrepancy):
 
 def with_fixed_rules(discrepancy: Discrepancy) -> Callable:
     """The function that the gradient belongs to: a bandwidth by rule carries no gradient, so finite differences need a number there."""
+    if discrepancy.name == "sinkhorn_divergence":
+        return lambda s, t: sinkhorn_divergence(s, t, regularization=1.0, iterations=5000, tolerance=1e-9)
     fixed = {"mmd2 biased": "biased", "mmd2 median": "biased", "mmd2 unbiased": "unbiased", "mmd2 linear": "linear"}
     if discrepancy.name not in fixed:
         return discrepancy.function
