@@ -4,8 +4,8 @@
     DSAN       mean_c MMD^2 of class c, the target's by its softmax probabilities        each class against its own
     DeepJDOT   min_g sum_ij g_ij (alpha ||f_i - f_j||^2 + beta CE(y_i, p_j))             source rows carry their labels to target rows
 
-In all three a gradient reaches the head or the choice of pairs through the network's own predictions on the target: where these are
-mostly wrong, they make it worse. So JAN and DSAN start from a trade-off of 0.
+All three rest on what the network itself says of the target: where that is mostly wrong they make it worse. So JAN and DSAN start
+from a trade-off of 0, and each is best begun from a network that knows the source.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class DeepJDOT(Adapt):
         feature_weight, label_weight: as in `deep_jdot_loss`.
         trade_off, ramp, options: as in `Adapt`.
 
-    The paper's weights are meant for many features and small steps: with both times 1, `trade_off` is a factor of them together. An
-    exact plan of n x n rows takes time of about O(n^3), on the CPU. It is a plan of the batch: classes whose shares differ between the
-    batch's halves are matched across classes, so batches should be large (the paper: 500, with equal shares in the source).
+    The paper's weights are small and go with Adam, to which the scale of a loss does not matter once the source is learned; for SGD
+    they should be larger. The plan is exact, found on the CPU in a time of roughly O(n^3). It is a plan of the batch: where the shares
+    of the classes differ between its halves, rows are matched across classes, so batches should be large (the paper: 500).
 
     Paper: Damodaran, Kellenberger, Flamary, Tuia, Courty: DeepJDOT: Deep Joint Distribution Optimal Transport for Unsupervised Domain
     Adaptation. ECCV 2018. Different here: trained from the start, the paper goes on from a network trained on the source; the plan
@@ -157,7 +157,7 @@ def joint_transport_plan(cost: Tensor) -> Tensor:
     """
     matrix = as_matrix(cost.detach(), "cost")
     try:
-        import ot  # 0.5 s and more, which only this method should pay
+        import ot  # type: ignore[import-untyped]  # slow to import: only this method should pay for it
     except ImportError as error:
         raise ImportError("optimal transport needs the package POT: pip install POT") from error
     plan, log = ot.emd([], [], matrix.double().cpu().numpy(), numItermax=10_000_000, log=True)
