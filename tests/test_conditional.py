@@ -179,6 +179,13 @@ def test_a_plan_has_its_margins_and_the_least_cost(n, m, seed):
     assert (plan * cost.numpy()).sum() == pytest.approx(best.fun, abs=1e-9)
 
 
+def test_a_negative_cost_is_as_good_as_any():
+    assert joint_transport_plan(torch.tensor([[-2.15]])).item() == 1.0  # the solver alone finds this infeasible
+    for seed in range(300):
+        cost = torch.randn(2 + seed % 4, 1 + seed % 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        torch.testing.assert_close(joint_transport_plan(cost), joint_transport_plan(cost + 7))
+
+
 def cost_by_loops(x: np.ndarray, y: np.ndarray, labels: np.ndarray, logits: np.ndarray, alpha: float, beta: float) -> np.ndarray:
     cost = np.zeros((len(x), len(y)))
     for i, j in itertools.product(range(len(x)), range(len(y))):

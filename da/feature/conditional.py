@@ -160,7 +160,8 @@ def joint_transport_plan(cost: Tensor) -> Tensor:
         import ot  # type: ignore[import-untyped]  # slow to import: only this method should pay for it
     except ImportError as error:
         raise ImportError("optimal transport needs the package POT: pip install POT") from error
-    plan, log = ot.emd([], [], matrix.double().cpu().numpy(), numItermax=10_000_000, log=True)
+    shifted = (matrix - matrix.min()).double().cpu().numpy()  # the same plan; POT calls some negative costs infeasible
+    plan, log = ot.emd([], [], shifted, numItermax=10_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"no optimal plan of a {tuple(matrix.shape)} cost: {log['warning']}")
     return torch.from_numpy(plan).to(matrix)
