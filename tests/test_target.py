@@ -271,6 +271,8 @@ def test_afn_makes_norms_grow_and_hard_afn_draws_them_to_its_radius():
     grown, *_ = trained(AFN, 20, 0, SGD)
     longer, *_ = trained(AFN, 20, 0, SGD, steps=600)
     assert norms(longer, x) > 1.3 * norms(grown, x) > 1.69 * norms(plain, x)
+    unbounded, *_ = trained(AFN, 20, 0, ADAM)  # why the paper's SGD: Adam makes little of the gradient's size
+    assert norms(unbounded, x) > 20 * norms(trained(source_only, 20, 0, ADAM)[0], x)
     for radius in (25.0, 8.0):
         method, x, y = trained(partial(AFN, penalty=partial(hard_afn, radius=radius)), 20, 0)
         assert norms(method, x) == pytest.approx(radius, rel=0.05) and accuracy(method, x, y) > 0.9

@@ -3,14 +3,20 @@ discrepancy owes is in test_discrepancies.py."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from torch import nn
 
+from da.data.batches import Batch
+from da.data.toy import mean_shifted_axis
+from da.feature.moments import cmd
 from da.feature.transport import FreshDraws, _directions, sinkhorn_divergence, sliced_wasserstein
 from da.method import Align
-from da.networks import mlp
+from da.networks import Network, mlp
 
 ot = pytest.importorskip("ot")
 
@@ -23,7 +29,7 @@ def samples(n: int = 9, m: int = 13, d: int = 3, seed: int = 0) -> tuple[np.ndar
 def pot_cost(x: np.ndarray, y: np.ndarray, e: float) -> float:
     """<P, C> + e KL(P | a b) with the plan of POT."""
     a, b, cost = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y)), ot.dist(x, y)
-    plan = ot.sinkhorn(a, b, cost, e, method="sinkhorn_log", numItermax=20000, stopThr=1e-13)
+    plan = ot.sinkhorn(a, b, cost, e, method="sinkhorn_log", numItermax=5000, stopThr=1e-11)
     return (plan * cost).sum() + e * (plan * np.log(plan / np.outer(a, b))).sum()
 
 
@@ -34,7 +40,7 @@ def test_sinkhorn_divergence_equals_pot(n, m, d, part):
     e = part * ot.dist(x, y).mean()
     expected = pot_cost(x, y, e) - (pot_cost(x, x, e) + pot_cost(y, y, e)) / 2
     assert float(sinkhorn_divergence(x, y, regularization=e, iterations=5000, tolerance=1e-10)) == pytest.approx(expected, rel=1e-7)
-    assert float(sinkhorn_divergence(x, y, regularization=e)) == pytest.approx(expected, rel=1e-4)
+    assert float(sinkhorn_divergence(x, y, regularization=e)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_default_regularization_is_a_tenth_of_the_mean_squared_distance():
@@ -152,3 +158,27 @@ def test_fresh_draws_count_on_through_a_saved_state():
     resumed = Align(mlp(3, 2), FreshDraws(sliced_wasserstein))
     resumed.load_state_dict(method.state_dict())
     assert [float(resumed.alignment(x, y)) for _ in range(2)] == each[2:]
+
+
+def accuracy_with(alignment, seed: int, steps: int = 200) -> float:
+    """On the target, of a linear network trained with Align on `mean_shifted_axis`."""
+    problem = mean_shifted_axis(n=64, seed=seed)
+    torch.manual_seed(seed)
+    method = Align(Network(nn.Identity(), nn.Linear(2, 4), nn.Linear(4, 2)), alignment)
+    optimizer, index = torch.optim.Adam(method.parameters(), lr=0.02), torch.arange(64)
+    for t in range(steps):
+        for terms in method.step(Batch(problem.source.x, problem.source.y, problem.target.x, index, index), t / steps):
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(terms.values())).sum().backward()
+            optimizer.step()
+    with torch.no_grad():
+        return (method.network(problem.target.x).logits.argmax(1) == problem.target.y).float().mean().item()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_aligned_features_solve_what_the_source_alone_does_not(seed):
+    """Also with CMD, whose first moment sees the shift; with few directions, each step its own; and before potentials converge."""
+    assert accuracy_with(None, seed) < 0.7
+    few = FreshDraws(partial(sliced_wasserstein, projections=4))
+    for alignment in (partial(sinkhorn_divergence, iterations=20), few, cmd):
+        assert accuracy_with(alignment, seed) > 0.9

@@ -28,9 +28,9 @@ RELATIVE = 0.1  # regularisation in units of the mean squared distance
 
 
 def sinkhorn_divergence(
-    source: Array, target: Array, *, regularization: float | None = None, iterations: int = 500, tolerance: float = 1e-6
+    source: Array, target: Array, *, regularization: float | None = None, iterations: int = 200, tolerance: float = 1e-4
 ) -> Array:
-    """Sinkhorn divergence of source (n, d) and target (m, d): a scalar >= 0, in features' units^2, 0 between a sample and itself.
+    """Sinkhorn divergence of source (n, d) and target (m, d): a scalar, in features' units^2, >= 0 once the potentials have converged.
 
     regularization: e, a squared length > 0. None: a tenth of the mean squared distance between the pooled rows, without gradient; the
                     plan then does not depend on the features' scale.
@@ -41,7 +41,7 @@ def sinkhorn_divergence(
     The value is mean f + mean g of the potentials, and its gradient that of the last update alone, the earlier ones held fixed: exact
     where they have converged (envelope theorem), and memory does not grow with the iterations. It can be differentiated once, not
     twice. Both potentials move at once and halfway to their best (Feydy et al.), so that the three terms of equal samples are equal after
-    every update; logarithms of sums keep far rows from overflow. In float64; matrices of (n, m), (n, n) and (m, m).
+    every update, and the value 0; logarithms of sums keep far rows from overflow. In float64; matrices of (n, m), (n, n) and (m, m).
 
     Raises ValueError for arguments out of their range, else as every discrepancy.
     """
