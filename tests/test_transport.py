@@ -29,12 +29,12 @@ def samples(n: int = 9, m: int = 13, d: int = 3, seed: int = 0) -> tuple[np.ndar
 def pot_cost(x: np.ndarray, y: np.ndarray, e: float) -> float:
     """<P, C> + e KL(P | a b) with the plan of POT."""
     a, b, cost = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y)), ot.dist(x, y)
-    plan = ot.sinkhorn(a, b, cost, e, method="sinkhorn_log", numItermax=5000, stopThr=1e-11)
+    plan = ot.sinkhorn(a, b, cost, e, method="sinkhorn_log", numItermax=20000, stopThr=1e-11)
     return (plan * cost).sum() + e * (plan * np.log(plan / np.outer(a, b))).sum()
 
 
-@pytest.mark.parametrize("n, m, d", [(9, 13, 3), (6, 6, 1), (1, 4, 2), (20, 7, 50)])
-@pytest.mark.parametrize("part", [0.2, 1.0])
+@pytest.mark.parametrize("n, m, d", [(9, 13, 3), (6, 6, 1), (4, 11, 5), (20, 7, 50)])
+@pytest.mark.parametrize("part", [0.3, 1.0])
 def test_sinkhorn_divergence_equals_pot(n, m, d, part):
     x, y = samples(n, m, d)
     e = part * ot.dist(x, y).mean()
