@@ -26,7 +26,7 @@ from da.ops.mixture import KernelName, Mixture, of_distance
 Backend = Literal["auto", "gram", "stream", "triton"]
 COARSE = 1e-4  # the largest error of a kernel that float32 distances may make
 SMALL = 256  # rows in all: below, one Gram matrix is faster than its tiles on a CPU
-CPU_TILE, GPU_TILE = 384, 4096  # rows: three tiles fit in a core's cache of 2 MB; 64 MB, which fills a GPU
+CPU_TILE, GPU_TILE = 512, 4096  # rows: one megabyte, of which a core's cache holds some; 64 MB, which fills a GPU
 
 _SPECIFICATION: dict[str, Callable[..., Tensor]] = {
     "gaussian": gaussian, "rational_quadratic": rational_quadratic, "polynomial": polynomial,
