@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 _PYKALE = "https://raw.githubusercontent.com/pykale/data/f5bb59f4d837a0acd17aa9ba51b9634f194f4095/images/office"
+_REVIEWS = (
+    "https://raw.githubusercontent.com/GRAAL-Research/domain_adversarial_neural_network/74eec5e0ae06bd6614bce048abba492c16a633e3/data"
+)
 _USPS = "https://raw.githubusercontent.com/niuers/Learning-From-Data-A-Short-Course/879a698b960e5867f7c2b11f8938fa89c3d21839/data"
 
 
@@ -157,4 +160,37 @@ MNIST_USPS = Benchmark(
         "mnist_m": "published by the authors of DANN at http://yaroslav.ganin.net; pack each part into digits/mnist_m_train.npz and "
         "digits/mnist_m_test.npz with x (n, 32, 32, 3) uint8 and y (n,)",
     },
+)
+
+_REVIEW_COUNTS = {
+    "books": {"train": 2000, "test": 4465},
+    "dvd": {"train": 2000, "test": 3586},
+    "electronics": {"train": 2000, "test": 5681},
+    "kitchen": {"train": 2000, "test": 5945},
+}
+_REVIEW_DOMAINS = {domain: sum(counts.values()) for domain, counts in _REVIEW_COUNTS.items()}
+_REVIEW_DIGESTS = {
+    "books_train": "317f9a2ec34b81de770b63a84d8c5cc2dc16bd0be6e079d2ff5b5bad5213ea19",
+    "books_test": "fe4605c7dcf0e0a9410fd2a32f247caaf9abb352cc6e4c3e0f400853163ad9c4",
+    "dvd_train": "95f602aa08bf6b55758f7b0b18df3882fe30acb11987ee60b6b4bb3c44cba733",
+    "dvd_test": "4fe1b1a15010f78d8d0c49fe362d35fd4677463a45f1ac02a9f410ae1e638060",
+    "electronics_train": "7d0061f03ff3827e4f8036b051b5e5828fddc0cd115aa5b212cd28d624dc14e4",
+    "electronics_test": "641783bc941839c3a111d3488a1b7e3bd820a61ec14a129e7429b47703aa961d",
+    "kitchen_train": "a70b5ebfe1413e0e16280360905f5c3b64389c435cd20c0165dc9d7f293b31b5",
+    "kitchen_test": "e1502b97a824eb12314be4447394fa736fecb781c0724e6529cd6733ac7ff6d8",
+}
+
+AMAZON_REVIEWS = Benchmark(
+    name="amazon_reviews",
+    title="Amazon reviews",
+    folder="amazon_reviews",
+    domains=_REVIEW_DOMAINS,
+    classes=("negative", "positive"),
+    tasks=_all_pairs(_REVIEW_DOMAINS),
+    citation="Blitzer, Dredze, Pereira. Biographies, Bollywood, boom-boxes and blenders: domain adaptation for sentiment "
+    "classification. ACL 2007. Word counts as Chen, Xu, Weinberger, Sha (ICML 2012) prepared them and the authors of DANN published them.",
+    splits=_REVIEW_COUNTS,
+    sources=tuple(
+        Source(f"{_REVIEWS}/{part}.svmlight", digest, f"amazon_reviews/{part}.svmlight") for part, digest in _REVIEW_DIGESTS.items()
+    ),
 )

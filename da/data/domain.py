@@ -10,26 +10,36 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Samples alone. `x` is indexed along its first axis: (n, d) features or (n, c, h, w) images, uint8 for images."""
+    """Samples alone. `x` is indexed along its first axis: (n, d) features or (n, c, h, w) images, uint8 for images.
 
-    x: Tensor | np.ndarray
+    Features that are mostly zeros may be a SciPy matrix in CSR format (n, d), of which only the rows asked for become dense.
+    Raises ValueError for no samples, TypeError for a sparse matrix in another format.
+    """
+
+    x: Tensor | np.ndarray | sparse.csr_matrix
 
     def __post_init__(self) -> None:
-        if self.x.ndim < 2 or len(self.x) == 0:
+        layout = getattr(self.x, "format", "csr")  # which SciPy's sparse matrices alone have
+        if layout != "csr":
+            raise TypeError(f"x: a sparse matrix must be in CSR format, whose rows are at hand; got {layout}: pass x.tocsr()")
+        if self.x.ndim < 2 or self.x.shape[0] == 0:
             raise ValueError(f"x must hold at least one sample of one or more values, shape (n, ...); got {tuple(self.x.shape)}")
 
     def __len__(self) -> int:
-        return len(self.x)
+        return self.x.shape[0]
 
     def rows(self, index: Tensor) -> Tensor:
-        """The samples at `index` (b,), copied out of `x` (which may be a memory-mapped file): (b, ...)."""
+        """The samples at `index` (b,), copied out of `x` (which may be a memory-mapped file, or sparse): (b, ...), dense."""
         if isinstance(self.x, Tensor):
             return self.x[index]
+        if sparse.issparse(self.x):
+            return torch.from_numpy(self.x[index.numpy()].toarray())
         return torch.from_numpy(np.ascontiguousarray(self.x[index.numpy()]))
 
 
@@ -41,8 +51,8 @@ class Labelled(Unlabelled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.y.ndim != 1 or len(self.y) != len(self.x):
-            raise ValueError(f"y must hold one label a sample, shape ({len(self.x)},); got {tuple(self.y.shape)}")
+        if self.y.ndim != 1 or len(self.y) != len(self):
+            raise ValueError(f"y must hold one label a sample, shape ({len(self)},); got {tuple(self.y.shape)}")
 
     def unlabelled(self) -> Unlabelled:
         """The same samples with the labels left behind."""

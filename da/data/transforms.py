@@ -1,4 +1,4 @@
-"""From stored uint8 pixels to network input, for whole batches of tensors, on whatever device they are.
+"""From stored uint8 pixels, or counts of words, to network input, for whole batches of tensors, on whatever device they are.
 
     training     crop (random), flip (random), scale to [0, 1], normalise
     evaluation   centre crop, scale to [0, 1], normalise
@@ -25,6 +25,14 @@ Augmentation = Literal["none", "flip", "crop", "resized_crop"]
 def identity(x: Tensor, generator: torch.Generator) -> Tensor:
     """Features and arrays as they are, in float32."""
     return x.float()
+
+
+def log_counts(x: Tensor, generator: torch.Generator) -> Tensor:
+    """log(1 + x) of counts x (b, d), >= 0, each row divided by its 2-norm: float32 (b, d); a row of zeros stays one.
+
+    The tenth occurrence of a word says less than the first, and a long text is no other thing than a short one.
+    """
+    return functional.normalize(x.float().log1p(), dim=1)
 
 
 def centre_crop(x: Tensor, size: int) -> Tensor:
