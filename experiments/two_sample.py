@@ -41,6 +41,7 @@ from da.tracking import Mode
 
 TESTS: dict[str, Callable[..., MMDTest]] = {"mmd_fuse": mmd_fuse, "mmd_test": mmd_test}
 SHIFTS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # in standard deviations, tried where nothing was found
+COMPONENTS = 10  # principal ones, of which the picture shows two
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,11 @@ def monitor(source: Sample, target: Sample) -> float | None:
 
 
 def principal_components(source: Sample, target: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the rows of both: their mean (d,), two directions (2, d) (one where d is 1), and the deviations along them (2,)."""
+    """Of the rows of both: their mean (d,), the first k directions (k, d), and the deviations along them (k,)."""
     pooled = np.concatenate([source.x, target.x]).astype(np.float64)
     centre = pooled.mean(axis=0)
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
-    return centre, axes[:2], singular[:2] / np.sqrt(len(pooled))
+    return centre, axes[:COMPONENTS], singular[:COMPONENTS] / np.sqrt(len(pooled))
 
 
 def report(options: Options, source: Sample, target: Sample, found: Findings) -> str:
@@ -133,9 +134,12 @@ def report(options: Options, source: Sample, target: Sample, found: Findings) ->
     if found.differs:
         lines.append(f"The two samples differ ({p} <= {options.alpha:g}).")
     else:
-        lines.append(
-            f"No difference was found ({p} > {options.alpha:g}). That is no proof that there is none: {_sensitivity(source, target, found)}"
-        )
+        lines.append(f"No difference was found ({p} > {options.alpha:g}); that is no proof that there is none.")
+        lines.append(_sensitivity(source, target, found))
+        if (found.columns.p_value <= options.alpha).any():
+            lines.append(
+                "Single columns do differ, though (below): beside many others, or columns of larger numbers, the test does not see them."
+            )
     if found.monitor is not None:
         lines.append(f"All {len(source.every)} and {len(target.every)} rows, random features, no p-value: squared MMD {found.monitor:.4g}")
     names, columns = column_names(source, target), found.columns
@@ -144,19 +148,20 @@ def report(options: Options, source: Sample, target: Sample, found: Findings) ->
     moved = int((columns.p_value <= options.alpha).sum())
     lines += ["", f"{moved} of {len(names)} columns differ (Kolmogorov-Smirnov, p by Holm). The furthest apart:"]
     lines += [aligned([["column", "distance", "p", "mean's shift in deviations"], *cells])]
-    lines += ["", f"rows of the target least like the source: {', '.join(found.strangers)}"]
+    if found.differs:
+        lines += ["", f"Rows of the target least like the source: {', '.join(found.strangers)}"]
     return "\n".join(lines + (_class_lines(options, found) if found.proportions else []))
 
 
 def _sensitivity(source: Sample, target: Sample, found: Findings) -> str:
     """How large a shift of the same rows the test would have found."""
-    rows = f"with these {len(source.x)} and {len(target.x)} rows"
+    rows = f"With these {len(source.x)} and {len(target.x)} rows"
     axis = "standard deviations along the direction of largest variance"
     if found.found_shift is None:
-        return f"{rows}, a target moved by {SHIFTS[-1]:g} {axis} is not found either."
+        return f"{rows}, a target that is moved by {SHIFTS[-1]:g} {axis} is not found either."
     below = [shift for shift in SHIFTS if shift < found.found_shift]
     missed = f", by {below[-1]:g} it is not" if below else ""
-    return f"{rows}, a target moved by {found.found_shift:g} {axis} is found{missed}."
+    return f"{rows}, a target that is moved by {found.found_shift:g} {axis} is found{missed}."
 
 
 def _class_lines(options: Options, found: Findings) -> list[str]:
@@ -205,7 +210,7 @@ def record(options: Options, source: Sample, target: Sample, found: Findings) ->
     centre, axes, deviation = principal_components(source, target)
     points = {name: (sample.x - centre) @ axes.T for name, sample in (("source", source), ("target", target))}
     total = float(np.concatenate([source.x, target.x]).astype(np.float64).var(axis=0).sum()) or 1.0
-    projection = Projection(points, deviation**2 / total)
+    projection = Projection(points, deviation**2 / total, moved_columns(points["source"], points["target"]).distance)
     figure = draw(found.test, options.alpha, projection, found.columns, column_names(source, target), found.classes)
     figure.savefig(run.directory / "two_sample.png", dpi=300)
     figure.savefig(run.directory / "two_sample.pdf", metadata={"CreationDate": None})

@@ -29,8 +29,9 @@ STYLE = {
 class Projection(NamedTuple):
     """Both samples on their common principal components."""
 
-    points: dict[str, np.ndarray]  # source (n, k) and target (m, k), k = 1 or 2
+    points: dict[str, np.ndarray]  # source (n, k) and target (m, k)
     explained: np.ndarray  # (k,) share of the variance
+    distance: np.ndarray  # (k,) Kolmogorov-Smirnov, between the two samples
 
 
 def draw(
@@ -39,7 +40,8 @@ def draw(
     """Three panels, or four where classes were tested."""
     with pyplot.rc_context(STYLE):
         rows, panels = (2, 2) if classes else (1, 3)
-        figure, grid = pyplot.subplots(rows, panels, figsize=(6.9, 2.5 * rows), layout="constrained", squeeze=False)
+        widths = None if classes else (1, 1, 0.8)  # the names of the columns take the rest
+        figure, grid = pyplot.subplots(rows, panels, figsize=(6.9, 2.5 * rows), layout="constrained", squeeze=False, width_ratios=widths)
         axes = list(grid.flat)
         _null(axes[0], test, alpha)
         _projection(axes[1], projection)
@@ -49,7 +51,7 @@ def draw(
         total = int((columns.p_value <= alpha).sum())
         shown = f", the first {BARS}" if len(names) > BARS else ""
         axes[2].set(title=f"Columns: {total} of {len(names)} differ{shown}", xlim=(0, 1.12), xticks=(0, 0.5, 1))
-        axes[2].set_xlabel("Kolmogorov-Smirnov distance\n(at the bar: shift of the mean in deviations)")
+        axes[2].set_xlabel("Kolmogorov-Smirnov distance\n(at the bar: shift of the mean in deviations)", loc="right")
         if classes:
             _classes(axes[3], classes, alpha)
         return figure
@@ -68,11 +70,11 @@ def _null(axes: Axes, test: MMDTest, alpha: float) -> None:
     axes.set(xlabel="statistic\n(about 0 where nothing has changed)", ylabel="relabellings", xlim=_padded(low, high))
     axes.set_ylim(top=1.45 * axes.get_ylim()[1])  # room for the legend
     axes.set_title("The samples differ" if test.p_value <= alpha else "No difference found")
-    axes.legend(loc="upper right" if test.statistic < (low + high) / 2 else "upper center")
+    axes.legend(loc="upper right" if test.statistic < (low + high) / 2 else "upper center", frameon=True, framealpha=1, edgecolor="none")
 
 
 def _projection(axes: Axes, projection: Projection) -> None:
-    """Both samples in the plane, in mixed order so that neither hides the other; histograms where there is one column."""
+    """Both samples on two components, in mixed order so that neither hides the other; histograms where there is one column."""
     if projection.points["source"].shape[1] == 1:
         bins = np.histogram_bin_edges(np.concatenate(list(projection.points.values()))[:, 0], bins=40).tolist()
         for name, points in projection.points.items():
@@ -83,12 +85,15 @@ def _projection(axes: Axes, projection: Projection) -> None:
         colours = np.repeat([COLOURS[name] for name in projection.points], [len(p) for p in projection.points.values()])
         mixed = np.random.default_rng(0).permutation(len(points))
         size = float(np.clip(3000 / len(points), 1.5, 12))
-        axes.scatter(*points[mixed].T, c=colours[mixed].tolist(), s=size, alpha=0.6, linewidths=0, rasterized=True)
+        first, second = np.sort(np.argsort(-projection.distance, kind="stable")[:2])  # drift need not lie where the variance is largest
+        axes.scatter(
+            points[mixed, first], points[mixed, second], c=colours[mixed].tolist(), s=size, alpha=0.6, linewidths=0, rasterized=True
+        )
         for name in projection.points:
             axes.scatter([], [], s=12, color=COLOURS[name], label=name)
-        axes.set(xticks=(), yticks=(), xlabel=f"first component, {100 * projection.explained[0]:.0f} % of the variance")
-        axes.set_ylabel(f"second component, {100 * projection.explained[1]:.0f} %")
-    axes.set_title("Principal components of both samples")
+        axes.set(xticks=(), yticks=(), xlabel=f"component {first + 1}, {100 * projection.explained[first]:.0f} % of the variance")
+        axes.set_ylabel(f"component {second + 1}, {100 * projection.explained[second]:.0f} %")
+    axes.set_title("Principal components that differ most")
     axes.legend(loc="best", handletextpad=0.2)
 
 
