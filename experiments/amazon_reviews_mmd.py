@@ -9,6 +9,7 @@ seconds on one CPU core; the README has the table.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from torch import Tensor, nn
@@ -59,6 +60,7 @@ class Config(Flags):
     """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
+@cache  # a file is read once, not once a run
 def read(config: Config, domain: str, split: Literal["train", "test"]) -> Labelled:
     """One part of one domain."""
     if config.smoke_test:
