@@ -10,8 +10,8 @@ sides, their proportions (chi-square) and a test for each class that both have; 
 p-values over columns and over classes are corrected by Holm's method.
 
 The rows of each sample must be exchangeable if nothing has changed: frames of one film, or several views of one thing, are not, and the
-test then finds "drift" between two films of one scene. 2,000 rows a side take about a minute on one core with mmd_fuse, seconds with
-mmd_test; the memory grows with the square of the rows.
+test then finds "drift" between two films of one scene. 2,000 rows a side (64 columns, nothing to be found) take about two minutes of one
+core with mmd_fuse, under one with mmd_test; the memory grows with the square of the rows.
 """
 
 from __future__ import annotations
