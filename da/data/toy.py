@@ -1,7 +1,7 @@
 """Problems small enough to be solved in a second, whose answers are known.
 
-`mean_shifted_axis` is for feature-based methods: where the source-trained classifier fails and what aligning can gain follow from
-its numbers. `gaussian_covariate_shift` is for instance-based methods: its density ratio is a formula.
+`mean_shifted_axis` and `moved_gap` are for feature-based methods: where the source-trained classifier fails and what aligning can gain
+follow from their numbers. `gaussian_covariate_shift` is for instance-based methods: its density ratio is a formula.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from da.data.domain import Labelled
 WEAK, WEAK_NOISE = 0.5, 0.2
 STRONG, STRONG_NOISE = 2.0, 0.5
 SHIFT = 1.0
+GAP_NOISE, GAP_SHIFT = 0.15, 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,22 @@ def mean_shifted_axis(n: int = 200, seed: int = 0) -> Problem:
     return Problem(source, target, best_accuracy=_normal_cdf(math.hypot(WEAK / WEAK_NOISE, STRONG / STRONG_NOISE)))
 
 
+def moved_gap(n: int = 200, seed: int = 0) -> Problem:
+    """Two classes, even odds, n rows a domain, x (n, 2) float32: one gap between the classes, which the target moves but does not close.
+
+        source   x_0 = +-1 + 0.15 noise         x_1 = 0.15 noise
+        target   x_0 = +-1 + 0.15 noise + 1   x_1 = 0.15 noise
+
+    The source leaves the boundary free between -1 and 1, and a classifier fit to it takes the middle, 0, where the target's class 0
+    stands: half of it is on the wrong side, for an accuracy of 0.75. A boundary at x_0 = 0.5 is worth more than Phi(0.5 / 0.15) = 0.9996
+    in either domain. Unlike in `mean_shifted_axis` nothing has to be forgotten: it
+    is enough that each class of the target meets the nearest class of the source. Raises ValueError for n < 2.
+    """
+    generator = _generator(n, seed, least=2)
+    source, target = (_one_axis(n, shift, generator) for shift in (0.0, GAP_SHIFT))
+    return Problem(source, target, best_accuracy=_normal_cdf(1 / GAP_NOISE))
+
+
 def gaussian_covariate_shift(n: int = 500, seed: int = 0) -> RatioProblem:
     """Inputs from different Gaussians under one rule for the label, n rows a domain, x (n, 2) float32.
 
@@ -76,6 +93,12 @@ def _two_axes(n: int, shift: float, generator: torch.Generator) -> Labelled:
         noise[y == label] = _standardised(noise[y == label])
     middle = sign[:, None] * torch.tensor([WEAK, STRONG]) + torch.tensor([0.0, shift])  # (n, 2)
     return Labelled(middle + (noise * torch.tensor([WEAK_NOISE, STRONG_NOISE])).float(), y)
+
+
+def _one_axis(n: int, shift: float, generator: torch.Generator) -> Labelled:
+    y = torch.arange(n) % 2
+    middle = torch.stack([2.0 * y - 1 + shift, torch.zeros(n)], dim=1)  # (n, 2)
+    return Labelled(middle + GAP_NOISE * torch.randn(n, 2, generator=generator), y)
 
 
 def _standardised(x: Tensor) -> Tensor:
