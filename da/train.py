@@ -167,7 +167,7 @@ def fit(
 def _train_step(
     method: Method, batch: Any, step: int, config: TrainConfig, optimizer: torch.optim.Optimizer, fabric: Fabric
 ) -> Mapping[str, Tensor]:
-    """One step: each move's terms are summed, differentiated and stepped here and nowhere else. Returns the last move's terms."""
+    """One step: each move's terms are summed, differentiated and stepped here and nowhere else. Returns each term as it was last."""
     progress = step / config.steps
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * schedule_factor(config, progress)
@@ -181,10 +181,10 @@ def _train_step(
             raise NonFiniteError(f"the loss is not finite at step {step}: {error}. {_KEPT}") from error
         if move is None:
             return terms
-        terms = move
-        total = torch.stack([value.float() for value in terms.values()]).sum()
+        total = torch.stack([value.float() for value in move.values()]).sum()
         if not torch.isfinite(total):
-            raise NonFiniteError(_non_finite(step, terms))
+            raise NonFiniteError(_non_finite(step, move))
+        terms = {**terms, **move}
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         _average_gradients(method, fabric)

@@ -8,6 +8,7 @@ embedded. Takes under two minutes on two CPU cores; the README has the table it 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from da.data.batches import PairedBatches
@@ -15,25 +16,43 @@ from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
 from da.experiment import Cell, Flags, Job, Seeds, main
+from da.feature.adversarial import CDAN, DANN, WDGRL
+from da.feature.classifiers import MCD, MDD
+from da.feature.conditional import DSAN, JAN, DeepJDOT
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
+from da.feature.moments import cmd, homm
+from da.feature.target import AFN, BNM, MCC, EntropyMinimisation
+from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
 from da.method import Align, BatchStatistics
 from da.networks import lenet
 
-LOSSES = {"none": None, "adabn": None, "mmd": mmd2, "coral": coral, "energy": energy_distance}
+LOSSES = {
+    "none": partial(Align, alignment=None), "adabn": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
+    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance),
+    "cmd": partial(Align, alignment=partial(cmd, bounds=None)), "homm": partial(Align, alignment=homm),
+    "sinkhorn": partial(Align, alignment=sinkhorn_divergence),
+    "sliced": lambda network, **options: Align(network, FreshDraws(sliced_wasserstein), **options),
+    "jan": JAN, "dsan": DSAN, "deepjdot": DeepJDOT, "dann": DANN, "cdan": CDAN, "cdan_e": partial(CDAN, entropy_conditioning=True),
+    "wdgrl": WDGRL, "mcd": MCD, "mdd": MDD, "entropy": EntropyMinimisation, "mcc": MCC, "bnm": BNM, "afn": AFN,
+}  # fmt: skip
+Loss = Literal[
+    "none", "adabn", "mmd", "coral", "energy", "cmd", "homm", "sinkhorn", "sliced", "jan", "dsan", "deepjdot", "dann", "cdan", "cdan_e",
+    "wdgrl", "mcd", "mdd", "entropy", "mcc", "bnm", "afn",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Config(Flags):
     """Adapt clean digits to changed ones."""
 
-    loss: tuple[Literal["none", "adabn", "mmd", "coral", "energy"], ...] = ("none", "adabn", "mmd")
+    loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
     """What is compared; none: source only, adabn: source only with the target's batch statistics."""
     trade_off: float = 1.0
-    """Weight of the discrepancy beside the cross-entropy."""
+    """Weight of the adaptation beside the cross-entropy, times the method's own."""
     batch_statistics: Literal["source", "joint", "domain"] = "joint"
-    """What batch normalisation sees while a discrepancy is minimised: the source, both domains as one batch, or each its own."""
+    """What batch normalisation sees while a method adapts: the source, both domains as one batch, or each its own."""
     seeds: Seeds = (0, 1, 2)
     """One run for each."""
     steps: int = 200
@@ -50,7 +69,8 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: network, loss and data."""
     source, target = read_digits(cell.source), read_digits(cell.target)
     statistics: BatchStatistics = "domain" if cell.method == "adabn" else config.batch_statistics
-    method = Align(lenet(10), LOSSES[cell.method], trade_off=config.trade_off, batch_statistics=statistics)
+    method = LOSSES[cell.method](lenet(10), batch_statistics=statistics)
+    method.trade_off *= config.trade_off
     transform = ImageTransform(16)
     stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
     return Job(method, stream, Evaluation(target, transform, source))
