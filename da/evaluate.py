@@ -23,6 +23,32 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(1) == labels).double().mean().item()
 
 
+def mean_absolute_error(predictions: Tensor, labels: Tensor) -> float:
+    """Mean of |prediction - label| over predictions (n,) and labels (n,), in the labels' unit. Raises ValueError for other shapes."""
+    return _residuals(predictions, labels).abs().mean().item()
+
+
+def r_squared(predictions: Tensor, labels: Tensor) -> float:
+    """1 - sum (prediction - label)^2 / sum (label - mean label)^2 of predictions (n,) and labels (n,), without unit.
+
+    1 for exact predictions, 0 for the labels' mean, negative for worse than that. Raises ValueError for other shapes and labels all equal.
+    """
+    residuals = _residuals(predictions, labels)
+    if bool((labels == labels[0]).all()):
+        raise ValueError(f"labels must not all be equal, for there is no variance to explain; got {len(labels)} times {labels[0].item():g}")
+    centred = labels.double() - labels.double().mean()
+    return (1 - residuals.square().sum() / centred.square().sum()).item()
+
+
+def _residuals(predictions: Tensor, labels: Tensor) -> Tensor:
+    if predictions.ndim != 1 or predictions.shape != labels.shape or len(labels) == 0:  # (n, 1) - (n,) would become (n, n)
+        raise ValueError(
+            f"predictions and labels must both be (n,), n >= 1; got {tuple(predictions.shape)} and {tuple(labels.shape)}: "
+            "of a head with one output pass logits.squeeze(1)"
+        )
+    return predictions.double() - labels.double()
+
+
 def information_maximisation(logits: Tensor) -> float:
     """H(mean_i p_i) - mean_i H(p_i) in nats, p_i the softmax of row i of logits (n, classes).
 

@@ -2,6 +2,7 @@
 
 `mean_shifted_axis` and `moved_gap` are for feature-based methods: where the source-trained classifier fails and what aligning can gain
 follow from their numbers. `gaussian_covariate_shift` is for instance-based methods: its density ratio is a formula.
+`moved_sensor` is a regression.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ WEAK, WEAK_NOISE = 0.5, 0.2
 STRONG, STRONG_NOISE = 2.0, 0.5
 SHIFT = 1.0
 GAP_NOISE, GAP_SHIFT = 0.15, 1.0
+SENSOR_NOISE, SENSOR_SHIFT = 0.25, 2.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,16 @@ class Problem:
     source: Labelled
     target: Labelled
     best_accuracy: float
+
+
+@dataclass(frozen=True)
+class RegressionProblem:
+    """Two domains with float labels and, in expectation, what the source-trained rule and the best transferable one reach as R^2."""
+
+    source: Labelled
+    target: Labelled
+    source_only_r_squared: float
+    transferable_r_squared: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,23 @@ def moved_gap(n: int = 200, seed: int = 0) -> Problem:
     generator = _generator(n, seed, least=2)
     source, target = (_one_axis(n, shift, generator) for shift in (0.0, GAP_SHIFT))
     return Problem(source, target, best_accuracy=_normal_cdf(1 / GAP_NOISE))
+
+
+def moved_sensor(n: int = 200, seed: int = 0) -> RegressionProblem:
+    """A number read by two sensors, of which the target moves the better one; n rows a domain, x (n, 2) and y (n,) float32.
+
+        y ~ N(0, 1)     x_0 = y + 0.25 noise     source   x_1 = y     target   x_1 = y + 2
+
+    Least squares on the source is y = x_1, off by 2 in the target: mean absolute error 2, R^2 = 1 - 2^2 = -3. The rule that uses x_0
+    alone, y = x_0 / (1 + 0.25^2), is the same in both domains: R^2 = 1 / (1 + 0.25^2) = 0.94, which is what a method
+    gains that stops using what differs. Raises ValueError for n < 2.
+    """
+    generator = _generator(n, seed, least=2)
+    domains = []
+    for shift in (0.0, SENSOR_SHIFT):
+        y, noise = torch.randn(2, n, generator=generator)
+        domains.append(Labelled(torch.stack([y + SENSOR_NOISE * noise, y + shift], dim=1), y))
+    return RegressionProblem(*domains, source_only_r_squared=1 - SENSOR_SHIFT**2, transferable_r_squared=1 / (1 + SENSOR_NOISE**2))
 
 
 def gaussian_covariate_shift(n: int = 500, seed: int = 0) -> RatioProblem:
