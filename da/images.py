@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from da.data.batches import PairedBatches
 from da.data.benchmarks import Benchmark
@@ -21,7 +21,7 @@ from da.data.readers import data_root, read_domain
 from da.data.transforms import HALF, IMAGENET, Augmentation, ImageTransform
 from da.evaluate import Evaluation, predict
 from da.experiment import Cell, Flags, Job
-from da.method import Align, BatchStatistics, constant, sigmoid_ramp
+from da.method import Adapt, BatchStatistics, constant, sigmoid_ramp
 from da.model.finetune import fit_head
 from da.networks import BackboneName, Network, backbone, bottleneck
 
@@ -59,9 +59,9 @@ class ImageFlags(Flags):
     label_smoothing: float = 0.0
     """Mass spread evenly over the classes."""
     trade_off: float = 1.0
-    """Weight of the discrepancy beside the cross-entropy."""
+    """Weight of the adaptation beside the cross-entropy, times the method's own."""
     ramp: Literal["constant", "sigmoid"] = "constant"
-    """How the trade-off grows over training."""
+    """How the trade-off grows over training; a method that has a schedule of its own keeps it, unless sigmoid is asked for."""
     batch_statistics: BatchStatistics = "joint"
     """What batch normalisation sees: the source, both domains as one batch, or each its own."""
 
@@ -93,8 +93,10 @@ class DANFlags(ImageFlags):
     """Background processes that prepare batches; the batches are the same for any number."""
 
 
-def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Callable[[Tensor, Tensor], Tensor] | None) -> Job:
-    """The job of one cell: both domains, the network, `Align` with `alignment`, and evaluation on all target photographs.
+def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Callable[..., Adapt]) -> Job:
+    """The job of one cell: both domains, the network, the method `make(network, **options)`, and evaluation on all target photographs.
+
+    The options are those of `Adapt`.
 
     The target's photographs are the same in training, without labels, and in evaluation: the transductive protocol of the
     published tables.
@@ -107,10 +109,9 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, alignment: Ca
     if flags.probe is not None and not flags.smoke_test:
         features = predict(network, source, evaluating, batch_size=64).features
         fit_head(network, features, source.y, strength=flags.probe)
-    method = Align(
-        network, alignment, trade_off=flags.trade_off, ramp=RAMPS[flags.ramp], batch_statistics=flags.batch_statistics,
-        label_smoothing=flags.label_smoothing,
-    )  # fmt: skip
+    ramp = {} if flags.ramp == "constant" else {"ramp": RAMPS[flags.ramp]}
+    method = make(network, batch_statistics=flags.batch_statistics, label_smoothing=flags.label_smoothing, **ramp)
+    method.trade_off *= flags.trade_off
     training = ImageTransform(size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation)
     stream = PairedBatches(source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training)
     return Job(method, stream, Evaluation(target, evaluating, source, batch_size=64))

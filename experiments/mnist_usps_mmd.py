@@ -8,6 +8,7 @@ grey, or in three channels where MNIST-M takes part. A run takes half a minute t
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from da.data.batches import PairedBatches
@@ -18,26 +19,35 @@ from da.data.readers import data_root, read_domain
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
 from da.experiment import Cell, Flags, Job, main
+from da.feature.adversarial import CDAN, DANN
+from da.feature.classifiers import MCD, MDD
+from da.feature.conditional import DSAN, JAN
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
+from da.feature.target import AFN, MCC
 from da.method import Align, BatchStatistics
 from da.networks import lenet
 
 SIZE = 28
-LOSSES = {"none": None, "adabn": None, "mmd": mmd2, "coral": coral, "energy": energy_distance}
+LOSSES = {
+    "none": partial(Align, alignment=None), "adabn": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
+    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance), "jan": JAN, "dsan": DSAN, "dann": DANN,
+    "cdan_e": partial(CDAN, entropy_conditioning=True), "mcd": MCD, "mdd": MDD, "mcc": MCC, "afn": AFN,
+}  # fmt: skip
+Loss = Literal["none", "adabn", "mmd", "coral", "energy", "jan", "dsan", "dann", "cdan_e", "mcd", "mdd", "mcc", "afn"]
 
 
 @dataclass(frozen=True)
 class Config(Flags):
     """Adapt between MNIST, USPS and MNIST-M."""
 
-    loss: tuple[Literal["none", "adabn", "mmd", "coral", "energy"], ...] = ("none", "adabn", "mmd")
+    loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
     """What is compared; none: source only, adabn: source only with the target's batch statistics."""
     trade_off: float = 1.0
-    """Weight of the discrepancy beside the cross-entropy."""
+    """Weight of the adaptation beside the cross-entropy, times the method's own."""
     batch_statistics: Literal["source", "joint", "domain"] = "joint"
-    """What batch normalisation sees while a discrepancy is minimised: the source, both domains as one batch, or each its own."""
+    """What batch normalisation sees while a method adapts: the source, both domains as one batch, or each its own."""
     steps: int = 1000
     """Optimiser steps."""
     learning_rate: float = 0.003
@@ -66,7 +76,8 @@ def build(config: Config, cell: Cell) -> Job:
         read(config, domain, split, channels) for domain, split in ((cell.source, "train"), (cell.target, "train"), (cell.target, "test"))
     )
     statistics: BatchStatistics = "domain" if cell.method == "adabn" else config.batch_statistics
-    method = Align(lenet(10, channels=channels), LOSSES[cell.method], trade_off=config.trade_off, batch_statistics=statistics)
+    method = LOSSES[cell.method](lenet(10, channels=channels), batch_statistics=statistics)
+    method.trade_off *= config.trade_off
     transform = ImageTransform(SIZE)
     stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
     return Job(method, stream, Evaluation(held_out, transform, source))

@@ -11,19 +11,30 @@ backbone. 400 steps of 32 + 32 photographs of 192 x 192, random crop and flip. F
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
 from da.experiment import Cell, Job, main
+from da.feature.adversarial import CDAN, DANN
+from da.feature.classifiers import MCD, MDD
+from da.feature.conditional import DSAN, JAN
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
+from da.feature.target import AFN, MCC
 from da.images import ImageFlags, image_job
+from da.method import Align
 from da.model.finetune import Probe
 from da.networks import BackboneName
 
-LOSSES = {"probe": None, "none": None, "mmd": mmd2, "coral": coral, "energy": energy_distance}
+LOSSES = {
+    "none": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
+    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance), "jan": JAN, "dsan": DSAN, "dann": DANN,
+    "cdan_e": partial(CDAN, entropy_conditioning=True), "mcd": MCD, "mdd": MDD, "mcc": MCC, "afn": AFN,
+}  # fmt: skip
+Loss = Literal["none", "mmd", "coral", "energy", "jan", "dsan", "dann", "cdan_e", "mcd", "mdd", "mcc", "afn"]
 TASKS = (("amazon", "webcam"), ("caltech", "dslr"), ("webcam", "amazon"), ("dslr", "caltech"))
 
 
@@ -31,7 +42,7 @@ TASKS = (("amazon", "webcam"), ("caltech", "dslr"), ("webcam", "amazon"), ("dslr
 class Config(ImageFlags):
     """Adapt a small backbone between the domains of Office-Caltech10."""
 
-    loss: tuple[Literal["probe", "none", "mmd", "coral", "energy"], ...] = ("probe", "none", "mmd")
+    loss: tuple[Literal["probe"] | Loss, ...] = ("probe", "none", "mmd")
     """What is compared; probe: logistic regression on frozen features, none: source only."""
     backbone: BackboneName = "squeezenet1_1"
     """torchvision's name of the network."""
@@ -63,7 +74,7 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell."""
     if cell.method != "probe":
         return image_job(config, OFFICE_CALTECH10, cell, LOSSES[cell.method])
-    job = image_job(replace(config, bottleneck=0, feature_norm=1.0, probe=10.0), OFFICE_CALTECH10, cell, None)
+    job = image_job(replace(config, bottleneck=0, feature_norm=1.0, probe=10.0), OFFICE_CALTECH10, cell, LOSSES["none"])
     return job._replace(method=Probe(job.method.network))
 
 

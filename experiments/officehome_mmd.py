@@ -13,19 +13,29 @@ from typing import Literal
 
 from da.data.benchmarks import OFFICE_HOME
 from da.experiment import Cell, Job, main
+from da.feature.adversarial import CDAN, DANN
+from da.feature.classifiers import MCD, MDD
+from da.feature.conditional import DSAN, JAN
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
+from da.feature.target import AFN, MCC
 from da.images import DANFlags, image_job
+from da.method import Align
 
-LOSSES = {"none": None, "mmd": partial(mmd2, estimator="linear"), "coral": coral, "energy": energy_distance}
+LOSSES = {
+    "none": partial(Align, alignment=None), "mmd": partial(Align, alignment=partial(mmd2, estimator="linear")),
+    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance), "jan": JAN, "dsan": DSAN, "dann": DANN,
+    "cdan_e": partial(CDAN, entropy_conditioning=True), "mcd": MCD, "mdd": MDD, "mcc": MCC, "afn": AFN,
+}  # fmt: skip
+Loss = Literal["none", "mmd", "coral", "energy", "jan", "dsan", "dann", "cdan_e", "mcd", "mdd", "mcc", "afn"]
 
 
 @dataclass(frozen=True)
 class Config(DANFlags):
     """Adapt a ResNet-50 between the domains of Office-Home."""
 
-    loss: tuple[Literal["none", "mmd", "coral", "energy"], ...] = ("none", "mmd")
+    loss: tuple[Loss, ...] = ("none", "mmd")
     """What is compared; none: source only."""
 
 
