@@ -9,7 +9,7 @@ n x d: two samples of n rows in d dimensions, five Gaussian kernels, biased esti
 Time: in every round each contestant and the bare products run once, in an order drawn anew; a ratio pairs two times of one round. The
 product is Z Z^T with Z (2n, d): three of them on a CPU (processor time, or wall time where there are several threads), two on a GPU
 (CUDA events, the product in the precision named). The allocator keeps what is freed, for all alike, as it does in training
-(`keep_memory`); otherwise large products themselves can take several times as long, and every ratio would be lower.
+(`keep_memory`); with --plain it does not: large products themselves can then take several times as long, and every ratio is lower.
 
 Memory: what a call needs beyond its inputs, at its peak, in a fresh process each, after a call on 32 rows. On a CPU it is resident memory,
 with what the allocator cannot hand back (blocks below 32 MB); on a GPU what PyTorch allocates. Error: relative, against float64.
@@ -70,6 +70,8 @@ class Options:
     """Rounds at every size."""
     threads: int = 1
     """Threads of PyTorch."""
+    plain: bool = False
+    """Leave the allocator as it is: large products then take fresh pages each time, which counts as theirs."""
     least: float = 0.05
     """Seconds that a measurement takes at least; short calls are repeated."""
     slowest: float = 60.0
@@ -274,7 +276,8 @@ def main() -> None:
         options = tyro.cli(Options, description=__doc__)
         if options.smoke_test:
             options = replace(options, rounds=2, least=0.0, sizes=("8x4", "16x4"), memory_sizes=("64x4",))
-        keep_memory()
+        if not options.plain:
+            keep_memory()
         torch.set_num_threads(options.threads)
         bench = Bench(options)
         bench.run()

@@ -127,8 +127,9 @@ def _spectrum(x: Tensor) -> _Spectrum:
 
 def _leading(eigenvalues: Tensor, threshold: float) -> int:
     """The fewest leading eigenvalues (p,) whose share of the sum reaches `threshold`."""
-    share = eigenvalues.clamp(min=0).cumsum(0) / eigenvalues.clamp(min=0).sum()
-    return min(int((share < threshold).sum()) + 1, len(share))
+    values = torch.where(eigenvalues > RANK * eigenvalues[0], eigenvalues, 0)
+    share = values.cumsum(0) / values.sum()
+    return int((share < threshold * (1 - 1e-12)).sum()) + 1  # a share of 1 is reached up to rounding
 
 
 def _truncated_inverse(spectrum: _Spectrum, k: int) -> Tensor:
