@@ -91,11 +91,8 @@ def moved_sensor(n: int = 200, seed: int = 0) -> RegressionProblem:
     gains that stops using what differs. Raises ValueError for n < 2.
     """
     generator = _generator(n, seed, least=2)
-    domains = []
-    for shift in (0.0, SENSOR_SHIFT):
-        y, noise = torch.randn(2, n, generator=generator)
-        domains.append(Labelled(torch.stack([y + SENSOR_NOISE * noise, y + shift], dim=1), y))
-    return RegressionProblem(*domains, source_only_r_squared=1 - SENSOR_SHIFT**2, transferable_r_squared=1 / (1 + SENSOR_NOISE**2))
+    source, target = (_two_sensors(n, shift, generator) for shift in (0.0, SENSOR_SHIFT))
+    return RegressionProblem(source, target, source_only_r_squared=1 - SENSOR_SHIFT**2, transferable_r_squared=1 / (1 + SENSOR_NOISE**2))
 
 
 def gaussian_covariate_shift(n: int = 500, seed: int = 0) -> RatioProblem:
@@ -122,6 +119,11 @@ def _two_axes(n: int, shift: float, generator: torch.Generator) -> Labelled:
         noise[y == label] = _standardised(noise[y == label])
     middle = sign[:, None] * torch.tensor([WEAK, STRONG]) + torch.tensor([0.0, shift])  # (n, 2)
     return Labelled(middle + (noise * torch.tensor([WEAK_NOISE, STRONG_NOISE])).float(), y)
+
+
+def _two_sensors(n: int, shift: float, generator: torch.Generator) -> Labelled:
+    y, noise = torch.randn(2, n, generator=generator)
+    return Labelled(torch.stack([y + SENSOR_NOISE * noise, y + shift], dim=1), y)
 
 
 def _one_axis(n: int, shift: float, generator: torch.Generator) -> Labelled:

@@ -5,7 +5,8 @@
 
 The least-squares regressor is pinv(G) Z^T y / n, so DARE-GRAM compares the inverse Gram matrices: the directions of their columns and the
 k largest eigenvalues l of G. RSD compares the subspaces that the rows span, by their principal angles theta, and the bases U in which the
-features gave them. Neither asks for equal feature scale as MMD does, which would disturb a regressor more than a classifier.
+features gave them. A regressor, unlike a classifier, is off as soon as the scale of its features is: RSD leaves that scale alone, and
+DARE-GRAM weighs it by a term of its own.
 
 Gradients are the exact first derivatives of the spectral functions. Automatic differentiation through an SVD divides by the gaps
 between singular values, and is NaN where two are equal; here the gap is bounded from below by GAP times the largest.
