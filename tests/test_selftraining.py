@@ -243,6 +243,8 @@ def test_random_affine_turns_within_its_range_each_image_by_its_own_angle():
     sheared = slopes(random_affine(x, rotation=0.0, limit=0.0))
     np.testing.assert_allclose(sheared[:, :, 0], np.tile([1.0, 0.0], (200, 1)), atol=1e-3)
     assert -0.301 < sheared[:, 0, 1].min() < -0.25 and 0.25 < sheared[:, 0, 1].max() < 0.301
+    both = slopes(random_affine(x, limit=0.0))
+    np.testing.assert_allclose(np.linalg.det(both), 1, atol=1e-3)  # neither changes areas
     moved = random_affine(x, rotation=0.0, shear=0.0)[:, :, 16, 16].numpy() - 16
     assert np.abs(moved).max() < 33 / 8 + 1e-3 and (np.abs(moved).max(0) > 3.5).all()
 
