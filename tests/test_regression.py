@@ -266,7 +266,7 @@ def test_the_task_is_the_mean_squared_error() -> None:
     network = mlp(2, 1, hidden=8, features=4)
     terms = AlignRegression(network, dare_gram, trade_off=2.0, ramp=lambda p: p).loss(batch, 0.25)
     source, target = network(batch.source_x), network(batch.target_x)
-    by_hand = np.mean([(float(p) - float(y)) ** 2 for p, y in zip(source.logits[:, 0], batch.source_y, strict=True)])
+    by_hand = np.mean([(float(p) - float(y)) ** 2 for p, y in zip(source.logits[:, 0].detach(), batch.source_y, strict=True)])
     assert float(terms["task"].detach()) == pytest.approx(by_hand, rel=1e-5)
     assert float(terms["align"].detach()) == pytest.approx(0.5 * float(dare_gram(source.features, target.features).detach()), rel=1e-4)
     assert list(AlignRegression(network, None).loss(batch, 0.0)) == ["task"]
