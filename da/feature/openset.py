@@ -1,0 +1,114 @@
+"""Open-set adaptation: the target holds the source's classes and others besides, all of which count as one, unknown.
+
+    OSBP   the head learns p(unknown | x_t) = t, the features learn to be surer, one way or the other
+
+A network for it has one output more than the source has classes, the last one for unknown; source labels never name it. Labels of
+an evaluation's target give it to all samples of other classes.
+
+Saito, Yamamoto, Ushiku, Harada: Open Set Domain Adaptation by Backpropagation. ECCV 2018.
+Bucci, Loghmani, Tommasi: On the Effectiveness of Image Rotation for Open Set Domain Adaptation. ECCV 2020, for the metrics.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from da.feature.classifiers import kept_statistics
+from da.heads import reverse_gradient
+from da.method import Adapt, Terms
+from da.networks import Network, Outputs, frozen_statistics
+
+# ---- functions of tensors
+
+
+def unknown_confusion(logits: Tensor, *, boundary: float = 0.5) -> Tensor:
+    """mean_j -t log u_j - (1 - t) log(1 - u_j), u = softmax(logits)[:, -1] the probability of unknown, logits (m, k + 1): a scalar, nats.
+
+    boundary: t in (0, 1), where the loss is least, entropy(t); 0.5 is the paper's. Computed as softplus(z) - t z of the log-odds
+        z = logit_unknown - logsumexp(other logits), which is finite for every u, in float32 at least, under autocast too.
+
+    Raises ValueError for t outside (0, 1), or fewer than two columns or no row. Saito et al. 2018, equation 2.
+    """
+    _check_boundary(boundary)
+    if logits.ndim != 2 or logits.shape[1] < 2 or not len(logits):
+        raise ValueError(f"logits must be (m, k + 1), k >= 1, the last column for unknown, at least one row; got {tuple(logits.shape)}")
+    x = logits if logits.dtype == torch.float64 else logits.float()
+    odds = x[:, -1] - x[:, :-1].logsumexp(1)  # (m,), log u / (1 - u)
+    return (functional.softplus(odds) - boundary * odds).mean()
+
+
+class OpenSetMetrics(NamedTuple):
+    """What an open-set prediction is worth; fractions in [0, 1]."""
+
+    os_star: float  # OS*, the mean over known classes of the share of their samples that are found
+    unknown: float  # UNK, the share of unknown samples that are called unknown
+    hos: float  # HOS, the harmonic mean of the two; 0 if both are 0
+
+
+def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMetrics:
+    """OS*, UNK and HOS of logits (n, known + 1), the last column for unknown, at labels (n,); every label >= known is unknown.
+
+    The largest logit is the prediction. OS* is the mean over those known classes that labels hold.
+
+    Raises ValueError on shapes, known < 1, a negative label, or labels without a known or without an unknown sample.
+    """
+    if known < 1 or logits.ndim != 2 or logits.shape[1] != known + 1 or labels.shape != logits.shape[:1]:
+        wanted = f"logits must be (n, known + 1) = (n, {known + 1}) with known >= 1, and labels (n,)"
+        raise ValueError(f"{wanted}; got {tuple(logits.shape)} and {tuple(labels.shape)}")
+    if not len(labels) or labels.min() < 0 or not (labels < known).any() or not (labels >= known).any():
+        raise ValueError(
+            f"labels must be >= 0 and hold both known (< {known}) and unknown (>= {known}) samples; got {labels.unique().tolist()}"
+        )
+    found = logits.argmax(1) == labels.clamp(max=known)  # (n,)
+    rates = [found[labels == c].double().mean().item() for c in labels[labels < known].unique()]
+    os_star, unknown = sum(rates) / len(rates), found[labels >= known].double().mean().item()
+    return OpenSetMetrics(os_star, unknown, 2 * os_star * unknown / (os_star + unknown) if os_star + unknown else 0.0)
+
+
+# ---- methods
+
+
+@final
+class OSBP(Adapt):
+    """Cross-entropy on the source + trade_off * ramp(progress) * `unknown_confusion` on the target, reversed below the head.
+
+    The head lowers both terms, so that unknown gets probability t everywhere on the target; the features lower the first and raise the
+    second, so that a target sample moves to where it is known, or to where it is not. Alignment of known and rejection of unknown
+    samples is this one choice. For a target with the source's classes and others.
+
+    Args:
+        network: maps x (b, ...) to Outputs of (known classes + 1) logits, the last one for unknown.
+        boundary: t in (0, 1); 0.5 is the paper's.
+        options: of `Adapt`: trade_off (1), ramp (constant), batch_statistics, label_smoothing (which also smooths towards unknown).
+
+    The second term has no upper bound in the features' scale, and SGD can drive plain ReLU features to infinity: give the network batch
+    normalisation in front of the head, as the paper does.
+
+    Saito et al. 2018. Source and target there are normalised apart, each by its own batch; here batch_statistics says. The head
+    sees the target once more, above reversed features; batch normalisation in a deep head keeps the statistics of the first time.
+
+    Raises ValueError where a source label names the last output.
+    """
+
+    def __init__(self, network: Network, *, boundary: float = 0.5, **options: Any) -> None:
+        super().__init__(network, **options)
+        _check_boundary(boundary)
+        self.boundary = boundary
+
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
+        known = source.logits.shape[1] - 1
+        if labels.max() >= known:
+            raise ValueError(f"source labels must be < {known}, as the last of {known + 1} outputs is for unknown; got {labels.max()}")
+        statistics = frozen_statistics if self.batch_statistics == "source" else kept_statistics
+        with statistics(self.network.head):
+            logits = self.network.head(reverse_gradient(target.features))
+        return {"unknown": unknown_confusion(logits, boundary=self.boundary)}
+
+
+def _check_boundary(boundary: float) -> None:
+    if not 0 < boundary < 1:
+        raise ValueError(f"boundary must be in (0, 1); got {boundary}")

@@ -1,0 +1,208 @@
+"""Partial-set adaptation: the target holds some of the source's classes, and nobody says which.
+
+Aligning all of the source with such a target puts target samples onto classes that the target does not have. So the source is
+weighted first:
+
+    PADA    by class:   how much of the target is predicted to be of it                     weighs source cross-entropy and discriminator
+    IWAN    by sample:  how much a first discriminator takes it for a target sample         weighs a second discriminator alone
+
+Both learn in one move, with gradient reversal. A discriminator's logit is > 0 for source. Weights carry no gradient, and are computed
+in float32 at least, under autocast too. With several processes every term is that of the global batch, as in `da.method.Adapt`.
+
+Cao, Ma, Long, Wang: Partial Adversarial Domain Adaptation. ECCV 2018.
+Zhang, Ding, Li, Ogunbona: Importance Weighted Adversarial Nets for Partial Domain Adaptation. CVPR 2018.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from da.data.batches import Batch
+from da.feature.adversarial import domain_confusion_loss
+from da.feature.target import entropy
+from da.heads import discriminator as default_discriminator
+from da.heads import reverse_gradient
+from da.method import Adapt, Terms, sigmoid_ramp
+from da.networks import Network, Outputs
+from da.ops.gather import gather_rows
+
+# ---- functions of tensors
+
+
+def class_weights(probabilities: Tensor) -> Tensor:
+    """gamma = mean_j q_j / max_k mean_j q_jk of target predictions q (m, k): (k,), each in [0, 1], the largest 1; constants.
+
+    A class that no target sample is predicted to be of has weight 0. Cao et al. 2018, equation 2, divided by its maximum as they say;
+    their code divides by the mean in the cross-entropy, and by the maximum over the batch in the discriminator's loss.
+
+    Raises ValueError where predictions are not (m, k) with at least one row.
+    """
+    if probabilities.ndim != 2 or not probabilities.numel():
+        raise ValueError(f"probabilities must be (m, k), at least one row; got {tuple(probabilities.shape)}")
+    share = _at_least_single(probabilities.detach()).mean(0)  # (k,)
+    return share / share.max()
+
+
+def importance_weights(source_logits: Tensor) -> Tensor:
+    """w_i = (1 - D_i) / mean_j (1 - D_j) of a discriminator's logits on source (n,), D = sigmoid(logit): (n,), of mean 1; constants.
+
+    D is the probability of source, so that 1 - D = 1 / (1 + p_source / p_target) for the best discriminator: near 0 where there is no
+    target. Computed from log(1 - D), which is finite also for a discriminator that takes every row for source beyond doubt. Logits may
+    be (n, 1). Zhang et al. 2018, equations 7 and 8.
+
+    Raises ValueError where there is not one logit for each row.
+    """
+    if source_logits.ndim not in (1, 2) or source_logits.shape[1:] not in ((), (1,)):
+        raise ValueError(f"source_logits must be (n,) or (n, 1), one logit for each row; got {tuple(source_logits.shape)}")
+    log_weights = functional.logsigmoid(-_at_least_single(source_logits.detach()).flatten())  # (n,)
+    return len(log_weights) * log_weights.softmax(0)
+
+
+# ---- methods
+
+
+class _Weighted(Adapt):
+    """A discriminator above reversed gradients that sees a weighted source, and learns at full strength whatever trade_off and ramp are."""
+
+    def __init__(
+        self, network: Network, discriminator: nn.Module | None, *, ramp: Callable[[float], float] = sigmoid_ramp, **options: Any
+    ) -> None:
+        super().__init__(network, ramp=ramp, **options)
+        self.discriminator = discriminator or default_discriminator(_linear_head(network).in_features)
+
+    @abstractmethod
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+        """As `Adapt.transfer`; `factor` of the discriminator's gradient, reversed, reaches the network."""
+
+    def loss(self, batch: Batch, progress: float) -> Terms:
+        source, target = self.outputs(batch)
+        everywhere = Outputs(*map(gather_rows, source)), Outputs(*map(gather_rows, target))
+        factor = self.trade_off * self.ramp(progress)
+        terms = self.transfer(*everywhere, gather_rows(batch.source_y), factor)
+        return {"task": self.task(source, batch.source_y)} | terms
+
+    def confusion(self, source: Tensor, target: Tensor, weights: Tensor, factor: float) -> Tensor:
+        """The discriminator's loss of features (n, d) and (m, d), source rows weighted by (n,)."""
+        logits = self.discriminator(reverse_gradient(torch.cat([source, target]), factor))
+        return domain_confusion_loss(logits[: len(source)], logits[len(source) :], source_weights=weights)
+
+    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
+        groups = super().parameter_groups(learning_rate, backbone_factor)
+        return [*groups, {"params": list(self.discriminator.parameters()), "lr": learning_rate}]
+
+
+@final
+class PADA(_Weighted):
+    """DANN with source class y counted gamma_y times (`class_weights`), in its cross-entropy and in the discriminator's loss.
+
+        task     mean_i gamma_y_i CE(logits_i, y_i)
+        domain   [mean_i gamma_y_i log(1 + exp(-D(f_i))) + mean_j log(1 + exp(D(f_j)))] / 2, reversed below D
+
+    For a target whose classes are among the source's, fewer of them.
+
+    Args:
+        network: maps x (b, ...) to Outputs, with a linear head.
+        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.heads.discriminator`).
+        decay: share in [0, 1) that the running average of the target's predictions keeps of itself in a training step: 0.99
+            remembers about 100 batches. It starts even, with all weights 1.
+        options: as for `da.feature.adversarial.DANN`: trade_off, ramp, batch_statistics, label_smoothing.
+
+    Cao et al. 2018. They predict the whole target anew every 500 steps; here a running average over batches, which needs no second
+    pass over the data, stands in for it: `target_share` (k,), a buffer, moved before it is used and only while training.
+    """
+
+    target_share: Tensor
+
+    def __init__(self, network: Network, discriminator: nn.Module | None = None, *, decay: float = 0.99, **options: Any) -> None:
+        super().__init__(network, discriminator, **options)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1); got {decay}")
+        head = _linear_head(network)
+        self.decay = decay
+        self.register_buffer("target_share", torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False))
+
+    @property
+    def weights(self) -> Tensor:
+        """gamma (k,), from all batches so far."""
+        return class_weights(self.target_share[None])
+
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+        if self.training:
+            share = _at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
+            self.target_share.lerp_(share.to(self.target_share.dtype), 1 - self.decay)
+        return {"domain": self.confusion(source.features, target.features, self.weights[labels], factor)}
+
+    def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
+        """Cross-entropy of the logits, each row times its class's weight; the mean is over rows, not over weights."""
+        losses = functional.cross_entropy(outputs.logits, labels, reduction="none", label_smoothing=self.label_smoothing)  # (n,)
+        return (self.weights[labels] * losses).mean()
+
+
+@final
+class IWAN(_Weighted):
+    """Two discriminators: the first weighs source samples (`importance_weights`), the second sees them weighted and is confused.
+
+        weighting   domain_confusion_loss(D(f_s), D(f_t)), which reaches D alone
+        domain      [mean_i w_i log(1 + exp(-D_0(f_i))) + mean_j log(1 + exp(D_0(f_j)))] / 2, reversed below D_0; w from D
+        entropy     entropy_weight * mean_j H(p_j) of the target's predictions
+
+    For a target whose classes are among the source's, fewer of them.
+
+    Args:
+        network: maps x (b, ...) to Outputs.
+        discriminator: D_0, features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.heads.discriminator`).
+        weighting_discriminator: D, likewise; another network than D_0.
+        entropy_weight: >= 0, in units of cross-entropy per nat; 0.1 is the paper's.
+        options: as for `da.feature.adversarial.DANN`: trade_off, ramp, batch_statistics, label_smoothing.
+
+    Zhang et al. 2018. There source encoder and head are trained first and then stand still, as in ADDA; here one encoder serves both
+    domains and goes on learning from the source, so that D sees features that move, and the entropy reaches the head too. Trade_off and
+    ramp are DANN's for the same reason: the reversed gradient of their code, which no cross-entropy opposes, is scaled by less than 0.1.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        discriminator: nn.Module | None = None,
+        *,
+        weighting_discriminator: nn.Module | None = None,
+        entropy_weight: float = 0.1,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, discriminator, **options)
+        if not entropy_weight >= 0:
+            raise ValueError(f"entropy_weight must not be negative; got {entropy_weight}")
+        if weighting_discriminator is not None and weighting_discriminator is discriminator:
+            raise ValueError("weighting_discriminator must be another network than discriminator; got the same")
+        self.weighting_discriminator = weighting_discriminator or default_discriminator(_linear_head(network).in_features)
+        self.entropy_weight = entropy_weight
+
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+        n = len(source.features)
+        logits = self.weighting_discriminator(torch.cat([source.features, target.features]).detach())
+        weights = importance_weights(logits[:n])  # (n,)
+        return {
+            "weighting": domain_confusion_loss(logits[:n], logits[n:]),
+            "domain": self.confusion(source.features, target.features, weights, factor),
+            "entropy": self.entropy_weight * entropy(target.logits),
+        }
+
+    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
+        groups = super().parameter_groups(learning_rate, backbone_factor)
+        return [*groups, {"params": list(self.weighting_discriminator.parameters()), "lr": learning_rate}]
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _linear_head(network: Network) -> nn.Linear:
+    if not isinstance(network.head, nn.Linear):
+        raise TypeError(f"network must end in a linear head, which says how wide features are; got {type(network.head).__name__}")
+    return network.head

@@ -1,0 +1,212 @@
+"""Open-set adaptation. Oracles: NumPy, SciPy and scikit-learn, gradients by hand, a toy in which no source sample is unknown."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from scipy.stats import hmean
+from sklearn.metrics import recall_score
+from torch import Tensor, nn
+
+from da.data.batches import Batch, PairedBatches
+from da.data.domain import Labelled
+from da.evaluate import Evaluation, predict
+from da.feature.openset import OSBP, OpenSetMetrics, open_set_metrics, unknown_confusion
+from da.method import Align, BatchStatistics, Method
+from da.networks import Network, mlp
+from da.records import Run
+from da.train import TrainConfig, fit
+
+N, M, D, WIDTH, KNOWN = 8, 5, 3, 4, 3
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def batch() -> Batch:
+    return Batch(draw(N, D), torch.arange(N) % KNOWN, draw(M, D, seed=1) + 1, torch.arange(N), torch.arange(M))
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network(nn.Linear(D, WIDTH), nn.Tanh(), nn.Linear(WIDTH, KNOWN + 1)).double()
+
+
+# ---- functions
+
+
+@pytest.mark.parametrize("t", [0.5, 0.2])
+def test_unknown_confusion_from_probabilities(t: float) -> None:
+    logits = 3 * draw(7, 4)
+    u = softmax(logits.numpy(), axis=1)[:, -1]
+    expected = (-t * np.log(u) - (1 - t) * np.log(1 - u)).mean()
+    assert unknown_confusion(logits, boundary=t).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("t", [0.5, 0.2])
+def test_unknown_confusion_is_least_where_unknown_has_the_boundary(t: float) -> None:
+    """One other class: the log-odds are the difference of two logits. The gradient in it is u - t."""
+    odds = torch.tensor([-3.0, 0.0, math.log(t / (1 - t)), 4.0], dtype=torch.float64, requires_grad=True)
+    value = unknown_confusion(torch.stack([torch.zeros_like(odds), odds], dim=1), boundary=t)
+    (found,) = torch.autograd.grad(value, odds)
+    torch.testing.assert_close(4 * found, odds.detach().sigmoid() - t, rtol=1e-9, atol=1e-15)
+    least = unknown_confusion(torch.tensor([[0.0, math.log(t / (1 - t))]], dtype=torch.float64), boundary=t).item()
+    assert least == pytest.approx(-t * math.log(t) - (1 - t) * math.log(1 - t), rel=1e-12)
+
+
+def test_unknown_confusion_of_certain_and_of_half_precision_logits() -> None:
+    for sign in (1, -1):
+        logits = torch.tensor([[0.0, -1000.0, 300.0 * sign]], dtype=torch.bfloat16, requires_grad=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = unknown_confusion(logits)
+        (slope,) = torch.autograd.grad(value, logits)
+        assert value.dtype == torch.float32 and value.item() == pytest.approx(150, rel=1e-2)
+        assert slope[0, 2].item() == pytest.approx(0.5 * sign, rel=1e-2)
+
+
+def test_bad_logits_and_boundaries() -> None:
+    with pytest.raises(ValueError, match=r"boundary must be in \(0, 1\); got 1"):
+        unknown_confusion(torch.zeros(2, 3), boundary=1)
+    with pytest.raises(ValueError, match=r"logits must be \(m, k \+ 1\).*got \(2, 1\)"):
+        unknown_confusion(torch.zeros(2, 1))
+    with pytest.raises(ValueError, match=r"logits must be \(m, k \+ 1\).*got \(0, 3\)"):
+        unknown_confusion(torch.zeros(0, 3))
+
+
+def test_metrics_are_recalls() -> None:
+    logits, labels = draw(60, 4), torch.arange(60) % 6  # 3, 4 and 5 are all unknown
+    one = np.minimum(labels.numpy(), 3)
+    recalls = recall_score(one, logits.argmax(1).numpy(), average=None)
+    found = open_set_metrics(logits, labels, known=3)
+    assert found.os_star == pytest.approx(recalls[:3].mean()) and found.unknown == pytest.approx(recalls[3])
+    assert 0 < found.unknown != found.os_star > 0 and found.hos == pytest.approx(hmean([found.os_star, found.unknown]))
+
+
+def test_metrics_count_classes_not_samples_and_only_those_there() -> None:
+    labels = torch.tensor([0, 0, 0, 0, 2, 3])  # of 3 known classes, class 1 is nowhere
+    said = torch.tensor([0, 3, 3, 3, 2, 3])
+    found = open_set_metrics(nn.functional.one_hot(said, 4).float(), labels, known=3)
+    assert found == OpenSetMetrics(os_star=(0.25 + 1) / 2, unknown=1.0, hos=pytest.approx(2 * 0.625 / 1.625))  # type: ignore[arg-type]
+    nothing = open_set_metrics(nn.functional.one_hot(torch.tensor([1, 0]), 3).float(), torch.tensor([0, 2]), known=2)
+    assert nothing == OpenSetMetrics(0.0, 0.0, 0.0)
+
+
+def test_metrics_refuse() -> None:
+    with pytest.raises(ValueError, match=r"logits must be .*= \(n, 4\).*got \(2, 3\) and \(2,\)"):
+        open_set_metrics(torch.zeros(2, 3), torch.tensor([0, 3]), known=3)
+    with pytest.raises(ValueError, match=r"got \(2, 3\) and \(3,\)"):
+        open_set_metrics(torch.zeros(2, 3), torch.tensor([0, 1, 2]), known=2)
+    for labels in ([0, 1], [2, 2], [-1, 2]):
+        with pytest.raises(ValueError, match=r"hold both known \(< 2\) and unknown \(>= 2\)"):
+            open_set_metrics(torch.zeros(2, 3), torch.tensor(labels), known=2)
+
+
+# ---- who learns what
+
+
+def test_the_head_learns_what_the_features_unlearn() -> None:
+    net, data = network(), batch()
+    method = OSBP(net, boundary=0.3, trade_off=0.7, ramp=lambda progress: 2 * progress).train()
+    terms = method.loss(data, 0.25)
+    assert list(terms) == ["task", "unknown"]
+    u = net(data.target_x).logits.softmax(1)[:, -1]
+    plain = 0.35 * (-0.3 * u.log() - 0.7 * (1 - u).log()).mean()
+    assert terms["unknown"].item() == pytest.approx(plain.item(), rel=1e-9)
+    for module, sign in ((net.head, 1), (net.backbone, -1)):
+        for found, expected in zip(
+            *(torch.autograd.grad(v, module.parameters(), retain_graph=True) for v in (terms["unknown"], plain)), strict=True
+        ):
+            torch.testing.assert_close(found, sign * expected, rtol=1e-9, atol=1e-12)
+            assert expected.abs().max() > 1e-6
+
+
+def test_a_step_of_features_makes_the_undecided_surer_and_a_step_of_the_head_less_sure() -> None:
+    for part, sign in (("backbone", 1), ("head", -1)):
+        net, data = network(), batch()
+        module: nn.Module = getattr(net, part)
+        before = (net(data.target_x).logits.softmax(1)[:, -1] - 0.5).abs()
+        OSBP(net).transfer(net(data.source_x), net(data.target_x), data.source_y)["unknown"].backward()
+        with torch.no_grad():
+            for p in module.parameters():
+                assert p.grad is not None
+                p -= 0.01 * p.grad
+        after = (net(data.target_x).logits.softmax(1)[:, -1] - 0.5).abs()
+        assert sign * (after - before).mean() > 0
+
+
+@pytest.mark.parametrize("mode", ["source", "joint", "domain"])
+def test_a_deep_head_keeps_its_statistics(mode: BatchStatistics) -> None:
+    """The second look at the target leaves no trace: statistics are those of a method that does not take it."""
+    torch.manual_seed(0)
+    states = []
+    for make in (OSBP, lambda n, **o: Align(n, lambda s, t: s.sum() * 0, **o)):
+        torch.manual_seed(0)
+        net = Network(nn.Linear(D, WIDTH), nn.Tanh(), nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, KNOWN + 1))).double()
+        make(net, batch_statistics=mode).train().loss(batch(), 0.5)
+        states.append(net.state_dict())
+    assert any("running_mean" in name for name in states[0])
+    assert states[0].keys() == states[1].keys() and all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_source_label_for_unknown_is_refused() -> None:
+    data = batch()
+    wrong = Batch(data.source_x, data.source_y + 1, data.target_x, data.source_index, data.target_index)
+    with pytest.raises(ValueError, match="source labels must be < 3, as the last of 4 outputs is for unknown; got 3"):
+        OSBP(network()).loss(wrong, 0.0)
+    with pytest.raises(ValueError, match=r"boundary must be in \(0, 1\); got 0"):
+        OSBP(network(), boundary=0.0)
+
+
+def test_half_precision_keeps_the_term_single() -> None:
+    method = OSBP(mlp(D, KNOWN + 1)).train()
+    data = batch()
+    single = Batch(data.source_x.float(), data.source_y, data.target_x.float(), data.source_index, data.target_index)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = method.loss(single, 0.5)["unknown"]
+    assert value.dtype == torch.float32 and torch.isfinite(value)
+
+
+# ---- a toy whose answer is known
+
+
+def same(x: Tensor, generator: torch.Generator) -> Tensor:
+    return x
+
+
+def toy(seed: int) -> tuple[Labelled, Labelled]:
+    """Classes 0 and 1 at (-1, 0) and (1, 0), in the target at (-0.7, 0) and (1.3, 0); there a third as many again at (0.3, 3): unknown."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(middles: list[list[float]]) -> Labelled:
+        y = torch.arange(120 * len(middles)) % len(middles)
+        return Labelled(torch.tensor(middles)[y] + 0.15 * torch.randn(len(y), 2, generator=generator), y)
+
+    return rows([[-1, 0], [1, 0]]), rows([[-0.7, 0], [1.3, 0], [0.3, 3]])
+
+
+def trained(make: type[Method], folder: Path, seed: int) -> OpenSetMetrics:
+    """After the loop's own 300 steps."""
+    source, target = toy(seed)
+    torch.manual_seed(seed)
+    net = mlp(2, 3, hidden=32, features=16)
+    net.bottleneck = nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU())
+    config = TrainConfig(threads=1, learning_rate=0.03, evaluate_every=300)
+    stream = PairedBatches(source, target.unlabelled(), batch_size=64, seed=seed, transform=same)
+    run = Run.start(folder, {}, experiment="toy", method="m", source="source", target="target", seed=seed, wandb="disabled")
+    fit(make(net), stream, config, run, Evaluation(target, same))
+    return open_set_metrics(predict(net, target, same).logits, target.y, known=2)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_unknown_samples_are_found(seed: int, tmp_path: Path) -> None:
+    """Of which the source alone, which never saw one, finds none."""
+    plain = trained(lambda net: Align(net, None), tmp_path / "plain", seed)  # type: ignore[arg-type]
+    assert plain.unknown == 0 == plain.hos
+    found = trained(OSBP, tmp_path / "osbp", seed)
+    assert found.os_star > 0.95 and found.unknown > 0.8 and found.hos > 0.9
