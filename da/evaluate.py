@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +20,9 @@ from da.networks import DomainName, Network, Outputs, use_statistics
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Fraction of rows of logits (n, classes) whose largest entry stands at labels (n,), in [0, 1]."""
+    """Fraction of rows of logits (n, classes) whose largest entry stands at labels (n,), in [0, 1]. ValueError for float labels."""
+    if labels.is_floating_point():
+        raise ValueError(f"labels must be integer classes; got {labels.dtype}: for a regression say Evaluation(..., task='regression')")
     return (logits.argmax(1) == labels).double().mean().item()
 
 
@@ -71,12 +74,26 @@ class Evaluation:
         transform: raw rows -> network input, without augmentation.
         source: source samples whose features are stored beside the target's at the end; none for fine-tuning.
         batch_size: samples a forward pass.
+        task: regression reports target_mae and target_r2 of a head with one output in place of accuracy and label-free scores.
     """
 
     target: Labelled
     transform: Transform
     source: Labelled | None = None
     batch_size: int = 256
+    task: Literal["classification", "regression"] = "classification"
+
+    @property
+    def judged_by(self) -> str:
+        """The metric of which the result says the value, and the oracle takes the best: higher is better."""
+        return "target_accuracy" if self.task == "classification" else "target_r2"
+
+    def metrics(self, logits: Tensor) -> dict[str, float]:
+        """The target's metrics by name, of logits (n, classes), or (n, 1) for a regression."""
+        if self.task == "classification":
+            return target_metrics(logits, self.target.y)
+        predictions = logits.squeeze(1)
+        return {"target_mae": mean_absolute_error(predictions, self.target.y), "target_r2": r_squared(predictions, self.target.y)}
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from da.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from da.data.batches import Stream, load
 from da.data.domain import Labelled
 from da.engine import Fabric, keep_memory
-from da.evaluate import SCORES, Evaluation, predict, target_metrics
+from da.evaluate import SCORES, Evaluation, predict
 from da.method import Method
 from da.networks import DomainName
 from da.records import Run
@@ -221,17 +221,17 @@ def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selec
     """Logs the target's metrics and notes, for each way of choosing, the best step so far; ties go to the earlier step."""
     target, transform = evaluation.target, evaluation.transform
     outputs = predict(method.network, target, transform, batch_size=evaluation.batch_size, device=fabric.device, autocast=fabric.autocast)
-    metrics = target_metrics(outputs.logits, target.y)
+    metrics, judged_by = evaluation.metrics(outputs.logits), evaluation.judged_by
     run.log(step, metrics)
-    choices = {"last": step, **{name: metrics[name] for name in SCORES}, "oracle": metrics["target_accuracy"]}
+    choices = {"last": step, **{name: metrics[name] for name in SCORES if name in metrics}, "oracle": metrics[judged_by]}
     for name, score in choices.items():
         if name not in selected or score > selected[name]["score"]:
-            selected[name] = {"step": step, "target_accuracy": metrics["target_accuracy"], "score": score}
+            selected[name] = {"step": step, judged_by: metrics[judged_by], "score": score}
 
 
 def _finish(method: Method, run: Run, evaluation: Evaluation, selected: dict, facts: dict, fabric: Fabric) -> dict:
     """Keeps the trained network and some features, writes the result, and only then lets go of the checkpoint."""
-    choices = {name: {"step": c["step"], "target_accuracy": c["target_accuracy"]} for name, c in selected.items()}
+    choices = {name: {key: value for key, value in c.items() if key != "score"} for name, c in selected.items()}
     if fabric.is_global_zero:
         save_atomically(method.network.state_dict(), run.directory / "network.pt")
         _save_features(method, run, evaluation, fabric)

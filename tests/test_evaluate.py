@@ -149,3 +149,8 @@ def test_predict_in_half_precision_returns_single() -> None:
     assert rough.logits.dtype == rough.features.dtype == torch.float32
     error = (rough.logits - exact.logits).abs().max().item()
     assert 0 < error < 0.05
+
+
+def test_float_labels_are_no_classes() -> None:
+    with pytest.raises(ValueError, match="integer classes.*task='regression'"):
+        accuracy(torch.rand(3, 1), torch.rand(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from da.data.batches import Batch
+from da.data.batches import Batch, PairedBatches
 from da.data.toy import RegressionProblem, moved_sensor
-from da.evaluate import mean_absolute_error, r_squared
+from da.data.transforms import identity
+from da.evaluate import Evaluation, mean_absolute_error, r_squared
 from da.feature.regression import AlignRegression, dare_gram, rsd
 from da.networks import Outputs, mlp
+from da.records import Run
+from da.train import TrainConfig, fit
 
 
 def samples(n: int, m: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -322,3 +326,20 @@ def test_dare_gram_lets_go_of_the_moved_sensor(seed: int) -> None:
     assert source > 0.99 and target < 0
     source, target = trained(problem, dare_gram, seed)
     assert source > 0.9 and target > 0.7
+
+
+def test_the_loop_reports_a_regression_as_one(tmp_path: Path) -> None:
+    """Metrics of the stored network by scikit-learn; the result names what it was judged by."""
+    problem = moved_sensor(50)
+    stream = PairedBatches(problem.source, problem.target.unlabelled(), batch_size=16, seed=0, transform=identity)
+    run = Run.start(tmp_path, {}, experiment="t", method="dare_gram", source="s", target="t", seed=0, wandb="disabled")
+    network = mlp(2, 1, hidden=16, features=8)
+    evaluation = Evaluation(problem.target, identity, task="regression")
+    result = fit(AlignRegression(network, dare_gram), stream, TrainConfig(steps=6, evaluate_every=2, log_every=2), run, evaluation)
+    predictions = network.eval()(problem.target.x).logits[:, 0].detach().numpy()
+    assert result["selected"]["last"] == {
+        "step": 6,
+        "target_r2": pytest.approx(sklearn.metrics.r2_score(problem.target.y, predictions), abs=1e-5),
+    }
+    assert set(result["selected"]) == {"last", "oracle"}
+    assert "target_mae" in (run.directory / "metrics.jsonl").read_text()
