@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from da.networks import Network
+
 
 class _ReverseGradient(torch.autograd.Function):
     @staticmethod
@@ -66,6 +68,18 @@ def discriminator(width: int, *, hidden: Sequence[int] = (1024, 1024), dropout: 
     for inputs, outputs in pairwise([width, *hidden]):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
     return nn.Sequential(*layers, nn.Linear([width, *hidden][-1], 1), nn.Flatten(0))
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """`x` in float32, or as it is in float64: for losses and weights under autocast."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def linear_head(network: Network) -> nn.Linear:
+    """The head of a network that ends in a linear layer, which says how wide features are; TypeError for another."""
+    if not isinstance(network.head, nn.Linear):
+        raise TypeError(f"network must end in a linear head, which says how wide features are; got {type(network.head).__name__}")
+    return network.head
 
 
 class MultilinearMap(nn.Module):

@@ -24,7 +24,7 @@ LEVELS = {
     "experiment": 6,
     "images": 7,
 }  # fmt: skip
-SAME_LEVEL = {("train", "evaluate"), ("train", "checkpoint")}
+SAME_LEVEL = {("heads", "networks"), ("train", "evaluate"), ("train", "checkpoint")}
 OUTSIDE = {"experiments", "paper_figures", "tests"}
 LINES = 300
 

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from da.arrays import full_precision
 from da.data.batches import Batch
-from da.heads import MultilinearMap, discriminator, fixed, reverse_gradient
+from da.heads import MultilinearMap, at_least_single, discriminator, fixed, linear_head, reverse_gradient
 from da.method import Adapt, Method, Terms, sigmoid_ramp
 from da.networks import Network, Outputs, frozen_statistics
 from da.ops.gather import gather_rows
@@ -57,7 +57,7 @@ def entropy_weights(probabilities: Tensor) -> Tensor:
     Certain predictions weigh up to twice as much as uncertain ones (Long et al. 2018, CDAN+E). 0 log 0 is 0 here; the published
     code adds 1e-5 within the logarithm. The derivative is infinite where a probability is 0: detach the predictions.
     """
-    weights = 1 + torch.exp(-torch.special.entr(_at_least_single(probabilities)).sum(1))  # (n,)
+    weights = 1 + torch.exp(-torch.special.entr(at_least_single(probabilities)).sum(1))  # (n,)
     return weights / weights.mean()
 
 
@@ -66,7 +66,7 @@ def wasserstein_gap(critic: nn.Module, source: Tensor, target: Tensor) -> Tensor
 
     A scalar, in the features' units. Shen et al. 2018, equation 2.
     """
-    return _at_least_single(critic(source)).mean() - _at_least_single(critic(target)).mean()
+    return at_least_single(critic(source)).mean() - at_least_single(critic(target)).mean()
 
 
 def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -77,7 +77,7 @@ def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, *, gener
     Shen et al. 2018, equation 5, and their code, which takes the slopes at both samples too.
     """
     with full_precision(source):
-        x, y = _at_least_single(source.detach()), _at_least_single(target.detach())
+        x, y = at_least_single(source.detach()), at_least_single(target.detach())
         k = min(len(x), len(y))
         share = torch.rand(k, 1, device=x.device, dtype=x.dtype, generator=generator)
         points = torch.cat([x, y, share * x[:k] + (1 - share) * y[:k]]).requires_grad_()  # (n + m + k, d)
@@ -153,14 +153,14 @@ class CDAN(_Reversed):
     def __init__(
         self, network: Network, discriminator: nn.Module | None = None, *, entropy_conditioning: bool = False, **options: Any
     ) -> None:
-        head = _linear_head(network)
+        head = linear_head(network)
         multilinear = MultilinearMap(head.in_features, head.out_features)
         super().__init__(network, discriminator or _default(network, multilinear.width), **options)
         self.multilinear, self.entropy_conditioning = multilinear, entropy_conditioning
 
     def confusion(self, source: Outputs, target: Outputs, factor: float) -> Tensor:
         features = reverse_gradient(torch.cat([source.features, target.features]), factor)
-        probabilities = _at_least_single(torch.cat([source.logits, target.logits]).detach()).softmax(1)
+        probabilities = at_least_single(torch.cat([source.logits, target.logits]).detach()).softmax(1)
         logits, n = self.discriminator(self.multilinear(features, probabilities)), len(source.features)
         if not self.entropy_conditioning:
             return domain_confusion_loss(logits[:n], logits[n:])
@@ -260,15 +260,11 @@ class WDGRL(Adapt):
 # ---- shared
 
 
-def _at_least_single(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
 def _one_a_row(name: str, logits: Tensor) -> Tensor:
     """(n,) or (n, 1) -> (n,)."""
     if logits.ndim not in (1, 2) or logits.shape[1:] not in ((), (1,)):
         raise ValueError(f"{name} must be (n,) or (n, 1), one logit for each row; got {tuple(logits.shape)}")
-    return _at_least_single(logits).flatten()
+    return at_least_single(logits).flatten()
 
 
 def _mean_softplus(logits: Tensor, name: str, weights: Tensor | None) -> Tensor:
@@ -284,14 +280,8 @@ def _everywhere(outputs: Outputs) -> Outputs:
     return Outputs(*map(gather_rows, outputs))
 
 
-def _linear_head(network: Network) -> nn.Linear:
-    if not isinstance(network.head, nn.Linear):
-        raise TypeError(f"network must end in a linear head, which says how wide features are; got {type(network.head).__name__}")
-    return network.head
-
-
 def _default(network: Network, width: int | None = None, **options: Any) -> nn.Module:
-    return discriminator(width or _linear_head(network).in_features, **options)
+    return discriminator(width or linear_head(network).in_features, **options)
 
 
 def _group(adversary: nn.Module, learning_rate: float) -> dict:

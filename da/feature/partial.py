@@ -26,8 +26,8 @@ from torch.nn import functional
 from da.data.batches import Batch
 from da.feature.adversarial import domain_confusion_loss
 from da.feature.target import entropy
+from da.heads import at_least_single, linear_head, reverse_gradient
 from da.heads import discriminator as default_discriminator
-from da.heads import reverse_gradient
 from da.method import Adapt, Terms, sigmoid_ramp
 from da.networks import Network, Outputs
 from da.ops.gather import gather_rows
@@ -45,7 +45,7 @@ def class_weights(probabilities: Tensor) -> Tensor:
     """
     if probabilities.ndim != 2 or not probabilities.numel():
         raise ValueError(f"probabilities must be (m, k), at least one row; got {tuple(probabilities.shape)}")
-    share = _at_least_single(probabilities.detach()).mean(0)  # (k,)
+    share = at_least_single(probabilities.detach()).mean(0)  # (k,)
     return share / share.max()
 
 
@@ -60,7 +60,7 @@ def importance_weights(source_logits: Tensor) -> Tensor:
     """
     if source_logits.ndim not in (1, 2) or source_logits.shape[1:] not in ((), (1,)):
         raise ValueError(f"source_logits must be (n,) or (n, 1), one logit for each row; got {tuple(source_logits.shape)}")
-    log_weights = functional.logsigmoid(-_at_least_single(source_logits.detach()).flatten())  # (n,)
+    log_weights = functional.logsigmoid(-at_least_single(source_logits.detach()).flatten())  # (n,)
     return len(log_weights) * log_weights.softmax(0)
 
 
@@ -74,7 +74,7 @@ class _Weighted(Adapt):
         self, network: Network, discriminator: nn.Module | None, *, ramp: Callable[[float], float] = sigmoid_ramp, **options: Any
     ) -> None:
         super().__init__(network, ramp=ramp, **options)
-        self.discriminator = discriminator or default_discriminator(_linear_head(network).in_features)
+        self.discriminator = discriminator or default_discriminator(linear_head(network).in_features)
 
     @abstractmethod
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
@@ -123,7 +123,7 @@ class PADA(_Weighted):
         super().__init__(network, discriminator, **options)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1); got {decay}")
-        head = _linear_head(network)
+        head = linear_head(network)
         self.decay = decay
         self.register_buffer("target_share", torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False))
 
@@ -134,7 +134,7 @@ class PADA(_Weighted):
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
         if self.training:
-            share = _at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
+            share = at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
             self.target_share.lerp_(share.to(self.target_share.dtype), 1 - self.decay)
         return {"domain": self.confusion(source.features, target.features, self.weights[labels], factor)}
 
@@ -180,7 +180,7 @@ class IWAN(_Weighted):
             raise ValueError(f"entropy_weight must not be negative; got {entropy_weight}")
         if weighting_discriminator is not None and weighting_discriminator is discriminator:
             raise ValueError("weighting_discriminator must be another network than discriminator; got the same")
-        self.weighting_discriminator = weighting_discriminator or default_discriminator(_linear_head(network).in_features)
+        self.weighting_discriminator = weighting_discriminator or default_discriminator(linear_head(network).in_features)
         self.entropy_weight = entropy_weight
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
@@ -196,13 +196,3 @@ class IWAN(_Weighted):
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         groups = super().parameter_groups(learning_rate, backbone_factor)
         return [*groups, {"params": list(self.weighting_discriminator.parameters()), "lr": learning_rate}]
-
-
-def _at_least_single(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _linear_head(network: Network) -> nn.Linear:
-    if not isinstance(network.head, nn.Linear):
-        raise TypeError(f"network must end in a linear head, which says how wide features are; got {type(network.head).__name__}")
-    return network.head
