@@ -149,6 +149,7 @@ def test_rsds_gradient_is_that_of_finite_differences(n: int, m: int, d: int) -> 
     assert torch.autograd.gradcheck(lambda s, t: rsd(s, t, trade_off=0.3), (source, target))
 
 
+@pytest.mark.slow
 def test_following_the_gradient_of_rsd_closes_the_angles() -> None:
     source, target = samples(3, 3, 8)
     moving = source.clone().requires_grad_()

@@ -459,6 +459,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 def test_boundaries_move_into_the_gaps_between_the_targets_clusters():
     """Turned by 40 of 60 degrees: the source's boundaries cut the target's clusters, of which most rows are nearer to their own class."""
     assert trained(partial(Align, alignment=None), 40, 0) < 0.9

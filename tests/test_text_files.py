@@ -223,6 +223,7 @@ def test_real_reviews(domain: str) -> None:
     assert (2 * train.y - 1).tolist() == signs.tolist()
 
 
+@pytest.mark.slow
 def test_two_steps_on_real_reviews(tmp_path: Path) -> None:
     arguments = "--steps 2 --evaluate-every 2 --source books --target kitchen --loss none mmd --wandb disabled".split()
     done = run_script("amazon_reviews_mmd.py", *arguments, "--data-root", str(real_reviews()), cwd=tmp_path)

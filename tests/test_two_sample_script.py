@@ -70,6 +70,7 @@ def test_help(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
     assert "python experiments/two_sample.py" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", ["mmd_fuse", "mmd_test"])
 def test_one_column_and_one_class_moved(test: str, started: Started, tmp_path: Path) -> None:
     """Column b of class 1 is moved by two deviations; class 2 lost half of its rows; class 3 is new."""
@@ -93,6 +94,7 @@ def test_one_column_and_one_class_moved(test: str, started: Started, tmp_path: P
     assert stored["names"].tolist() == ["a", "b", "c", "d"] and stored["distance"].argmax() == 1
 
 
+@pytest.mark.slow
 def test_no_change_and_what_would_have_been_found(started: Started, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", normal(0))
     np.save(tmp_path / "y.npy", normal(1))
@@ -111,6 +113,7 @@ def test_a_file_against_itself_has_p_of_one(started: Started, tmp_path: Path) ->
     assert result(tmp_path)["p_value"] == 1
 
 
+@pytest.mark.slow
 def test_both_domains_of_a_run(started: Started, tmp_path: Path) -> None:
     labels = np.arange(60) % 2
     arrays = {"source_features": normal(0), "target_features": normal(1) + 3}
@@ -120,6 +123,7 @@ def test_both_domains_of_a_run(started: Started, tmp_path: Path) -> None:
     assert found["differs"] and [line["source_rows"] for line in found["classes"]] == [30, 30] and found["proportions"]["p_value"] == 1
 
 
+@pytest.mark.slow
 def test_a_column_of_large_numbers_hides_the_others_until_columns_are_standardised(started: Started, tmp_path: Path) -> None:
     x, y = normal(0, 100, 3), normal(1, 100, 3)
     y[:, 2] += 1.5
@@ -132,6 +136,7 @@ def test_a_column_of_large_numbers_hides_the_others_until_columns_are_standardis
     assert "The two samples differ" in standardised and "warning" not in standardised
 
 
+@pytest.mark.slow
 def test_more_rows_than_are_tested(started: Started, tmp_path: Path) -> None:
     """All rows enter the random-feature MMD: of two normals a unit apart 2 (1 - e^(-1 / (s + 4))) (s / (s + 4))^(1/2), bandwidth s."""
     np.save(tmp_path / "x.npy", normal(0, 3000, 1))
@@ -145,6 +150,7 @@ def test_more_rows_than_are_tested(started: Started, tmp_path: Path) -> None:
     assert found["monitor"] == pytest.approx(expected, rel=0.3), "the bandwidth is of 100 rows"
 
 
+@pytest.mark.slow
 def test_another_content_is_another_record_and_the_same_is_the_same(started: Started, tmp_path: Path) -> None:
     words = ("--source", "x.npy", "--target", "y.npy", "--test", "mmd_test")
     np.save(tmp_path / "x.npy", normal(0))
@@ -154,6 +160,7 @@ def test_another_content_is_another_record_and_the_same_is_the_same(started: Sta
     assert sorted(json.loads(path.read_text())["differs"] for path in tmp_path.rglob("result.json")) == [False, True]
 
 
+@pytest.mark.slow
 def test_photographs(started: Started, tmp_path: Path) -> None:
     """Dark and bright noise through a network with random weights."""
     from da.vision import torchvision
