@@ -82,6 +82,11 @@ def linear_head(network: Network) -> nn.Linear:
     return network.head
 
 
+def adversary_group(adversary: nn.Module, learning_rate: float) -> dict:
+    """The optimiser group of a module beside the network, at the full rate."""
+    return {"params": list(adversary.parameters()), "lr": learning_rate}
+
+
 class MultilinearMap(nn.Module):
     """Features f (b, d) and probabilities g (b, k) -> what a discriminator sees of both: their outer product, or a sketch of it.
 

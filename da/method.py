@@ -60,6 +60,11 @@ def sigmoid_ramp(progress: float) -> float:
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
+def everywhere(outputs: Outputs) -> Outputs:
+    """The outputs of all processes (`da.ops.gather`)."""
+    return Outputs(*map(gather_rows, outputs))
+
+
 class Adapt(Method[Batch]):
     """Cross-entropy on the source + the terms of `transfer`, which a method adds by looking at both domains: one pass, one move.
 
@@ -100,9 +105,9 @@ class Adapt(Method[Batch]):
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         source, target = self.outputs(batch)
-        everywhere = Outputs(*map(gather_rows, source)), Outputs(*map(gather_rows, target))
         factor = self.trade_off * self.ramp(progress)
-        terms = {name: factor * term for name, term in self.transfer(*everywhere, gather_rows(batch.source_y)).items()}
+        terms = self.transfer(everywhere(source), everywhere(target), gather_rows(batch.source_y))
+        terms = {name: factor * term for name, term in terms.items()}
         return {"task": self.task(source, batch.source_y)} | terms
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:

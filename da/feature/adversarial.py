@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from da.arrays import full_precision
 from da.data.batches import Batch
-from da.heads import MultilinearMap, at_least_single, discriminator, fixed, linear_head, reverse_gradient
-from da.method import Adapt, Method, Terms, sigmoid_ramp
+from da.heads import MultilinearMap, adversary_group, at_least_single, discriminator, fixed, linear_head, reverse_gradient
+from da.method import Adapt, Method, Terms, everywhere, sigmoid_ramp
 from da.networks import Network, Outputs, frozen_statistics
 from da.ops.gather import gather_rows
 
@@ -89,8 +89,15 @@ def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, *, gener
 # ---- methods
 
 
-class _Reversed(Adapt):
-    """A discriminator above reversed gradients, which learns at full strength whatever trade_off and ramp are."""
+class Reversed(Adapt):
+    """A discriminator above reversed gradients, which learns at full strength whatever trade_off and ramp are.
+
+    Args:
+        network: maps x (b, ...) to Outputs.
+        discriminator: what `confusion` is given, in rows, -> logits (b,).
+        ramp: progress in [0, 1] -> share of trade_off, by which the reversed gradient, not the loss, is multiplied.
+        options: others of `Adapt`.
+    """
 
     def __init__(
         self, network: Network, discriminator: nn.Module, *, ramp: Callable[[float], float] = sigmoid_ramp, **options: Any
@@ -99,23 +106,27 @@ class _Reversed(Adapt):
         self.discriminator = discriminator
 
     @abstractmethod
-    def confusion(self, source: Outputs, target: Outputs, factor: float) -> Tensor:
-        """The discriminator's loss; `factor` of its gradient, reversed, reaches the network."""
-
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
-        return {"domain": self.confusion(source, target, factor)}
+        """As `Adapt.transfer`; `factor` of the discriminator's gradient, reversed, reaches the network."""
+
+    def confusion(
+        self, source: Tensor, target: Tensor, factor: float, source_weights: Tensor | None = None, target_weights: Tensor | None = None
+    ) -> Tensor:
+        """`domain_confusion_loss` of the discriminator's logits on rows (n, w) and (m, w), whose gradient comes back times -factor."""
+        logits = self.discriminator(reverse_gradient(torch.cat([source, target]), factor))
+        n = len(source)
+        return domain_confusion_loss(logits[:n], logits[n:], source_weights=source_weights, target_weights=target_weights)
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         source, target = self.outputs(batch)
-        factor = self.trade_off * self.ramp(progress)  # not of the loss, as in Adapt, but of what the network hears of it
-        terms = self.transfer(_everywhere(source), _everywhere(target), batch.source_y, factor)
+        terms = self.transfer(everywhere(source), everywhere(target), gather_rows(batch.source_y), self.trade_off * self.ramp(progress))
         return {"task": self.task(source, batch.source_y)} | terms
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), _group(self.discriminator, learning_rate)]
+        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.discriminator, learning_rate)]
 
 
-class DANN(_Reversed):
+class DANN(Reversed):
     """min_D domain_confusion_loss(D(features)), whose gradient reaches the network times -trade_off * ramp(progress).
 
     Args:
@@ -130,13 +141,11 @@ class DANN(_Reversed):
     def __init__(self, network: Network, discriminator: nn.Module | None = None, **options: Any) -> None:
         super().__init__(network, discriminator or _default(network), **options)
 
-    def confusion(self, source: Outputs, target: Outputs, factor: float) -> Tensor:
-        logits = self.discriminator(reverse_gradient(torch.cat([source.features, target.features]), factor))
-        n = len(source.features)
-        return domain_confusion_loss(logits[:n], logits[n:])
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+        return {"domain": self.confusion(source.features, target.features, factor)}
 
 
-class CDAN(_Reversed):
+class CDAN(Reversed):
     """As DANN, with a discriminator of features and predictions together: T(f, g), the multilinear map of features and probabilities.
 
     Args:
@@ -158,14 +167,10 @@ class CDAN(_Reversed):
         super().__init__(network, discriminator or _default(network, multilinear.width), **options)
         self.multilinear, self.entropy_conditioning = multilinear, entropy_conditioning
 
-    def confusion(self, source: Outputs, target: Outputs, factor: float) -> Tensor:
-        features = reverse_gradient(torch.cat([source.features, target.features]), factor)
-        probabilities = at_least_single(torch.cat([source.logits, target.logits]).detach()).softmax(1)
-        logits, n = self.discriminator(self.multilinear(features, probabilities)), len(source.features)
-        if not self.entropy_conditioning:
-            return domain_confusion_loss(logits[:n], logits[n:])
-        weights = entropy_weights(probabilities[:n]), entropy_weights(probabilities[n:])
-        return domain_confusion_loss(logits[:n], logits[n:], source_weights=weights[0], target_weights=weights[1])
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+        p, q = (at_least_single(outputs.logits.detach()).softmax(1) for outputs in (source, target))
+        weights = (entropy_weights(p), entropy_weights(q)) if self.entropy_conditioning else (None, None)
+        return {"domain": self.confusion(self.multilinear(source.features, p), self.multilinear(target.features, q), factor, *weights)}
 
 
 class ADDA(Method[Batch]):
@@ -209,7 +214,7 @@ class ADDA(Method[Batch]):
         return gather_rows(source), gather_rows(self.network(batch.target_x).features)
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), _group(self.discriminator, learning_rate)]
+        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.discriminator, learning_rate)]
 
 
 class WDGRL(Adapt):
@@ -240,13 +245,13 @@ class WDGRL(Adapt):
 
     def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
         source, target = self.outputs(batch)
-        everywhere = _everywhere(source), _everywhere(target)
-        features = everywhere[0].features.detach(), everywhere[1].features.detach()
+        seen = everywhere(source), everywhere(target)
+        features = seen[0].features.detach(), seen[1].features.detach()
         for _ in range(self.critic_steps):
             penalty = self.penalty * gradient_penalty(self.critic, *features)
             yield {"critic": -wasserstein_gap(self.critic, *features), "penalty": penalty}
         factor = self.trade_off * self.ramp(progress)
-        terms = {name: factor * term for name, term in self.transfer(*everywhere, batch.source_y).items()}
+        terms = {name: factor * term for name, term in self.transfer(*seen, gather_rows(batch.source_y)).items()}
         yield {"task": self.task(source, batch.source_y)} | terms
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -254,7 +259,7 @@ class WDGRL(Adapt):
             return {"wasserstein": wasserstein_gap(self.critic, source.features, target.features)}
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), _group(self.critic, learning_rate)]
+        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.critic, learning_rate)]
 
 
 # ---- shared
@@ -276,13 +281,5 @@ def _mean_softplus(logits: Tensor, name: str, weights: Tensor | None) -> Tensor:
     return (weights * losses).mean()
 
 
-def _everywhere(outputs: Outputs) -> Outputs:
-    return Outputs(*map(gather_rows, outputs))
-
-
 def _default(network: Network, width: int | None = None, **options: Any) -> nn.Module:
     return discriminator(width or linear_head(network).in_features, **options)
-
-
-def _group(adversary: nn.Module, learning_rate: float) -> dict:
-    return {"params": list(adversary.parameters()), "lr": learning_rate}

@@ -15,22 +15,18 @@ Zhang, Ding, Li, Ogunbona: Importance Weighted Adversarial Nets for Partial Doma
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.data.batches import Batch
-from da.feature.adversarial import domain_confusion_loss
+from da.feature.adversarial import Reversed, domain_confusion_loss
 from da.feature.target import entropy
-from da.heads import at_least_single, linear_head, reverse_gradient
+from da.heads import adversary_group, at_least_single, linear_head
 from da.heads import discriminator as default_discriminator
-from da.method import Adapt, Terms, sigmoid_ramp
+from da.method import Terms
 from da.networks import Network, Outputs
-from da.ops.gather import gather_rows
 
 # ---- functions of tensors
 
@@ -67,38 +63,8 @@ def importance_weights(source_logits: Tensor) -> Tensor:
 # ---- methods
 
 
-class _Weighted(Adapt):
-    """A discriminator above reversed gradients that sees a weighted source, and learns at full strength whatever trade_off and ramp are."""
-
-    def __init__(
-        self, network: Network, discriminator: nn.Module | None, *, ramp: Callable[[float], float] = sigmoid_ramp, **options: Any
-    ) -> None:
-        super().__init__(network, ramp=ramp, **options)
-        self.discriminator = discriminator or default_discriminator(linear_head(network).in_features)
-
-    @abstractmethod
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
-        """As `Adapt.transfer`; `factor` of the discriminator's gradient, reversed, reaches the network."""
-
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        source, target = self.outputs(batch)
-        everywhere = Outputs(*map(gather_rows, source)), Outputs(*map(gather_rows, target))
-        factor = self.trade_off * self.ramp(progress)
-        terms = self.transfer(*everywhere, gather_rows(batch.source_y), factor)
-        return {"task": self.task(source, batch.source_y)} | terms
-
-    def confusion(self, source: Tensor, target: Tensor, weights: Tensor, factor: float) -> Tensor:
-        """The discriminator's loss of features (n, d) and (m, d), source rows weighted by (n,)."""
-        logits = self.discriminator(reverse_gradient(torch.cat([source, target]), factor))
-        return domain_confusion_loss(logits[: len(source)], logits[len(source) :], source_weights=weights)
-
-    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        groups = super().parameter_groups(learning_rate, backbone_factor)
-        return [*groups, {"params": list(self.discriminator.parameters()), "lr": learning_rate}]
-
-
 @final
-class PADA(_Weighted):
+class PADA(Reversed):
     """DANN with source class y counted gamma_y times (`class_weights`), in its cross-entropy and in the discriminator's loss.
 
         task     mean_i gamma_y_i CE(logits_i, y_i)
@@ -120,10 +86,10 @@ class PADA(_Weighted):
     target_share: Tensor
 
     def __init__(self, network: Network, discriminator: nn.Module | None = None, *, decay: float = 0.99, **options: Any) -> None:
-        super().__init__(network, discriminator, **options)
+        head = linear_head(network)
+        super().__init__(network, discriminator or default_discriminator(head.in_features), **options)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1); got {decay}")
-        head = linear_head(network)
         self.decay = decay
         self.register_buffer("target_share", torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False))
 
@@ -136,7 +102,7 @@ class PADA(_Weighted):
         if self.training:
             share = at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
             self.target_share.lerp_(share.to(self.target_share.dtype), 1 - self.decay)
-        return {"domain": self.confusion(source.features, target.features, self.weights[labels], factor)}
+        return {"domain": self.confusion(source.features, target.features, factor, self.weights[labels])}
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Cross-entropy of the logits, each row times its class's weight; the mean is over rows, not over weights."""
@@ -145,7 +111,7 @@ class PADA(_Weighted):
 
 
 @final
-class IWAN(_Weighted):
+class IWAN(Reversed):
     """Two discriminators: the first weighs source samples (`importance_weights`), the second sees them weighted and is confused.
 
         weighting   domain_confusion_loss(D(f_s), D(f_t)), which reaches D alone
@@ -175,12 +141,13 @@ class IWAN(_Weighted):
         entropy_weight: float = 0.1,
         **options: Any,
     ) -> None:
-        super().__init__(network, discriminator, **options)
+        width = linear_head(network).in_features
+        super().__init__(network, discriminator or default_discriminator(width), **options)
         if not entropy_weight >= 0:
             raise ValueError(f"entropy_weight must not be negative; got {entropy_weight}")
         if weighting_discriminator is not None and weighting_discriminator is discriminator:
             raise ValueError("weighting_discriminator must be another network than discriminator; got the same")
-        self.weighting_discriminator = weighting_discriminator or default_discriminator(linear_head(network).in_features)
+        self.weighting_discriminator = weighting_discriminator or default_discriminator(width)
         self.entropy_weight = entropy_weight
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
@@ -189,10 +156,10 @@ class IWAN(_Weighted):
         weights = importance_weights(logits[:n])  # (n,)
         return {
             "weighting": domain_confusion_loss(logits[:n], logits[n:]),
-            "domain": self.confusion(source.features, target.features, weights, factor),
+            "domain": self.confusion(source.features, target.features, factor, weights),
             "entropy": self.entropy_weight * entropy(target.logits),
         }
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         groups = super().parameter_groups(learning_rate, backbone_factor)
-        return [*groups, {"params": list(self.weighting_discriminator.parameters()), "lr": learning_rate}]
+        return [*groups, adversary_group(self.weighting_discriminator, learning_rate)]

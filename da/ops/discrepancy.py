@@ -204,10 +204,8 @@ def _coarseness(samples: Sequence[Sample], mixtures: Sequence[Mixture]) -> float
     largest = 0.0
     for sample in samples:
         for squares, mixture in zip(sample.squares, mixtures, strict=True):
-            if squares.dtype == torch.float32 and mixture.name not in (
-                "laplacian",
-                "linear",
-            ):  # distances by differences; a mean of products
+            # The Laplacian's distances are made by differences, and the linear kernel has none.
+            if squares.dtype == torch.float32 and mixture.name not in ("laplacian", "linear"):
                 largest = max(largest, float(squares.max()) / min(mixture.scales))
     return 4 * torch.finfo(torch.float32).eps * largest
 
