@@ -79,8 +79,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             body = content[start:][: state.cut]
+            state.sent += len(body)  # counted first: the client may look as soon as it has the last byte
             self.wfile.write(body)
-            state.sent += len(body)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
