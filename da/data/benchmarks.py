@@ -14,6 +14,7 @@ _PYKALE = "https://raw.githubusercontent.com/pykale/data/f5bb59f4d837a0acd17aa9b
 _REVIEWS = (
     "https://raw.githubusercontent.com/GRAAL-Research/domain_adversarial_neural_network/74eec5e0ae06bd6614bce048abba492c16a633e3/data"
 )
+_JPDA = "https://raw.githubusercontent.com/chamwen/JPDA/b056e5eca625fc480aa605242348809f9199d5f8/data"
 _USPS = "https://raw.githubusercontent.com/niuers/Learning-From-Data-A-Short-Course/879a698b960e5867f7c2b11f8938fa89c3d21839/data"
 
 
@@ -113,6 +114,27 @@ OFFICE_CALTECH10 = Benchmark(
     sources=_office_zips("office_caltech", {**_OFFICE_DIGESTS, **_CALTECH_DIGEST}),
 )
 
+_SURF_DIGESTS = {
+    "amazon": "f7b9f80031fca5169388f05346ba7ac279280968",
+    "caltech": "c722e73ad53f8480bdf8bfe8447c4c91b82752fb",
+    "dslr": "944902f10891e355beed167f54d14c345453e38b",
+    "webcam": "81bb7794911595f6c452b9ae7749fb5c4fba57b4",
+}
+
+OFFICE_CALTECH_SURF = Benchmark(
+    name="office_caltech_surf",
+    title="Office-Caltech10 SURF",
+    folder="office_caltech_surf",
+    domains=_OFFICE_CALTECH_DOMAINS,
+    classes=OFFICE_CALTECH10.classes,
+    tasks=OFFICE_CALTECH10.tasks,
+    citation=OFFICE_CALTECH10.citation,
+    sources=tuple(
+        Source(f"{_JPDA}/Office/{domain}_SURF_L10.mat", digest, f"office_caltech_surf/{domain}_SURF_L10.mat")
+        for domain, digest in _SURF_DIGESTS.items()
+    ),
+)
+
 _OFFICE_HOME_DOMAINS = {"art": 2427, "clipart": 4365, "product": 4439, "real_world": 4357}
 
 OFFICE_HOME = Benchmark(
@@ -160,6 +182,18 @@ MNIST_USPS = Benchmark(
         "mnist_m": "published by the authors of DANN at http://yaroslav.ganin.net; pack each part into digits/mnist_m_train.npz and "
         "digits/mnist_m_test.npz with x (n, 32, 32, 3) uint8 and y (n,)",
     },
+)
+
+JDA_DIGITS = Benchmark(
+    name="digits_jda",
+    title="the digits of the JDA paper",
+    folder="digits_jda",
+    domains={"mnist": 2000, "usps": 1800},
+    classes=tuple("0123456789"),
+    tasks=(("usps", "mnist"), ("mnist", "usps")),
+    citation="Long, Wang, Ding, Sun, Yu. Transfer feature learning with joint distribution adaptation. ICCV 2013.",
+    # one file has both domains; the other, for the opposite direction, holds the same samples
+    sources=(Source(f"{_JPDA}/MNIST_vs_USPS.mat", "bdef022ad924be411fff228f24db6f20f86da3f6", "digits_jda/MNIST_vs_USPS.mat"),),
 )
 
 _REVIEW_COUNTS = {
