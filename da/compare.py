@@ -16,7 +16,10 @@ from scipy.stats import t as student
 
 @dataclass(frozen=True)
 class Difference:
-    """A method less its baseline over `seeds` paired seeds, in percentage points; no interval (None) from a single seed."""
+    """A method less its baseline over `seeds` paired seeds, in the unit of the figures (accuracies: percentage points).
+
+    No interval (None) from a single seed.
+    """
 
     mean: float
     low: float | None
@@ -24,15 +27,20 @@ class Difference:
     seeds: int
 
     def __str__(self) -> str:
-        verdict = "worse" if self.mean < 0 else "better" if self.mean > 0 else "equal"
+        return self.text()
+
+    def text(self, *, decimals: int = 1, smaller_is_better: bool = False) -> str:
+        """The difference, its interval and in words which of the two is better; `smaller_is_better` for an error."""
+        gain = -self.mean if smaller_is_better else self.mean
+        verdict = "worse" if gain < 0 else "better" if gain > 0 else "equal"
         if self.low is None or self.high is None:
-            return f"{self.mean:+.1f} {verdict} (one seed)"
+            return f"{self.mean:+.{decimals}f} {verdict} (one seed)"
         doubt = ", not significant" if self.low <= 0 <= self.high else ""
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}] {verdict}{doubt}"
+        return f"{self.mean:+.{decimals}f} [{self.low:+.{decimals}f}, {self.high:+.{decimals}f}] {verdict}{doubt}"
 
 
 def paired_difference(own: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
-    """`own` less `base`, both percent by seed, over the seeds that both have; None where there is none."""
+    """`own` less `base`, both by seed in one unit, over the seeds that both have; None where there is none."""
     gains = np.array([own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())])
     if len(gains) == 0:
         return None

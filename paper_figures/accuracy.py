@@ -97,7 +97,7 @@ def _names(table: Table, columns: list[str]) -> list[str]:
 
 
 def _title(table: Table) -> str:
-    counts = sorted({len(values) for values in table.accuracies.values()})
+    counts = sorted({len(values) for values in table.measured.values()})
     seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
     lines = [f"{table.experiment}: model selected by '{table.select}'"]
     lines += ["(reads target labels: an upper bound)"] if table.select == "oracle" else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -24,14 +25,24 @@ METHODS = {"none": NONE, "mmd": MMD}
 
 
 def write(
-    root: Path, method: str, task: str, seed: int, accuracy: Any, *, digits: str = "0" * 12, experiment: str = "toy", **config
+    root: Path,
+    method: str,
+    task: str,
+    seed: int,
+    accuracy: Any,
+    *,
+    digits: str = "0" * 12,
+    experiment: str = "toy",
+    others: dict[str, float] | None = None,
+    **config,
 ) -> Path:
-    """A finished run's folder as design and README describe it, written without da.records."""
+    """A finished run's folder as design and README describe it, written without da.records; `others` are figures beside the accuracy."""
     source, target = task.split(">")
     directory = root / experiment / method / f"{source}-{target}" / f"seed{seed}-{digits}"
     directory.mkdir(parents=True)
     names = {"experiment": experiment, "method": method, "source": source, "target": target, "seed": seed}
-    selected = {"last": {"step": 9, "target_accuracy": accuracy}, "oracle": {"step": 5, "target_accuracy": 1.0}}
+    figures = ({} if accuracy is None else {"target_accuracy": accuracy}) | (others or {})
+    selected = {"last": {"step": 9, **figures}, "oracle": {"step": 5, "target_accuracy": 1.0}}
     for name, content in {
         "config": {**names, "config": {"steps": 9, "seed": seed, **config}},
         "env": {},
@@ -143,7 +154,7 @@ def test_one_seed_has_neither_deviation_nor_interval(tmp_path):
 
 def test_without_the_baseline_the_table_says_so(tmp_path):
     text = Table.of(load(write_all(tmp_path)), baseline="erm").to_text()
-    assert "No runs of the baseline 'erm' to compare with." in text and "Difference" not in text
+    assert "No row of the baseline 'erm' to compare with." in text and "Difference" not in text
 
 
 def test_two_runs_for_one_seed_are_refused_by_their_folders(tmp_path):
@@ -174,11 +185,71 @@ def test_one_table_is_of_one_experiment(tmp_path):
     assert Table.of(load(tmp_path, "other")).rows == ("none",)
 
 
-@pytest.mark.parametrize("accuracy", [None, 61.0, -0.1])
-def test_accuracies_that_are_no_fractions_are_refused(tmp_path, accuracy):
-    directory = write(tmp_path, "mmd", "a>b", 0, accuracy)
-    with pytest.raises(ValueError, match=f"{directory.name}: target_accuracy .* fraction"):
+@pytest.mark.parametrize(("metric", "value"), [("target_accuracy", 61.0), ("target_accuracy", -0.1), ("target_hos", 1.5)])
+def test_figures_that_should_be_fractions_and_are_not_are_refused(tmp_path, metric, value):
+    directory = write(tmp_path, "mmd", "a>b", 0, None, others={metric: value})
+    with pytest.raises(ValueError, match=f"{directory.name}: {metric} .* fraction"):
+        Table.of(load(tmp_path), metric=metric)
+
+
+def test_a_missing_figure_is_named_with_those_there_are(tmp_path):
+    directory = write(tmp_path, "none", "a>b", 0, None, others={"target_r2": 0.5, "target_mae": math.nan})
+    with pytest.raises(ValueError, match=f"{directory.name} has no target_accuracy under 'last'; it has target_r2, target_mae"):
         Table.of(load(tmp_path))
+    with pytest.raises(ValueError, match="target_mae under 'last' must be finite"):
+        Table.of(load(tmp_path), metric="target_mae")
+
+
+ERRORS = {"none": [12.25, 10.5, 14.75], "rsd": [9.0, 8.5, 8.75]}
+
+
+def write_regressions(root: Path) -> Path:
+    """Runs with an error, an R^2 and, as if the set were open, an HOS."""
+    for method, errors in ERRORS.items():
+        for seed, error in enumerate(errors):
+            write(root, method, "a>b", seed, None, others={"target_r2": 1 - error / 8, "target_mae": error, "target_hos": error / 100})
+    return root
+
+
+def test_an_error_is_better_when_it_is_less(tmp_path):
+    table = Table.of(load(write_regressions(tmp_path)), metric="target_mae")
+    own, base = (np.array(ERRORS[method]) for method in ("rsd", "none"))
+    assert table.mean("rsd", "a>b") == pytest.approx(own.mean()) and table.deviation("none", "a>b") == pytest.approx(base.std(ddof=1))
+    title, _, _, *rows = table.to_text().splitlines()
+    assert title.startswith("toy: target mean absolute error (less is better), model selected by 'last'; mean ±")
+    assert f"{base.mean():.3f} ± {base.std(ddof=1):.3f}" in " ".join(rows)
+    interval = ttest_rel(own, base).confidence_interval(0.95)
+    words = f"{(own - base).mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] better, not significant"
+    assert (own - base).mean() < 0 < interval.high and words in table.to_text()
+    assert "percent" not in table.to_text()
+    assert Table.of(load(tmp_path), metric="target_mae", baseline="rsd").to_text().count("worse") == 1
+
+
+def test_a_share_of_variance_is_a_plain_number_and_better_when_it_is_more(tmp_path):
+    table = Table.of(load(write_regressions(tmp_path)), metric="target_r2")
+    r2 = {method: 1 - np.array(errors) / 8 for method, errors in ERRORS.items()}
+    assert table.values("none", "a>b") == pytest.approx(dict(enumerate(r2["none"])))  # negative, and not in percent
+    assert "toy: target R^2, model" in table.to_text() and "percent" not in table.to_text()
+    assert f"{(r2['rsd'] - r2['none']).mean():+.3f} [" in table.to_text() and "] better, not significant" in table.to_text()
+    row = next(csv.DictReader(table.csv_text().splitlines()))
+    assert row["metric"] == "target_r2" and float(row["mean"]) == pytest.approx(r2["none"].mean())
+
+
+def test_the_harmonic_mean_of_open_sets_is_in_percent(tmp_path):
+    table = Table.of(load(write_regressions(tmp_path)), metric="target_hos")
+    assert "toy: target HOS in percent" in table.to_text() and "in percentage points" in table.to_text()
+    assert f"{np.mean(ERRORS['none']):.1f} ± {np.std(ERRORS['none'], ddof=1):.1f}" in table.to_text()
+
+
+def test_chosen_methods_are_the_rows_in_their_order(tmp_path):
+    write_all(tmp_path, METHODS | {"coral": {"usps>mnist": [0.1, 0.2]}})
+    table = Table.of(load(tmp_path), methods=["mmd", "none"])
+    assert table.rows == ("mmd", "none") and table.tasks == tuple(NONE) and table.seeds == (0, 1, 2)  # nothing of coral's is left
+    assert table.to_markdown().splitlines()[4].startswith("| mmd |")
+    assert table.difference("mmd", "webcam>dslr") == Table.of(load(tmp_path)).difference("mmd", "webcam>dslr")
+    assert "No row of the baseline 'none'" in Table.of(load(tmp_path), methods=["mmd"]).to_text()
+    with pytest.raises(ValueError, match="no runs of jan; there are runs of coral, mmd, none"):
+        Table.of(load(tmp_path), methods=["none", "jan"])
 
 
 def test_runs_that_records_wrote_are_read(tmp_path):
@@ -263,6 +334,17 @@ def command(*words: str, where: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "da.table", *words], capture_output=True, text=True, cwd=where, env=environment)
 
 
+def test_the_command_in_the_file_says_which_figure_and_rows(tmp_path, monkeypatch):
+    write_regressions(tmp_path / "runs")
+    (tmp_path / "README.md").write_text(README)
+    monkeypatch.chdir(tmp_path)
+    main(["runs", "--readme", "README.md", "--metric", "target_mae", "--methods", "none", "rsd"])
+    written = (tmp_path / "README.md").read_text()
+    line = next(line for line in written.splitlines() if line.startswith("`python -m da.table "))
+    assert line == "`python -m da.table runs --select last --baseline none --metric target_mae --methods none rsd`"
+    main([*line.strip("`").split()[3:], "--readme", "README.md", "--check"])  # the command makes what stands above it
+
+
 def test_the_command_line(tmp_path, monkeypatch, capsys):
     table = Table.of(load(write_all(tmp_path / "runs")))
     (tmp_path / "README.md").write_text(README)
@@ -277,7 +359,11 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     main(readme)
     main([*readme, "--check"])
     assert "`python -m da.table runs --select last --baseline none --where steps=9`" in (tmp_path / "README.md").read_text()
+    main(["runs", "--readme", "README.md", "--methods", "mmd", "none", "--metric", "target_accuracy"])
+    assert "`python -m da.table runs --select last --baseline none --methods mmd none`" in (tmp_path / "README.md").read_text()
     for wrong, words in {
+        "target_r2": ["runs", "--metric", "target_r2"],
+        "jan": ["runs", "--methods", "none", "jan"],
         "nowhere": ["nowhere"],
         "key=value": ["runs", "--where", "steps"],
         "entropy": ["runs", "--select", "entropy"],
