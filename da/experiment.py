@@ -63,7 +63,7 @@ class Flags(TrainConfig):
     force: bool = False
     """Train again what already has a result."""
     smoke_test: bool = False
-    """Two steps of one task on the embedded digits, to see that everything runs; the accuracies mean nothing."""
+    """Two steps of one task on the embedded digits, to see that everything runs; the results mean nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,6 +101,7 @@ def main(
     build: Callable[[FlagsType, Cell], Job],
     tasks: Iterable[Task] | None = None,
     baseline: str = "none",
+    metric: str = "target_accuracy",
 ) -> None:
     """Runs a script: parses `sys.argv` into `flags_type`, fills the table and prints it.
 
@@ -111,6 +112,7 @@ def main(
         build: a cell -> what to train; called for cells without a result only, after the seed was set.
         tasks: the columns when neither source nor target is named; none: all tasks of the benchmark.
         baseline: the row that the others are compared with.
+        metric: the figure in the table, as the results name it: target_r2 for a regression.
     """
     try:
         flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
@@ -126,7 +128,7 @@ def main(
         _stop(error)
     directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, build, fabric))
     if fabric.is_global_zero:
-        show(flags, experiment, directories, baseline)
+        show(flags, experiment, directories, baseline, metric)
 
 
 def run_cell(flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job], fabric: Fabric) -> Path:
@@ -188,11 +190,11 @@ def choose_tasks(tasks: tuple[Task, ...], source: str | None, target: str | None
     return chosen
 
 
-def show(flags: Flags, experiment: str, directories: list[Path], baseline: str) -> None:
+def show(flags: Flags, experiment: str, directories: list[Path], baseline: str, metric: str) -> None:
     """Prints the table of the runs in `directories` and mirrors it to wandb."""
     wanted = {directory.resolve() for directory in directories}
     records = [record for record in read_runs(flags.runs_dir, experiment=experiment) if record.directory.resolve() in wanted]
-    table = Table.of(records, select="last", baseline=baseline)
+    table = Table.of(records, select="last", baseline=baseline, metric=metric)
     print(table.to_text() + _facts(records))
     print(f"records: {flags.runs_dir / experiment}")
     columns, *rows = csv.reader(io.StringIO(table.csv_text()))
@@ -200,7 +202,7 @@ def show(flags: Flags, experiment: str, directories: list[Path], baseline: str) 
 
 
 def _facts(records: list[Record]) -> str:
-    """What the results say beside accuracies, its mean over seeds, a line for each method and task."""
+    """What the results say beside what was measured on the target, its mean over seeds, a line for each method and task."""
     found: dict[tuple[str, ...], list[float]] = {}
     for record in records:
         for name, value in record.result.get("facts", {}).items():
@@ -212,7 +214,7 @@ def _facts(records: list[Record]) -> str:
 def _shortened(flags: FlagsType) -> FlagsType:
     """Two steps, one seed, small batches, a folder of their own."""
     runs_dir = flags.runs_dir / "smoke"
-    print(f"smoke test: two steps on the embedded digits; the accuracies mean nothing. Records: {runs_dir}", file=sys.stderr)
+    print(f"smoke test: two steps on the embedded digits; the results mean nothing. Records: {runs_dir}", file=sys.stderr)
     short = {"steps": 2, "batch_size": 8, "evaluate_every": 2, "log_every": 1, "seeds": flags.seeds[:1]}
     return dataclasses.replace(flags, runs_dir=runs_dir, **short)  # type: ignore[arg-type]
 
