@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import tyro
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import Batch, PairedBatches, load
@@ -43,7 +43,7 @@ from da.engine import keep_memory
 from da.evaluate import Evaluation
 from da.feature.mmd import mmd2
 from da.grids import aligned
-from da.method import Align
+from da.method import Align, Method
 from da.networks import Network, backbone, bottleneck, lenet
 from da.records import Run
 from da.train import TrainConfig, fit, launch
@@ -51,6 +51,7 @@ from da.train import TrainConfig, fit, launch
 BARS = {"loader": 1.15, "fit": 1.05}
 WARM = 2  # untimed steps at the start of each timed stretch
 HELD = 4  # batches kept in memory
+Alignment = Callable[[Tensor, Tensor], Tensor]
 COLUMNS = ("measure", "case", "threads", "round", "steps", "wall_ms", "reference_wall_ms", "process_ms", "reference_process_ms")
 
 
@@ -102,9 +103,10 @@ class Held:
 
 
 class Plain:
-    """The step as one writes it by hand: cross-entropy and MMD, one backward, one step of the optimiser at its cosine rate."""
+    """The step as one writes it by hand: cross-entropy and alignment, one backward, one step of the optimiser at its cosine rate."""
 
-    def __init__(self, network: Network, config: TrainConfig) -> None:
+    def __init__(self, network: Network, config: TrainConfig, alignment: Alignment | None = mmd2) -> None:
+        self.alignment = alignment
         self.network = network.to(memory_format=torch.channels_last).train()
         groups = network.parameter_groups(config.learning_rate, backbone_factor=config.backbone_factor)
         self.rates = [group["lr"] for group in groups]
@@ -120,7 +122,9 @@ class Plain:
         n = len(batch.source_x)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
             features, logits = self.network(torch.cat([batch.source_x, batch.target_x]))
-            loss = functional.cross_entropy(logits[:n], batch.source_y) + mmd2(features[:n], features[n:])
+            loss = functional.cross_entropy(logits[:n], batch.source_y)
+            if self.alignment is not None:
+                loss = loss + self.alignment(features[:n], features[n:])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -192,15 +196,22 @@ def time_loader(case: Case, rounds: int, steps: int) -> Times:
     return in_turns(lambda: plain.run(loaded, steps), lambda: plain.run(held, steps), rounds, steps)
 
 
-def time_fit(case: Case, rounds: int, steps: int) -> Times:
-    """`fit` from its step WARM to the end of its last but one, against the plain loop; both start with a new optimiser."""
+def aligned_by_mmd(network: Network) -> Method:
+    """The method whose step is timed unless another is named."""
+    return Align(network, mmd2)
+
+
+def time_fit(
+    case: Case, rounds: int, steps: int, make: Callable[[Network], Method] = aligned_by_mmd, plain: Alignment | None = mmd2
+) -> Times:
+    """`fit` of `make(network)` from its step WARM to the end of its last but one, against the plain loop; both with a new optimiser."""
     batches = _in_memory(case)
     few = torch.arange(8)
     evaluation = Evaluation(Labelled(case.stream.target.rows(few), few), replace(case.stream.transform, augmentation="none"))
     config = TrainConfig(**{**vars(case.config), "steps": WARM + steps + 1, "evaluate_every": WARM + steps + 1})
     fabric = launch(config)
     network = case.network()
-    method = Align(copy.deepcopy(network), mmd2)
+    method = make(copy.deepcopy(network))
 
     def fitted() -> np.ndarray:
         stream = Held(batches)
@@ -210,9 +221,9 @@ def time_fit(case: Case, rounds: int, steps: int) -> Times:
         return stream.times[-1] - stream.times[1 + WARM]
 
     def by_hand() -> np.ndarray:
-        plain, endless = Plain(network, case.config), _endless(batches)
-        plain.run(endless, WARM)
-        return plain.run(endless, steps)
+        loop, endless = Plain(network, case.config, plain), _endless(batches)
+        loop.run(endless, WARM)
+        return loop.run(endless, steps)
 
     fitted(), by_hand()
     return in_turns(fitted, by_hand, rounds, steps)

@@ -56,3 +56,30 @@ def test_a_wrong_flag_is_one_message(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert "rounds must be at least 1; got 0" in capsys.readouterr().err
+
+
+METHODS = SCRIPT.with_name("bench_step_methods.py")
+
+
+@pytest.mark.slow
+def test_methods_are_timed_on_both_networks(tmp_path):
+    words = ["--loss", "none", "coral", "--rounds", "2", "--steps", "2", "--out", "times.csv"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(METHODS), *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "times.csv").open()))
+    assert len(rows) == 8 and {(row["network"], row["method"]) for row in rows} == {
+        (network, method) for network in ("lenet", "squeezenet") for method in ("none", "coral")
+    }
+    for network in ("lenet", "squeezenet"):
+        own = [row for row in rows if row["network"] == network and row["method"] == "coral"]
+        ratio = np.median([float(row["ms"]) / float(row["reference_ms"]) for row in own])
+        assert f" {ratio:.2f} " in re.findall(rf"^{network} +coral .*$", done.stdout, re.MULTILINE)[0]
+
+
+def test_an_unknown_method_is_one_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(METHODS.parent))
+    monkeypatch.setattr(sys, "argv", [METHODS.name, "--loss", "nosuch"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(METHODS), run_name="__main__")
+    assert "nosuch" in capsys.readouterr().err
