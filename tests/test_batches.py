@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from da.data.batches import Batch, LabelledBatch, LabelledBatches, PairedBatches, load
+from da.data.batches import Batch, LabelledBatch, LabelledBatches, MultiSourceBatch, MultiSourceBatches, PairedBatches, load
 from da.data.domain import Labelled, Unlabelled
 from da.data.transforms import ImageTransform, identity
 
@@ -169,6 +169,102 @@ def test_global_random_state_is_left_alone(workers: int, tmp_path: Path) -> None
     before = torch.get_rng_state()
     list(load(paired("images", tmp_path), start=0, stop=3, workers=workers))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def several(sizes: list[int], m: int, batch_size: int, seed: int = 0) -> MultiSourceBatches:
+    """A stream over samples that are (their source, their row number), with labels 100 source + row; the target's source is -1."""
+
+    def rows(domain: int, n: int) -> Tensor:
+        return torch.stack([torch.full((n,), domain), torch.arange(n)], dim=1)
+
+    sources = [Labelled(rows(i, n), 100 * i + torch.arange(n)) for i, n in enumerate(sizes)]
+    return MultiSourceBatches(sources, Unlabelled(rows(-1, m)), batch_size=batch_size, seed=seed, transform=identity)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    m=st.integers(1, 12),
+    batch_size=st.integers(1, 20),
+    seed=st.integers(0, 2**40),
+)
+def test_every_sample_of_every_source_once_an_epoch(sizes: list[int], m: int, batch_size: int, seed: int) -> None:
+    stream = several(sizes, m, batch_size, seed)
+    batches = [stream.batch(t) for t in range(3 * max(*sizes, m) // batch_size + 1)]
+    for batch in batches:
+        assert type(batch) is MultiSourceBatch
+        assert batch.source_domain.tolist() == [i for i in range(len(sizes)) for _ in range(batch_size)]
+        assert torch.equal(batch.source_x, torch.stack([batch.source_domain, batch.source_index], dim=1).float())
+        assert torch.equal(batch.source_y, 100 * batch.source_domain + batch.source_index)
+        assert torch.equal(batch.target_x[:, 1], batch.target_index.float()) and bool((batch.target_x[:, 0] == -1).all())
+    drawn = {i: torch.cat([b.source_index[b.source_domain == i] for b in batches]).tolist() for i in range(len(sizes))}
+    for size, order in [*zip(sizes, drawn.values(), strict=True), (m, torch.cat([b.target_index for b in batches]).tolist())]:
+        epochs = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+        assert len(epochs) >= 3 and all(sorted(epoch) == list(range(size)) for epoch in epochs)
+
+
+@settings(deadline=None, max_examples=20)
+@given(batch_size=st.integers(1, 10), world_size=st.integers(1, 4), step=st.integers(0, 40))
+def test_shards_of_several_sources_are_one_global_batch(batch_size: int, world_size: int, step: int) -> None:
+    shards = [several([7, 12], 9, batch_size).batch(step, rank, world_size) for rank in range(world_size)]
+    whole = several([7, 12], 9, batch_size * world_size).batch(step)
+    for domain in (0, 1):
+        mine = [shard.source_index[shard.source_domain == domain] for shard in shards]
+        assert torch.equal(torch.cat(mine), whole.source_index[whole.source_domain == domain])
+    assert torch.equal(torch.cat([shard.target_index for shard in shards]), whole.target_index)
+
+
+def photographs(folder: Path, seed: int = 3, count: int = 2) -> MultiSourceBatches:
+    sources = [Labelled(samples(kind, n, folder, n), torch.arange(n) % 3) for kind, n in [("images", 23), ("mapped images", 11)][:count]]
+    target, transform = Unlabelled(samples("images", 17, folder, 1)), ImageTransform(8, augmentation="resized_crop")
+    return MultiSourceBatches(sources, target, batch_size=4, seed=seed, transform=transform)
+
+
+def test_several_sources_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
+    alone = [photographs(tmp_path).batch(t) for t in range(8)]
+    stream = photographs(tmp_path)
+    assert all(equal(stream.batch(t), alone[t]) for t in (5, 0, 7, 2))
+    loaded = list(load(photographs(tmp_path), start=2, stop=8, workers=2))
+    assert all(equal(a, b) for a, b in zip(loaded, alone[2:], strict=True))
+    assert not any(equal(photographs(tmp_path, seed=4).batch(t), alone[t]) for t in range(8))
+
+
+def test_one_source_of_several_is_a_pair(tmp_path: Path) -> None:
+    several_of_one = photographs(tmp_path, count=1)
+    (source,), target = several_of_one.sources, several_of_one.target
+    pair = PairedBatches(source, target, batch_size=4, seed=3, transform=several_of_one.transform)
+    for t, rank in [(0, 0), (1, 2), (9, 1)]:
+        one, batch = several_of_one.batch(t, rank, 3), pair.batch(t, rank, 3)
+        assert all(torch.equal(getattr(one, f.name), getattr(batch, f.name)) for f in dataclasses.fields(Batch))
+
+
+def test_a_further_source_leaves_the_orders_of_the_others_and_has_its_own() -> None:
+    two, three = several([50, 50], 50, 50).batch(1), several([50, 50, 50], 50, 50).batch(1)
+    assert torch.equal(three.source_index[:100], two.source_index) and torch.equal(three.target_index, two.target_index)
+    orders = [*three.source_index.split(50), three.target_index]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(orders, 2))
+
+
+def test_a_batch_of_several_sources_has_no_place_for_target_labels() -> None:
+    assert {f.name for f in dataclasses.fields(MultiSourceBatch)} - {f.name for f in dataclasses.fields(Batch)} == {"source_domain"}
+    moved = several([3, 3], 3, 2).batch(0).to("meta")
+    assert type(moved) is MultiSourceBatch and all(getattr(moved, f.name).is_meta for f in dataclasses.fields(moved))
+
+
+def test_several_sources_that_do_not_belong_together_are_refused() -> None:
+    whole, floats = Labelled(torch.zeros(4, 2), torch.zeros(4).long()), Labelled(torch.zeros(4, 2), torch.zeros(4))
+    wide = Labelled(torch.zeros(4, 3), torch.zeros(4).long())
+    target = whole.unlabelled()
+    with pytest.raises(TypeError, match=r"target must be Unlabelled.*target\.unlabelled\(\)"):
+        MultiSourceBatches([whole, whole], whole, batch_size=2, seed=0, transform=identity)
+    with pytest.raises(ValueError, match="sources must be one or more domains with one dtype of labels; got none"):
+        MultiSourceBatches([], target, batch_size=2, seed=0, transform=identity)
+    with pytest.raises(ValueError, match="one dtype of labels; got torch.int64, torch.float32"):
+        MultiSourceBatches([whole, floats], target, batch_size=2, seed=0, transform=identity)
+    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+        MultiSourceBatches([whole], target, batch_size=0, seed=0, transform=identity)
+    with pytest.raises(ValueError, match=r"sources must have samples of one shape after the transform; got \(2,\), \(3,\)"):
+        MultiSourceBatches([whole, wide], target, batch_size=2, seed=0, transform=identity).batch(0)
 
 
 def test_labelled_batches_are_alike() -> None:

@@ -7,7 +7,7 @@ a worker needs nothing from its neighbours, and several processes cut one global
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, Self, TypeVar
 
@@ -41,6 +41,13 @@ class Batch(_Movable):
     target_x: Tensor  # (b, ...)
     source_index: Tensor  # (b,) row of each sample in its domain: sample weights are looked up by it
     target_index: Tensor  # (b,)
+
+
+@dataclass(frozen=True)
+class MultiSourceBatch(Batch):
+    """A batch of several sources: all rows of the first, then all of the second, ... `source_index` counts within a row's own source."""
+
+    source_domain: Tensor  # (b,) number of each row's source, from 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,12 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
+def _without_labels(target: Unlabelled) -> Unlabelled:
+    if isinstance(target, Labelled):
+        raise TypeError("target must be Unlabelled, so that no label can reach training; pass target.unlabelled()")
+    return target
+
+
 class PairedBatches:
     """Source samples with labels beside target samples without, `batch_size` of each a step.
 
@@ -115,9 +128,7 @@ class PairedBatches:
     """
 
     def __init__(self, source: Labelled, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
-        if isinstance(target, Labelled):
-            raise TypeError("target must be Unlabelled, so that no label can reach training; pass target.unlabelled()")
-        self.source, self.target, self.transform = source, target, transform
+        self.source, self.target, self.transform = source, _without_labels(target), transform
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         self._orders = _Order(len(source), seed, 0), _Order(len(target), seed, 1)
 
@@ -129,6 +140,43 @@ class PairedBatches:
         source_x = self.transform(self.source.rows(source_index), generator)
         target_x = self.transform(self.target.rows(target_index), generator)
         return Batch(source_x, self.source.y[source_index], target_x, source_index, target_index)
+
+
+class MultiSourceBatches:
+    """Samples of several labelled sources beside target samples without labels, `batch_size` of each domain a step.
+
+    Every source goes through its own epochs, so that a small one is as frequent as a large one. With one source the batches are
+    those of `PairedBatches`, which has the other arguments.
+
+    Args:
+        sources: at least one; all with the same classes and one kind of labels. After the transform their samples are of one shape.
+
+    Raises ValueError where that is not so, TypeError for a labelled target.
+    """
+
+    def __init__(self, sources: Sequence[Labelled], target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
+        if not sources or len({source.y.dtype for source in sources}) > 1:
+            kinds = ", ".join(str(source.y.dtype) for source in sources)
+            raise ValueError(f"sources must be one or more domains with one dtype of labels; got {kinds or 'none'}")
+        self.sources, self.target, self.transform = tuple(sources), _without_labels(target), transform
+        self.batch_size, self.seed = _positive("batch_size", batch_size), seed
+        keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
+        self._orders = [_Order(len(source), seed, key) for source, key in zip(sources, keys, strict=True)]
+        self._target_order = _Order(len(target), seed, 1)
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> MultiSourceBatch:
+        """Batch number `step`, the shard of process `rank`."""
+        start = (step * world_size + rank) * self.batch_size
+        generator = _generator(self.seed, 2, step * world_size + rank)
+        index = [order.rows(start, start + self.batch_size) for order in self._orders]
+        x = [self.transform(source.rows(rows), generator) for source, rows in zip(self.sources, index, strict=True)]
+        if len(shapes := {tuple(rows.shape[1:]) for rows in x}) > 1:
+            raise ValueError(f"sources must have samples of one shape after the transform; got {', '.join(map(str, sorted(shapes)))}")
+        y = torch.cat([source.y[rows] for source, rows in zip(self.sources, index, strict=True)])
+        target_index = self._target_order.rows(start, start + self.batch_size)
+        target_x = self.transform(self.target.rows(target_index), generator)
+        domain = torch.arange(len(index)).repeat_interleave(self.batch_size)
+        return MultiSourceBatch(torch.cat(x), y, target_x, torch.cat(index), target_index, domain)
 
 
 class LabelledBatches:
