@@ -121,6 +121,21 @@ def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
     assert (tmp_path / "toy_tsne_clean-rotated30.png").is_file()
 
 
+def test_methods_stand_in_the_order_of_their_averages(records, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "paper_figures")
+    script = runpy.run_path(str(ROOT / "paper_figures" / "methods.py"))
+    table = script["Table"].of(script["load"](records, "toy"), select="last", baseline="none")
+    axes = script["draw"](table, width="column").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["mmd", "none"]
+    assert [label.get_fontweight() for label in axes.get_yticklabels()] == ["normal", "bold"]
+    drawn = np.array([float(text.get_text()) for text in axes.texts]).reshape(2, 3)
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    assert columns == ["noisy", "rotated30", "average"]
+    for row, method in enumerate(("mmd", "none")):
+        expected = [100 * np.mean(ACCURACIES[method, task]) for task in columns[:2]]
+        np.testing.assert_allclose(drawn[row], [*expected, np.mean(expected)], atol=0.051)
+
+
 TOY = ("--experiment", "toy", "--out", "OUT", "--runs-dir", "RECORDS")
 TASK = (*TOY, "--source", "clean", "--target", "rotated30")
 
@@ -134,6 +149,7 @@ TASK = (*TOY, "--source", "clean", "--target", "rotated30")
         ("accuracy", (*TOY, "--runs-dir", "absent"), "no folder of runs at absent"),
         ("accuracy", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
         ("accuracy", (*TOY, "--where", "steps=10"), "got runs at all: check"),
+        ("methods", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
         ("accuracy", (*TOY, "--where", "steps"), "--where takes key=value; got 'steps'"),
     ],
 )
