@@ -33,7 +33,7 @@ LOSSES = {
     "none": partial(Align, alignment=None), "adabn": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
     "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance),
     "cmd": partial(Align, alignment=partial(cmd, bounds=None)), "homm": partial(Align, alignment=homm),
-    "sinkhorn": partial(Align, alignment=sinkhorn_divergence),
+    "sinkhorn": partial(Align, alignment=sinkhorn_divergence, trade_off=1 / 128),  # per feature, as `sliced` counts
     "sliced": lambda network, **options: Align(network, FreshDraws(sliced_wasserstein), **options),
     "jan": JAN, "dsan": DSAN, "deepjdot": DeepJDOT, "dann": DANN, "cdan": CDAN, "cdan_e": partial(CDAN, entropy_conditioning=True),
     "wdgrl": WDGRL, "mcd": MCD, "mdd": MDD, "entropy": EntropyMinimisation, "mcc": MCC, "bnm": BNM, "afn": AFN,
