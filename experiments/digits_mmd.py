@@ -24,7 +24,7 @@ from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
-from da.feature.target import AFN, BNM, MCC, EntropyMinimisation
+from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation
 from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
 from da.method import Align, BatchStatistics
 from da.networks import lenet
@@ -36,12 +36,12 @@ LOSSES = {
     "sinkhorn": partial(Align, alignment=sinkhorn_divergence, trade_off=1 / 128),  # per feature, as `sliced` counts
     "sliced": lambda network, **options: Align(network, FreshDraws(sliced_wasserstein), **options),
     "jan": JAN, "dsan": DSAN, "deepjdot": DeepJDOT, "dann": DANN, "cdan": CDAN, "cdan_e": partial(CDAN, entropy_conditioning=True),
-    "wdgrl": WDGRL, "mcd": MCD, "mdd": MDD, "entropy": EntropyMinimisation, "mcc": MCC, "bnm": BNM, "afn": AFN,
+    "wdgrl": WDGRL, "bsp": BSP, "mcd": MCD, "mdd": MDD, "entropy": EntropyMinimisation, "mcc": MCC, "bnm": BNM, "afn": AFN,
     "pseudo_labels": PseudoLabels, "fixmatch": FixMatch, "mean_teacher": MeanTeacher,
 }  # fmt: skip
 Loss = Literal[
     "none", "adabn", "mmd", "coral", "energy", "cmd", "homm", "sinkhorn", "sliced", "jan", "dsan", "deepjdot", "dann", "cdan", "cdan_e",
-    "wdgrl", "mcd", "mdd", "entropy", "mcc", "bnm", "afn", "pseudo_labels", "fixmatch",
+    "wdgrl", "bsp", "mcd", "mdd", "entropy", "mcc", "bnm", "afn", "pseudo_labels", "fixmatch",
     "mean_teacher",
 ]  # fmt: skip
 

@@ -28,6 +28,7 @@ from da.feature.adversarial import (
     gradient_penalty,
     wasserstein_gap,
 )  # fmt: skip
+from da.feature.target import BSP
 from da.heads import MultilinearMap, discriminator, fixed, reverse_gradient
 from da.method import Align, Method, Terms
 from da.networks import Network, mlp
@@ -410,6 +411,7 @@ def small(width: int) -> nn.Module:
 MAKE: dict[str, Callable[[Network], Method]] = {
     "source": lambda net: Align(net, None),
     "dann": lambda net: DANN(net, small(16)),
+    "bsp": lambda net: BSP(net, small(16)),
     "cdan": lambda net: CDAN(net, small(32)),
     "cdan_e": lambda net: CDAN(net, small(32), entropy_conditioning=True),
     "adda": lambda net: ADDA(net, small(16)),
@@ -444,7 +446,7 @@ def test_the_toy_is_what_it_says(seed: int) -> None:
     assert right(problem.source, 0.0) > 0.9999 and problem.best_accuracy == pytest.approx(norm.cdf(1 / 0.15))
 
 
-@pytest.mark.parametrize("name", ["dann", "cdan", "cdan_e", "adda", pytest.param("wdgrl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["dann", "bsp", "cdan", "cdan_e", "adda", pytest.param("wdgrl", marks=pytest.mark.slow)])
 def test_methods_solve_what_the_source_alone_does_not(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net, settings = mlp(2, 2, hidden=32, features=16), SETTINGS.get(name, {})

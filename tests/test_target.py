@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import Batch
-from da.feature.target import AFN, BNM, MCC, EntropyMinimisation, afn, bnm, bsp, entropy, hard_afn, mcc
+from da.feature.adversarial import DANN
+from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation, afn, bnm, bsp, entropy, hard_afn, mcc
 from da.method import Adapt, Align
 from da.networks import Network, mlp
 
@@ -320,3 +321,26 @@ def test_a_step_along_the_transfer_term_makes_the_target_surer_and_ignores_the_s
             parameter -= 0.05 / method.trade_off * gradient
     assert entropy(network(data.target_x).logits).item() < before
     assert all(g.abs().max() > 0 for g in gradients)
+
+
+def test_bsp_is_dann_and_a_push_against_the_first_singular_vectors():
+    """d s_1^2 / dX = 2 s_1 u_1 v_1^T, by NumPy's decomposition, through a linear bottleneck; neither reversed nor ramped."""
+    torch.manual_seed(0)
+    net = Network(nn.Identity(), nn.Linear(5, 4, bias=False), nn.Linear(4, 3)).double()
+    x = torch.randn(2, 8, 5, dtype=torch.float64)
+    data = Batch(x[0], torch.arange(8) % 3, 2 * x[1], torch.arange(8), torch.arange(8))
+    method = BSP(net, nn.Linear(4, 1).double(), spectral_weight=0.3).train()
+    terms = method.loss(data, 0.0)
+    assert list(terms) == ["task", "domain", "spectral"]
+    expected = np.zeros((4, 5))
+    for rows in (data.source_x, data.target_x):
+        u, s, v = np.linalg.svd(net(rows).features.detach().numpy())
+        expected += 0.3 * 2 * s[0] * np.outer(u[:, 0], v[0]).T @ rows.numpy()
+    (found,) = torch.autograd.grad(terms["spectral"], net.bottleneck.weight, retain_graph=True)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+    later = method.loss(data, 0.7)
+    assert later["spectral"].item() == terms["spectral"].item()
+    plain = DANN(net, method.discriminator).train().loss(data, 0.7)
+    for name in ("task", "domain"):
+        gradients = [torch.autograd.grad(t[name], net.bottleneck.weight, retain_graph=True)[0] for t in (later, plain)]
+        torch.testing.assert_close(gradients[0], gradients[1])

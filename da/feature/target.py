@@ -23,9 +23,10 @@ from collections.abc import Callable
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
+from da.feature.adversarial import DANN
 from da.method import Adapt, Terms
 from da.networks import Network, Outputs
 
@@ -106,7 +107,7 @@ def bsp(source: Array, target: Array, *, k: int = 1) -> Array:
     """Batch spectral penalisation of source (n, d) and target (m, d): the k largest squared singular values of each, summed.
 
     k: from 1 to min(n, m, d). In features' units^2 times rows. Not a discrepancy, and not a method by itself: a term beside an adversary
-       (DANN, CDAN), which would else shrink all but the most transferable directions; the paper's weight for it is 1e-4. The
+       (`BSP`), which would else shrink all but the most transferable directions. The
        gradient is finite also where singular values are equal.
 
     Raises ValueError for k out of its range, else as every discrepancy.
@@ -168,6 +169,24 @@ class AFN(Adapt):
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         return {"norm": self.penalty(source.features) + self.penalty(target.features)}
+
+
+@final
+class BSP(DANN):
+    """DANN + spectral_weight * `bsp` of both domains' features, whose gradient is not reversed and not ramped.
+
+    spectral_weight: beta of the paper, 1e-4, in cross-entropy per squared singular value. k: of `bsp`. Others: of `DANN`.
+    """
+
+    def __init__(
+        self, network: Network, discriminator: nn.Module | None = None, *, spectral_weight: float = 1e-4, k: int = 1, **options: Any
+    ) -> None:
+        super().__init__(network, discriminator, **options)
+        self.spectral_weight, self.k = spectral_weight, k
+
+    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+        penalty = self.spectral_weight * bsp(source.features, target.features, k=self.k)
+        return {**super().transfer(source, target, labels, factor), "spectral": penalty}
 
 
 def _entropies(logits: Tensor) -> Tensor:
