@@ -36,18 +36,23 @@ def moment_distance(sources: Sequence[Array], target: Array, *, order: int = 2) 
     """
     if len(sources) == 0:
         raise ValueError("sources must hold at least one sample (n, d); got none")
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise ValueError(f"order must be a whole number >= 1; got {order!r}")
-    pairs = [check_two_samples(x, target, names=(f"sources[{i}]", "target")) for i, x in enumerate(sources)]
-    single = all(x.dtype == torch.float32 for x, _ in pairs)
-    with full_precision(pairs[0][0]):
-        moments = torch.stack([_moments(x, order) for x in (*(x for x, _ in pairs), pairs[0][1])])  # (N + 1, order, d)
+    checked: list[tuple[Tensor, Tensor]] = [check_two_samples(x, target, names=(f"sources[{i}]", "target")) for i, x in enumerate(sources)]
+    samples = [*(x for x, _ in checked), checked[0][1]]  # the target is the last
+    with full_precision(samples[0]):
+        moments = torch.stack([_moments(x, _whole(order)) for x in samples])  # (N + 1, order, d)
         of_sources, of_target = moments[:-1], moments[-1]
-        first, second = torch.triu_indices(len(pairs), len(pairs), offset=1)  # (C(N, 2),) each
+        first, second = torch.triu_indices(len(sources), len(sources), offset=1)  # (C(N, 2),) each
         to_target = torch.linalg.vector_norm(of_sources - of_target, dim=2)  # (N, order)
         between = torch.linalg.vector_norm(of_sources[first] - of_sources[second], dim=2)  # (C(N, 2), order)
-        value = to_target.sum() / len(pairs) + between.sum() / max(1, len(between))
+        value = to_target.sum() / len(sources) + between.sum() / max(1, len(between))
+    single = all(x.dtype == torch.float32 for x in samples)
     return like(value.float() if single else value, target)
+
+
+def _whole(order: int) -> int:
+    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise ValueError(f"order must be a whole number >= 1; got {order!r}")
+    return order
 
 
 def _moments(x: Tensor, order: int) -> Tensor:
@@ -68,8 +73,9 @@ class M3SDA(Adapt):
     Args:
         network: maps x (b, ...) to Outputs.
         order: highest moment, >= 1.
-        trade_off: 0.1, in units of cross-entropy per unit of the distance, whose norms grow with the features' scale and number and are
-            not squared: where it is too large, features that are the same for every sample win over the sources' labels.
+        trade_off: in units of cross-entropy per unit of the distance. Its norms grow with the features' scale and number and are not
+            squared: where trade_off is too large, features that are the same for every sample win over the sources' labels. The
+            paper names no value; 0.1 suits the small networks here.
         options: others of `Adapt`: ramp, batch_statistics, label_smoothing.
 
     Peng et al. 2019. Different here: one classifier for all sources, where the paper has one for each and predicts with their mean;
@@ -81,9 +87,7 @@ class M3SDA(Adapt):
 
     def __init__(self, network: Network, *, order: int = 2, trade_off: float = 0.1, **options: Any) -> None:
         super().__init__(network, trade_off=trade_off, **options)
-        if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-            raise ValueError(f"order must be a whole number >= 1; got {order!r}")
-        self.order = order
+        self.order = _whole(order)
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         if not isinstance(batch, MultiSourceBatch):
