@@ -16,6 +16,7 @@ from torch import Tensor
 
 from da.data.batches import Transform
 from da.data.domain import Labelled
+from da.feature.openset import open_set_metrics
 from da.networks import DomainName, Network, Outputs, use_statistics
 
 
@@ -74,24 +75,32 @@ class Evaluation:
         transform: raw rows -> network input, without augmentation.
         source: source samples whose features are stored beside the target's at the end; none for fine-tuning.
         batch_size: samples a forward pass.
-        task: regression reports target_mae and target_r2 of a head with one output in place of accuracy and label-free scores.
+        task: classification reports target_accuracy and label-free scores.
+            open_set, of a head whose last output is for unknown, besides target_known_accuracy (OS*), target_unknown_accuracy (UNK) and
+            target_hos; target_accuracy counts all labels that the head has no output for as one class, unknown.
+            regression reports target_mae and target_r2 of a head with one output, and neither accuracy nor scores.
     """
 
     target: Labelled
     transform: Transform
     source: Labelled | None = None
     batch_size: int = 256
-    task: Literal["classification", "regression"] = "classification"
+    task: Literal["classification", "open_set", "regression"] = "classification"
 
     @property
     def judged_by(self) -> str:
         """The metric of which the result says the value, and the oracle takes the best: higher is better."""
-        return "target_accuracy" if self.task == "classification" else "target_r2"
+        return {"classification": "target_accuracy", "open_set": "target_hos", "regression": "target_r2"}[self.task]
 
     def metrics(self, logits: Tensor) -> dict[str, float]:
         """The target's metrics by name, of logits (n, classes), or (n, 1) for a regression."""
         if self.task == "classification":
             return target_metrics(logits, self.target.y)
+        if self.task == "open_set":
+            known = logits.shape[1] - 1
+            found = open_set_metrics(logits, self.target.y, known=known)
+            named = {"target_known_accuracy": found.os_star, "target_unknown_accuracy": found.unknown, "target_hos": found.hos}
+            return target_metrics(logits, self.target.y.clamp(max=known)) | named
         predictions = logits.squeeze(1)
         return {"target_mae": mean_absolute_error(predictions, self.target.y), "target_r2": r_squared(predictions, self.target.y)}
 

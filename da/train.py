@@ -221,12 +221,13 @@ def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selec
     """Logs the target's metrics and notes, for each way of choosing, the best step so far; ties go to the earlier step."""
     target, transform = evaluation.target, evaluation.transform
     outputs = predict(method.network, target, transform, batch_size=evaluation.batch_size, device=fabric.device, autocast=fabric.autocast)
-    metrics, judged_by = evaluation.metrics(outputs.logits), evaluation.judged_by
+    metrics = evaluation.metrics(outputs.logits)
     run.log(step, metrics)
-    choices = {"last": step, **{name: metrics[name] for name in SCORES if name in metrics}, "oracle": metrics[judged_by]}
+    choices = {"last": step, **{name: metrics[name] for name in SCORES if name in metrics}, "oracle": metrics[evaluation.judged_by]}
+    measured = {name: value for name, value in metrics.items() if name.startswith("target_")}
     for name, score in choices.items():
         if name not in selected or score > selected[name]["score"]:
-            selected[name] = {"step": step, judged_by: metrics[judged_by], "score": score}
+            selected[name] = {"step": step, **measured, "score": score}
 
 
 def _finish(method: Method, run: Run, evaluation: Evaluation, selected: dict, facts: dict, fabric: Fabric) -> dict:

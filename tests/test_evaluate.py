@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform, identity
-from da.evaluate import SCORES, accuracy, information_maximisation, predict, target_metrics
+from da.evaluate import SCORES, Evaluation, accuracy, information_maximisation, predict, target_metrics
 from da.networks import Network, lenet, mlp, split_statistics, use_statistics
 
 
@@ -77,6 +77,19 @@ def test_target_metrics_name_accuracy_and_every_score() -> None:
     assert metrics["information_maximisation"] == information_maximisation(logits)
     shuffled = target_metrics(logits, labels[torch.randperm(9)])
     assert all(shuffled[name] == metrics[name] for name in SCORES)  # no score reads a label
+
+
+def test_open_set_counts_all_other_labels_as_one_class() -> None:
+    """Seven rows: labels 2, 3 and 7 are beyond the two known classes of a head with three outputs. By hand."""
+    labels = torch.tensor([0, 0, 1, 1, 2, 3, 7])
+    said = torch.tensor([0, 2, 1, 1, 2, 0, 2])
+    evaluation = Evaluation(Labelled(torch.zeros(7, 1), labels), identity, task="open_set")
+    found = evaluation.metrics(nn.functional.one_hot(said, 3).float())
+    assert evaluation.judged_by == "target_hos" and found.keys() == {
+        "target_accuracy", "target_known_accuracy", "target_unknown_accuracy", "target_hos", *SCORES
+    }  # fmt: skip
+    expected = {"target_accuracy": 5 / 7, "target_known_accuracy": 3 / 4, "target_unknown_accuracy": 2 / 3, "target_hos": 12 / 17}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 # ---- predict

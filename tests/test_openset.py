@@ -10,13 +10,13 @@ import pytest
 import torch
 from scipy.special import softmax
 from scipy.stats import hmean
-from sklearn.metrics import recall_score
+from sklearn.metrics import accuracy_score, recall_score
 from torch import Tensor, nn
 
 from da.data.batches import Batch, PairedBatches
 from da.data.domain import Labelled
 from da.evaluate import Evaluation, predict
-from da.feature.openset import OSBP, OpenSetMetrics, open_set_metrics, unknown_confusion
+from da.feature.openset import OSBP, OpenSetMetrics, RejectUnsure, open_set_metrics, reject_unsure, unknown_confusion
 from da.method import Align, BatchStatistics, Method
 from da.networks import Network, mlp
 from da.records import Run
@@ -107,6 +107,29 @@ def test_metrics_refuse() -> None:
             open_set_metrics(torch.zeros(2, 3), torch.tensor(labels), known=2)
 
 
+def test_unsure_rows_are_rejected() -> None:
+    logits = torch.cat([3 * draw(40, KNOWN), torch.tensor([[1e4, 0.0, -1e4]], dtype=torch.float64)])
+    p = softmax(logits.numpy(), axis=1)
+    found = reject_unsure(logits, threshold=0.6)
+    assert (found.argmax(1).numpy() == np.where(p.max(1) < 0.6, KNOWN, p.argmax(1))).all()
+    assert 0 < (p.max(1) < 0.6).sum() < len(p)
+    np.testing.assert_allclose(softmax(found.numpy(), axis=1), np.c_[p, np.full(len(p), 0.6)] / 1.6, rtol=1e-9, atol=1e-300)
+    for threshold in (0.0, 1.0):
+        with pytest.raises(ValueError, match=rf"threshold must be in \(0, 1\); got {threshold}"):
+            reject_unsure(logits, threshold=threshold)
+
+
+def test_a_rejecting_head_learns_as_its_head_does() -> None:
+    features, labels = draw(N, WIDTH), torch.arange(N) % KNOWN
+    torch.manual_seed(0)
+    head = nn.Linear(WIDTH, KNOWN).double()
+    plain = nn.functional.cross_entropy(head(features), labels)
+    rejecting = nn.functional.cross_entropy(RejectUnsure(head, threshold=0.9)(features), labels)
+    assert rejecting.item() == pytest.approx(plain.item() + math.log(1.9), rel=1e-12)
+    for a, b in zip(*(torch.autograd.grad(value, head.parameters()) for value in (plain, rejecting)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
 # ---- who learns what
 
 
@@ -191,7 +214,7 @@ def toy(seed: int) -> tuple[Labelled, Labelled]:
 
 
 def trained(make: type[Method], folder: Path, seed: int) -> OpenSetMetrics:
-    """After the loop's own 300 steps."""
+    """After the loop's own 300 steps; the run's result says the same."""
     source, target = toy(seed)
     torch.manual_seed(seed)
     net = mlp(2, 3, hidden=32, features=16)
@@ -199,8 +222,13 @@ def trained(make: type[Method], folder: Path, seed: int) -> OpenSetMetrics:
     config = TrainConfig(threads=1, learning_rate=0.03, evaluate_every=300)
     stream = PairedBatches(source, target.unlabelled(), batch_size=64, seed=seed, transform=same)
     run = Run.start(folder, {}, experiment="toy", method="m", source="source", target="target", seed=seed, wandb="disabled")
-    fit(make(net), stream, config, run, Evaluation(target, same))
-    return open_set_metrics(predict(net, target, same).logits, target.y, known=2)
+    last = fit(make(net), stream, config, run, Evaluation(target, same, task="open_set"))["selected"]["last"]
+    logits = predict(net, target, same).logits
+    found = open_set_metrics(logits, target.y, known=2)
+    right = accuracy_score(target.y, logits.argmax(1))  # labels 0, 1 and 2, which is all that is unknown
+    expected = {"target_accuracy": right, "target_known_accuracy": found[0], "target_unknown_accuracy": found[1], "target_hos": found[2]}
+    assert last == {"step": 300} | {name: pytest.approx(value) for name, value in expected.items()}
+    return found
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])

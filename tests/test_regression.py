@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,20 @@ import sklearn.metrics
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from da.data.batches import Batch, PairedBatches
+from da.data.digits import read_digits
+from da.data.domain import Labelled
 from da.data.toy import RegressionProblem, moved_sensor
 from da.data.transforms import identity
 from da.evaluate import Evaluation, mean_absolute_error, r_squared
 from da.feature.regression import AlignRegression, dare_gram, rsd
-from da.networks import Outputs, mlp
+from da.networks import Network, Outputs, mlp
 from da.records import Run
 from da.train import TrainConfig, fit
+from problems import ROOT
 
 
 def samples(n: int, m: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -133,6 +138,18 @@ def test_rsd_knows_neither_order_nor_scale_nor_side(n: int, m: int, more: int, s
     assert float(rsd(target, source)) == pytest.approx(value, rel=1e-7, abs=1e-9)
     assert float(rsd(scale * source.flip(0), target)) == pytest.approx(value, rel=1e-7, abs=1e-9)
     assert abs(float(rsd(source, source.flip(0)))) < 1e-7
+
+
+def test_rsd_sees_nothing_within_a_subspace_and_turns_without_shrinking() -> None:
+    """Rows mixed by any invertible matrix span the same: another scale, a mirror image. So the gradient is orthogonal to every row."""
+    source, target = samples(4, 4, 12)
+    mix, _ = samples(4, 4, 4, seed=5)
+    assert float(rsd(source, mix @ source, trade_off=0.0)) < 1e-9 > float(rsd(source, -3 * source, trade_off=0.0))
+    moving = source.clone().requires_grad_()
+    rsd(moving, target, trade_off=0.0).backward()
+    gradient = moving.grad
+    assert gradient is not None and gradient.norm() > 0.01
+    np.testing.assert_allclose((gradient @ source.T).numpy(), 0, atol=1e-9)
 
 
 def test_rsd_counts_directions_not_rows() -> None:
@@ -329,6 +346,48 @@ def test_dare_gram_lets_go_of_the_moved_sensor(seed: int) -> None:
     assert source > 0.9 and target > 0.7
 
 
+def turned_signal(seed: int, n: int = 200) -> tuple[Labelled, Labelled]:
+    """y ~ N(2, 1) and something else, z ~ N(0, 1), as x = (y, z, 0, 0) in the source and cos 60 (y, z, 0, 0) + sin 60 (0, 0, y, z) in the target.
+
+    Least squares on the source is y = x_0, and takes half of every y in the target: R^2 = 1 - (1 - 1/2)^2 E y^2 / var y = -1/4, less what
+    the weights of the inputs that the source never shows add to it. Features whose subspace turns back by 60 degrees have all of y: R^2 = 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def domain(degrees: float) -> Labelled:
+        signal = torch.randn(n, 2, generator=generator) + torch.tensor([2.0, 0.0])
+        turn = math.radians(degrees)
+        return Labelled(torch.cat([math.cos(turn) * signal, math.sin(turn) * signal], 1), signal[:, 0])
+
+    return domain(0), domain(60)
+
+
+def turned_back(alignment, seed: int, steps: int = 200) -> tuple[float, float]:
+    """R^2 on source and target of linear features, trained in batches of 36 with the weight of 0.001 that the authors of RSD use."""
+    source, target = turned_signal(seed)
+    torch.manual_seed(seed)
+    network = Network(nn.Linear(4, 64), nn.Identity(), nn.Linear(64, 1))
+    method = AlignRegression(network, alignment, trade_off=0.001)
+    stream = PairedBatches(source, target.unlabelled(), batch_size=36, seed=seed, transform=identity)
+    optimizer = torch.optim.Adam(method.parameters())
+    for t in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.005 * (1 + math.cos(math.pi * t / steps))
+        optimizer.zero_grad()
+        torch.stack(list(method.loss(stream.batch(t, 0, 1), t / steps).values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        first, second = (r_squared(network(d.x).logits.squeeze(1), d.y) for d in (source, target))
+    return first, second
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rsd_turns_a_subspace_back(seed: int) -> None:
+    source, target = turned_back(None, seed)
+    assert source > 0.99 and target < 0
+    source, target = turned_back(rsd, seed)
+    assert source > 0.99 and target > 0.75
+
+
 def test_the_loop_reports_a_regression_as_one(tmp_path: Path) -> None:
     """Metrics of the stored network by scikit-learn; the result names what it was judged by."""
     problem = moved_sensor(50)
@@ -341,6 +400,34 @@ def test_the_loop_reports_a_regression_as_one(tmp_path: Path) -> None:
     assert result["selected"]["last"] == {
         "step": 6,
         "target_r2": pytest.approx(sklearn.metrics.r2_score(problem.target.y, predictions), abs=1e-5),
+        "target_mae": pytest.approx(sklearn.metrics.mean_absolute_error(problem.target.y, predictions), abs=1e-5),
     }
     assert set(result["selected"]) == {"last", "oracle"}
     assert "target_mae" in (run.directory / "metrics.jsonl").read_text()
+
+
+# ---- the digits
+
+
+def test_turned_digits_are_turned_by_what_their_labels_say() -> None:
+    """PIL turns the same upright digits by the labels, anti-clockwise as it does."""
+    read_turned = runpy.run_path(str(ROOT / "experiments/digits_regression.py"))["read_turned"]
+    upright = read_digits("clean").x[:, 0].numpy()
+    for domain, start in (("clean", 0), ("noisy", 1)):
+        digits = read_turned(domain)
+        assert digits.x.dtype == torch.uint8 and digits.x.shape == (4 * 449, 1, 16, 16) and digits.y.dtype == torch.float32
+        assert (
+            digits.y.abs().max() <= math.pi / 4 and abs(digits.y.mean()) < 0.05 and digits.y.std() == pytest.approx(math.pi / 48**0.5, 0.03)
+        )
+        assert torch.equal(digits.x, read_turned(domain).x)
+        for row in range(0, len(digits), 100):  # the digits of the source are rows 0, 2, ... of the upright ones, of targets 1, 3, ...
+            image = Image.fromarray(upright[start::2][row % 449])
+            expected, mirrored = (
+                np.asarray(image.rotate(sign * math.degrees(digits.y[row]), Image.Resampling.BILINEAR)).astype(float) for sign in (1, -1)
+            )
+            found = digits.x[row, 0].numpy().astype(float)
+            if domain == "clean":
+                np.testing.assert_allclose(found, expected, atol=30)
+                assert np.abs(found - expected).mean() < 2
+            elif abs(digits.y[row]) > 0.3:  # noise, too, leaves no doubt of the direction
+                assert np.abs(found - expected).mean() < np.abs(found - mirrored).mean()

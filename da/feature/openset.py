@@ -1,6 +1,7 @@
 """Open-set adaptation: the target holds the source's classes and others besides, all of which count as one, unknown.
 
-    OSBP   the head learns p(unknown | x_t) = t, the features learn to be surer, one way or the other
+    OSBP            the head learns p(unknown | x_t) = t, the features learn to be surer, one way or the other
+    RejectUnsure    no adaptation: unknown is what no class has enough probability for
 
 A network for it has one output more than the source has classes, the last one for unknown; source labels never name it. Labels of
 an evaluation's target give it to all samples of other classes.
@@ -11,10 +12,11 @@ Bucci, Loghmani, Tommasi: On the Effectiveness of Image Rotation for Open Set Do
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from da.feature.classifiers import kept_statistics
@@ -23,6 +25,21 @@ from da.method import Adapt, Terms
 from da.networks import Network, Outputs, frozen_statistics
 
 # ---- functions of tensors
+
+
+def reject_unsure(logits: Tensor, *, threshold: float) -> Tensor:
+    """Logits (n, k) with a column for unknown behind, logsumexp(logits) + log threshold: (n, k + 1).
+
+    The largest is the last where the probability of every class is below the threshold, in (0, 1), else it is the class's: rejection
+    by the maximum softmax probability. Their softmax is (p, threshold) / (1 + threshold), so that a cross-entropy of known labels is
+    log(1 + threshold) larger than that of the logits, with the same gradients: a network learns from it as without the column.
+
+    Raises ValueError for a threshold outside (0, 1). Hendrycks and Gimpel, ICLR 2017, A Baseline for Detecting Misclassified and
+    Out-of-Distribution Examples in Neural Networks.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must be in (0, 1); got {threshold}")
+    return torch.cat([logits, logits.logsumexp(1, keepdim=True) + math.log(threshold)], dim=1)
 
 
 def unknown_confusion(logits: Tensor, *, boundary: float = 0.5) -> Tensor:
@@ -69,7 +86,19 @@ def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMe
     return OpenSetMetrics(os_star, unknown, 2 * os_star * unknown / (os_star + unknown) if os_star + unknown else 0.0)
 
 
-# ---- methods
+# ---- networks and methods
+
+
+@final
+class RejectUnsure(nn.Module):
+    """A head for `Network`: features (b, d) -> `reject_unsure` of another head's logits (b, k): (b, k + 1)."""
+
+    def __init__(self, head: nn.Module, *, threshold: float) -> None:
+        super().__init__()
+        self.head, self.threshold = head, threshold
+
+    def forward(self, features: Tensor) -> Tensor:
+        return reject_unsure(self.head(features), threshold=self.threshold)
 
 
 @final
