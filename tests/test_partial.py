@@ -15,7 +15,7 @@ from da.data.batches import Batch, PairedBatches
 from da.data.domain import Labelled
 from da.evaluate import Evaluation
 from da.feature.adversarial import DANN
-from da.feature.partial import IWAN, PADA, class_weights, importance_weights
+from da.feature.partial import IWAN, PADA, class_weights, importance_weights, weights_first
 from da.heads import discriminator
 from da.method import Align, Method
 from da.networks import Network, mlp
@@ -194,6 +194,17 @@ def test_iwan_by_hand() -> None:
     assert terms["task"].item() == pytest.approx(task.item(), rel=1e-9)
 
 
+def test_the_adversary_of_pada_waits_for_a_tenth_of_the_training() -> None:
+    """Ganin's ramp, 2 / (1 + exp(-10 p)) - 1, over what is left."""
+    for progress, expected in ((0.0, 0.0), (0.1, 0.0), (0.19, 2 * expit(1) - 1), (0.55, 2 * expit(5) - 1), (1.0, 2 * expit(10) - 1)):
+        assert weights_first(progress) == pytest.approx(expected, abs=1e-12)
+    net, data = network(), batch()
+    method = PADA(net, adversary()).train()
+    early = method.loss(data, 0.1)
+    assert is_zero(gradients(early["domain"], net)) and not is_zero(gradients(early["domain"], method.discriminator))
+    assert not is_zero(gradients(method.loss(data, 0.2)["domain"], net.backbone))
+
+
 @pytest.mark.parametrize("make", [PADA, IWAN])
 def test_every_parameter_is_learned_at_its_rate(make: Callable[[Network], Method]) -> None:
     net = mlp(D, CLASSES)
@@ -293,5 +304,7 @@ def test_plain_alignment_harms_where_weighted_alignment_does_not(seed: int, tmp_
     """Absent classes are three quarters of the source, and the target has moved a fifth of the way to them, harmlessly in itself."""
     domains = toy([0.0, 0.4], [0, 1, 2, 3, 2, 3, 2, 3], seed)
     assert trained("source", domains, tmp_path / "source", seed)[0] > 0.95
-    assert trained("dann", domains, tmp_path / "dann", seed)[0] < 0.75
+    dann = trained("dann", domains, tmp_path / "dann", seed)[0]
+    assert dann < 0.75
+    assert trained("pada", domains, tmp_path / "pada", seed)[0] > dann + 0.2  # helped, not cured
     assert trained("iwan", domains, tmp_path / "iwan", seed)[0] > 0.95

@@ -15,6 +15,7 @@ Zhang, Ding, Li, Ogunbona: Importance Weighted Adversarial Nets for Partial Doma
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -25,7 +26,7 @@ from da.feature.adversarial import Reversed, domain_confusion_loss
 from da.feature.target import entropy
 from da.heads import adversary_group, at_least_single, linear_head
 from da.heads import discriminator as default_discriminator
-from da.method import Terms
+from da.method import Terms, sigmoid_ramp
 from da.networks import Network, Outputs
 
 # ---- functions of tensors
@@ -63,6 +64,15 @@ def importance_weights(source_logits: Tensor) -> Tensor:
 # ---- methods
 
 
+def weights_first(progress: float) -> float:
+    """0 for the first tenth of the training, then `sigmoid_ramp` over the rest.
+
+    Before a network has learned the source its predictions of the target mean nothing, nor do weights made from them. An adversary
+    that is at work by then draws the target to the source's largest classes, there or not, and the weights follow it.
+    """
+    return sigmoid_ramp(max(0.0, (progress - 0.1) / 0.9))
+
+
 @final
 class PADA(Reversed):
     """DANN with source class y counted gamma_y times (`class_weights`), in its cross-entropy and in the discriminator's loss.
@@ -77,17 +87,28 @@ class PADA(Reversed):
         discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.heads.discriminator`).
         decay: share in [0, 1) that the running average of the target's predictions keeps of itself in a training step: 0.99
             remembers about 100 batches. It starts even, with all weights 1.
-        options: as for `da.feature.adversarial.DANN`: trade_off, ramp, batch_statistics, label_smoothing.
+        ramp: as for `da.feature.adversarial.DANN`, but `weights_first`: here it is not taken for granted that the network is trained.
+        options: as for DANN: trade_off, batch_statistics, label_smoothing.
 
     Cao et al. 2018. They predict the whole target anew every 500 steps; here a running average over batches, which needs no second
-    pass over the data, stands in for it: `target_share` (k,), a buffer, moved before it is used and only while training.
+    pass over the data, stands in for it: `target_share` (k,), a buffer, moved before it is used and only while training. Predictions
+    and weights confirm each other, right or wrong: an average that forgets fast starves the classes that the target is not
+    predicted to be of at first, and a source that has classes in unequal numbers biases it.
     """
 
     target_share: Tensor
 
-    def __init__(self, network: Network, discriminator: nn.Module | None = None, *, decay: float = 0.99, **options: Any) -> None:
+    def __init__(
+        self,
+        network: Network,
+        discriminator: nn.Module | None = None,
+        *,
+        decay: float = 0.99,
+        ramp: Callable[[float], float] = weights_first,
+        **options: Any,
+    ) -> None:
         head = linear_head(network)
-        super().__init__(network, discriminator or default_discriminator(head.in_features), **options)
+        super().__init__(network, discriminator or default_discriminator(head.in_features), ramp=ramp, **options)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1); got {decay}")
         self.decay = decay
