@@ -347,10 +347,12 @@ def test_dare_gram_lets_go_of_the_moved_sensor(seed: int) -> None:
 
 
 def turned_signal(seed: int, n: int = 200) -> tuple[Labelled, Labelled]:
-    """y ~ N(2, 1) and something else, z ~ N(0, 1), as x = (y, z, 0, 0) in the source and cos 60 (y, z, 0, 0) + sin 60 (0, 0, y, z) in the target.
+    """y ~ N(2, 1) and something else, z ~ N(0, 1), of which the target moves most to two inputs that the source never shows.
 
-    Least squares on the source is y = x_0, and takes half of every y in the target: R^2 = 1 - (1 - 1/2)^2 E y^2 / var y = -1/4, less what
-    the weights of the inputs that the source never shows add to it. Features whose subspace turns back by 60 degrees have all of y: R^2 = 1.
+        source   x = (y, z, 0, 0)     target   x = (cos 60 y, cos 60 z, sin 60 y, sin 60 z), in degrees
+
+    Least squares on the source is y = x_0, and takes half of every y in the target: R^2 = 1 - (1 - 1/2)^2 E y^2 / var y = -1/4, before
+    what the untrained weights of the other inputs add to it. Where the features turn back by 60 degrees, all of y is there: R^2 = 1.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -366,7 +368,7 @@ def turned_back(alignment, seed: int, steps: int = 200) -> tuple[float, float]:
     """R^2 on source and target of linear features, trained in batches of 36 with the weight of 0.001 that the authors of RSD use."""
     source, target = turned_signal(seed)
     torch.manual_seed(seed)
-    network = Network(nn.Linear(4, 64), nn.Identity(), nn.Linear(64, 1))
+    network = Network(nn.Linear(4, 256), nn.Identity(), nn.Linear(256, 1))
     method = AlignRegression(network, alignment, trade_off=0.001)
     stream = PairedBatches(source, target.unlabelled(), batch_size=36, seed=seed, transform=identity)
     optimizer = torch.optim.Adam(method.parameters())
@@ -385,7 +387,7 @@ def test_rsd_turns_a_subspace_back(seed: int) -> None:
     source, target = turned_back(None, seed)
     assert source > 0.99 and target < 0
     source, target = turned_back(rsd, seed)
-    assert source > 0.99 and target > 0.75
+    assert source > 0.99 and target > 0.8
 
 
 def test_the_loop_reports_a_regression_as_one(tmp_path: Path) -> None:

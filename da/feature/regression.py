@@ -66,11 +66,18 @@ def dare_gram(
 def rsd(source: Array, target: Array, *, trade_off: float = 0.01) -> Array:
     """Representation subspace distance of source (n, d) and target (m, d), min(n, m) < d: a scalar >= 0, without unit.
 
-    trade_off: >= 0, weight of the bases' mismatch beside the sum of r sines; 0.01 in the authors' code, which weighs the whole by 0.001.
+    trade_off: >= 0, weight of the bases' mismatch beside the sum of r sines. The authors' code has 0.01, most of its commands 0.1,
+               and weighs the whole by 0.001 beside the mean squared error, with batches of 36 of 512 features.
 
     The subspaces are spanned by the r leading right singular vectors, r the smaller rank; the authors' code needs n = m and full rank,
     where this is the same. The samples are not centred. Where n + m > d some angles are 0 whatever the features, and the bases of that
     common part, which the second term compares, are not determined. The gradient of an angle that is 0 is taken as 0. In float64.
+
+    What it cannot see: the angles between A F and B F are 0 for any invertible A and B (n, n). Whatever the target does within
+    the source's subspace costs nothing, be it another scale, mean or sign, and no gradient shrinks a direction: it turns them. So RSD mends
+    features that the target has turned into directions new to the source, by less than a right angle. It does not mend
+    `da.data.toy.moved_sensor`, whose shift adds none, and what disturbs the target in new directions it turns into those that the
+    regressor reads. Small singular values count as much as large ones.
 
     Raises ValueError where both samples have d rows or more (both span everything, the distance would be 0 always) and
     for a trade-off below 0, else as every discrepancy.
