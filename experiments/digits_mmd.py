@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from da.data.batches import PairedBatches
+import torch
+
+from da.data.batches import Batch, PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, main
-from da.feature.adversarial import CDAN, DANN, WDGRL
+from da.experiment import Cell, Flags, Job, Seeds, load_network, main
+from da.feature.adversarial import ADDA, CDAN, DANN, WDGRL
 from da.feature.classifiers import MCD, MDD
 from da.feature.conditional import DSAN, JAN, DeepJDOT
 from da.feature.coral import coral
@@ -26,9 +28,10 @@ from da.feature.moments import cmd, homm
 from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
 from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation
 from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
-from da.method import Align, BatchStatistics
+from da.method import Align, BatchStatistics, Method
 from da.networks import lenet
 
+EXPERIMENT = "digits_mmd"
 LOSSES = {
     "none": partial(Align, alignment=None), "adabn": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
     "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance),
@@ -41,7 +44,7 @@ LOSSES = {
 }  # fmt: skip
 Loss = Literal[
     "none", "adabn", "mmd", "coral", "energy", "cmd", "homm", "sinkhorn", "sliced", "jan", "dsan", "deepjdot", "dann", "cdan", "cdan_e",
-    "wdgrl", "bsp", "mcd", "mdd", "entropy", "mcc", "bnm", "afn", "pseudo_labels", "fixmatch",
+    "wdgrl", "bsp", "adda", "mcd", "mdd", "entropy", "mcc", "bnm", "afn", "pseudo_labels", "fixmatch",
     "mean_teacher",
 ]  # fmt: skip
 
@@ -68,16 +71,27 @@ class Config(Flags):
     """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
+def prepare(config: Config, cell: Cell) -> Method[Batch]:
+    """A network and its loss. ADDA goes on from what row none has learned, for as many steps again."""
+    network = lenet(10)
+    if cell.method == "adda":
+        load_network(network, config, EXPERIMENT, cell._replace(method="none"), build)
+        torch.manual_seed(cell.seed)  # the same discriminator whether or not row none had to be trained just now
+        return ADDA(network)
+    statistics: BatchStatistics = "domain" if cell.method == "adabn" else config.batch_statistics
+    method = LOSSES[cell.method](network, batch_statistics=statistics)
+    method.trade_off *= config.trade_off
+    return method
+
+
 def build(config: Config, cell: Cell) -> Job:
     """One cell: network, loss and data."""
     source, target = read_digits(cell.source), read_digits(cell.target)
-    statistics: BatchStatistics = "domain" if cell.method == "adabn" else config.batch_statistics
-    method = LOSSES[cell.method](lenet(10), batch_statistics=statistics)
-    method.trade_off *= config.trade_off
+    method = prepare(config, cell)
     transform = ImageTransform(16)
     stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
     return Job(method, stream, Evaluation(target, transform, source))
 
 
 if __name__ == "__main__":
-    main(Config, experiment="digits_mmd", benchmark=DIGITS, build=build)
+    main(Config, experiment=EXPERIMENT, benchmark=DIGITS, build=build)
