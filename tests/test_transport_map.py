@@ -164,12 +164,11 @@ def test_the_map_follows_shifts_and_scales_and_the_order_of_the_rows(name, n, m,
 )
 def test_repeated_rows_and_tied_costs_do_not_bring_the_order_back(x, y, seed, name):
     """Whole numbers: many plans are equally good, and many rows equal."""
+    adapter = clone(MAPS[name]) if name in ("exact", "linear") else clone(MAPS[name]).set_params(regularization=1.0)  # soon done
     rng = np.random.default_rng(seed)
     labels, i, j = np.arange(len(x)) % 2, rng.permutation(len(x)), rng.permutation(len(y))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mapped = clone(MAPS[name]).fit(x, y, labels).transform(x)
-        permuted = clone(MAPS[name]).fit(x[i], y[j], labels[i]).transform(x[i])
+    mapped = adapter.fit(x, y, labels).transform(x)
+    permuted = adapter.fit(x[i], y[j], labels[i]).transform(x[i])
     assert np.isfinite(mapped).all()
     np.testing.assert_allclose(permuted, mapped[i], atol=1e-8)
     np.testing.assert_allclose(mapped.mean(axis=0), y.mean(axis=0), atol=1e-8)
