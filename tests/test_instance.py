@@ -17,9 +17,10 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
 from da.data.toy import gaussian_covariate_shift
-from da.instance.diagnostics import effective_sample_size, warn_if_uniform
+from da.instance.diagnostics import describe, effective_sample_size, ratio_error, reliability, warn_if_uniform
 from da.instance.discriminator import discriminator_weights
 from da.instance.kmm import Polytope, kmm
+from da.instance.samples import draw_centres
 
 
 def samples(n: int = 40, m: int = 30, d: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +78,7 @@ def test_kmm_is_certified_near_the_minimum_and_within_the_constraints(n, m, opti
     """A convex objective lies at most max over v of <gradient, w - v> above its minimum; linprog finds that v."""
     x, y = samples(n, m, d)
     epsilon, bound = options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)), options.get("bound", 1000.0)
-    weights = kmm(x, y, bandwidth=2.0, **options)
+    weights = kmm(x, y, bandwidth=2.0, tolerance=1e-5, **options)
     assert weights.shape == (n,) and weights.min() >= 0 and weights.max() <= bound
     assert n * (1 - epsilon) - 1e-9 <= weights.sum() <= n * (1 + epsilon) + 1e-9
     k, kappa = quadratic_program(x, y, 2.0)
@@ -112,6 +113,60 @@ def test_kmm_follows_a_permutation_of_the_rows(bandwidth):
     weights = kmm(x, y, bandwidth=bandwidth, tolerance=1e-10)
     permuted = kmm(x[order], y[rng.permutation(45)], bandwidth=bandwidth, tolerance=1e-10)
     np.testing.assert_allclose(permuted, weights[order], atol=1e-8)
+    few = kmm(x, y, bandwidth=bandwidth, n_landmarks=30)
+    np.testing.assert_allclose(kmm(x[order], y[rng.permutation(45)], bandwidth=bandwidth, n_landmarks=30), few[order], atol=1e-8)
+
+
+def test_kmm_beyond_a_thousand_rows_does_not_see_their_order_either():
+    """There the median rule looks at some rows only."""
+    x, y = samples(800, 700, 2)
+    order = np.random.default_rng(1).permutation(800)
+    np.testing.assert_allclose(kmm(x[order], y[::-1].copy(), tolerance=1e-2), kmm(x, y, tolerance=1e-2)[order], atol=1e-8)
+
+
+@pytest.mark.parametrize(("n", "m", "options"), CASES)
+def test_kmm_with_landmarks_solves_the_projected_problem(n, m, options):
+    """phi projected onto the landmarks' span has the kernel k(x, z) k(z, z)^+ k(z, y): its programme, solved by SciPy."""
+    x, y = samples(n, m)
+    epsilon, bound = options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)), options.get("bound", 1000.0)
+    landmarks = draw_centres(torch.from_numpy(np.concatenate([x, y])), 12, 3).numpy()
+    inverse = np.linalg.inv(rbf_kernel(landmarks, gamma=1 / 6))
+    at_x, at_y = rbf_kernel(x, landmarks, gamma=1 / 6), rbf_kernel(y, landmarks, gamma=1 / 6)
+    k, kappa = at_x @ inverse @ at_x.T, n * at_x @ inverse @ at_y.mean(axis=0)
+    weights = kmm(x, y, bandwidth=6.0, n_landmarks=12, random_state=3, tolerance=1e-10, **options)
+    expected = solve_by_scipy(k, kappa, bound, epsilon)
+    # K has rank 12, so single weights may differ where their sums do not: values and K w are compared.
+    assert weights.shape == (n,) and weights.min() >= 0 and weights.max() <= bound + 1e-9
+    assert n * (1 - epsilon) - 1e-9 <= weights.sum() <= n * (1 + epsilon) + 1e-9
+    values = [0.5 * w @ k @ w - kappa @ w for w in (weights, expected)]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+    np.testing.assert_allclose(k @ weights, k @ expected, atol=2e-3)
+
+
+def test_kmm_with_every_row_as_a_landmark_is_exact():
+    x, y = samples()
+    exact, projected = kmm(x, y, tolerance=1e-10), kmm(x, y, n_landmarks=70, tolerance=1e-10)
+    np.testing.assert_allclose(projected, exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("landmarks", [None, 20])
+@pytest.mark.parametrize("case", ["constant column", "duplicated rows", "n < d", "one target row", "far apart"])
+@pytest.mark.filterwarnings("ignore:kmm. the weights are uniform")
+def test_kmm_gives_every_row_of_hard_inputs_a_weight(case, landmarks):
+    x, y = samples(30, 20, 3)
+    if case == "constant column":
+        x[:, 1], y[:, 1] = 2.0, 2.0
+    elif case == "duplicated rows":
+        x, y = np.repeat(x, 3, axis=0), np.repeat(y, 3, axis=0)
+    elif case == "n < d":
+        x, y = samples(6, 7, 50)
+    elif case == "one target row":
+        y = y[:1]
+    else:
+        y = y + 1e3
+    weights, n = kmm(x, y, n_landmarks=landmarks), len(x)
+    assert np.isfinite(weights).all() and weights.min() >= 0 and weights.max() <= 1000
+    assert np.sqrt(n) - 1e-9 <= weights.sum() <= 2 * n - np.sqrt(n) + 1e-9
 
 
 def test_kmm_takes_tensors_and_keeps_their_precision():
@@ -136,6 +191,7 @@ def test_kmm_says_when_it_stopped_early_and_when_weights_are_uniform():
     [
         ({"bound": 0.5}, "bound must be a finite number >= 1"),
         ({"epsilon": -0.1}, "epsilon must be"),
+        ({"n_landmarks": 0}, "n_landmarks must be None or >= 1; got 0"),
         ({"n_iter": 0}, "n_iter must be >= 1"),
         ({"tolerance": 0.0}, "tolerance > 0"),
         ({"bandwidth": "silverman"}, "bandwidth must be 'mean', 'median' or a number"),
@@ -144,6 +200,27 @@ def test_kmm_says_when_it_stopped_early_and_when_weights_are_uniform():
 def test_kmm_refuses_bad_options(options, says):
     with pytest.raises(ValueError, match=says):
         kmm(*samples(), **options)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 8),
+    bound=st.floats(1, 5),
+    epsilon=st.floats(0, 0.9),
+    scale=st.floats(0.1, 10),
+    stiffness=st.floats(0.01, 100),
+    total=st.floats(-50, 50),
+    seed=st.integers(0, 10**6),
+)
+def test_the_stiff_projection_has_no_way_down(n, bound, epsilon, scale, stiffness, total, seed):
+    """1/2 ||w - v||^2 + stiffness/2 (sum w - total)^2 is least exactly where its gradient points nowhere down; linprog looks."""
+    v = scale * torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    w = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon)).project(v, stiffness, total)
+    assert bool((w >= 0).all()) and bool((w <= bound).all())
+    gradient = (w - v + stiffness * (w.sum() - total)).numpy()
+    sides = np.vstack([np.ones(n), -np.ones(n)])
+    worst = linprog(gradient, sides, [n * (1 + epsilon), -n * (1 - epsilon)], bounds=(0, bound))
+    assert worst.fun == pytest.approx(float(gradient @ w.numpy()), abs=1e-6 * (1 + stiffness))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -226,16 +303,23 @@ def test_the_discriminator_is_cross_fitted():
 
 def test_the_discriminator_takes_any_classifier_and_a_seed():
     x, y = samples()
-    first = discriminator_weights(x, y, estimator=GaussianNB(), folds=3, seed=1)
+    first = discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=1)
     assert isinstance(first, np.ndarray) and first.shape == (40,) and np.isfinite(first).all()
-    np.testing.assert_array_equal(first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, seed=1))
-    assert not np.array_equal(first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, seed=2))
+    np.testing.assert_array_equal(first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=1))
+    assert not np.array_equal(first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=2))
 
 
 def test_domains_without_a_common_row_give_finite_weights_and_a_warning():
     x, y = samples()
     with pytest.warns(UserWarning, match="have no row near each other"):
         assert np.isfinite(discriminator_weights(x, y + 1e4, estimator=GaussianNB())).all()
+
+
+def test_the_discriminator_does_not_see_the_order_of_the_rows():
+    x, y = samples(60, 45)
+    rng = np.random.default_rng(1)
+    order = rng.permutation(60)
+    np.testing.assert_allclose(discriminator_weights(x[order], y[rng.permutation(45)]), discriminator_weights(x, y)[order], atol=1e-8)
 
 
 def test_the_discriminator_refuses_bad_options():
@@ -257,6 +341,50 @@ def test_effective_sample_size():
     for wrong in (np.zeros(3), np.array([1.0, -1.0]), np.array([np.nan, 1.0]), np.ones((2, 2)), np.ones(0)):
         with pytest.raises(ValueError, match="weights must be"):
             effective_sample_size(wrong)
+
+
+def test_describe():
+    report = describe(torch.tensor([0.0, 1.0, 1.0, 2.0]))
+    assert report == pytest.approx((4, 16 / 6, 2.0, 0.5, 0.25))
+    assert (
+        str(report) == "effective sample size 2.7 of 4; largest weight 2.0 times the mean, 50.0 % of the sum; 25.0 % of the weights are 0"
+    )
+    assert describe(np.full(7, 3.0)) == pytest.approx((7, 7, 1, 1 / 7, 0))
+    with pytest.raises(ValueError, match="weights must be"):
+        describe(np.zeros(3))
+
+
+def test_ratio_error():
+    ratio = np.array([0.5, 1.0, 1.5])
+    assert ratio_error(7 * ratio, ratio) == pytest.approx(0, abs=1e-15)
+    assert ratio_error(np.ones(3), torch.from_numpy(3 * ratio)) == pytest.approx(1)
+    assert ratio_error(ratio[::-1].copy(), ratio) == pytest.approx(4)
+    with pytest.raises(ValueError, match="ratio must not be constant"):
+        ratio_error(ratio, np.ones(3))
+    with pytest.raises(ValueError, match="as many rows; got 3 and 2"):
+        ratio_error(ratio, ratio[:2])
+    with pytest.raises(ValueError, match="ratio must be"):
+        ratio_error(ratio, -ratio)
+
+
+def test_reliability():
+    weights, ratio = np.array([4.0, 1.0, 3.0, 2.0]), np.array([5.0, 1.0, 1.0, 1.0])
+    found = reliability(weights, ratio, bins=2)
+    np.testing.assert_allclose(found.weight, [0.6, 1.4])
+    np.testing.assert_allclose(found.ratio, [0.5, 1.5])
+    np.testing.assert_array_equal(found.count, [2, 2])
+    tied = reliability(np.array([1.0, 1.0, 1.0, 5.0]), ratio, bins=4)
+    np.testing.assert_array_equal(tied.count, [3, 1])
+    assert float((tied.weight * tied.count).sum() / 4) == pytest.approx(1)
+    with pytest.raises(ValueError, match="bins must be >= 1; got 0"):
+        reliability(weights, ratio, bins=0)
+
+
+def test_reliability_of_a_calibrated_classifier():
+    problem = gaussian_covariate_shift(n=3000)
+    found = reliability(discriminator_weights(problem.source.x, problem.target.x), problem.ratio)
+    np.testing.assert_allclose(found.weight, found.ratio, rtol=0.1)
+    np.testing.assert_array_equal(found.count, 300)
 
 
 def test_only_uniform_weights_warn():

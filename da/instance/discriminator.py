@@ -15,39 +15,43 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from da.arrays import Array, check_two_samples, like
+from da.arrays import Array
 from da.instance.diagnostics import warn_if_uniform
+from da.instance.samples import Samples
 
 SMALLEST_PROBABILITY = 1e-6
 
 
-def discriminator_weights(source: Array, target: Array, *, estimator: BaseEstimator | None = None, folds: int = 5, seed: int = 0) -> Array:
+def discriminator_weights(
+    source: Array, target: Array, *, estimator: BaseEstimator | None = None, folds: int = 5, random_state: int = 0
+) -> Array:
     """Weights (n,) of mean 1 for the rows of source (n, d) against target (m, d), each from classifiers that did not see its row.
 
     estimator: a scikit-learn classifier with predict_proba, cloned for each fold; None is a logistic regression on standardised columns.
-    folds:     how many parts source and target are cut into, 2 to min(n, m); `seed` fixes the cut.
+    folds:     how many parts source and target are cut into, 2 to min(n, m); `random_state` fixes the cut, whatever the order of the rows.
 
     Probabilities are held within 1e-6 of 0 and 1, so that no weight is infinite. Carries no gradient; computes on the CPU.
     Raises ValueError or TypeError on bad input; warns when the weights are uniform.
     """
-    x, y = check_two_samples(source, target)
+    samples = Samples.of(source, target)
+    n, m = len(samples.x), len(samples.y)
     estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)) if estimator is None else estimator
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(f"estimator must be a scikit-learn classifier with predict_proba; got {type(estimator).__name__}")
-    if not 2 <= folds <= min(len(x), len(y)):
-        raise ValueError(f"folds must be from 2 to the smaller sample's rows, {min(len(x), len(y))}; got {folds}")
-    rows = torch.cat([x, y]).detach().cpu().numpy()
-    odds = torch.from_numpy(_cross_fitted_odds(rows, len(x), estimator, folds, seed)).to(x)
-    weights = odds / odds.mean()
+    if not 2 <= folds <= min(n, m):
+        raise ValueError(f"folds must be from 2 to the smaller sample's rows, {min(n, m)}; got {folds}")
+    rows = samples.pooled().cpu().numpy()
+    odds = torch.from_numpy(_cross_fitted_odds(rows, n, estimator, folds, random_state)).to(samples.x)
+    weights = samples.restore(odds / odds.mean(), source)
     warn_if_uniform(weights, "discriminator_weights")
-    return like(weights, source)
+    return weights
 
 
-def _cross_fitted_odds(rows: np.ndarray, n: int, estimator: BaseEstimator, folds: int, seed: int) -> np.ndarray:
+def _cross_fitted_odds(rows: np.ndarray, n: int, estimator: BaseEstimator, folds: int, random_state: int) -> np.ndarray:
     """p_t / p_s at the first n rows (n,), by the counts of each fold's own training rows."""
     is_target = np.arange(len(rows)) >= n
     odds = np.empty(n)
-    for train, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, is_target):
+    for train, held in StratifiedKFold(folds, shuffle=True, random_state=random_state).split(rows, is_target):
         held = held[held < n]
         p = clone(estimator).fit(rows[train], is_target[train].astype(int)).predict_proba(rows[held])[:, 1]
         p = p.astype(float).clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)

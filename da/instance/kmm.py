@@ -6,20 +6,25 @@ that is, 1/2 w^T K w - kappa^T w with K_ij = k(x_i, x_j), kappa_i = n/m sum_j k(
 
 Huang, Smola, Gretton, Borgwardt, Schoelkopf: Correcting Sample Selection Bias by Unlabeled Data. NIPS 2006.
 Solved by FISTA (Beck, Teboulle, 2009) restarted where the objective rises (O'Donoghue, Candes, 2015).
+For large n by the Nystroem method (Williams, Seeger: Using the Nystroem Method to Speed Up Kernel Machines. NIPS 2000).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
+from da.arrays import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
-from da.kernels import centred, gram_distances, resolve_bandwidth
+from da.instance.samples import Gaussian, Samples, draw_centres, tiles
+
+POWER = 6  # iterations for the step size, which backtracking corrects
+NULL = 1e-10  # eigenvalues of the landmarks' kernel below this share of the largest count as 0
 
 
 def kmm(
@@ -29,34 +34,70 @@ def kmm(
     bound: float = 1000.0,
     epsilon: float | None = None,
     bandwidth: float | Literal["mean", "median"] = "median",
+    n_landmarks: int | None = None,
+    random_state: int = 0,
     n_iter: int = 20_000,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
 ) -> Array:
     """Weights (n,) for the rows of source (n, d) against target (m, d): every row gets one, 0 <= w <= bound, mean within epsilon of 1.
 
     bound:     B, the largest weight, >= 1.
     epsilon:   how far the mean weight may be from 1; None is the paper's (sqrt(n) - 1) / sqrt(n).
     bandwidth: s, a squared distance: a rule on the pooled rows (`da.kernels`) or a number > 0.
+    n_landmarks: None solves the problem as it stands. A number >= 1 solves it for the parts of phi(x) and phi(y) within the span of
+               so many kernel functions, at rows drawn from both samples together (by `random_state`): O((n + m) d) time per landmark.
     n_iter:    the most iterations, of one product K w each. A warning says when they did not suffice, and what was reached.
     tolerance: how far the squared MMD may certainly be from its minimum (a duality gap; it is usually far closer).
                Single weights settle later than the MMD: for them to be those of the minimum to 1e-4, ask for 1e-10.
 
-    Works in float64 with K (n, n) and k(x, y) (n, m) in memory; carries no gradient. Raises ValueError or TypeError on bad input;
-    warns when the weights are uniform.
+    Works in float64; K (n, n) is in memory, or with landmarks (n, n_landmarks). Carries no gradient. Raises ValueError or TypeError
+    on bad input; warns when the weights are uniform.
     """
-    x, y = (z.detach() for z in check_two_samples(source, target))
-    n, dtype = len(x), x.dtype
+    samples = Samples.of(source, target)
+    n = len(samples.x)
     epsilon = (math.sqrt(n) - 1) / math.sqrt(n) if epsilon is None else epsilon
-    _check_options(bound, epsilon, n_iter, tolerance)
-    x, y = x.double(), y.double()
-    with full_precision(x):
-        s = resolve_bandwidth(centred(torch.cat([x, y])), bandwidth)
-        within = torch.exp(-gram_distances(x, x) / s)  # (n, n)
-        across = torch.exp(-gram_distances(x, y) / s).sum(dim=1) * (n / len(y))  # (n,)
-        polytope = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon))
-        weights = _fista(within, across, polytope, n_iter, tolerance)
+    _check_options(bound, epsilon, n_landmarks, n_iter, tolerance)
+    polytope = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon))
+    with full_precision(samples.x):
+        s = samples.bandwidth(bandwidth)
+        if n_landmarks is None:
+            problem = _exact(samples.x, samples.y, s)
+        else:
+            problem = _projected(samples.x, samples.y, draw_centres(samples.pooled(), n_landmarks, random_state), s)
+        weights = samples.restore(_fista(problem, polytope, n_iter, tolerance), source)
     warn_if_uniform(weights, "kmm")
-    return like(weights.to(dtype), source)
+    return weights
+
+
+class Quadratic(NamedTuple):
+    """1/2 w^T K w - across^T w: w -> K w, and across (n,)."""
+
+    product: Callable[[Tensor], Tensor]
+    across: Tensor
+
+
+def _exact(x: Tensor, y: Tensor, s: float) -> Quadratic:
+    n = len(x)
+    within, kernel = x.new_empty(n, n), Gaussian(x, x, s)
+    for rows in tiles(n, n):
+        within[rows, rows.start :] = kernel.block(rows, slice(rows.start, n))
+        within[rows.stop :, rows] = within[rows, rows.stop :].T
+    within.fill_diagonal_(1)
+    kernel = Gaussian(x, y, s)
+    across = torch.cat([kernel.block(rows).sum(dim=1) for rows in tiles(n, len(y))]) * (n / len(y))
+    return Quadratic(within.mv, across)
+
+
+def _projected(x: Tensor, y: Tensor, landmarks: Tensor, s: float) -> Quadratic:
+    """With phi projected onto the span of the kernel functions at the landmarks z: K = F F^T, F = k(x, z) k(z, z)^(-1/2)."""
+    values, vectors = torch.linalg.eigh(Gaussian(landmarks, landmarks, s).block(slice(None)).fill_diagonal_(1))
+    kept = values > NULL * values[-1]
+    whitening = vectors[:, kept] / values[kept].sqrt()  # (r, p)
+    kernel = Gaussian(y, landmarks, s)
+    mean = sum(kernel.block(rows).sum(dim=0) for rows in tiles(len(y), len(landmarks))) / len(y) @ whitening  # (p,)
+    kernel = Gaussian(x, landmarks, s)
+    features = torch.cat([kernel.block(rows) @ whitening for rows in tiles(len(x), len(landmarks))])  # (n, p)
+    return Quadratic(lambda w: features @ (features.T @ w), len(x) * (features @ mean))
 
 
 class Polytope:
@@ -65,23 +106,27 @@ class Polytope:
     def __init__(self, bound: float, least: float, most: float) -> None:
         self.bound, self.least, self.most = bound, least, most
 
-    def project(self, v: Tensor) -> Tensor:
-        """The nearest point to v (n,): clamp(v - tau, 0, bound), with the shift tau that brings the sum to the bound it breaks."""
-        w = v.clamp(0, self.bound)
-        total = min(max(float(w.sum()), self.least), self.most)
-        return w if total == float(w.sum()) else (v - self._shift(v, total)).clamp(0, self.bound)
+    def project(self, v: Tensor, stiffness: float = 0.0, total: float = 0.0) -> Tensor:
+        """The w of least 1/2 ||w - v||^2 + stiffness/2 (sum w - total)^2, v (n,); without stiffness the nearest point to v.
 
-    def _shift(self, v: Tensor, total: float) -> Tensor:
-        """tau with sum clamp(v - tau, 0, bound) = total: the sum is piecewise linear in tau, with kinks at v - bound and v."""
+        It is clamp(v - tau, 0, bound), with the shift tau that the stiffness asks for, or that brings the sum to the bound it breaks.
+        """
+        w = (v - self._shift(v, total, 1 / stiffness) if stiffness else v).clamp(0, self.bound)
+        within = min(max(float(w.sum()), self.least), self.most)
+        return w if within == float(w.sum()) else (v - self._shift(v, within, 0.0)).clamp(0, self.bound)
+
+    def _shift(self, v: Tensor, total: float, give: float) -> Tensor:
+        """tau with sum clamp(v - tau, 0, bound) = total + give tau: the left side is piecewise linear, with kinks at v - bound and v."""
         kinks, order = torch.sort(torch.cat([v - self.bound, v]))  # (2n,)
         slopes = torch.cat([-torch.ones_like(v), torch.ones_like(v)])[order].cumsum(0)  # right of each kink
-        sums = len(v) * self.bound + (slopes[:-1] * kinks.diff()).cumsum(0)  # at the kinks but the first, decreasing
-        after = int(torch.searchsorted(-sums, -total).clamp(max=len(sums) - 1)) + 1
-        middle = (kinks[after - 1] + kinks[after]) / 2
+        fallen = torch.cat([slopes.new_zeros(1), (slopes[:-1] * kinks.diff()).cumsum(0)])
+        excess = len(v) * self.bound + fallen - total - give * kinks  # at the kinks, decreasing
+        after = int((excess > 0).sum())  # the kink that follows tau
+        ends = torch.cat([kinks[:1] - 1, kinks, kinks[-1:] + 1])
+        middle = (ends[after] + ends[after + 1]) / 2
         free, full = (v > middle) & (v - middle < self.bound), v - middle >= self.bound
-        if not bool(free.any()):
-            return middle
-        return (v[free].sum() + self.bound * int(full.sum()) - total) / int(free.sum())
+        slope = int(free.sum()) + give
+        return (v[free].sum() + self.bound * int(full.sum()) - total) / slope if slope else middle
 
     def lowest(self, gradient: Tensor) -> Tensor:
         """The least of <gradient, v> over the polytope: mass goes to the smallest entries, to `least`, then on while they are negative."""
@@ -91,21 +136,29 @@ class Polytope:
         return (ordered * (up_to - before).clamp(0, self.bound)).sum()
 
 
-def _fista(within: Tensor, across: Tensor, polytope: Polytope, n_iter: int, tolerance: float) -> Tensor:
-    """The minimiser of 1/2 w^T K w - kappa^T w, from uniform weights. K w is kept, so that an iteration has one product."""
-    n = len(across)
-    step = 1 / within.sum(dim=1).max()  # K has no negative entry, so its largest row sum bounds its largest eigenvalue
+def _fista(problem: Quadratic, polytope: Polytope, n_iter: int, tolerance: float) -> Tensor:
+    """The minimiser of 1/2 w^T K w - across^T w, from uniform weights. K w is kept, so that an iteration has one product.
+
+    K is nearly its mean c plus something much smaller, so steps are measured by c 1 1^T + L I: L, and the iterations, are fewer
+    than those of a multiple of I.
+    """
+    product_with, across = problem
     w = torch.ones_like(across)
-    product = within @ w
+    product = product_with(w)
+    mean = float(product.mean()) / len(w)  # c
+    curvature = _curvature(product_with, product, mean)  # L
     ahead, ahead_product, momentum = w, product, 1.0
     for i in range(n_iter + 1):
         if i % 10 == 0 or i == n_iter:
-            gradient = product - across
-            gap = float(2 * (gradient @ w - polytope.lowest(gradient)) / n**2)  # in squared MMD: 2 / n^2 times the objective
+            gap = _gap(polytope, w, product - across)
             if gap <= tolerance:
                 return w
-        new = polytope.project(ahead - step * (ahead_product - across))
-        new_product = within @ new
+        while True:
+            new = polytope.project(ahead - (ahead_product - across) / curvature, mean / curvature, float(ahead.sum()))
+            new_product, moved = product_with(new), new - ahead
+            if float(moved @ (new_product - ahead_product)) <= 1.000001 * float(curvature * moved @ moved + mean * moved.sum() ** 2):
+                break
+            curvature, momentum = 1.5 * curvature, 1.0  # the estimate was too low
         rose = new @ (new_product / 2 - across) > w @ (product / 2 - across)
         momentum = 1.0 if bool(rose) else momentum
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
@@ -120,10 +173,30 @@ def _fista(within: Tensor, across: Tensor, polytope: Polytope, n_iter: int, tole
     return w
 
 
-def _check_options(bound: float, epsilon: float, n_iter: int, tolerance: float) -> None:
+def _gap(polytope: Polytope, w: Tensor, gradient: Tensor) -> float:
+    """How far the squared MMD, which is 2 / n^2 times the objective, is above its minimum at most."""
+    return float(2 * (gradient @ w - polytope.lowest(gradient)) / len(w) ** 2)
+
+
+def _curvature(product_with: Callable[[Tensor], Tensor], row_sums: Tensor, mean: float) -> float:
+    """About the largest eigenvalue of K - c 1 1^T, by a few power iterations from its row sums; > 0."""
+    v, value = row_sums - row_sums.mean(), 0.0
+    for _ in range(POWER):
+        length = float(v.norm())
+        if not length > 1e-12 * mean * len(v):
+            break
+        v = v / length
+        v, before = product_with(v) - mean * v.sum(), v
+        value = float(before @ v)
+    return max(1.05 * value, float(row_sums.max()) / len(v))
+
+
+def _check_options(bound: float, epsilon: float, n_landmarks: int | None, n_iter: int, tolerance: float) -> None:
     if not (math.isfinite(bound) and bound >= 1):
         raise ValueError(f"bound must be a finite number >= 1, or uniform weights are out of reach; got {bound}")
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"epsilon must be a finite number >= 0; got {epsilon}")
+    if n_landmarks is not None and n_landmarks < 1:
+        raise ValueError(f"n_landmarks must be None or >= 1; got {n_landmarks}")
     if n_iter < 1 or not tolerance > 0:
         raise ValueError(f"n_iter must be >= 1 and tolerance > 0; got {n_iter} and {tolerance}")
