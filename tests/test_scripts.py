@@ -50,6 +50,18 @@ def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 1
 
 
+def test_adda_goes_on_from_the_source_only_network(tmp_path: Path) -> None:
+    """Row none is trained on the way; a second run, which finds it there, ends with the same figures."""
+    common = "--target noisy --seed 0 --loss adda --steps 3 --batch-size 16 --evaluate-every 1 --wandb disabled".split()
+    metrics = []
+    for extra in ([], ["--force"]):
+        done = run_script("digits_mmd.py", *common, *extra, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        metrics.append(next((tmp_path / "runs/digits_mmd/adda").rglob("metrics.jsonl")).read_text())
+    assert metrics[0] == metrics[1] and len(set(metrics[0].splitlines())) > 1
+    assert len(list((tmp_path / "runs/digits_mmd/none").rglob("result.json"))) == 1
+
+
 def test_two_processes_fill_a_table_together(tmp_path: Path) -> None:
     common = "--target noisy --seed 0 --loss none mmd --steps 4 --evaluate-every 2 --wandb disabled --devices 2 --accelerator cpu".split()
     for extra in ([], ["--force"], []):
