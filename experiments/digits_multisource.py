@@ -5,7 +5,7 @@
 Of four domains (clean, rotated45, noisy, photo) each changed one is the target once and the other three are the sources, with 64 digits
 of each domain a step. Rows: the clean source alone (single), all sources pooled (none), the same with the target's batch statistics at
 evaluation (adabn), the pool aligned with the target by a five-kernel MMD (mmd), each source's moments matched with those of the target
-and of the other sources (m3sda). No digit of the target is in a source under another change. Further sources alone add little to the
+and of the other sources (m3sda). No digit of the target is in a source under another change. Further sources alone add nothing to the
 clean one, alignment adds much, and matching the sources one by one is not better here than the pool. Three seeds; takes about five
 minutes on two CPU cores.
 """
