@@ -10,8 +10,8 @@ by name. One round of TrAdaBoost of N, with the error e_i = |h_t(x_i) - y_i| of 
 
 and the rounds ceil(N / 2) ... N vote, h_t with weight ln(1 / beta_t). The paper asks for eps_t < 1/2 and leaves the rest open. Here a
 round with eps_t >= 1/2 is taken as 1/2: it leaves the target's weights alone, has no vote and is no round of the count whose second half
-votes, but its source errors count, so that a source that is wrong at first can be unlearned. A round with eps_t = 0 is taken as 1e-10:
-it changes no target weight either, and has as good as the only vote.
+votes, but its source errors count, so that one round that falls short is not the end. A round with eps_t = 0 is taken as 1e-10: it
+changes no target weight either, and has as good as the only vote.
 
 Dai, Yang, Xue, Yu: Boosting for Transfer Learning. ICML 2007.
 """
