@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.neighbors import KNeighborsClassifier
 
 from da.feature.plans import class_plan, entropic_plan, exact_plan
 from da.feature.transport import LinearMongeMap, OTMap
@@ -20,6 +21,7 @@ from da.feature.transport import LinearMongeMap, OTMap
 ot = pytest.importorskip("ot")
 KEEN = dict(n_iter=20000, tolerance=1e-13)
 PLAN = dict(iterations=20000, tolerance=1e-12)
+SOURCE_AT, TARGET_AT = np.array([0.0, 2.0, 4.0]), np.array([3.0, 4.2, 5.4])
 MAPS = {
     "exact": OTMap(regularization=0.0),
     "entropic": OTMap(regularization=0.1, n_iter=20000, tolerance=1e-12),
@@ -308,3 +310,15 @@ def test_with_fewer_rows_than_columns_the_linear_map_is_finite_and_tame():
             LinearMongeMap(regularization=wrong).fit(x, y)
     with pytest.raises(ValueError, match="at least 2 rows"):
         LinearMongeMap().fit(x[:1], y)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+@pytest.mark.parametrize("adapter", [OTMap(regularization=0.0), OTMap(), OTMap(class_regularization=0.2)])
+def test_what_the_nearest_source_row_gets_wrong_the_mapped_one_gets_right(adapter, scale):
+    """Classes in a row at 0, 2 and 4, in the target at 3, 4.2 and 5.4: all of its rows are nearest to the last two."""
+    rng = np.random.default_rng(7)
+    labels = np.arange(90) % 3
+    source, target = (scale * (rng.standard_normal((90, 2)) * 0.1 + np.outer(at[labels], [1.0, 0.5])) for at in (SOURCE_AT, TARGET_AT))
+    mapped = clone(adapter).fit(source, target, labels).transform(source)
+    wrong, right = (KNeighborsClassifier(1).fit(rows, labels).score(target, labels) for rows in (source, mapped))
+    assert wrong < 0.5 and right > 0.95

@@ -185,7 +185,7 @@ class OTMap(Adapter):
     """
 
     def __init__(
-        self, *, regularization: float = 0.1, class_regularization: float = 0.0, n_iter: int = 1000, tolerance: float = 1e-6
+        self, *, regularization: float = 0.1, class_regularization: float = 0.0, n_iter: int = 1000, tolerance: float = 1e-4
     ) -> None:
         self.regularization = regularization
         self.class_regularization = class_regularization
