@@ -148,6 +148,14 @@ def test_disagreement_against_scipys_angles() -> None:
     assert subspace_disagreement(torch.from_numpy(source), torch.from_numpy(source)) == 6  # never disagrees: half the width
 
 
+def test_default_sizes() -> None:
+    source, target = samples(9, 8, 30)
+    assert PrincipalComponents().fit(source, target).transform(source).shape == (9, 16)
+    alignment = SubspaceAlignment().fit(source, target)
+    expected = subspace_disagreement(torch.from_numpy(source), torch.from_numpy(target))
+    assert alignment.n_components_ == alignment.transform(source).shape[1] == expected
+
+
 @pytest.mark.parametrize("wrong", [np.eye(4)[:, :2] * 2, np.eye(4)[:, :3], np.ones((4, 2)) / 2])
 def test_kernel_refuses_other_than_orthonormal_columns_of_one_shape(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError):

@@ -28,16 +28,18 @@ from da.kernels import centred
 class PrincipalComponents(Adapter):
     """Principal components of the rows of both domains together, x -> (x - mean) P: the baseline beside the adapted subspaces.
 
-    n_components: the width k of the result, at most the rank of the centred rows (ValueError). Computed by a full SVD, nothing is drawn.
+    n_components: the width k of the result, at most the rank of the centred rows (ValueError).
+        None for 100, or n + m - 1 or d where that is less. Computed by a full SVD, nothing is drawn.
     """
 
-    def __init__(self, *, n_components: int = 100) -> None:
+    def __init__(self, *, n_components: int | None = None) -> None:
         self.n_components = n_components
 
     def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
         """Learns the axes (d, k) from source (n, d) and target (m, d) together; labels are not used."""
         pooled = torch.cat(self._samples(source, target))
-        self.axes_ = principal_axes(pooled, self.n_components, "pooled rows")
+        k = min(100, len(pooled) - 1, pooled.shape[1]) if self.n_components is None else self.n_components
+        self.axes_ = principal_axes(pooled, k, "pooled rows")
         self.mean_ = pooled.mean(0)
         return self
 
@@ -50,18 +52,19 @@ class SubspaceAlignment(Adapter):
     """Subspace alignment: source rows x -> (x - mean_s) P_s P_s^T P_t, target rows x -> (x - mean_t) P_t, both (k,).
 
     Each domain is centred by its own mean, as in the paper, where the rows are standardised.
-    n_components: k, at most the rank of either domain's centred rows (ValueError). The paper bounds it by a stability theorem; not here.
+    n_components: k, at most the rank of either domain's centred rows (ValueError). None: by `subspace_disagreement`; the paper bounds k
+        by a stability theorem and cross-validates. Kept as `n_components_`.
     Fernando et al., ICCV 2013.
     """
 
-    def __init__(self, *, n_components: int = 20) -> None:
+    def __init__(self, *, n_components: int | None = None) -> None:
         self.n_components = n_components
 
     def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
         """Learns both subspaces from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
-        source_axes = principal_axes(x, self.n_components, "source")
-        target_axes = principal_axes(y, self.n_components, "target")
+        self.n_components_ = subspace_disagreement(x, y) if self.n_components is None else self.n_components
+        source_axes, target_axes = principal_axes(x, self.n_components_, "source"), principal_axes(y, self.n_components_, "target")
         self.means_ = {"source": x.mean(0), "target": y.mean(0)}
         self.maps_ = {"source": source_axes @ (source_axes.T @ target_axes), "target": target_axes}  # (d, k) each
         return self
@@ -78,12 +81,13 @@ class GFK(Adapter):
     the paper only the axes are found on centred rows; the map subtracts nothing. `basis_` and `root_`, both (d, 2 k), hold
     G^(1/2) = root basis^T; no (d, d) matrix is made. The paper's G has no factor 1/2: it is twice ours.
 
-    n_components: k, at most the rank of either domain's centred rows (ValueError). None: by `subspace_disagreement`.
+    n_components: k, at most the rank of either domain's centred rows (ValueError). None: by `subspace_disagreement`. Kept as
+        `n_components_`.
     Where two or more principal angles are pi/2 there are several geodesics, and G is that of one of them.
     Gong et al., CVPR 2012.
     """
 
-    def __init__(self, *, n_components: int | None = 20) -> None:
+    def __init__(self, *, n_components: int | None = None) -> None:
         self.n_components = n_components
 
     def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
