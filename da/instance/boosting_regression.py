@@ -133,7 +133,9 @@ def adaboost_r2(
     eps_t = sum_i w_i e_i / sum_i w_i; target   w_i <- w_i beta_t^(1 - e_i), then scaled to their former sum. It ends before a round with
     eps_t >= 1/2, as the paper says, or after one with eps_t = 0, which no round can better. A first round with eps_t >= 1/2 is kept alone.
     """
-    weights, hypotheses, votes = weights / weights.sum(), [], []
+    weights = weights / weights.sum()
+    hypotheses: list[Any] = []
+    votes: list[float] = []
     for _ in range(rounds):
         hypothesis = learn(base, x, y, weights)
         errors = adjusted_errors(hypothesis.predict(x), y)

@@ -63,9 +63,9 @@ def select_by_likeness(
     values = torch.as_tensor(scores).double()
     if values.shape != (len(x),) or not bool(values.isfinite().all()):
         raise ValueError(f"weights must give one finite number a source row, shape ({len(x)},); got shape {tuple(values.shape)}")
-    if fraction is None:
+    if threshold is not None:
         chosen, rule = values >= threshold, f"at least {threshold:g}"
-    else:
+    elif fraction is not None:
         groups = torch.zeros(len(x), dtype=torch.int64) if source_labels is None else _groups(source_labels, len(x))
         chosen, rule = _highest(values, groups.to(values.device), fraction), f"the highest {fraction:g}"
         rule += "" if source_labels is None else " of each class"
