@@ -22,6 +22,7 @@ def neighbour_weights(source: Array, target: Array, *, smoothing: float = 1.0) -
 
     smoothing: lambda, in target rows, finite and >= 0, added to every row's count; 0 drops the source rows that are nobody's nearest.
 
+    A single weight is noisy, as cells differ in size by chance also where the densities do not; averages over many rows are less so.
     Source rows that coincide share their cell's count evenly. A target row as near to several others counts for the first of them in
     lexicographic order, whatever the order of the rows given. O(n m d) time. Carries no gradient.
     Raises ValueError or TypeError on bad input; warns when the weights are uniform.
