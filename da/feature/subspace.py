@@ -146,7 +146,7 @@ def _one_minus_sinc(x: Tensor) -> Tensor:
 
 
 def principal_axes(x: Tensor, k: int, name: str) -> Tensor:
-    """The k directions of greatest variance of rows x (n, d): orthonormal columns (d, k), the entry greatest in modulus positive.
+    """The k directions of greatest variance of rows x (n, d): orthonormal columns (d, k), the row furthest out positive.
 
     Raises ValueError, which calls the rows `name`, for k below 1 or above the rank of the centred rows: further axes would be arbitrary.
     """
@@ -160,11 +160,10 @@ def principal_axes(x: Tensor, k: int, name: str) -> Tensor:
 
 def _all_axes(x: Tensor) -> Tensor:
     """The principal axes of rows x (n, d) by falling variance: (d, rank)."""
-    _, values, axes = torch.linalg.svd(centred(x), full_matrices=False)
+    left, values, axes = torch.linalg.svd(centred(x), full_matrices=False)
     rank = int((values > values[0] * max(x.shape) * torch.finfo(x.dtype).eps).sum())
-    axes = axes[:rank].T
-    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True)) if rank else axes.new_ones(1, 0)
-    return axes * largest.sign()
+    furthest = left.gather(0, left.abs().argmax(0, keepdim=True))  # by the projections left * values
+    return (axes.T * furthest.sign())[:, :rank]
 
 
 def subspace_disagreement(source: Tensor, target: Tensor) -> int:
