@@ -372,10 +372,10 @@ def test_reliability():
     found = reliability(weights, ratio, bins=2)
     np.testing.assert_allclose(found.weight, [0.6, 1.4])
     np.testing.assert_allclose(found.ratio, [0.5, 1.5])
-    np.testing.assert_array_equal(found.count, [2, 2])
+    np.testing.assert_array_equal(found.rows, [2, 2])
     tied = reliability(np.array([1.0, 1.0, 1.0, 5.0]), ratio, bins=4)
-    np.testing.assert_array_equal(tied.count, [3, 1])
-    assert float((tied.weight * tied.count).sum() / 4) == pytest.approx(1)
+    np.testing.assert_array_equal(tied.rows, [3, 1])
+    assert float((tied.weight * tied.rows).sum() / 4) == pytest.approx(1)
     with pytest.raises(ValueError, match="bins must be >= 1; got 0"):
         reliability(weights, ratio, bins=0)
 
@@ -384,7 +384,7 @@ def test_reliability_of_a_calibrated_classifier():
     problem = gaussian_covariate_shift(n=3000)
     found = reliability(discriminator_weights(problem.source.x, problem.target.x), problem.ratio)
     np.testing.assert_allclose(found.weight, found.ratio, rtol=0.1)
-    np.testing.assert_array_equal(found.count, 300)
+    np.testing.assert_array_equal(found.rows, 300)
 
 
 def test_only_uniform_weights_warn():

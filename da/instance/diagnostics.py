@@ -39,11 +39,11 @@ class WeightReport(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """Mean weight and mean true ratio of each bin of rows, both of mean 1 over all rows, and the bins' counts: (k,) each."""
+    """Mean weight and mean true ratio of each bin of rows, both of mean 1 over all rows, and the number of rows in it: (k,) each."""
 
     weight: np.ndarray
     ratio: np.ndarray
-    count: np.ndarray
+    rows: np.ndarray
 
 
 def describe(weights: Tensor | np.ndarray) -> WeightReport:
