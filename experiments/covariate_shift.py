@@ -11,8 +11,8 @@ line    y = x + 0.3 noise            source and target as for cubic: the line is
 
 Rows: no weights (none), the density ratio itself (true_ratio), and what each method makes of the two samples of x. Targets for training
 have no y. Beside the mean absolute error stands the effective sample size of the weights, and how far they are from the true ratio:
-0 is exact, 1 as far as no weights. The discriminator is a logistic regression in x, which no difference of variances fits. Ten seeds take
-about a minute on one CPU core; `python -m da.table runs --experiment covariate_shift --metric target_mae` compares with `none`.
+0 is exact, 1 as far as no weights. The discriminator is a logistic regression in x, which cannot express a difference of variances. Ten
+seeds take a few minutes on one CPU core; `python -m da.table runs --experiment covariate_shift --metric target_mae` compares with `none`.
 
 Shimodaira: Improving Predictive Inference under Covariate Shift by Weighting the Log-likelihood Function. Journal of Statistical Planning
 and Inference 90, 2000.
