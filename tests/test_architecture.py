@@ -18,7 +18,7 @@ LEVELS = {
     "kernels": 0, "records": 0, "data": 0,
     "ops": 1, "networks": 1, "heads": 1,
     "method": 2,
-    "feature": 3, "instance": 3, "model": 3,
+    "feature": 3, "instance": 3, "model": 3, "crossvalidation": 3,
     "estimators": 4, "evaluate": 4, "train": 4, "checkpoint": 4,
     "table": 5,
     "experiment": 6,

@@ -74,8 +74,8 @@ class M3SDA(Adapt):
         network: maps x (b, ...) to Outputs.
         order: highest moment, >= 1.
         trade_off: in units of cross-entropy per unit of the distance. Its norms grow with the features' scale and number and are not
-            squared: where trade_off is too large, features that are the same for every sample win over the sources' labels. The
-            paper names no value; 0.1 suits the small networks here.
+            squared: where trade_off is too large, features that are the same for every sample win over the sources' labels. 0.1
+            is this project's choice for small networks, not the paper's.
         options: others of `Adapt`: ramp, batch_statistics, label_smoothing.
 
     Peng et al. 2019. Different here: one classifier for all sources, where the paper has one for each and predicts with their mean;
