@@ -18,7 +18,7 @@ from sklearn.preprocessing import normalize
 from da.data.benchmarks import JDA_DIGITS, OFFICE_CALTECH_SURF
 from da.data.mat_files import read_jda_digits, read_surf, standardise
 from da.feature.graph import graph_laplacian
-from da.feature.spectral import directions, domain_gap, low_rank_root, oriented, scaled
+from da.feature.spectral import DENSE, directions, domain_gap, low_rank_root, oriented, scaled
 from da.feature.tca import SSTCA, TCA
 from problems import real_data
 
@@ -123,6 +123,35 @@ def test_products_alone_find_the_same_directions() -> None:
     dense = directions(root, 10, gram=rows.T @ rows)
     found = directions(root, 10, gram=None, centred_rows=rows)
     torch.testing.assert_close(oriented(found, rows), oriented(dense, rows), atol=1e-8, rtol=0)
+
+
+def test_residual_of_an_exact_kernel_too_large_for_its_square() -> None:
+    """(K M K + regularization I) a = phi K H K a, where R^T R is not made."""
+    source, target, _ = samples(900, 800, 6)
+    z = np.concatenate([source, target])
+    adapter = TCA(n_components=4, kernel="rbf", gamma=0.02).fit(source, target)
+    assert len(z) > DENSE
+    k, a = rbf_kernel(z, gamma=0.02), adapter.components_.numpy()
+    e = np.concatenate([np.full(900, 1 / 900), np.full(800, -1 / 800)])
+    ka = k @ a
+    left = np.outer(k @ e, e @ ka) / (e @ e) + a
+    right = k @ (ka - ka.mean(0))
+    phi = (a * left).sum(0) / (a * right).sum(0)
+    assert np.linalg.norm(left - phi * right, axis=0).max() < 1e-7 * np.linalg.norm(phi * right, axis=0).min()
+    np.testing.assert_allclose(np.linalg.norm(a, axis=0), 1)
+    assert (np.diff(phi) > 0).all() and phi[-1] < 1
+    np.testing.assert_allclose(adapter.transform(source), ka[:900], atol=1e-9 * np.abs(ka).max())
+
+
+def test_few_different_rows_many_times() -> None:
+    source, target, _ = samples(3, 2, 6)
+    few, many = (TCA(n_components=2, kernel="rbf", gamma=0.02).fit(source, target) for _ in range(2))
+    many.fit(np.repeat(source, 400, 0), np.repeat(target, 400, 0))
+    assert np.isfinite(many.transform(source)).all() and few.transform(source).shape == many.transform(source).shape
+    with pytest.raises(ValueError, match="n_components must be at most 4, the rank"):
+        TCA(n_components=5, kernel="rbf", gamma=0.02).fit(np.repeat(source, 400, 0), np.repeat(target, 400, 0))
+    with pytest.raises(ValueError, match="n_components must be at most 0, the rank"):
+        TCA(n_components=1, kernel="rbf", gamma=0.02).fit(np.ones((1000, 2)), np.ones((1000, 2)))
 
 
 @settings(max_examples=25, deadline=None)

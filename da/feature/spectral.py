@@ -70,7 +70,9 @@ def directions(root: Root, count: int | None, *, gram: Tensor | None, centred_ro
     else:
         assert centred_rows is not None
         rows = centred_rows
-        values, u = _krylov(lambda x: root(rows.T @ (rows @ root(x))), _start(rows, count or 100), count or 100)
+        # where the steps start has no part in where they end
+        start = torch.randn(rows.shape[1], count or 100, generator=torch.Generator().manual_seed(0), dtype=rows.dtype).to(rows.device)
+        values, u = _krylov(lambda x: root(rows.T @ (rows @ root(x))), start, count or 100)
     rank = int((values > _RANK * values[0]).sum()) if float(values[0]) > 0 else 0
     if rank < (count or 1):
         raise ValueError(f"n_components must be at most {rank}, the rank of the centred rows of both samples; got {count}")
@@ -95,12 +97,6 @@ def oriented(a: Tensor, centred_rows: Tensor) -> Tensor:
     return a * embedded.gather(0, embedded.abs().argmax(0, keepdim=True)).sign()
 
 
-def _start(rows: Tensor, count: int) -> Tensor:
-    """A block (r, count) that follows the columns of the rows, so that a permutation of them permutes it."""
-    generator = torch.Generator().manual_seed(0)
-    return rows.T @ torch.cos(rows @ torch.randn(rows.shape[1], count, generator=generator, dtype=rows.dtype).to(rows.device))
-
-
 def _krylov(product: Root, start: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`leading_eigenvectors` of x -> product(x) (r, k), by block Krylov steps along the residuals, with restarts.
 
@@ -113,7 +109,7 @@ def _krylov(product: Root, start: Tensor, count: int) -> tuple[Tensor, Tensor]:
         top = y[:, :count]
         residuals = images @ top - basis @ top * values[:count]
         sizes = residuals.norm(dim=0) / values[0]
-        if bool((sizes <= 1e-11).all()):
+        if bool((sizes <= 1e-11).all()) or float(values[0]) <= 0:  # 0 where all rows are equal
             return values[:count], basis @ top
         if basis.shape[1] > max(_WIDTH, 6 * count):
             basis, images = basis @ y[:, : 2 * count], images @ y[:, : 2 * count]
