@@ -14,7 +14,11 @@ from problems import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-TABLES = re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- /table -->", README, flags=re.S)
+TABLES = [
+    (page, *table)
+    for page in ("README.md", "experiments/records/README.md")
+    for table in re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- /table -->", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+]
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.startswith(("import", "from"))])
@@ -23,11 +27,11 @@ def test_python_in_the_readme_runs(block: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("name", "content"), TABLES)
-def test_tables_are_made_from_the_stored_records(name: str, content: str) -> None:
+@pytest.mark.parametrize(("page", "name", "content"), TABLES, ids=[f"{page}:{name}" for page, name, _ in TABLES])
+def test_tables_are_made_from_the_stored_records(page: str, name: str, content: str) -> None:
     command = re.search(r"`python -m da\.table (.*)`", content)
     assert command, f"the table {name} does not say which command made it"
-    words = [sys.executable, "-m", "da.table", *shlex.split(command[1]), "--readme", "README.md", "--name", name, "--check"]
+    words = [sys.executable, "-m", "da.table", *shlex.split(command[1]), "--readme", page, "--name", name, "--check"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
