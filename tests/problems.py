@@ -37,9 +37,10 @@ def run_script(script: str, *arguments: str, cwd: Path | None = None, env: dict[
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def real_data() -> Path:
-    """The folder with the published data sets, or a skip that says what is missing."""
+def real_data(*folders: str) -> Path:
+    """The folder with the published data sets `folders` (office_caltech if none), or a skip that says what is missing."""
     root = Path(os.environ.get("DA_DATA") or "data")
-    if not (root / "office_caltech").is_dir():
-        pytest.skip(f"no real data: {root}/office_caltech is not there; set DA_DATA")
+    for folder in folders or ("office_caltech",):
+        if not (root / folder).is_dir():
+            pytest.skip(f"no real data: {root}/{folder} is not there; set DA_DATA")
     return root

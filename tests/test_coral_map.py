@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import scipy.linalg
@@ -13,6 +11,7 @@ from sklearn.svm import SVC
 
 from da.data.mat_files import read_surf, standardise
 from da.feature.coral import CORAL, coral_map
+from problems import real_data
 
 
 def samples(n: int, m: int, d: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -83,14 +82,13 @@ def test_refusals() -> None:
     assert clone(CORAL(regularization=2.0)).get_params() == {"regularization": 2.0}
 
 
-@pytest.mark.skipif("DA_DATA" not in os.environ, reason="DA_DATA names no folder with office_caltech_surf")
 @pytest.mark.parametrize(
     ("source", "target", "published"), [("webcam", "dslr", 86.6), pytest.param("dslr", "webcam", 84.7, marks=pytest.mark.slow)]
 )
 def test_published_accuracies(source: str, target: str, published: float) -> None:
     """As the authors' released code classifies: an SVM on X_s A X_s^T as if it were a kernel, tested on X_t A^T X_s^T; C = 0.01, as their
     two-fold search on the source finds."""
-    first, second = (read_surf(name, os.environ["DA_DATA"]) for name in (source, target))
+    first, second = (read_surf(name, real_data("office_caltech_surf")) for name in (source, target))
     x, y = np.asarray(standardise(first.x)), np.asarray(standardise(second.x))
     mapped = CORAL().fit(x, y).transform(x)
     model = SVC(kernel="precomputed", C=0.01).fit(mapped @ x.T, first.y.numpy())

@@ -316,7 +316,7 @@ def test_tjm_of_one_round_is_tca() -> None:
 
 
 def surf_accuracies(tasks: list[str], method: type, **options) -> dict[str, float]:
-    root, found = real_data(), {}
+    root, found = real_data("office_caltech_surf", "digits_jda"), {}
     domains = {domain: read_surf(domain, root) for domain in OFFICE_CALTECH_SURF.domains}
     x = {domain: standardise(read.x) for domain, read in domains.items()}
     for task in tasks:
@@ -340,7 +340,7 @@ def test_published_accuracies_on_surf(method: type) -> None:
 
 
 def test_published_jda_on_digits() -> None:
-    root = real_data()
+    root = real_data("office_caltech_surf", "digits_jda")
     domains, found = {domain: read_jda_digits(domain, root) for domain in JDA_DIGITS.domains}, {}
     for source, target in JDA_DIGITS.tasks:
         x, y = domains[source], domains[target]

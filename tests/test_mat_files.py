@@ -158,14 +158,14 @@ def test_as_published(benchmark: Benchmark, samples: int, tasks: int) -> None:
 
 @pytest.mark.parametrize("benchmark", [OFFICE_CALTECH_SURF, JDA_DIGITS], ids=lambda benchmark: benchmark.name)
 def test_pinned_files_are_the_real_ones(benchmark: Benchmark) -> None:
-    root = real_data()
+    root = real_data("office_caltech_surf", "digits_jda")
     for source in benchmark.sources:
         content = (root / source.place).read_bytes()
         assert hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == source.digest
 
 
 def test_the_opposite_direction_holds_the_same_digits() -> None:
-    root = real_data()
+    root = real_data("office_caltech_surf", "digits_jda")
     with h5py.File(root / "digits_jda" / "USPS_vs_MNIST.mat") as file:
         for domain, rows, labels in (("usps", "Xs", "Ys"), ("mnist", "Xt", "Yt")):
             read = read_jda_digits(domain, root)
@@ -174,7 +174,7 @@ def test_the_opposite_direction_holds_the_same_digits() -> None:
 
 
 def test_surf_labels_are_the_photographs_labels() -> None:
-    root = real_data()
+    root = real_data("office_caltech_surf", "digits_jda")
     for domain in OFFICE_CALTECH10.domains:
         _, labels = list_images(OFFICE_CALTECH10, domain, root)
         assert read_surf(domain, root).y.tolist() == sorted(labels)
@@ -185,7 +185,7 @@ def nearest_accuracy(source: np.ndarray, labels: np.ndarray, target: np.ndarray,
 
 
 def test_published_nearest_neighbour_on_surf() -> None:
-    root = real_data()
+    root = real_data("office_caltech_surf", "digits_jda")
     domains = {domain: read_surf(domain, root) for domain in OFFICE_CALTECH_SURF.domains}
     x = {domain: standardise(read.x).numpy() for domain, read in domains.items()}
     found = {f"{s}-{t}": nearest_accuracy(x[s], domains[s].y, x[t], domains[t].y) for s, t in OFFICE_CALTECH_SURF.tasks}
@@ -193,7 +193,7 @@ def test_published_nearest_neighbour_on_surf() -> None:
 
 
 def test_published_nearest_neighbour_on_digits() -> None:
-    root = real_data()
+    root = real_data("office_caltech_surf", "digits_jda")
     domains = {domain: read_jda_digits(domain, root) for domain in JDA_DIGITS.domains}
     x = {domain: normalize(read.x.numpy()) for domain, read in domains.items()}
     found = {f"{s}-{t}": nearest_accuracy(x[s], domains[s].y, x[t], domains[t].y) for s, t in JDA_DIGITS.tasks}

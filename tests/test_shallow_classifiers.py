@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from da.feature.easytl import EasyTL, programme
 from da.feature.jgsa import JGSA
 from da.feature.meda import MEDA, nearest_probabilities, normalized_laplacian
 from da.feature.subspace import GFK
+from problems import real_data
 
 METHODS = [EasyTL(), JGSA(n_components=2, n_iter=3), MEDA(n_components=2, n_neighbors=3)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=["EasyTL", "JGSA", "MEDA"])
@@ -329,7 +329,6 @@ def test_the_default_sizes_fit_small_samples(shape: tuple[int, int, int]) -> Non
 
 # ---------------------------------------------------------------- published accuracies, in the order of TASKS
 
-data = pytest.mark.skipif("DA_DATA" not in os.environ, reason="DA_DATA names no folder with office_caltech_surf")
 LETTERS = {"c": "caltech", "a": "amazon", "w": "webcam", "d": "dslr"}
 TASKS = "ca cw cd ac aw ad wc wa wd dc da dw".split()
 EASYTL_ROW = [52.6, 53.9, 51.6, 42.3, 43.1, 48.4, 35.4, 38.2, 79.6, 36.1, 38.3, 86.1]
@@ -339,7 +338,7 @@ MEDA_ROW = [56.5, 53.9, 50.3, 43.9, 53.2, 45.9, 34.0, 42.7, 88.5, 34.9, 41.2, 87
 
 @functools.cache
 def read(letter: str) -> tuple[np.ndarray, np.ndarray]:
-    domain = read_surf(LETTERS[letter], os.environ["DA_DATA"])
+    domain = read_surf(LETTERS[letter], real_data("office_caltech_surf"))
     return np.asarray(standardise(domain.x)), domain.y.numpy()
 
 
@@ -352,14 +351,12 @@ def accuracy(model: EasyTL | JGSA | MEDA, task: str) -> float:
     return 100 * float((model.pseudo_labels_ == answers).mean())
 
 
-@data
 def test_published_accuracies_of_the_small_tasks() -> None:
     assert accuracy(EasyTL(), "wd") == pytest.approx(79.6, abs=0.06)
     assert accuracy(MEDA(), "wd") == pytest.approx(88.5, abs=0.06)
     assert accuracy(JGSA(), "wd") == pytest.approx(90.5, abs=0.06)
 
 
-@data
 @pytest.mark.slow
 @pytest.mark.parametrize("index", range(12))
 def test_published_accuracies(index: int) -> None:
@@ -367,7 +364,6 @@ def test_published_accuracies(index: int) -> None:
     assert accuracy(JGSA(), TASKS[index]) == pytest.approx(JGSA_ROW[index], abs=0.06)
 
 
-@data
 @pytest.mark.slow
 def test_meda_on_all_tasks() -> None:
     """Within a point and a half of each published cell (mu is estimated otherwise), a tenth of the average; above it with first labels by

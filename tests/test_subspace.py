@@ -3,7 +3,6 @@ Gauss-Legendre quadrature of the kernel's integral, series at small angles, the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +19,7 @@ from da.data.benchmarks import OFFICE_CALTECH_SURF
 from da.data.mat_files import read_surf, standardise
 from da.feature.adapter import Adapter
 from da.feature.subspace import GFK, PrincipalComponents, SubspaceAlignment, geodesic_flow_kernel, subspace_disagreement
+from problems import real_data
 
 ADAPTERS: list[Callable[[int], Adapter]] = [
     lambda k: PrincipalComponents(n_components=k),
@@ -217,7 +217,6 @@ def test_refusals(make: Callable[[int], Adapter]) -> None:
 
 # ---------------------------------------------------------------- published accuracies, 1-NN
 
-data = pytest.mark.skipif("DA_DATA" not in os.environ, reason="DA_DATA names no folder with office_caltech_surf")
 PCA_ROW = [36.95, 32.54, 38.22, 34.73, 35.59, 27.39, 26.36, 31.00, 77.07, 29.65, 32.05, 75.93]
 GFK_ROW = [41.02, 40.68, 38.85, 40.25, 38.98, 36.31, 30.72, 29.75, 80.89, 30.28, 32.05, 75.59]
 GFK_SIZES = [20, 20, 10, 20, 10, 20, 20, 10, 10, 10, 20, 10]  # the published row is of two sizes; 20 throughout gives 44.72 on average
@@ -230,21 +229,19 @@ TASKS = [
 def accuracy(adapter: Adapter, source_name: str, target_name: str) -> float:
     (x, labels), (y, answers) = (
         (np.asarray(standardise(part.x)), part.y.numpy())
-        for part in (read_surf(name, os.environ["DA_DATA"]) for name in (source_name, target_name))
+        for part in (read_surf(name, real_data("office_caltech_surf")) for name in (source_name, target_name))
     )
     adapter.fit(x, y)
     model = KNeighborsClassifier(1, algorithm="brute").fit(adapter.transform(x), labels)
     return 100 * float((model.predict(adapter.transform(y, domain="target")) == answers).mean())
 
 
-@data
 def test_published_accuracies_of_the_small_tasks() -> None:
     assert accuracy(PrincipalComponents(n_components=100), "webcam", "dslr") == pytest.approx(77.07, abs=0.01)
     assert accuracy(GFK(n_components=10), "webcam", "dslr") == pytest.approx(80.89, abs=0.01)
     assert accuracy(GFK(n_components=10), "dslr", "webcam") == pytest.approx(75.59, abs=0.01)
 
 
-@data
 @pytest.mark.slow
 @pytest.mark.parametrize("index", range(12))
 def test_published_accuracies(index: int) -> None:

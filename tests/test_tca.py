@@ -354,7 +354,7 @@ def accuracy(source: np.ndarray, labels: np.ndarray, target: np.ndarray, answers
 
 
 def surf_accuracies(tasks: list[str], embed) -> dict[str, float]:
-    root, found = real_data(), {}
+    root, found = real_data("office_caltech_surf", "digits_jda"), {}
     domains = {domain: read_surf(domain, root) for domain in OFFICE_CALTECH_SURF.domains}
     x = {domain: standardise(read.x).numpy() for domain, read in domains.items()}
     for task in tasks:
@@ -388,7 +388,7 @@ def test_published_pca_on_surf() -> None:
 
 
 def test_published_tca_on_digits() -> None:
-    root = real_data()
+    root = real_data("office_caltech_surf", "digits_jda")
     domains = {domain: read_jda_digits(domain, root) for domain in JDA_DIGITS.domains}
     x, found = {domain: normalize(read.x.numpy()) for domain, read in domains.items()}, {}
     for source, target in JDA_DIGITS.tasks:

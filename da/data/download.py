@@ -25,7 +25,17 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from da.data.archives import unpack
-from da.data.benchmarks import AMAZON_REVIEWS, MNIST_USPS, OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, Benchmark, Source
+from da.data.benchmarks import (
+    AMAZON_REVIEWS,
+    JDA_DIGITS,
+    MNIST_USPS,
+    OFFICE31,
+    OFFICE_CALTECH10,
+    OFFICE_CALTECH_SURF,
+    OFFICE_HOME,
+    Benchmark,
+    Source,
+)
 from da.data.digit_files import find_digits
 from da.data.folders import class_folders, domain_folder
 
@@ -196,7 +206,8 @@ def select_classes(folder: Path, *, benchmark: Benchmark) -> Path:
 
 def main() -> None:
     """The command line: `python -m da.data.download BENCHMARK --data-root DIR`."""
-    benchmarks = {benchmark.name: benchmark for benchmark in (OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, MNIST_USPS, AMAZON_REVIEWS)}
+    every = (OFFICE31, OFFICE_CALTECH10, OFFICE_CALTECH_SURF, OFFICE_HOME, MNIST_USPS, JDA_DIGITS, AMAZON_REVIEWS)
+    benchmarks = {benchmark.name: benchmark for benchmark in every}
     parser = argparse.ArgumentParser(description="Download a benchmark and verify it.")
     parser.add_argument("benchmark", choices=benchmarks)
     parser.add_argument(
