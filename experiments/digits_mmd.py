@@ -42,11 +42,7 @@ LOSSES = {
     "wdgrl": WDGRL, "bsp": BSP, "mcd": MCD, "mdd": MDD, "entropy": EntropyMinimisation, "mcc": MCC, "bnm": BNM, "afn": AFN,
     "pseudo_labels": PseudoLabels, "fixmatch": FixMatch, "mean_teacher": MeanTeacher,
 }  # fmt: skip
-Loss = Literal[
-    "none", "adabn", "mmd", "coral", "energy", "cmd", "homm", "sinkhorn", "sliced", "jan", "dsan", "deepjdot", "dann", "cdan", "cdan_e",
-    "wdgrl", "bsp", "adda", "mcd", "mdd", "entropy", "mcc", "bnm", "afn", "pseudo_labels", "fixmatch",
-    "mean_teacher",
-]  # fmt: skip
+Loss = Literal["adda", *LOSSES]
 
 
 @dataclass(frozen=True)

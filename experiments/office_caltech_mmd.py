@@ -34,7 +34,7 @@ LOSSES = {
     "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance), "jan": JAN, "dsan": DSAN, "dann": DANN,
     "cdan_e": partial(CDAN, entropy_conditioning=True), "mcd": MCD, "mdd": MDD, "mcc": MCC, "afn": AFN,
 }  # fmt: skip
-Loss = Literal["none", "mmd", "coral", "energy", "jan", "dsan", "dann", "cdan_e", "mcd", "mdd", "mcc", "afn"]
+Loss = Literal[*LOSSES]
 TASKS = (("amazon", "webcam"), ("caltech", "dslr"), ("webcam", "amazon"), ("dslr", "caltech"))
 
 

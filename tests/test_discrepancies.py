@@ -1,10 +1,11 @@
-"""What every discrepancy between two samples owes, one list for all: a new one joins `DISCREPANCIES` with one line.
+"""What every discrepancy between two samples owes, one list for all: whatever `digits_mmd.py` aligns by is in it by itself.
 
 Oracles: the properties themselves, gradcheck, float64, and SciPy, NumPy and stored values for CORAL and the energy distance.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.regression import dare_gram
 from da.feature.transport import sinkhorn_divergence, sliced_wasserstein
+from problems import ROOT
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Discrepancy:
     equal_sizes: bool = False  # needs n = m
 
 
+sys.path.insert(0, str(ROOT / "experiments"))
+from digits_mmd import LOSSES  # noqa: E402
+
 DISCREPANCIES = [
     Discrepancy("mmd2 biased", mmd2),
     Discrepancy("mmd2 median", lambda s, t: mmd2(s, t, bandwidth="median")),
@@ -51,6 +56,9 @@ DISCREPANCIES = [
     Discrepancy("sliced_wasserstein", sliced_wasserstein),
     Discrepancy("dare_gram", lambda s, t: dare_gram(s, t, threshold=1.0), translatable=False),  # sees the mean beside a column of ones
 ]
+OFFERED = {name: loss.keywords["alignment"] for name, loss in LOSSES.items() if getattr(loss, "keywords", {}).get("alignment")}
+LISTED = [known.function for known in DISCREPANCIES]
+DISCREPANCIES += [Discrepancy(name, f) for name, f in OFFERED.items() if getattr(f, "func", f) not in LISTED]  # func: of a partial
 every = pytest.mark.parametrize("discrepancy", DISCREPANCIES, ids=lambda d: d.name)
 
 
