@@ -23,6 +23,7 @@ from da.feature.classifiers import MCD, MDD
 from da.feature.conditional import DSAN, JAN, DeepJDOT
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
+from da.feature.frechet import frechet_distance
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
@@ -35,6 +36,7 @@ EXPERIMENT = "digits_mmd"
 LOSSES = {
     "none": partial(Align, alignment=None), "adabn": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
     "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance),
+    "frechet": partial(Align, alignment=frechet_distance, trade_off=1 / 128),
     "cmd": partial(Align, alignment=partial(cmd, bounds=None)), "homm": partial(Align, alignment=homm),
     "sinkhorn": partial(Align, alignment=sinkhorn_divergence, trade_off=1 / 128),  # per feature, as `sliced` counts
     "sliced": lambda network, **options: Align(network, FreshDraws(sliced_wasserstein), **options),
