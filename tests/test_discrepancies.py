@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.stats
 import torch
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
+from da.feature.frechet import frechet_distance
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.regression import dare_gram
@@ -248,3 +250,14 @@ def test_energy_distance_has_a_finite_gradient_at_coincident_points():
     x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]], requires_grad=True)
     (gradient,) = torch.autograd.grad(energy_distance(x, x.detach().clone()), x)
     assert bool(gradient.isfinite().all())
+
+
+def test_frechet_distance_is_that_of_normal_distributions_by_scipy():
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(30, 4)), generator.normal(size=(50, 4)) @ np.diag([1, 2, 0.5, 3]) + 1
+    first, second = np.cov(x.T, ddof=0), np.cov(y.T, ddof=0)
+    root = scipy.linalg.sqrtm(first)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(first + second - 2 * scipy.linalg.sqrtm(root @ second @ root).real)
+    assert float(frechet_distance(x, y)) == pytest.approx(expected, rel=1e-10)
+    shifted = frechet_distance(x, x + np.array([3.0, 0.0, 4.0, 0.0]))  # equal covariances leave the means
+    assert float(shifted) == pytest.approx(25.0)
