@@ -48,7 +48,7 @@ distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("loss", ["mmd2", "joint", "local", "median"])
+@pytest.mark.parametrize("loss", ["mmd2", "local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joint", "median"))])
 def test_two_processes_with_unequal_shards_are_one(loss: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
