@@ -131,6 +131,19 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
             module.train()
 
 
+@contextmanager
+def kept_statistics(module: nn.Module) -> Iterator[None]:
+    """Within, batch normalisation in training normalises by the batch and leaves its running statistics as they are."""
+    tracking = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    for norm in tracking:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in tracking:
+            norm.track_running_stats = True
+
+
 def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 128) -> Network:
     """A LeNet-like network for digits of 16 x 16 to 32 x 32 pixels, with batch normalisation; trained from scratch.
 

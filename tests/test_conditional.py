@@ -23,6 +23,7 @@ from da.feature.conditional import DSAN, JAN, DeepJDOT, deep_jdot_loss, joint_tr
 from da.feature.mmd import MULTIPLIERS
 from da.method import Adapt, Align
 from da.networks import Outputs, mlp
+from problems import turned_triangle
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 INPUTS = {name: torch.tensor(value) for name, value in PEERS["inputs"].items()}
@@ -283,21 +284,6 @@ def test_a_cost_that_is_not_finite_and_a_missing_solver(monkeypatch):
 
 
 # ---- a toy with a known answer
-
-
-def turned_triangle(seed: int, n: int = 200) -> tuple[Batch, Tensor]:
-    """Three classes, N(centre, 0.3^2 I), centres on a circle of radius 1.5 at 0, 120, 240 degrees; in the target turned by 45.
-
-    The nearest centre is right with 1 - 2 (1 - Phi(1.3 / 0.3)) > 0.9999 in either domain. The source's own rule is 15 degrees from a
-    boundary there: Phi(1.5 sin 15 / 0.3) = 0.90; a network that has seen only the source puts its boundaries anywhere in the gap.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 3
-    domains = []
-    for turn in (0, 45):
-        angle = torch.deg2rad(120.0 * labels + turn)
-        domains.append(1.5 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.3 * torch.randn(n, 2, generator=generator))
-    return Batch(domains[0], labels, domains[1], torch.arange(n), torch.arange(n)), labels
 
 
 def trained(method: Adapt, batch: Batch, optimizer: torch.optim.Optimizer, steps: int) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,9 +22,7 @@ from torch.nn import functional
 from da.data.batches import Batch
 from da.heads import fixed, reverse_gradient
 from da.method import Adapt, Terms, constant, sigmoid_ramp
-from da.networks import Network, Outputs, frozen_statistics, use_statistics
-
-_BatchNorm = nn.modules.batchnorm._BatchNorm
+from da.networks import Network, Outputs, frozen_statistics, kept_statistics, use_statistics
 
 
 class _TwoClassifiers(Adapt):
@@ -216,19 +213,6 @@ def another_head(head: nn.Module) -> nn.Module:
     for layer in layers:
         layer.reset_parameters()  # type: ignore[operator]
     return other
-
-
-@contextmanager
-def kept_statistics(module: nn.Module) -> Iterator[None]:
-    """Within, batch normalisation in training normalises by the batch and leaves its running statistics as they are."""
-    tracking = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    for norm in tracking:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in tracking:
-            norm.track_running_stats = True
 
 
 def _check_margin(margin: float) -> None:

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.feature.classifiers import kept_statistics
 from da.heads import reverse_gradient
 from da.method import Adapt, Terms
-from da.networks import Network, Outputs, frozen_statistics
+from da.networks import Network, Outputs, frozen_statistics, kept_statistics
 
 # ---- functions of tensors
 

@@ -32,9 +32,8 @@ from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.data.batches import Batch
-from da.feature.classifiers import kept_statistics
 from da.method import Adapt, Terms, sigmoid_ramp
-from da.networks import Network, Outputs, frozen_statistics, use_statistics
+from da.networks import Network, Outputs, frozen_statistics, kept_statistics, use_statistics
 
 View = Callable[[Tensor], Tensor]
 
