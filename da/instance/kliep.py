@@ -64,7 +64,8 @@ def kliep(
         from_source, from_target = gram_distances(x, centres), gram_distances(y, centres)  # (n, b), (m, b)
         if bandwidth is None:
             part = (draw(len(y), len(y), random_state + 1) % folds).to(x.device)  # (m,)
-            widths = [factor * samples.bandwidth() for factor in WIDTHS]
+            median = samples.bandwidth()
+            widths = [factor * median for factor in WIDTHS]
             s = max(widths, key=lambda s: held_out_likelihood(log_basis(from_source, from_target, s)[0], part, part[place]))
         else:
             s = samples.bandwidth(bandwidth)
