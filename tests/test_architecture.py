@@ -20,9 +20,9 @@ LEVELS = {
     "method": 2,
     "feature": 3, "instance": 3, "model": 3, "crossvalidation": 3,
     "estimators": 4, "evaluate": 4, "train": 4, "checkpoint": 4,
-    "table": 5,
+    "table": 5, "frozen": 5,
     "experiment": 6,
-    "images": 7,
+    "images": 7, "shallow": 7,
 }  # fmt: skip
 SAME_LEVEL = {("heads", "networks"), ("train", "evaluate"), ("train", "checkpoint")}
 OUTSIDE = {"experiments", "paper_figures", "tests"}
