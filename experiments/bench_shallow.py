@@ -14,7 +14,8 @@ the processor time is then what an idle core takes. Every contestant first runs 
 A peer that takes long is left out, or runs in one round alone with --slow-peers. `reached` tells whether contestants solved the same
 problem: the target's accuracy for JDA, and for KMM the squared MMD left between the weighted source and the target.
 
-Memory: what a call needs beyond its inputs, at its peak: resident memory, in a fresh process each, at the largest size.
+Memory: what a call needs beyond its inputs, at its peak: resident memory, in a fresh process each, at the
+largest size that a contestant runs at.
 """
 
 from __future__ import annotations
@@ -120,9 +121,8 @@ class Bench:
             bar.set_description(f"{method}, {problem.name}")
             self.time(method, problem)
             self.write()
-        for each in tqdm(self.own(sizes[-1]), unit="process", disable=None):
-            job = Job(each.method, each.name, sizes[-1], self.options.threads)
-            self.add(each, str(job.size), **in_a_process(job))
+        for each, size in tqdm(self.own(sizes), unit="process", disable=None):
+            self.add(each, str(size), **in_a_process(Job(each.method, each.name, size, self.options.threads)))
             self.write()
 
     def labelled(self) -> list[Problem]:
@@ -135,11 +135,12 @@ class Bench:
             self.missing.append(f"JDA ({error})")
             return []
 
-    def own(self, size: Size) -> list[Contestant]:
-        """da's contestants that run at this size, whose memory is measured."""
+    def own(self, sizes: list[Size]) -> list[tuple[Contestant, Size]]:
+        """da's contestants, each with the largest of these sizes that it runs at."""
         names = self.names.keys() - {"JDA"}
-        own = [each for each in CONTESTANTS if each.method in names and each.name.startswith("da") and size.n <= each.largest]
-        return own[:1] if self.options.smoke_test else own
+        own = [each for each in CONTESTANTS if each.method in names and each.name.startswith("da")]
+        found = [(each, max(fitting)) for each in own if (fitting := [size for size in sizes if size.n <= each.largest])]
+        return found[:1] if self.options.smoke_test else found
 
     def time(self, method: str, problem: Problem) -> None:
         """One method on one problem, round by round."""
