@@ -37,6 +37,8 @@ class Options:
     """Method that is drawn first and in grey."""
     where: tuple[str, ...] = ()
     """Keep the runs whose configuration has these values: key=value."""
+    methods: tuple[str, ...] = ()
+    """Methods to draw, in this order; none: all."""
     classes: int | None = 10
     """Number of classes, for a line at the chance level 100 / classes; none: no line."""
     width: style.Width = "column"
@@ -109,7 +111,7 @@ def main() -> None:
     try:
         options = tyro.cli(Options, description=__doc__)
         records = matching(load(options.runs_dir, options.experiment), options.where)
-        table = Table.of(records, select=options.select, baseline=options.baseline)
+        table = Table.of(records, select=options.select, baseline=options.baseline, methods=options.methods)
         style.set_style()
         figure = draw(table, width=options.width, classes=options.classes)
         style.save(figure, options.out / f"{table.experiment}_accuracy", table.csv_text())
