@@ -14,8 +14,11 @@ from PIL import Image
 
 from problems import ROOT, real_data, run_script
 
-# Those that train; bench_*.py and two_sample*.py train nothing and have tests of their own.
-SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith(("bench_", "two_sample")))
+# Those that train; bench_*.py, two_sample*.py and covariate_shift.py train nothing and have tests of their own.
+OTHERS = ("bench_", "two_sample", "covariate_shift")
+NAMES = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith(OTHERS))
+SHALLOW = ["amazon_reviews_shallow.py", "digits_shallow.py", "office_caltech_instance.py", "office_caltech_shallow.py"]  # without steps
+SCRIPTS = [name for name in NAMES if name not in SHALLOW]
 FIXED = ("--source", "--target", "--seed", "--steps", "--data-root", "--runs-dir", "--wandb", "--smoke-test")
 
 
@@ -32,7 +35,29 @@ def test_two_steps(script: str, tmp_path: Path) -> None:
     assert "smoke test" in done.stderr and "selected by 'last'" in done.stdout
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SHALLOW)
+def test_every_shallow_method_runs(script: str, tmp_path: Path) -> None:
+    done = run_script(script, "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs/smoke").rglob("result.json")]
+    assert len(results) > 5 and all(result["method"] in done.stdout for result in results)
+    assert all(0 <= result["selected"]["last"]["target_accuracy"] <= 1 for result in results)
+    assert "smoke test" in done.stderr and "Difference to" in done.stdout, "the baseline is one of the rows"
+
+
+@pytest.mark.parametrize("script", SHALLOW)
+def test_data_that_shallow_methods_lack(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, as the help."""
+    folders = ("--data-root", str(tmp_path), "--runs-dir", str(tmp_path / "runs"))
+    monkeypatch.setattr("sys.argv", [script, *folders, "--wandb", "disabled"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
+    message = str(stop.value.code)
+    assert message.startswith("error: ") and "no file" in message and "da.data.download" in message
+    assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS + SHALLOW)
 def test_help_explains_every_flag(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In this process, which spares the seconds of its imports."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
@@ -41,7 +66,7 @@ def test_help_explains_every_flag(script: str, monkeypatch: pytest.MonkeyPatch, 
         runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
     told = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(flag in told for flag in FIXED)
+    assert all(flag in told for flag in FIXED if script in SCRIPTS or flag != "--steps")
     assert "python experiments/" in told, "the header of the script is its description"
 
 
@@ -128,8 +153,11 @@ def test_an_unwritable_run_folder(tmp_path: Path) -> None:
     assert "--runs-dir" in fails("digits_mmd.py", "--runs-dir", str(tmp_path / "file" / "runs"), cwd=tmp_path)
 
 
-def test_missing_weights(tmp_path: Path) -> None:
-    message = fails("office_caltech_mmd.py", "--weights", str(tmp_path / "none.pt"), "--data-root", str(ROOT), cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("script", "features"), [("office_caltech_mmd.py", ()), ("office_caltech_shallow.py", ("--features", "squeezenet1_1"))]
+)
+def test_missing_weights(script: str, features: tuple[str, ...], tmp_path: Path) -> None:
+    message = fails(script, *features, "--weights", str(tmp_path / "none.pt"), "--data-root", str(ROOT), cwd=tmp_path)
     assert "none.pt" in message and "--weights" in message
 
 
