@@ -189,13 +189,13 @@ def peak(job: Job) -> tuple[float, float]:
     torch.set_num_threads(job.threads)
     function, inputs = CONTESTANTS[job.contestant].function, samples(job.size, job.device)
     value_and_gradient(function, *samples(Size(32, job.size.d), job.device))
-    before, start = _memory(job.device, reset=True), perf_counter()
+    before, start = memory(job.device, reset=True), perf_counter()
     value_and_gradient(function, *inputs)
-    after = _memory(job.device)
+    after = memory(job.device)
     return (after - before) / 1e6, perf_counter() - start
 
 
-def _memory(device: str, *, reset: bool = False) -> int:
+def memory(device: str, *, reset: bool = False) -> int:
     """The peak so far in bytes; with `reset` it starts anew from what is held now."""
     if device == "cuda":
         torch.cuda.synchronize()

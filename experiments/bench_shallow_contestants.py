@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from bench_mmd_contestants import Size, _memory
+from bench_mmd_contestants import Size, memory
 from scipy.linalg import eigh
 from torch import Tensor
 
@@ -227,9 +227,9 @@ def peak(job: Job) -> float:
     (run,) = (each.run for each in CONTESTANTS if each[:2] == (job.method, job.name))
     problem = shifted(job.size)
     run(shifted(Size(64, job.size.d)))
-    before = _memory("cpu", reset=True)
+    before = memory("cpu", reset=True)
     result = run(problem)
-    after = _memory("cpu")
+    after = memory("cpu")
     del result
     return (after - before) / 1e6
 

@@ -84,7 +84,8 @@ def _weights(
     with full_precision(x):
         centres = draw_centres(y, n_centres, random_state)
         from_source, from_target = gram_distances(x, centres), gram_distances(y, centres)  # (n, b), (m, b)
-        widths = [factor * samples.bandwidth() for factor in WIDTHS] if bandwidth is None else [samples.bandwidth(bandwidth)]
+        median = samples.bandwidth() if bandwidth is None else 0.0
+        widths = [factor * median for factor in WIDTHS] if bandwidth is None else [samples.bandwidth(bandwidth)]
         strengths = REGULARIZATIONS if regularization is None else (regularization,)
         s, strength = widths[0], strengths[0]
         if chosen:
