@@ -7,8 +7,9 @@
 SURF as the classical tables have it (Long et al., ICCV 2013): each histogram divided by its sum, each word z-scored within its domain, all
 photographs of both domains, no split. Every row has one setting for all tasks, the papers' where there is one. Rows without a suffix
 end in 1-NN, as the published ones do; coral, ot and linear_monge and those ending in _logistic in a logistic regression, which by itself
-is above most of the others: never read one kind without the other. nn, pca, tca, jda and tjm are to print the published cells; sa
-and gfk have a size that the papers choose for each task, bda a balance. meda_logistic and jda_logistic, whose pseudo-labels are the
+is above most of the others: never read one kind without the other. nn, pca, tca, jda, tjm, easytl and jgsa print the published cells, meda
+is near them; gfk has one size where the paper chooses between two, sa takes its size by `subspace_disagreement`, bda estimates its balance
+where the paper takes the best for each task. meda_logistic and jda_logistic, whose pseudo-labels are the
 logistic regression's, are variants of ours. Deep features are computed once and kept under $DA_CACHE; each row is scaled to one 2-norm.
 """
 
