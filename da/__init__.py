@@ -6,8 +6,9 @@
 
 Around them: `da.kernels` (the mathematics), `da.data` (benchmarks, readers, paired batches), `da.networks` (networks that
 return features and logits), `da.method` (the signatures made trainable), `da.train` (the one loop), `da.evaluate` (metrics and
-label-free selection), `da.records` (what a run leaves on disk), `da.table` (tables from records) and `da.experiment` (the
-flags that every script shares). Nothing is re-exported here: one name, one place.
+label-free selection), `da.records` (what a run leaves on disk), `da.table` (tables from records), `da.experiment` (the flags
+that every script shares), `da.estimators` (the shallow methods in scikit-learn) and `da.crossvalidation` (selection without
+target labels). Nothing is re-exported here: one name, one place.
 """
 
 __version__ = "0.1.0"

@@ -41,8 +41,8 @@ Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
 
 
 @dataclass(frozen=True)
-class Flags(TrainConfig):
-    """The flags of every script."""
+class CommonFlags:
+    """The flags of every script, whether it trains networks or fits shallow methods."""
 
     loss: tuple[str, ...] = ()
     """What is compared: the rows of the table."""
@@ -66,9 +66,17 @@ class Flags(TrainConfig):
     """Two steps of one task on the embedded digits, to see that everything runs; the results mean nothing."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
+
+
+@dataclass(frozen=True)
+class Flags(TrainConfig, CommonFlags):
+    """The flags of every script that trains."""
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        CommonFlags.__post_init__(self)
 
 
 class Cell(NamedTuple):
@@ -121,7 +129,7 @@ def main(
         unnamed = flags.source is None and flags.target is None
         chosen = tuple(tasks or benchmark.tasks) if unnamed else choose_tasks(benchmark.tasks, flags.source, flags.target)
         if flags.download and not flags.smoke_test:
-            _fetch(benchmark, flags)
+            fetch(benchmark, flags)
         cells = [Cell(m, s, t, seed) for s, t in chosen[: 1 if flags.smoke_test else None] for seed in flags.seeds for m in flags.loss]
         fabric = launch(flags)
     except (ValueError, OSError) as error:
@@ -170,7 +178,7 @@ def load_network(network: Network, flags: FlagsType, experiment: str, cell: Cell
     network.load_state_dict(torch.load(weights, weights_only=True))
 
 
-def configuration(flags: Flags) -> dict[str, Any]:
+def configuration(flags: CommonFlags) -> dict[str, Any]:
     """What a result depends on. A file of weights is named by its content, so that a record holds on another machine."""
     values = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags) if f.name not in NOT_CONFIGURATION}
     return {name: _content(value) if isinstance(value, Path) else value for name, value in values.items()}
@@ -190,7 +198,7 @@ def choose_tasks(tasks: tuple[Task, ...], source: str | None, target: str | None
     return chosen
 
 
-def show(flags: Flags, experiment: str, directories: list[Path], baseline: str, metric: str) -> None:
+def show(flags: CommonFlags, experiment: str, directories: list[Path], baseline: str, metric: str) -> None:
     """Prints the table of the runs in `directories` and mirrors it to wandb."""
     wanted = {directory.resolve() for directory in directories}
     records = [record for record in read_runs(flags.runs_dir, experiment=experiment) if record.directory.resolve() in wanted]
@@ -219,7 +227,8 @@ def _shortened(flags: FlagsType) -> FlagsType:
     return dataclasses.replace(flags, runs_dir=runs_dir, **short)  # type: ignore[arg-type]
 
 
-def _fetch(benchmark: Benchmark, flags: Flags) -> None:
+def fetch(benchmark: Benchmark, flags: CommonFlags) -> None:
+    """Downloads what the data root lacks of the benchmark."""
     root = Path(flags.data_root or os.environ.get("DA_DATA") or "data")
     root.mkdir(parents=True, exist_ok=True)
     download(benchmark, root)

@@ -10,7 +10,6 @@ A model is a `DomainAdaptationClassifier` (an adapter or a weigher, and a classi
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -27,47 +26,28 @@ from sklearn.base import ClassifierMixin, clone
 from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
 from da.data.domain import Labelled, Unlabelled
-from da.data.download import download
 from da.estimators import DomainAdaptationClassifier
-from da.experiment import Cell, Seeds, choose_tasks, configuration, show
+from da.experiment import Cell, CommonFlags, Seeds, choose_tasks, configuration, fetch, show
 from da.instance.diagnostics import effective_sample_size
 from da.records import Run
 from da.table import fill
-from da.tracking import Mode
 
 SMOKE_ROWS = 150
 
 
 @dataclass(frozen=True)
-class ShallowFlags:
+class ShallowFlags(CommonFlags):
     """The flags of every script that fits shallow methods."""
 
-    loss: tuple[str, ...] = ()
-    """What is compared: the rows of the table."""
-    source: str | None = None
-    """Source domain; none: those of all tasks."""
-    target: str | None = None
-    """Target domain; none: those of all tasks."""
     seeds: Seeds = (0,)
     """One run for each; the methods draw nothing, so that one is enough."""
-    data_root: Path | None = None
-    """Folder of the data sets; none: $DA_DATA, else data/."""
-    download: bool = False
-    """Fetch what the data root lacks, verified, from pinned public copies."""
-    runs_dir: Path = Path("runs")
-    """Where run records go."""
-    wandb: Mode = "auto"
-    """auto: online where a key exists, else offline. $WANDB_MODE overrides."""
-    force: bool = False
-    """Fit again what already has a result."""
     threads: int = 1
     """CPU threads."""
     smoke_test: bool = False
     """A few rows of the embedded digits, to see that everything runs; the results mean nothing."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
+        super().__post_init__()
         if self.threads < 1 or not self.loss:
             raise ValueError(f"threads must be at least 1 and loss name one row or more; got {self.threads} and {self.loss}")
 
@@ -107,15 +87,13 @@ def main(
         if flags.smoke_test:
             flags, tasks = _shortened(flags), tasks[:1]
         elif flags.download:
-            root = Path(flags.data_root or os.environ.get("DA_DATA") or "data")
-            root.mkdir(parents=True, exist_ok=True)
-            download(benchmark, root)
+            fetch(benchmark, flags)
         torch.set_num_threads(flags.threads)
         cells = [Cell(name, s, t, seed) for s, t in tasks for seed in flags.seeds for name in flags.loss]
         directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, model, samples))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    show(flags, experiment, directories, baseline, "target_accuracy")  # type: ignore[arg-type]  # of the flags it reads two
+    show(flags, experiment, directories, baseline, "target_accuracy")
 
 
 def run_cell(
@@ -127,7 +105,7 @@ def run_cell(
 ) -> Path:
     """Fits and judges one cell unless its result exists; returns the run's folder."""
     said = recipe(model(flags, cell._replace(seed=0)))  # the record's names say the seed; but for it, runs of a row must be alike
-    config = configuration(flags) | {"model": said}  # type: ignore[arg-type]  # any dataclass of flags will do
+    config = configuration(flags) | {"model": said}
     run = Run.start(flags.runs_dir, config, **cell._asdict(), experiment=experiment, wandb=flags.wandb, force=flags.force)
     if run.finished:
         return run.directory
