@@ -62,7 +62,8 @@ def draw(table: Table, *, width: style.Width) -> Figure:
     if len(columns) > 1:
         axes.axvline(len(columns) - 1.5, color="white", linewidth=2)
     oracle = ", which reads target labels" if table.select == "oracle" else ""
-    seeds = f"{len(table.seeds)} seed{'s' * (len(table.seeds) > 1)}"
+    counts = sorted({len(values) for values in table.measured.values()})
+    seeds = f"{counts[0]} to {counts[-1]} seeds" if counts[0] < counts[-1] else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
     axes.set_xlabel(f"{table.experiment}: mean target accuracy (%) over {seeds},\nmodel selected by '{table.select}'{oracle}")
     return figure
 
