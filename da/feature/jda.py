@@ -29,7 +29,7 @@ from torch.nn.functional import normalize
 
 from da.arrays import Array
 from da.feature.adapter import Domain, check_labels, nearest
-from da.feature.kernel_rows import Kernel, check_kernel, kernel_rows
+from da.feature.kernel_rows import Kernel, check_kernel
 from da.feature.spectral import class_gaps, directions, domain_gap, gram_of, low_rank_root, oriented, scaled
 from da.feature.tca import SpectralAdapter, check_rounds, check_spectral
 
@@ -37,18 +37,36 @@ _RIDGE = 1e-3  # beside a second moment of trace 1, in the linear classifier of 
 
 
 class JointAdapter(SpectralAdapter, ABC):
-    """The rounds. A class derived from it says how M_0 and the M_c are balanced."""
+    """The rounds. A class derived from it says how M_0 and the M_c are balanced.
+
+    n_iter: rounds, at most.
+    normalise: whether rows have norm 1 before the kernel and after the embedding.
+    classifier: any scikit-learn classifier, which labels the embedded target rows; None for the nearest neighbour.
+    The others are `SpectralAdapter`'s.
+    """
 
     needs_labels = True
-    n_components: int | None
-    kernel: Kernel
-    gamma: float | None
-    regularization: float
-    n_iter: int
-    normalise: bool
-    classifier: ClassifierMixin | None
-    n_landmarks: int | None
-    random_state: int
+
+    def __init__(
+        self,
+        *,
+        n_components: int | None = None,
+        kernel: Kernel = "linear",
+        gamma: float | None = None,
+        regularization: float = 1.0,
+        n_iter: int = 10,
+        normalise: bool = True,
+        classifier: ClassifierMixin | None = None,
+        n_landmarks: int | None = None,
+        random_state: int = 0,
+    ) -> None:
+        super().__init__(
+            n_components=n_components, kernel=kernel, gamma=gamma, regularization=regularization,
+            n_landmarks=n_landmarks, random_state=random_state,
+        )  # fmt: skip
+        self.n_iter = n_iter
+        self.normalise = normalise
+        self.classifier = classifier
 
     def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
         """Learns from source (n, d), target (m, d) and source_labels (n,).
@@ -61,11 +79,7 @@ class JointAdapter(SpectralAdapter, ABC):
         self._check()
         classes, codes = check_labels(source_labels, x)
         x, y = self._normalised(x), self._normalised(y)
-        z = torch.cat([x, y])
-        self.lift_ = kernel_rows(z, kernel=self.kernel, gamma=self.gamma, n_landmarks=self.n_landmarks, random_state=self.random_state)
-        rows = self.lift_(z)
-        mean = rows.mean(0)
-        rows -= mean
+        rows, mean = self._lifted(torch.cat([x, y]))
         pseudo = self._rounds(rows, mean, x, y, codes, len(classes))
         found = classes[pseudo.cpu().numpy()]
         self.pseudo_labels_ = torch.from_numpy(found).to(x.device) if isinstance(source_labels, Tensor) else found
@@ -114,37 +128,10 @@ class JointAdapter(SpectralAdapter, ABC):
 
 
 class JDA(JointAdapter):
-    """Joint distribution adaptation.
+    """Joint distribution adaptation. The parameters are `JointAdapter`'s.
 
-    n_iter: rounds, at most.
-    normalise: whether rows have norm 1 before the kernel and after the embedding.
-    classifier: any scikit-learn classifier, which labels the embedded target rows; None for the nearest neighbour.
-    n_components, kernel, gamma, regularization, n_landmarks and random_state are `da.feature.tca.TCA`'s. In the paper: 100 components;
-    kernel "linear" with regularization 1 on objects, "primal" with 0.1 on digits and faces.
+    In the paper: 100 components; kernel "linear" with regularization 1 on objects, "primal" with 0.1 on digits and faces.
     """
-
-    def __init__(
-        self,
-        *,
-        n_components: int | None = None,
-        kernel: Kernel = "linear",
-        gamma: float | None = None,
-        regularization: float = 1.0,
-        n_iter: int = 10,
-        normalise: bool = True,
-        classifier: ClassifierMixin | None = None,
-        n_landmarks: int | None = None,
-        random_state: int = 0,
-    ) -> None:
-        self.n_components = n_components
-        self.kernel = kernel
-        self.gamma = gamma
-        self.regularization = regularization
-        self.n_iter = n_iter
-        self.normalise = normalise
-        self.classifier = classifier
-        self.n_landmarks = n_landmarks
-        self.random_state = random_state
 
     def _balancer(self, x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
         return lambda pseudo: 0.5
@@ -157,7 +144,7 @@ class BDA(JointAdapter):
     et al. (Visual domain adaptation with manifold embedded distribution alignment, ACM MM 2018) estimate it, with `a_distance`. No
     target label is needed; the paper's table has the best mu of each task, which takes them. Domains that are centred each by its own
     mean have nothing marginal left: "auto" is 1 then. M_0 is weighted by the number of classes as in JDA, so that 1/2 is JDA; the
-    paper's equation has no such factor. Its weights for class priors (W-BDA) are not offered. All else is `JDA`'s.
+    paper's equation has no such factor. Its weights for class priors (W-BDA) are not offered. All else is `JointAdapter`'s.
     """
 
     def __init__(
@@ -174,16 +161,11 @@ class BDA(JointAdapter):
         n_landmarks: int | None = None,
         random_state: int = 0,
     ) -> None:
-        self.n_components = n_components
-        self.kernel = kernel
-        self.gamma = gamma
-        self.regularization = regularization
+        super().__init__(
+            n_components=n_components, kernel=kernel, gamma=gamma, regularization=regularization, n_iter=n_iter, normalise=normalise,
+            classifier=classifier, n_landmarks=n_landmarks, random_state=random_state,
+        )  # fmt: skip
         self.balance = balance
-        self.n_iter = n_iter
-        self.normalise = normalise
-        self.classifier = classifier
-        self.n_landmarks = n_landmarks
-        self.random_state = random_state
 
     def _balancer(self, x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
         if isinstance(self.balance, str):

@@ -32,26 +32,17 @@ from da.feature.spectral import Root, directions, domain_gap, gram_of, low_rank_
 
 
 class SpectralAdapter(Adapter, ABC):
-    """z = A^T k(x), for both domains, rows seen in `fit` or not. `lift_` is k on rows, `components_` (r, p) is A."""
-
-    lift_: KernelRows
-    components_: Tensor
-
-    def _map(self, x: Tensor, domain: Domain) -> Tensor:
-        return self.lift_(x) @ self.components_
-
-
-class TCA(SpectralAdapter):
-    """Transfer component analysis, without labels.
+    """z = A^T k(x), for both domains, rows seen in `fit` or not. `lift_` is k on rows, `components_` (r, p) is A.
 
     n_components: dimensions of the embedding; None for 100, or fewer where the data's rank is lower.
     kernel: "linear", "rbf" (exp(-gamma d^2); gamma None: one over the mean squared distance) or "primal" (K = X^T).
     regularization: > 0, beside M of norm 1; small ones bring the means together, large ones leave PCA in the feature space.
     n_landmarks: None for the exact rbf kernel, O(N^2) memory; else Nystroem's approximation by so many rows, O(N n_landmarks),
     drawn with `random_state`.
-
-    `fit` raises as `Adapter.fit`, and ValueError for a parameter out of range or an n_components above the rank.
     """
+
+    lift_: KernelRows
+    components_: Tensor
 
     def __init__(
         self,
@@ -70,15 +61,30 @@ class TCA(SpectralAdapter):
         self.n_landmarks = n_landmarks
         self.random_state = random_state
 
+    def _lifted(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Chooses `lift_` for rows z (N, d); gives k of them, centred (N, r), and the mean that was taken off (r,)."""
+        self.lift_ = kernel_rows(z, kernel=self.kernel, gamma=self.gamma, n_landmarks=self.n_landmarks, random_state=self.random_state)
+        rows = self.lift_(z)
+        mean = rows.mean(0)
+        rows -= mean
+        return rows, mean
+
+    def _map(self, x: Tensor, domain: Domain) -> Tensor:
+        return self.lift_(x) @ self.components_
+
+
+class TCA(SpectralAdapter):
+    """Transfer component analysis, without labels. The parameters are `SpectralAdapter`'s.
+
+    `fit` raises as `Adapter.fit`, and ValueError for a parameter out of range or an n_components above the rank.
+    """
+
     def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
         """Learns from source (n, d) and target (m, d); labels are not looked at."""
         x, y = self._samples(source, target)
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
         check_spectral(self.n_components, self.regularization)
-        z = torch.cat([x, y])
-        self.lift_ = kernel_rows(z, kernel=self.kernel, gamma=self.gamma, n_landmarks=self.n_landmarks, random_state=self.random_state)
-        rows = self.lift_(z)
-        rows -= rows.mean(0)
+        rows, _ = self._lifted(torch.cat([x, y]))
         root = low_rank_root(rows.T @ scaled(domain_gap(len(x), len(y), rows)), self.regularization)
         self.components_ = oriented(directions(root, self.n_components, gram=gram_of(rows), centred_rows=rows), rows)
         return self
@@ -90,7 +96,8 @@ class SSTCA(SpectralAdapter):
     supervision: in [0, 1], the share of the label kernel in K_y; 0 leaves TCA's variance.
     locality: >= 0, the weight of the Laplacian, of Frobenius norm 1 as M is (the paper scales neither, and divides this one by N^2).
     neighbours: edges of a row of the graph; their weight is exp(-d^2 / s), s the mean squared distance over all edges.
-    The other parameters are `TCA`'s. O(r^3) time for rows of width r: N for the exact rbf kernel, so take landmarks for large N.
+    The other parameters are `SpectralAdapter`'s. O(r^3) time for
+    rows of width r: N for the exact rbf kernel, so take landmarks for large N.
 
     `fit` raises as `TCA`, TypeError without labels, ValueError for labels of one class.
     """
@@ -110,15 +117,13 @@ class SSTCA(SpectralAdapter):
         n_landmarks: int | None = None,
         random_state: int = 0,
     ) -> None:
-        self.n_components = n_components
-        self.kernel = kernel
-        self.gamma = gamma
-        self.regularization = regularization
+        super().__init__(
+            n_components=n_components, kernel=kernel, gamma=gamma, regularization=regularization,
+            n_landmarks=n_landmarks, random_state=random_state,
+        )  # fmt: skip
         self.supervision = supervision
         self.locality = locality
         self.neighbours = neighbours
-        self.n_landmarks = n_landmarks
-        self.random_state = random_state
 
     def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
         """Learns from source (n, d), target (m, d) and source_labels (n,)."""
@@ -126,9 +131,7 @@ class SSTCA(SpectralAdapter):
         self._check()
         _, codes = check_labels(source_labels, x)
         z = torch.cat([x, y])
-        self.lift_ = kernel_rows(z, kernel=self.kernel, gamma=self.gamma, n_landmarks=self.n_landmarks, random_state=self.random_state)
-        rows = self.lift_(z)
-        rows -= rows.mean(0)
+        rows, _ = self._lifted(z)
         gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
         laplacian = graph_laplacian(z, self.neighbours)
         smoothness = rows.T @ (laplacian @ rows)  # (r, r)

@@ -36,7 +36,7 @@ class TJM(SpectralAdapter):
 
     n_components: dimensions of the embedding; None for 100, or fewer where the data's rank is lower.
     kernel: "linear" or "rbf"; "primal" has no row of A for each sample. regularization: > 0, beside M of norm 1.
-    n_iter: rounds. normalise: whether rows have norm 1 before the kernel. gamma, n_landmarks and random_state are `TCA`'s.
+    n_iter: rounds. normalise: whether rows have norm 1 before the kernel. gamma, n_landmarks and random_state are `SpectralAdapter`'s.
     `fit` keeps `instance_norms_` (n,), |a_i| of the source samples: near 0 for those that do not take part.
     It raises as `Adapter.fit`, and ValueError for a parameter out of range or an n_components above the rank.
     """
@@ -53,14 +53,12 @@ class TJM(SpectralAdapter):
         n_landmarks: int | None = None,
         random_state: int = 0,
     ) -> None:
-        self.n_components = n_components
-        self.kernel = kernel
-        self.gamma = gamma
-        self.regularization = regularization
+        super().__init__(
+            n_components=n_components, kernel=kernel, gamma=gamma, regularization=regularization,
+            n_landmarks=n_landmarks, random_state=random_state,
+        )  # fmt: skip
         self.n_iter = n_iter
         self.normalise = normalise
-        self.n_landmarks = n_landmarks
-        self.random_state = random_state
 
     def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
         """Learns from source (n, d) and target (m, d); labels are not looked at."""
