@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar
 
 import torch
 import tyro
@@ -77,6 +77,22 @@ class Flags(TrainConfig, CommonFlags):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         CommonFlags.__post_init__(self)
+
+
+@dataclass(frozen=True)
+class DigitFlags(Flags):
+    """The recipe of a small network on the embedded digits."""
+
+    seeds: Seeds = (0, 1, 2)
+    """One run for each."""
+    steps: int = 200
+    """Optimiser steps."""
+    learning_rate: float = 0.003
+    """At the start."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """As in torch.optim."""
+    threads: int | None = 1
+    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
 class Cell(NamedTuple):

@@ -19,7 +19,7 @@ from da.data.batches import LabelledBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, load_network, main
+from da.experiment import Cell, DigitFlags, Job, Seeds, load_network, main
 from da.method import Regularize
 from da.model.finetune import frozen
 from da.model.l2sp import l2_sp
@@ -31,7 +31,7 @@ PENALTY = {"l2_sp": l2_sp}
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Fine-tune on few labelled target digits."""
 
     loss: tuple[Literal["source", "scratch", "frozen", "full", "l2_sp"], ...] = ("source", "scratch", "frozen", "full", "l2_sp")
@@ -42,16 +42,10 @@ class Config(Flags):
     """Factor of the penalty."""
     seeds: Seeds = (0, 1, 2)
     """One run for each; a seed draws the labelled digits too."""
-    steps: int = 200
-    """Optimiser steps."""
     batch_size: int = 32
     """Labelled samples a step."""
     learning_rate: float = 0.003
     """At the start, of new layers."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
     weight_decay: float = 0.0
     """None, because L2-SP stands in its place."""
 

@@ -18,7 +18,7 @@ from da.data.batches import PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, main
+from da.experiment import Cell, DigitFlags, Job, main
 from da.instance.diagnostics import effective_sample_size
 from da.instance.discriminator import discriminator_weights
 from da.instance.kmm import kmm
@@ -29,23 +29,13 @@ WEIGHTS = {"none": lambda source, target: torch.ones(len(source)), "kmm": kmm, "
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Weight clean digits by their likeness to changed ones."""
 
     loss: tuple[Literal["none", "kmm", "discriminator"], ...] = ("none", "kmm", "discriminator")
     """What is compared; none: uniform weights."""
     components: int = 20
     """Principal components of both domains' pixels that the weights are computed from."""
-    seeds: Seeds = (0, 1, 2)
-    """One run for each."""
-    steps: int = 200
-    """Optimiser steps."""
-    learning_rate: float = 0.003
-    """At the start."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
 def build(config: Config, cell: Cell) -> Job:

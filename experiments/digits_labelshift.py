@@ -22,7 +22,7 @@ from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation, predict
-from da.experiment import Cell, Flags, Job, Seeds, load_network, main
+from da.experiment import Cell, DigitFlags, Job, Seeds, load_network, main
 from da.instance.labelshift import AdjustedHead, bbse, calibrate, mlls, sample_weights
 from da.method import Reweight
 from da.networks import lenet
@@ -34,7 +34,7 @@ Row = Literal["none", "bbse", "mlls", "oracle", "bbse_adjusted", "mlls_adjusted"
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Find how frequent each digit is in the target, and use it."""
 
     loss: tuple[Row, ...] = ("none", "bbse", "mlls", "oracle", "bbse_adjusted", "mlls_adjusted", "oracle_adjusted")
@@ -43,14 +43,6 @@ class Config(Flags):
     """How many times as frequent 0 to 4 are as 5 to 9."""
     seeds: Seeds = (0, 1, 2)
     """One run for each; a seed draws the digits too."""
-    steps: int = 200
-    """Optimiser steps."""
-    learning_rate: float = 0.003
-    """At the start."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ from da.data.batches import Batch, PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, load_network, main
+from da.experiment import Cell, DigitFlags, Job, load_network, main
 from da.feature.adversarial import ADDA, CDAN, DANN, WDGRL
 from da.feature.classifiers import MCD, MDD
 from da.feature.conditional import DSAN, JAN, DeepJDOT
@@ -48,7 +48,7 @@ Loss = Literal["adda", *LOSSES]
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Adapt clean digits to changed ones."""
 
     loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
@@ -57,16 +57,6 @@ class Config(Flags):
     """Weight of the adaptation beside the cross-entropy, times the method's own."""
     batch_statistics: Literal["source", "joint", "domain"] = "joint"
     """What batch normalisation sees while a method adapts: the source, both domains as one batch, or each its own."""
-    seeds: Seeds = (0, 1, 2)
-    """One run for each."""
-    steps: int = 200
-    """Optimiser steps."""
-    learning_rate: float = 0.003
-    """At the start."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
 def prepare(config: Config, cell: Cell) -> Method[Batch]:

@@ -22,7 +22,7 @@ from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, main
+from da.experiment import Cell, DigitFlags, Job, main
 from da.feature.mmd import mmd2
 from da.feature.multisource import M3SDA
 from da.method import Align
@@ -38,23 +38,13 @@ LOSSES = {
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Adapt several domains of digits to another."""
 
     loss: tuple[Literal["single", "none", "adabn", "mmd", "m3sda"], ...] = ("single", "none", "adabn", "mmd", "m3sda")
     """What is compared; single: the clean source alone, none: all sources pooled, adabn: these with the target's batch statistics."""
     trade_off: float = 1.0
     """Weight of the adaptation beside the cross-entropy, times the method's own."""
-    seeds: Seeds = (0, 1, 2)
-    """One run for each."""
-    steps: int = 200
-    """Optimiser steps."""
-    learning_rate: float = 0.003
-    """At the start."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
 def read(domain: str, *, target: bool = False) -> Labelled:

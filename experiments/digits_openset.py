@@ -17,7 +17,7 @@ from da.data.batches import PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, main
+from da.experiment import Cell, DigitFlags, Job, main
 from da.feature.openset import OSBP, RejectUnsure
 from da.method import Adapt, Align, BatchStatistics
 from da.networks import lenet
@@ -38,7 +38,7 @@ METHODS: dict[str, Callable[["Config"], Adapt]] = {
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Adapt clean digits to changed ones, some of which are of no class that the source has."""
 
     loss: tuple[Literal["none", "adabn", "osbp"], ...] = ("none", "adabn", "osbp")
@@ -49,16 +49,6 @@ class Config(Flags):
     """Probability below which none and adabn call a digit unknown."""
     batch_statistics: Literal["source", "joint", "domain"] = "domain"
     """What batch normalisation sees in osbp: the source, both domains as one batch, or, as in the paper, each its own."""
-    seeds: Seeds = (0, 1, 2)
-    """One run for each."""
-    steps: int = 200
-    """Optimiser steps."""
-    learning_rate: float = 0.003
-    """At the start."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

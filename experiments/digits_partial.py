@@ -16,7 +16,7 @@ from da.data.batches import PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, main
+from da.experiment import Cell, DigitFlags, Job, main
 from da.feature.adversarial import DANN
 from da.feature.mmd import mmd2
 from da.feature.partial import IWAN, PADA
@@ -34,23 +34,13 @@ LOSSES = {
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Adapt ten clean digits to the few that a changed domain has."""
 
     loss: tuple[Literal["none", "adabn", "mmd", "dann", "pada", "iwan"], ...] = ("none", "adabn", "mmd", "dann", "pada", "iwan")
     """What is compared; none: source only, adabn: source only with the target's batch statistics."""
     target_classes: int = 5
     """Digits from 0 that the target has."""
-    seeds: Seeds = (0, 1, 2)
-    """One run for each."""
-    steps: int = 200
-    """Optimiser steps."""
-    learning_rate: float = 0.003
-    """At the start."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

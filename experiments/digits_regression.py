@@ -23,7 +23,7 @@ from da.data.digits import CHANGES, DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, main
+from da.experiment import Cell, DigitFlags, Job, main
 from da.feature.coral import coral
 from da.feature.mmd import mmd2
 from da.feature.regression import AlignRegression, dare_gram, rsd
@@ -42,7 +42,7 @@ Loss = Literal["none", "adabn", "coral", "mmd", "dare_gram", "rsd"]
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(DigitFlags):
     """Adapt a regression from clean digits to changed ones."""
 
     loss: tuple[Loss, ...] = get_args(Loss)
@@ -51,18 +51,8 @@ class Config(Flags):
     """Weight of the adaptation beside the mean squared error, times the method's own."""
     batch_statistics: Literal["source", "joint", "domain"] = "domain"
     """What batch normalisation sees while a method adapts: the source, both domains as one batch, or each its own, as in RSD."""
-    seeds: Seeds = (0, 1, 2)
-    """One run for each."""
-    steps: int = 200
-    """Optimiser steps."""
     batch_size: int = 36
     """Samples of each domain a step: fewer than the 128 features, as RSD needs."""
-    learning_rate: float = 0.003
-    """At the start."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
-    threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
 def read_turned(domain: str) -> Labelled:

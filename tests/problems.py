@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from da.data.batches import Batch, PairedBatches
 from da.data.digits import read_digits
@@ -60,3 +60,18 @@ def turned_triangle(seed: int, n: int = 200) -> tuple[Batch, Tensor]:
         angle = torch.deg2rad(120.0 * labels + turn)
         domains.append(1.5 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.3 * torch.randn(n, 2, generator=generator))
     return Batch(domains[0], labels, domains[1], torch.arange(n), torch.arange(n)), labels
+
+
+def gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
+    parameters = list(module.parameters())
+    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+
+
+def assert_all_close(found: list[Tensor], expected: list[Tensor]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def is_zero(values: list[Tensor]) -> bool:
+    return all(bool((v == 0).all()) for v in values)

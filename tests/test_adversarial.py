@@ -34,6 +34,7 @@ from da.method import Align, Method, Terms
 from da.networks import Network, mlp
 from da.records import Run
 from da.train import TrainConfig, fit
+from problems import assert_all_close, gradients, is_zero
 
 N, M, D, WIDTH, CLASSES = 8, 5, 3, 4, 3
 
@@ -60,21 +61,6 @@ def adversary(width: int = WIDTH) -> nn.Module:
 def bce(source: np.ndarray, target: np.ndarray, w: np.ndarray | float = 1.0, v: np.ndarray | float = 1.0) -> float:
     """Binary cross-entropy from probabilities, source 1 and target 0, each domain one half."""
     return float((-(w * np.log(expit(source))).mean() - (v * np.log(1 - expit(target))).mean()) / 2)
-
-
-def gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
-    parameters = list(module.parameters())
-    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
-
-
-def assert_all_close(found: list[Tensor], expected: list[Tensor]) -> None:
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
-
-
-def is_zero(values: list[Tensor]) -> bool:
-    return all(bool((v == 0).all()) for v in values)
 
 
 # ---- heads

@@ -21,6 +21,7 @@ from da.method import Align, Method
 from da.networks import Network, mlp
 from da.records import Run
 from da.train import TrainConfig, fit
+from problems import assert_all_close, gradients, is_zero
 
 N, M, D, WIDTH, CLASSES = 8, 5, 3, 4, 3
 
@@ -42,21 +43,6 @@ def network(seed: int = 0) -> Network:
 def adversary(seed: int = 5) -> nn.Module:
     torch.manual_seed(seed)
     return discriminator(WIDTH, hidden=(6,), dropout=0.0).double()
-
-
-def gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
-    parameters = list(module.parameters())
-    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
-
-
-def assert_all_close(found: list[Tensor], expected: list[Tensor]) -> None:
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
-
-
-def is_zero(values: list[Tensor]) -> bool:
-    return all(bool((v == 0).all()) for v in values)
 
 
 # ---- functions
