@@ -10,17 +10,17 @@ from typing import Any
 
 from da.records import NAMES, Record
 
-PERCENT = ("accuracy", "hos")  # last words of the names of fractions in [0, 1], which are shown in percent
-SMALLER = ("mae",)  # last words of the names of errors, of which less is better
-WORDS = {"mae": "mean absolute error", "r2": "R^2", "hos": "HOS"}
+PERCENT = ("accuracy", "hos", "f1")  # last words of the names of fractions in [0, 1], which are shown in percent
+SMALLER = ("mae", "mse")  # last words of the names of errors, of which less is better
+WORDS = {"mae": "mean absolute error", "mse": "mean squared error", "f1": "F1", "r2": "R^2", "hos": "HOS"}
 
 
 @dataclass(frozen=True)
 class Metric:
     """A figure that result.json holds for every selected model, by its key there: target_accuracy, target_r2, target_mae ...
 
-    A name that ends in accuracy or hos (the harmonic mean of open-set adaptation) is of a fraction in [0, 1], shown in percent with one
-    decimal; every other is a number in its own unit, shown with three. Of one that ends in mae less is better, of the others more.
+    A name that ends in accuracy, f1 or hos (the harmonic mean of open-set adaptation) is of a fraction in [0, 1], shown in percent with one
+    decimal; every other is a number in its own unit, shown with three. Of one that ends in mae or mse less is better, of the others more.
     """
 
     name: str = "target_accuracy"

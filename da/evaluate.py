@@ -1,4 +1,4 @@
-"""Metrics, and selection scores that need no target label.
+"""What a run is judged on, and selection scores that need no target label.
 
 A score takes the target's logits and is higher for a network that should be better. The loop evaluates every score in `SCORES`,
 and a run's result says, for each by name, which step it would have picked and the accuracy there.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,40 +17,8 @@ from torch import Tensor
 from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.feature.openset import open_set_metrics
+from da.metrics import accuracy, balanced_accuracy, confusion_matrix, macro_f1, mean_absolute_error, mean_squared_error, r_squared
 from da.networks import DomainName, Network, Outputs, use_statistics
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Fraction of rows of logits (n, classes) whose largest entry stands at labels (n,), in [0, 1]. ValueError for float labels."""
-    if labels.is_floating_point():
-        raise ValueError(f"labels must be integer classes; got {labels.dtype}: for a regression say Evaluation(..., task='regression')")
-    return (logits.argmax(1) == labels).double().mean().item()
-
-
-def mean_absolute_error(predictions: Tensor, labels: Tensor) -> float:
-    """Mean of |prediction - label| over predictions (n,) and labels (n,), in the labels' unit. Raises ValueError for other shapes."""
-    return _residuals(predictions, labels).abs().mean().item()
-
-
-def r_squared(predictions: Tensor, labels: Tensor) -> float:
-    """1 - sum (prediction - label)^2 / sum (label - mean label)^2 of predictions (n,) and labels (n,), without unit.
-
-    1 for exact predictions, 0 for the labels' mean, negative for worse than that. Raises ValueError for other shapes and labels all equal.
-    """
-    residuals = _residuals(predictions, labels)
-    if bool((labels == labels[0]).all()):
-        raise ValueError(f"labels must not all be equal, for there is no variance to explain; got {len(labels)} times {labels[0].item():g}")
-    centred = labels.double() - labels.double().mean()
-    return (1 - residuals.square().sum() / centred.square().sum()).item()
-
-
-def _residuals(predictions: Tensor, labels: Tensor) -> Tensor:
-    if predictions.ndim != 1 or predictions.shape != labels.shape or len(labels) == 0:  # (n, 1) - (n,) would become (n, n)
-        raise ValueError(
-            f"predictions and labels must both be (n,), n >= 1; got {tuple(predictions.shape)} and {tuple(labels.shape)}: "
-            "of a head with one output pass logits.squeeze(1)"
-        )
-    return predictions.double() - labels.double()
 
 
 def information_maximisation(logits: Tensor) -> float:
@@ -75,10 +43,12 @@ class Evaluation:
         transform: raw rows -> network input, without augmentation.
         source: source samples whose features are stored beside the target's at the end; none for fine-tuning.
         batch_size: samples a forward pass.
-        task: classification reports target_accuracy and label-free scores.
+        validation: labelled samples, none of them in `target` or in training, by which the result's selection "validation" is made: of
+            fine-tuning, where some target labels may be used. None where there are none, as in unsupervised adaptation.
+        task: classification reports target_accuracy, target_balanced_accuracy, target_macro_f1, label-free scores and a confusion matrix.
             open_set, of a head whose last output is for unknown, besides target_known_accuracy (OS*), target_unknown_accuracy (UNK) and
             target_hos; target_accuracy counts all labels that the head has no output for as one class, unknown.
-            regression reports target_mae and target_r2 of a head with one output, and neither accuracy nor scores.
+            regression reports target_mse, target_mae and target_r2 of a head with one output, and neither accuracy nor scores.
     """
 
     target: Labelled
@@ -86,6 +56,7 @@ class Evaluation:
     source: Labelled | None = None
     batch_size: int = 256
     task: Literal["classification", "open_set", "regression"] = "classification"
+    validation: Labelled | None = None
 
     @property
     def judged_by(self) -> str:
@@ -101,8 +72,21 @@ class Evaluation:
             found = open_set_metrics(logits, self.target.y, known=known)
             named = {"target_known_accuracy": found.os_star, "target_unknown_accuracy": found.unknown, "target_hos": found.hos}
             return target_metrics(logits, self.target.y.clamp(max=known)) | named
-        predictions = logits.squeeze(1)
-        return {"target_mae": mean_absolute_error(predictions, self.target.y), "target_r2": r_squared(predictions, self.target.y)}
+        predictions, labels = logits.squeeze(1), self.target.y
+        errors = {"target_mse": mean_squared_error(predictions, labels), "target_mae": mean_absolute_error(predictions, labels)}
+        return errors | {"target_r2": r_squared(predictions, labels)}
+
+    def validation_score(self, logits: Tensor) -> float:
+        """Of the validation samples' logits: their accuracy, or R^2 for a regression; higher is better."""
+        assert self.validation is not None
+        of_validation = replace(self, target=self.validation)
+        return of_validation.metrics(logits)[self.judged_by]
+
+    def confusion(self, logits: Tensor) -> list[str]:
+        """Counts of the target's samples by class (a string each) and predicted class (a number in it); none for another task."""
+        if self.task != "classification":
+            return []
+        return [" ".join(map(str, row)) for row in confusion_matrix(logits, self.target.y).tolist()]
 
 
 @torch.no_grad()
@@ -137,5 +121,7 @@ def predict(
 
 
 def target_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Target accuracy and every label-free score of the target's logits, by name."""
-    return {"target_accuracy": accuracy(logits, labels)} | {name: score(logits) for name, score in SCORES.items()}
+    """Target accuracy, balanced accuracy, macro F1 and every label-free score of the target's logits, by name."""
+    counts = confusion_matrix(logits, labels)
+    figures = {"target_accuracy": accuracy(logits, labels), "target_balanced_accuracy": balanced_accuracy(counts)}
+    return figures | {"target_macro_f1": macro_f1(counts)} | {name: score(logits) for name, score in SCORES.items()}

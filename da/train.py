@@ -143,7 +143,7 @@ def fit(
     method = method.to(fabric.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(method, config)
     torch.manual_seed(stream.seed + fabric.global_rank)
-    selected: dict[str, dict[str, float]] = {}
+    selected: dict[str, dict[str, Any]] = {}
     start = load_checkpoint(run, method, optimizer, selected, fabric)
     batches = load(
         stream, start=start, stop=config.steps, workers=config.workers, rank=fabric.global_rank, world_size=fabric.world_size,
@@ -218,13 +218,19 @@ def _average_gradients(method: Method, fabric: Fabric) -> None:
 
 
 def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric) -> None:
-    """Logs the target's metrics and notes, for each way of choosing, the best step so far; ties go to the earlier step."""
+    """Logs the metrics and notes, for each way of choosing, the best step so far; ties go to the earlier step."""
     target, transform = evaluation.target, evaluation.transform
-    outputs = predict(method.network, target, transform, batch_size=evaluation.batch_size, device=fabric.device, autocast=fabric.autocast)
-    metrics = evaluation.metrics(outputs.logits)
-    run.log(step, metrics)
+    options: dict[str, Any] = {"batch_size": evaluation.batch_size, "device": fabric.device, "autocast": fabric.autocast}
+    logits = predict(method.network, target, transform, **options).logits
+    metrics = evaluation.metrics(logits)
     choices = {"last": step, **{name: metrics[name] for name in SCORES if name in metrics}, "oracle": metrics[evaluation.judged_by]}
-    measured = {name: value for name, value in metrics.items() if name.startswith("target_")}
+    measured: dict[str, Any] = {name: value for name, value in metrics.items() if name.startswith("target_")}
+    if counts := evaluation.confusion(logits):
+        measured["target_confusion_matrix"] = counts
+    if evaluation.validation is not None:
+        held_out = predict(method.network, evaluation.validation, transform, **options).logits
+        metrics["validation"] = choices["validation"] = evaluation.validation_score(held_out)
+    run.log(step, metrics)
     for name, score in choices.items():
         if name not in selected or score > selected[name]["score"]:
             selected[name] = {"step": step, **measured, "score": score}

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room is a module or a package of da/; its level. Imports go down, or stay in the room.
 LEVELS = {
-    "arrays": -1, "compare": -1, "engine": -1, "environment": -1, "grids": -1, "tracking": -1, "vision": -1,
+    "arrays": -1, "compare": -1, "engine": -1, "environment": -1, "grids": -1, "metrics": -1, "tracking": -1, "vision": -1,
     "kernels": 0, "records": 0, "data": 0,
     "ops": 1, "networks": 1, "heads": 1, "cells": 1,
     "method": 2,

@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform, identity
-from da.evaluate import SCORES, Evaluation, accuracy, information_maximisation, predict, target_metrics
+from da.evaluate import SCORES, Evaluation, information_maximisation, predict, target_metrics
+from da.metrics import accuracy
 from da.networks import Network, lenet, mlp, split_statistics, use_statistics
+
+CLASSIFICATION = ("target_accuracy", "target_balanced_accuracy", "target_macro_f1")
 
 
 @settings(deadline=None, max_examples=50)
@@ -72,7 +75,10 @@ def test_information_of_certain_predictions_is_the_entropy_of_their_counts() -> 
 def test_target_metrics_name_accuracy_and_every_score() -> None:
     logits, labels = torch.randn(9, 3), torch.randint(3, (9,))
     metrics = target_metrics(logits, labels)
-    assert metrics.keys() == {"target_accuracy", *SCORES} and "information_maximisation" in SCORES
+    assert (
+        metrics.keys() == {"target_accuracy", "target_balanced_accuracy", "target_macro_f1", *SCORES}
+        and "information_maximisation" in SCORES
+    )
     assert metrics["target_accuracy"] == accuracy(logits, labels)
     assert metrics["information_maximisation"] == information_maximisation(logits)
     shuffled = target_metrics(logits, labels[torch.randperm(9)])
@@ -86,7 +92,7 @@ def test_open_set_counts_all_other_labels_as_one_class() -> None:
     evaluation = Evaluation(Labelled(torch.zeros(7, 1), labels), identity, task="open_set")
     found = evaluation.metrics(nn.functional.one_hot(said, 3).float())
     assert evaluation.judged_by == "target_hos" and found.keys() == {
-        "target_accuracy", "target_known_accuracy", "target_unknown_accuracy", "target_hos", *SCORES
+        *CLASSIFICATION, "target_known_accuracy", "target_unknown_accuracy", "target_hos", *SCORES
     }  # fmt: skip
     expected = {"target_accuracy": 5 / 7, "target_known_accuracy": 3 / 4, "target_unknown_accuracy": 2 / 3, "target_hos": 12 / 17}
     assert {name: found[name] for name in expected} == pytest.approx(expected)

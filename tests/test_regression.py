@@ -21,8 +21,9 @@ from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.toy import RegressionProblem, moved_sensor
 from da.data.transforms import identity
-from da.evaluate import Evaluation, mean_absolute_error, r_squared
+from da.evaluate import Evaluation
 from da.feature.regression import AlignRegression, dare_gram, rsd
+from da.metrics import mean_absolute_error, r_squared
 from da.networks import Network, Outputs, mlp
 from da.records import Run
 from da.train import TrainConfig, fit
@@ -403,6 +404,7 @@ def test_the_loop_reports_a_regression_as_one(tmp_path: Path) -> None:
         "step": 6,
         "target_r2": pytest.approx(sklearn.metrics.r2_score(problem.target.y, predictions), abs=1e-5),
         "target_mae": pytest.approx(sklearn.metrics.mean_absolute_error(problem.target.y, predictions), abs=1e-5),
+        "target_mse": pytest.approx(sklearn.metrics.mean_squared_error(problem.target.y, predictions), rel=1e-4),
     }
     assert set(result["selected"]) == {"last", "oracle"}
     assert "target_mae" in (run.directory / "metrics.jsonl").read_text()

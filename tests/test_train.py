@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from da.arrays import NonFiniteError
 from da.data.batches import LabelledBatches, PairedBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
-from da.evaluate import Evaluation
+from da.evaluate import Evaluation, predict
 from da.feature.mmd import mmd2
 from da.method import Align, Method, Regularize
 from da.networks import Network, lenet
@@ -103,9 +104,26 @@ def test_result_names_last_label_free_and_oracle(tmp_path: Path) -> None:
     by_accuracy = max(evaluations, key=lambda line: line["target_accuracy"])
     by_score = max(evaluations, key=lambda line: line["information_maximisation"])
     assert set(selected) == {"last", "information_maximisation", "oracle"}
-    assert selected["last"] == {"step": 40, "target_accuracy": evaluations[-1]["target_accuracy"]}
-    assert selected["oracle"] == {"step": by_accuracy["step"], "target_accuracy": by_accuracy["target_accuracy"]}
-    assert selected["information_maximisation"] == {"step": by_score["step"], "target_accuracy": by_score["target_accuracy"]}
+    chosen = {"last": evaluations[-1], "oracle": by_accuracy, "information_maximisation": by_score}
+    for name, line in chosen.items():
+        counts = np.array([row.split() for row in selected[name].pop("target_confusion_matrix")], dtype=int)
+        assert selected[name] == {key: value for key, value in line.items() if key == "step" or key.startswith("target_")}
+        assert counts.sum() == len(evaluation.target) and counts.trace() / counts.sum() == pytest.approx(line["target_accuracy"])
+
+
+def test_validation_selects_by_samples_that_are_neither_trained_nor_tested_on(tmp_path: Path) -> None:
+    method, stream, evaluation = digits_job()
+    target = evaluation.target
+    held_out, tested = target.subset(torch.arange(0, 100)), target.subset(torch.arange(100, len(target)))
+    config = TrainConfig(steps=40, batch_size=16, learning_rate=0.003, optimizer="adamw", evaluate_every=4)
+    fit(method, stream, config, run := start(tmp_path), replace(evaluation, target=tested, validation=held_out))
+    evaluations = [line for line in lines(run) if "validation" in line]
+    best = max(evaluations, key=lambda line: line["validation"])
+    chosen = run.result()["selected"]["validation"]
+    assert len(evaluations) == 10 and chosen["step"] == best["step"] and chosen["target_accuracy"] == best["target_accuracy"]
+    labels = held_out.y.numpy()
+    said = predict(method.network, held_out, evaluation.transform).logits.argmax(1).numpy()
+    assert evaluations[-1]["validation"] == pytest.approx((said == labels).mean())
 
 
 def test_the_run_keeps_network_and_features(tmp_path: Path) -> None:
