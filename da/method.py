@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.data.batches import Batch, LabelledBatch
+from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks import Network, Outputs, frozen_statistics, split_statistics, use_statistics
 from da.ops.gather import gather_rows
 
-BatchType = TypeVar("BatchType", Batch, LabelledBatch)
+BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch)
 Terms = dict[str, Tensor]
 BatchStatistics = Literal["source", "joint", "domain"]
 

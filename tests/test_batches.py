@@ -16,7 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from da.data.batches import Batch, LabelledBatch, LabelledBatches, MultiSourceBatch, MultiSourceBatches, PairedBatches, load
+from da.data.batches import (
+    Batch,
+    LabelledBatch,
+    LabelledBatches,
+    MultiSourceBatch,
+    MultiSourceBatches,
+    PairedBatches,
+    TargetBatch,
+    TargetBatches,
+    load,
+)
 from da.data.domain import Labelled, Unlabelled
 from da.data.transforms import ImageTransform, identity
 
@@ -43,7 +53,7 @@ def paired(kind: str, folder: Path, *, n: int = 23, m: int = 17, batch_size: int
     return PairedBatches(source, Unlabelled(samples(kind, m, folder, 1)), batch_size=batch_size, seed=seed, transform=transform)
 
 
-def equal(a: Batch | LabelledBatch, b: Batch | LabelledBatch) -> bool:
+def equal(a: Batch | LabelledBatch | TargetBatch, b: Batch | LabelledBatch | TargetBatch) -> bool:
     return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
 
 
@@ -279,6 +289,29 @@ def test_labelled_batches_are_alike() -> None:
     shards = torch.cat([stream.batch(2, rank, 2).index for rank in range(2)])
     whole = LabelledBatches(domain, batch_size=8, seed=7, transform=identity).batch(2).index
     assert torch.equal(shards, whole)
+
+
+def test_target_batches_have_no_source_and_no_labels() -> None:
+    assert [f.name for f in dataclasses.fields(TargetBatch)] == ["target_x", "target_index"]
+    domain = Labelled(torch.zeros(4, 2), torch.zeros(4).long())
+    with pytest.raises(TypeError, match=r"target must be Unlabelled.*target\.unlabelled\(\)"):
+        TargetBatches(domain, batch_size=2, seed=0, transform=identity)
+    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+        TargetBatches(domain.unlabelled(), batch_size=0, seed=0, transform=identity)
+
+
+def test_target_batches_are_the_target_half_of_paired_ones() -> None:
+    domain = Unlabelled(10 * torch.arange(10)[:, None])
+    stream = TargetBatches(domain, batch_size=4, seed=7, transform=identity)
+    pairs = PairedBatches(Labelled(torch.zeros(7, 1), torch.zeros(7)), domain, batch_size=4, seed=7, transform=identity)
+    batches = list(load(stream, start=0, stop=5, workers=1))
+    for t, batch in enumerate(batches):
+        assert equal(batch, stream.batch(t)) and torch.equal(batch.target_x, pairs.batch(t).target_x)
+    drawn = torch.cat([b.target_index for b in batches])
+    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
+    assert torch.equal(torch.cat([b.target_x for b in batches])[:, 0], 10.0 * drawn)
+    shards = torch.cat([stream.batch(2, rank, 2).target_index for rank in range(2)])
+    assert torch.equal(shards, TargetBatches(domain, batch_size=8, seed=7, transform=identity).batch(2).target_index)
 
 
 def test_moving_a_batch_moves_every_field() -> None:

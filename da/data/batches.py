@@ -59,7 +59,15 @@ class LabelledBatch(_Movable):
     index: Tensor  # (b,)
 
 
-BatchType = TypeVar("BatchType", Batch, LabelledBatch, covariant=True)
+@dataclass(frozen=True)
+class TargetBatch(_Movable):
+    """One step of adaptation without source data. It has neither a source part nor labels, so neither can be used."""
+
+    target_x: Tensor  # (b, ...)
+    target_index: Tensor  # (b,) row of each sample in its domain
+
+
+BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch, covariant=True)
 
 
 class Stream(Protocol[BatchType]):
@@ -195,13 +203,31 @@ class LabelledBatches:
         return LabelledBatch(x, self.domain.y[index], index)
 
 
+class TargetBatches:
+    """Samples of the target alone, without labels, `batch_size` a step: adaptation of a trained network without its source data.
+
+    The rows and their order are those of the target in `PairedBatches` of the same seed. Raises TypeError for a labelled target.
+    """
+
+    def __init__(self, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
+        self.target, self.transform = _without_labels(target), transform
+        self.batch_size, self.seed = _positive("batch_size", batch_size), seed
+        self._order = _Order(len(target), seed, 1)
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TargetBatch:
+        """Batch number `step`, the shard of process `rank`."""
+        start = (step * world_size + rank) * self.batch_size
+        index = self._order.rows(start, start + self.batch_size)
+        return TargetBatch(self.transform(self.target.rows(index), _generator(self.seed, 2, step * world_size + rank)), index)
+
+
 class _Steps(Dataset):
     """The stream as a map from step to batch, which is all that a DataLoader's workers need."""
 
     def __init__(self, stream: Stream, rank: int, world_size: int) -> None:
         self.stream, self.rank, self.world_size = stream, rank, world_size
 
-    def __getitem__(self, step: int) -> Batch | LabelledBatch:
+    def __getitem__(self, step: int) -> Batch | LabelledBatch | TargetBatch:
         return self.stream.batch(step, self.rank, self.world_size)
 
 
