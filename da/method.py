@@ -15,6 +15,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import Batch, LabelledBatch, TargetBatch
-from da.networks import Network, Outputs, frozen_statistics, split_statistics, use_statistics
+from da.networks import Network, Outputs, frozen_statistics, remember, split_statistics, use_statistics
 from da.ops.gather import gather_rows
 
 BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch)
@@ -184,10 +185,15 @@ class Reweight(Method[Batch]):
 class Regularize(Method[LabelledBatch]):
     """Model-based: cross-entropy + strength * penalty(network, source_network, x) on labelled samples.
 
+    The cross-entropy is a mean over samples, to which the optimiser's weight decay lambda adds lambda / 2 ||w||^2.
+
     Args:
-        penalty: (network, source_network, x) -> scalar; None for plain fine-tuning.
+        penalty: (network, source_network, x) -> scalar; None for plain fine-tuning. Its network(x) costs no second pass.
         source_network: what the network started from; a frozen copy is kept. None: the network as it is now.
         strength: factor of the penalty.
+        decay: whether weight decay is added; not where the penalty replaces it (L2-SP, DELTA).
+        batch_norm: train: batch normalisation uses each batch's statistics and its running ones move towards the target's; keep: it
+            normalises by the running statistics it came with, which stay. Scale and shift learn either way.
     """
 
     def __init__(
@@ -197,9 +203,13 @@ class Regularize(Method[LabelledBatch]):
         *,
         source_network: Network | None = None,
         strength: float = 1.0,
+        decay: bool = True,
+        batch_norm: Literal["train", "keep"] = "train",
     ) -> None:
         super().__init__(network)
-        self.penalty, self.strength = penalty, strength
+        if batch_norm not in ("train", "keep"):
+            raise ValueError(f"batch_norm must be train or keep; got {batch_norm!r}")
+        self.penalty, self.strength, self.decay, self.batch_norm = penalty, strength, decay, batch_norm
         self.source_network = copy.deepcopy(source_network or network).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Regularize:
@@ -208,7 +218,12 @@ class Regularize(Method[LabelledBatch]):
         return self
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
-        terms = {"task": functional.cross_entropy(self.network(batch.x).logits, batch.y)}
-        if self.penalty is not None:
-            terms["penalty"] = self.strength * self.penalty(self.network, self.source_network, batch.x)
+        with remember(self.network), frozen_statistics(self.network) if self.batch_norm == "keep" else nullcontext():
+            terms = {"task": functional.cross_entropy(self.network(batch.x).logits, batch.y)}
+            if self.penalty is not None:
+                terms["penalty"] = self.strength * self.penalty(self.network, self.source_network, batch.x)
         return terms
+
+    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
+        groups = super().parameter_groups(learning_rate, backbone_factor)
+        return groups if self.decay else [group | {"weight_decay": 0.0} for group in groups]

@@ -144,6 +144,25 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+@contextmanager
+def remember(network: Network) -> Iterator[None]:
+    """Within, `network(x)` asked again with the same tensor x gives the outputs of the first pass: a penalty costs no second one."""
+    passes: list[tuple[Tensor, Outputs]] = []
+
+    def once(x: Tensor) -> Outputs:
+        for known, outputs in passes:
+            if known is x:
+                return outputs
+        passes.append((x, type(network).forward(network, x)))
+        return passes[-1][1]
+
+    vars(network)["forward"] = once  # an attribute of the object hides the method of its class
+    try:
+        yield
+    finally:
+        del vars(network)["forward"]
+
+
 def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 128) -> Network:
     """A LeNet-like network for digits of 16 x 16 to 32 x 32 pixels, with batch normalisation; trained from scratch.
 
