@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -49,19 +49,30 @@ class Evaluation:
             open_set, of a head whose last output is for unknown, besides target_known_accuracy (OS*), target_unknown_accuracy (UNK) and
             target_hos; target_accuracy counts all labels that the head has no output for as one class, unknown.
             regression reports target_mse, target_mae and target_r2 of a head with one output, and neither accuracy nor scores.
+            multitask, of labels (n, tasks), reports target_<name>_accuracy of every task, and as target_accuracy their mean; no scores.
+        tasks: of multitask, name -> number of classes, in the order of the labels' columns and of the logits.
+
+    Raises ValueError where `tasks` are given for another task, or none for multitask.
     """
 
     target: Labelled
     transform: Transform
     source: Labelled | None = None
     batch_size: int = 256
-    task: Literal["classification", "open_set", "regression"] = "classification"
+    task: Literal["classification", "open_set", "regression", "multitask"] = "classification"
     validation: Labelled | None = None
+    tasks: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.task == "multitask") != bool(self.tasks):
+            raise ValueError(
+                f"tasks must be given for task 'multitask' and for no other; got task {self.task!r} and tasks {dict(self.tasks)}"
+            )
 
     @property
     def judged_by(self) -> str:
         """The metric of which the result says the value, and the oracle takes the best: higher is better."""
-        return {"classification": "target_accuracy", "open_set": "target_hos", "regression": "target_r2"}[self.task]
+        return {"open_set": "target_hos", "regression": "target_r2"}.get(self.task, "target_accuracy")
 
     def metrics(self, logits: Tensor) -> dict[str, float]:
         """The target's metrics by name, of logits (n, classes), or (n, 1) for a regression."""
@@ -72,6 +83,10 @@ class Evaluation:
             found = open_set_metrics(logits, self.target.y, known=known)
             named = {"target_known_accuracy": found.os_star, "target_unknown_accuracy": found.unknown, "target_hos": found.hos}
             return target_metrics(logits, self.target.y.clamp(max=known)) | named
+        if self.task == "multitask":
+            parts = zip(self.tasks, logits.split(list(self.tasks.values()), dim=1), self.target.y.unbind(dim=1), strict=True)
+            accuracies = {f"target_{name}_accuracy": accuracy(part, labels) for name, part, labels in parts}
+            return accuracies | {"target_accuracy": sum(accuracies.values()) / len(accuracies)}
         predictions, labels = logits.squeeze(1), self.target.y
         errors = {"target_mse": mean_squared_error(predictions, labels), "target_mae": mean_absolute_error(predictions, labels)}
         return errors | {"target_r2": r_squared(predictions, labels)}

@@ -45,14 +45,21 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Labelled(Unlabelled):
-    """Samples and their labels `y` (n,): int64 classes from 0, or floats for regression."""
+    """Samples and their labels `y` (n,): int64 classes from 0, or floats for regression.
+
+    Where a sample has a label for each of several tasks, `y` is (n, tasks), a column a task; a single column is an error.
+    """
 
     y: Tensor
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.y.ndim != 1 or len(self.y) != len(self):
-            raise ValueError(f"y must hold one label a sample, shape ({len(self)},); got {tuple(self.y.shape)}")
+        one, several = self.y.ndim == 1, self.y.ndim == 2 and self.y.shape[1] > 1
+        if not (one or several) or len(self.y) != len(self):
+            raise ValueError(
+                f"y must hold one label a sample, shape ({len(self)},); got {tuple(self.y.shape)}: "
+                f"only for two or more tasks it has a second axis, ({len(self)}, tasks)"
+            )
 
     def unlabelled(self) -> Unlabelled:
         """The same samples with the labels left behind."""
