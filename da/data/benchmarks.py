@@ -14,6 +14,7 @@ _PYKALE = "https://raw.githubusercontent.com/pykale/data/f5bb59f4d837a0acd17aa9b
 _REVIEWS = (
     "https://raw.githubusercontent.com/GRAAL-Research/domain_adversarial_neural_network/74eec5e0ae06bd6614bce048abba492c16a633e3/data"
 )
+_REVIEW_TEXTS = "https://raw.githubusercontent.com/yftah89/PBLM-Domain-Adaptation/2eef645/data"  # its digests say what a file must be
 _JPDA = "https://raw.githubusercontent.com/chamwen/JPDA/b056e5eca625fc480aa605242348809f9199d5f8/data"
 _USPS = "https://raw.githubusercontent.com/niuers/Learning-From-Data-A-Short-Course/879a698b960e5867f7c2b11f8938fa89c3d21839/data"
 
@@ -226,5 +227,31 @@ AMAZON_REVIEWS = Benchmark(
     splits=_REVIEW_COUNTS,
     sources=tuple(
         Source(f"{_REVIEWS}/{part}.svmlight", digest, f"amazon_reviews/{part}.svmlight") for part, digest in _REVIEW_DIGESTS.items()
+    ),
+)
+
+_TEXT_DIGESTS = {
+    "books/negative": "c212e6f8601db51807baefc7db44e0c96c900fb53da16e57beaa7b96074a9c58",
+    "books/positive": "b740263ec09f4e8b070ba82dd160306d0bd870eb394bc8d6e191d76986c30b98",
+    "dvd/negative": "58c9e62eb5e97de4dbc7817d4549c6cd23fb947d6403eaddae1cebc7a8459b17",
+    "dvd/positive": "3258e0b744068d5cf493b585edba40bd9f29ff457f7ff01be8b94c3af792047c",
+    "electronics/negative": "f09930ad7cbf8e6e3be6add636c932c197ec7d55f351907d6c3cadc22bf4eeb0",
+    "electronics/positive": "f4eee889891058bee5c0773f7c6862f8dc9ea59ef182d170ee42de2ff2c4844e",
+    "kitchen/negative": "a73bb3dcbe165d18983aa37fa8afc1b745a643582b422b78d1d95ee4e0576318",
+    "kitchen/positive": "bf12d5495293d490c61665111f55e33243cfa7281b96e62e467bc84d3b7e7a58",
+}
+
+AMAZON_REVIEW_TEXTS = Benchmark(
+    name="amazon_reviews_text",
+    title="Amazon reviews (texts)",
+    folder="amazon_reviews_text",
+    domains=dict.fromkeys(_REVIEW_DOMAINS, 2000),
+    classes=AMAZON_REVIEWS.classes,
+    tasks=AMAZON_REVIEWS.tasks,
+    citation="Blitzer, Dredze, Pereira. Biographies, Bollywood, boom-boxes and blenders: domain adaptation for sentiment "
+    "classification. ACL 2007. The labelled reviews themselves, as the authors of PBLM (Ziser, Reichart, NAACL 2018) published them.",
+    splits={domain: {"negative": 1000, "positive": 1000} for domain in _REVIEW_DOMAINS},
+    sources=tuple(
+        Source(f"{_REVIEW_TEXTS}/{part}.parsed", digest, f"amazon_reviews_text/{part}.parsed") for part, digest in _TEXT_DIGESTS.items()
     ),
 )

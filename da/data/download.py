@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from da.data.archives import unpack
 from da.data.benchmarks import (
+    AMAZON_REVIEW_TEXTS,
     AMAZON_REVIEWS,
     JDA_DIGITS,
     MNIST_USPS,
@@ -206,7 +207,7 @@ def select_classes(folder: Path, *, benchmark: Benchmark) -> Path:
 
 def main() -> None:
     """The command line: `python -m da.data.download BENCHMARK --data-root DIR`."""
-    every = (OFFICE31, OFFICE_CALTECH10, OFFICE_CALTECH_SURF, OFFICE_HOME, MNIST_USPS, JDA_DIGITS, AMAZON_REVIEWS)
+    every = (OFFICE31, OFFICE_CALTECH10, OFFICE_CALTECH_SURF, OFFICE_HOME, MNIST_USPS, JDA_DIGITS, AMAZON_REVIEWS, AMAZON_REVIEW_TEXTS)
     benchmarks = {benchmark.name: benchmark for benchmark in every}
     parser = argparse.ArgumentParser(description="Download a benchmark and verify it.")
     parser.add_argument("benchmark", choices=benchmarks)
