@@ -118,7 +118,8 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
-def _without_labels(target: Unlabelled) -> Unlabelled:
+def without_labels(target: Unlabelled) -> Unlabelled:
+    """`target` itself. Raises TypeError for `Labelled` samples, whose labels could otherwise reach training."""
     if isinstance(target, Labelled):
         raise TypeError("target must be Unlabelled, so that no label can reach training; pass target.unlabelled()")
     return target
@@ -136,7 +137,7 @@ class PairedBatches:
     """
 
     def __init__(self, source: Labelled, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
-        self.source, self.target, self.transform = source, _without_labels(target), transform
+        self.source, self.target, self.transform = source, without_labels(target), transform
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         self._orders = _Order(len(source), seed, 0), _Order(len(target), seed, 1)
 
@@ -166,7 +167,7 @@ class MultiSourceBatches:
         if not sources or len({source.y.dtype for source in sources}) > 1:
             kinds = ", ".join(str(source.y.dtype) for source in sources)
             raise ValueError(f"sources must be one or more domains with one dtype of labels; got {kinds or 'none'}")
-        self.sources, self.target, self.transform = tuple(sources), _without_labels(target), transform
+        self.sources, self.target, self.transform = tuple(sources), without_labels(target), transform
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
         self._orders = [_Order(len(source), seed, key) for source, key in zip(sources, keys, strict=True)]
@@ -210,7 +211,7 @@ class TargetBatches:
     """
 
     def __init__(self, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
-        self.target, self.transform = _without_labels(target), transform
+        self.target, self.transform = without_labels(target), transform
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         self._order = _Order(len(target), seed, 1)
 

@@ -1,0 +1,256 @@
+"""SHOT. Oracles: float64 loops over rows and classes, gradcheck, clusters whose best accuracy is known, a run that was never stopped."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from da.data.batches import TargetBatch, TargetBatches
+from da.data.domain import Labelled
+from da.data.transforms import identity
+from da.model.sourcefree import SHOT, centroid_pseudo_labels, entropies, information_maximisation_loss
+from da.networks import Network
+
+
+def draw(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def probabilities(logits: np.ndarray) -> list[list[float]]:
+    return [[math.exp(v) / sum(math.exp(u) for u in row) for v in row] for row in logits.tolist()]
+
+
+# ---- functions
+
+
+@pytest.mark.parametrize(("n", "classes"), [(1, 2), (5, 3), (3, 7)])
+def test_information_by_loop(n: int, classes: int) -> None:
+    logits = 3 * draw(n, classes)
+    p = probabilities(logits.numpy())
+    rows = [-sum(v * math.log(v) for v in row) for row in p]
+    mean = [sum(row[k] for row in p) / n for k in range(classes)]
+    expected = sum(rows) / n + sum(v * math.log(v) for v in mean)
+    assert entropies(logits).tolist() == pytest.approx(rows, rel=1e-12)
+    assert information_maximisation_loss(logits).item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
+    array = information_maximisation_loss(logits.numpy())
+    assert isinstance(array, np.ndarray) and array == pytest.approx(expected, rel=1e-10, abs=1e-14)
+
+
+def test_information_at_its_ends() -> None:
+    certain = 1e4 * torch.eye(4).repeat(3, 1)
+    assert information_maximisation_loss(certain).item() == pytest.approx(-math.log(4), rel=1e-6)
+    assert information_maximisation_loss(certain[:1].repeat(5, 1)).item() == pytest.approx(0, abs=1e-6)
+    assert information_maximisation_loss(torch.zeros(5, 4)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_information_gradient() -> None:
+    logits = draw(4, 3).requires_grad_()
+    assert torch.autograd.gradcheck(information_maximisation_loss, (logits,))
+    assert information_maximisation_loss(torch.randn(4, 3).bfloat16()).dtype == torch.float32
+
+
+def nearest_by_loop(z: list[list[float]], p: list[list[float]], rounds: int) -> list[int]:
+    """Sums over rows, then angles between each row and each centroid, one number at a time."""
+    n, d, classes = len(z), len(z[0]), len(p[0])
+    weights = p
+    labels: list[int] = []
+    for _ in range(rounds):
+        masses = [sum(weights[i][k] for i in range(n)) for k in range(classes)]
+        centroids = [
+            [sum(weights[i][k] * z[i][j] for i in range(n)) / masses[k] if masses[k] else 0.0 for j in range(d)] for k in range(classes)
+        ]
+        labels = []
+        for row in z:
+            similar = {}
+            for k, centroid in enumerate(centroids):
+                if masses[k]:
+                    lengths = math.sqrt(sum(v * v for v in row)) * math.sqrt(sum(v * v for v in centroid))
+                    similar[k] = sum(a * b for a, b in zip(row, centroid, strict=True)) / lengths
+            labels.append(max(similar, key=lambda k: similar[k]))
+        weights = [[float(k == label) for k in range(classes)] for label in labels]
+    return labels
+
+
+@settings(deadline=None, max_examples=60)
+@given(n=st.integers(2, 12), d=st.integers(2, 6), classes=st.integers(2, 6), rounds=st.integers(1, 4), seed=st.integers(0, 2**32))
+def test_pseudo_labels_by_loop(n: int, d: int, classes: int, rounds: int, seed: int) -> None:
+    """With n < classes some class is always left without rows. One row alone, or one dimension, would tie all centroids."""
+    features, logits = draw(n, d, seed), 4 * draw(n, classes, seed + 1)
+    found = centroid_pseudo_labels(features, logits.softmax(1), rounds=rounds)
+    assert found.dtype == torch.int64 and not found.requires_grad
+    assert found.tolist() == nearest_by_loop(features.tolist(), probabilities(logits.numpy()), rounds)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(centroid_pseudo_labels(features[order], logits.softmax(1)[order], rounds=rounds), found[order])
+
+
+def test_pseudo_labels_correct_unsure_predictions() -> None:
+    """Two clusters; in each a quarter of the rows is predicted wrongly, but with less confidence: all of a cluster get one class."""
+    angle = torch.cat([torch.linspace(-0.3, 0.3, 8), torch.linspace(1.2, 1.8, 8)])
+    features = torch.stack([angle.cos(), angle.sin()], dim=1) * torch.arange(1, 17)[:, None]  # of any length
+    p = torch.tensor([[0.9, 0.1]] * 6 + [[0.4, 0.6]] * 2 + [[0.1, 0.9]] * 6 + [[0.6, 0.4]] * 2)
+    assert centroid_pseudo_labels(features, p).tolist() == [0] * 8 + [1] * 8
+    array = centroid_pseudo_labels(features.numpy(), p.numpy())
+    assert isinstance(array, np.ndarray) and array.tolist() == [0] * 8 + [1] * 8
+
+
+def test_rows_and_classes_of_nothing() -> None:
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    p = torch.tensor([[0.7, 0.0, 0.3], [0.3, 0.0, 0.7], [0.2, 0.5, 0.3]])
+    p[2, 1], p[2, 0] = 0.0, 0.7  # class 1 has no mass at all
+    assert centroid_pseudo_labels(features, p).tolist() == [0, 2, 0]
+    assert centroid_pseudo_labels(torch.zeros(3, 2), p).tolist() == p.argmax(1).tolist()
+
+
+def test_what_functions_refuse() -> None:
+    with pytest.raises(ValueError, match="rounds must be at least 1; got 0"):
+        centroid_pseudo_labels(torch.ones(2, 2), torch.ones(2, 2), rounds=0)
+    with pytest.raises(ValueError, match="probabilities must be >= 0, a row for each"):
+        centroid_pseudo_labels(torch.ones(2, 2), torch.ones(3, 2))
+    with pytest.raises(ValueError, match="smallest -1"):
+        centroid_pseudo_labels(torch.ones(2, 2), -torch.ones(2, 2))
+    with pytest.raises(ValueError, match="logits must be finite"):
+        information_maximisation_loss(torch.full((2, 2), math.nan))
+
+
+# ---- the method
+
+
+def clusters(turn: float, seed: int, n: int = 150) -> Labelled:
+    """Three clusters of spread 0.6 at radius 3, turned by `turn` degrees: 60 degrees from a middle to the nearest gap."""
+    y = torch.arange(n) % 3
+    angle = 2 * math.pi * y / 3 + math.radians(turn)
+    noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    return Labelled(3 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.6 * noise, y)
+
+
+def small_network(seed: int) -> Network:
+    torch.manual_seed(seed)
+    backbone = nn.Sequential(nn.Linear(2, 32), nn.BatchNorm1d(32), nn.ReLU())
+    bottleneck = nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1))
+    return Network(backbone, bottleneck, nn.Linear(16, 3))
+
+
+def source_network(seed: int) -> Network:
+    """Trained on the clusters as they are, with smoothed labels."""
+    network, source = small_network(seed), clusters(0, 2 * seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
+    for _ in range(150):
+        optimizer.zero_grad()
+        functional.cross_entropy(network(source.x).logits, source.y, label_smoothing=0.1).backward()
+        optimizer.step()
+    return network.eval()
+
+
+def accuracy(network: Network, domain: Labelled) -> float:
+    with torch.no_grad():
+        return (network.eval()(domain.x).logits.argmax(1) == domain.y).double().mean().item()
+
+
+def train(method: SHOT, optimizer: torch.optim.Optimizer, start: int, stop: int, batch_size: int = 50) -> None:
+    stream = TargetBatches(method.target, batch_size=batch_size, seed=0, transform=identity)
+    method.train()
+    for t in range(start, stop):
+        for terms in method.step(stream.batch(t), t / stop):
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(terms.values())).sum().backward()
+            optimizer.step()
+
+
+def adam(method: SHOT) -> torch.optim.Optimizer:
+    return torch.optim.Adam(method.parameter_groups(0.003, 1.0))
+
+
+def test_features_come_to_the_classifier() -> None:
+    """Turned by 45 of 60 degrees a quarter and more of the target is beyond a boundary; the clusters themselves are far apart."""
+    network, target = source_network(0), clusters(45, 1)
+    head = copy.deepcopy(network.head.state_dict())
+    assert accuracy(network, target) < 0.75
+    method = SHOT(network, target.unlabelled(), identity)
+    train(method, adam(method), 0, 150)
+    assert accuracy(network, target) > 0.99
+    assert all(torch.equal(head[name], value) for name, value in network.head.state_dict().items())
+
+
+def test_loss_by_hand() -> None:
+    target = clusters(20, 0, n=12)
+    method = SHOT(small_network(0), target.unlabelled(), identity, beta=0.7).eval()
+    method.pseudo_labels.copy_(torch.arange(12) % 3)
+    index = torch.tensor([7, 1, 5])
+    terms = method.loss(TargetBatch(target.x[index], index), 0.5)
+    p = probabilities(method.network(target.x[index]).logits.detach().double().numpy())
+    mean = [sum(row[k] for row in p) / 3 for k in range(3)]
+    information = sum(v * math.log(v) for v in mean) - sum(v * math.log(v) for row in p for v in row) / 3
+    assert terms["information"].item() == pytest.approx(information, rel=1e-4, abs=1e-6)
+    assert terms["pseudo"].item() == pytest.approx(-0.7 / 3 * (math.log(p[0][1]) + math.log(p[1][1]) + math.log(p[2][2])), rel=1e-5)
+    assert list(terms) == ["information", "pseudo"]
+
+
+def test_who_learns() -> None:
+    method = SHOT(small_network(0), clusters(20, 0).unlabelled(), identity).train()
+    x = clusters(20, 0).x
+    torch.stack(list(method.loss(TargetBatch(x, torch.arange(len(x))), 0.0).values())).sum().backward()
+    network = method.network
+    assert all(p.grad is None for p in network.head.parameters())
+    assert all(p.grad is not None for part in (network.backbone, network.bottleneck) for p in part.parameters())
+    listed = [p for group in method.parameter_groups(0.1, 0.5) for p in group["params"]]
+    assert {id(p) for p in listed} == {id(p) for part in (network.backbone, network.bottleneck) for p in part.parameters()}
+    assert not network.head.training and network.backbone.training
+
+
+def test_pseudo_labels_are_renewed_once_an_epoch() -> None:
+    """20 rows by 8: at steps 0, 3, 6, ... of the network as it then is, in evaluation mode; the modes come back."""
+    torch.manual_seed(0)
+    method = SHOT(source_network(0), clusters(45, 3, n=20).unlabelled(), identity)
+    optimizer = torch.optim.Adam(method.parameter_groups(0.05, 1.0))
+    changes = []
+    for t in range(10):
+        before, network = method.pseudo_labels.clone(), copy.deepcopy(method.network).eval()
+        statistics = [b.clone() for b in method.network.buffers()]
+        train(method, optimizer, t, t + 1, batch_size=8)
+        if t % 3 == 0:
+            outputs = network(method.target.x)
+            assert torch.equal(method.pseudo_labels, centroid_pseudo_labels(outputs.features, outputs.logits.softmax(1)))
+        else:
+            assert torch.equal(method.pseudo_labels, before)
+        changes.append(not torch.equal(method.pseudo_labels, before))
+        counts = [b.item() - s.item() for b, s in zip(method.network.buffers(), statistics, strict=True) if b.ndim == 0]
+        assert counts == [1, 1] and method.network.bottleneck.training, "one batch a step reaches the running statistics"
+    assert changes[0] and any(changes[1:]), "they do move"
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not() -> None:
+    """Stopped between two renewals; what goes on started from another network."""
+    target = clusters(45, 3, n=20).unlabelled()
+
+    def fresh(seed: int) -> tuple[SHOT, torch.optim.Optimizer]:
+        method = SHOT(small_network(seed), target, identity)
+        return method, adam(method)
+
+    whole, optimizer = fresh(0)
+    torch.manual_seed(5)
+    train(whole, optimizer, 0, 4, batch_size=8)
+    state = copy.deepcopy((whole.state_dict(), optimizer.state_dict(), torch.get_rng_state()))
+    train(whole, optimizer, 4, 9, batch_size=8)
+    late, optimizer = fresh(1)
+    late.load_state_dict(state[0])
+    optimizer.load_state_dict(state[1])
+    torch.set_rng_state(state[2])
+    train(late, optimizer, 4, 9, batch_size=8)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), late.state_dict().values(), strict=True))
+
+
+def test_what_the_method_refuses() -> None:
+    target = clusters(0, 0)
+    with pytest.raises(TypeError, match="target must be Unlabelled"):
+        SHOT(small_network(0), target, identity)
+    for beta in (-0.1, math.inf, math.nan):
+        with pytest.raises(ValueError, match="beta must be a finite number >= 0"):
+            SHOT(small_network(0), target.unlabelled(), identity, beta=beta)
