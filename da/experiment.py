@@ -34,7 +34,7 @@ from da.tracking import Mode, log_table
 from da.train import TrainConfig, fit, launch
 
 # What a result does not depend on, or what the run's names already say.
-NOT_CONFIGURATION = {"source", "target", "seeds", "data_root", "download", "runs_dir", "wandb", "force", "loss", "workers"}
+NOT_CONFIGURATION = {"source", "target", "seeds", "data_root", "download", "runs_dir", "wandb", "force", "loss", "percent", "workers"}
 
 
 Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
@@ -123,9 +123,10 @@ def main(
     experiment: str,
     benchmark: Benchmark,
     build: Callable[[FlagsType, Cell], Job],
-    tasks: Iterable[Task] | None = None,
+    tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None = None,
     baseline: str = "none",
     metric: str = "target_accuracy",
+    select: str = "last",
 ) -> None:
     """Runs a script: parses `sys.argv` into `flags_type`, fills the table and prints it.
 
@@ -134,16 +135,17 @@ def main(
         experiment: the name the records carry.
         benchmark: what is downloaded on request; its tasks are the columns.
         build: a cell -> what to train; called for cells without a result only, after the seed was set.
-        tasks: the columns when neither source nor target is named; none: all tasks of the benchmark.
+        tasks: the columns when neither source nor target is named; none: all tasks of the benchmark. A function of the flags gives the
+            columns whatever is named.
         baseline: the row that the others are compared with.
         metric: the figure in the table, as the results name it: target_r2 for a regression.
+        select: whose figure it is: the last step's, or that of the step which a score or a validation set would have picked.
     """
     try:
         flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
         if flags.smoke_test:
             flags = _shortened(flags)
-        unnamed = flags.source is None and flags.target is None
-        chosen = tuple(tasks or benchmark.tasks) if unnamed else choose_tasks(benchmark.tasks, flags.source, flags.target)
+        chosen = _columns(flags, benchmark, tasks)
         if flags.download and not flags.smoke_test:
             fetch(benchmark, flags)
         cells = [Cell(m, s, t, seed) for s, t in chosen[: 1 if flags.smoke_test else None] for seed in flags.seeds for m in flags.loss]
@@ -152,7 +154,7 @@ def main(
         _stop(error)
     directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, build, fabric))
     if fabric.is_global_zero:
-        show(flags, experiment, directories, baseline, metric)
+        show(flags, experiment, directories, baseline, metric, select)
 
 
 def run_cell(flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job], fabric: Fabric) -> Path:
@@ -205,6 +207,15 @@ def device_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
+def _columns(
+    flags: FlagsType, benchmark: Benchmark, tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None
+) -> tuple[Task, ...]:
+    if callable(tasks):
+        return tuple(tasks(flags))
+    unnamed = flags.source is None and flags.target is None
+    return tuple(tasks or benchmark.tasks) if unnamed else choose_tasks(benchmark.tasks, flags.source, flags.target)
+
+
 def choose_tasks(tasks: tuple[Task, ...], source: str | None, target: str | None) -> tuple[Task, ...]:
     """The tasks with this source and target, None meaning any."""
     chosen = tuple(task for task in tasks if source in (None, task[0]) and target in (None, task[1]))
@@ -214,11 +225,11 @@ def choose_tasks(tasks: tuple[Task, ...], source: str | None, target: str | None
     return chosen
 
 
-def show(flags: CommonFlags, experiment: str, directories: list[Path], baseline: str, metric: str) -> None:
+def show(flags: CommonFlags, experiment: str, directories: list[Path], baseline: str, metric: str, select: str = "last") -> None:
     """Prints the table of the runs in `directories` and mirrors it to wandb."""
     wanted = {directory.resolve() for directory in directories}
     records = [record for record in read_runs(flags.runs_dir, experiment=experiment) if record.directory.resolve() in wanted]
-    table = Table.of(records, select="last", baseline=baseline, metric=metric)
+    table = Table.of(records, select=select, baseline=baseline, metric=metric)
     print(table.to_text() + _facts(records))
     print(f"records: {flags.runs_dir / experiment}")
     columns, *rows = csv.reader(io.StringIO(table.csv_text()))

@@ -31,8 +31,8 @@ NORMALISATION = {"imagenet": IMAGENET, "half": HALF}
 
 
 @dataclass(frozen=True)
-class ImageFlags(Flags):
-    """Fine-tune a pretrained backbone on one photograph domain and adapt it to another."""
+class PhotographFlags(Flags):
+    """A pretrained backbone on photographs."""
 
     backbone: BackboneName = "resnet50"
     """torchvision's name of the network."""
@@ -46,6 +46,17 @@ class ImageFlags(Flags):
     """Side in pixels of the crop that the network sees."""
     augmentation: Augmentation = "resized_crop"
     """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.image_size <= self.stored_size:
+            raise ValueError(f"image_size must be from 1 to stored_size ({self.stored_size}); got {self.image_size}")
+
+
+@dataclass(frozen=True)
+class ImageFlags(PhotographFlags):
+    """Fine-tune a pretrained backbone on one photograph domain and adapt it to another."""
+
     frozen_blocks: int = 0
     """First blocks of the backbone that stay as they are."""
     bottleneck: int = 256
@@ -67,8 +78,6 @@ class ImageFlags(Flags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.image_size <= self.stored_size:
-            raise ValueError(f"image_size must be from 1 to stored_size ({self.stored_size}); got {self.image_size}")
         if self.bottleneck < 0 or not 0 <= self.dropout < 1:
             raise ValueError(f"bottleneck must not be negative and dropout be in [0, 1); got {self.bottleneck} and {self.dropout}")
 
@@ -103,7 +112,7 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Callabl
     """
     root = None if flags.smoke_test else data_root(flags.data_root)
     network = image_network(flags, len(benchmark.classes))  # before the photographs: missing weights are told at once
-    source, target = (_smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size) for d in cell[1:3])
+    source, target = (smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size) for d in cell[1:3])
     size = SMOKE_SIZE if flags.smoke_test else flags.image_size
     evaluating = ImageTransform(size, *NORMALISATION[flags.normalisation])
     if flags.probe is not None and not flags.smoke_test:
@@ -128,5 +137,6 @@ def image_network(flags: ImageFlags, classes: int) -> Network:
     return Network(body, neck, head, pretrained=True)
 
 
-def _smoke_domain() -> Labelled:
+def smoke_domain() -> Labelled:
+    """A few clean digits in colour, for a smoke test."""
     return read_digits("clean", size=SMOKE_SIZE, channels=3).subset(torch.arange(SMOKE_ROWS))

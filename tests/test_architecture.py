@@ -23,6 +23,7 @@ LEVELS = {
     "table": 5, "frozen": 5,
     "experiment": 6,
     "images": 7, "shallow": 7,
+    "finetuning": 8,
 }  # fmt: skip
 SAME_LEVEL = {("heads", "networks"), ("train", "evaluate"), ("train", "checkpoint")}
 OUTSIDE = {"experiments", "paper_figures", "tests"}

@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from da.data.batches import Batch, LabelledBatch
+from da.heads import linear_head
 from da.method import Method, Regularize, Terms
 from da.networks import Frozen, Network
 
@@ -28,7 +29,7 @@ from da.networks import Frozen, Network
 def with_new_head(network: Network) -> Network:
     """A copy of `network` with a freshly drawn head of the same size; its backbone counts as pretrained."""
     own = copy.deepcopy(network)
-    _linear_head(own).reset_parameters()
+    linear_head(own).reset_parameters()
     own.pretrained = True
     return own
 
@@ -47,7 +48,7 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
 
     Raises ValueError where a class of the head has no sample: its weights would be arbitrary.
     """
-    head = _linear_head(network)
+    head = linear_head(network)
     classes = head.out_features
     if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 2:
         raise ValueError(f"labels must hold each of the head's {classes} classes (2 or more); got {labels.unique().tolist()}")
@@ -66,11 +67,11 @@ class Probe(Method[Batch]):
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         """Zero, whatever the batch."""
-        return {"task": 0.0 * _linear_head(self.network).bias.sum()}
+        return {"task": 0.0 * linear_head(self.network).bias.sum()}
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         """The head at rate 0, without weight decay."""
-        return [{"params": [_linear_head(self.network).bias], "lr": 0.0, "weight_decay": 0.0}]
+        return [{"params": [linear_head(self.network).bias], "lr": 0.0, "weight_decay": 0.0}]
 
 
 class LayerwiseDecay(Regularize):
@@ -162,9 +163,3 @@ def _trunk(backbone: nn.Module) -> list[nn.Module]:
         if len(children) >= (2 if sequence else 4) and (sequence or module is backbone):
             return children
     return []
-
-
-def _linear_head(network: Network) -> nn.Linear:
-    if not isinstance(network.head, nn.Linear):
-        raise TypeError(f"network must end in a linear head; got {type(network.head).__name__}")
-    return network.head

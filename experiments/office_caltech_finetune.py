@@ -1,0 +1,62 @@
+"""Few labels on Office-Caltech10: a small ImageNet network fine-tuned on 5, 15 and 100 % of amazon's training labels, on CPU.
+
+    python experiments/office_caltech_finetune.py --data-root DATA --weights squeezenet1_1_imagenet.pt --seeds 0 1 2
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from da.data.benchmarks import OFFICE_CALTECH10
+from da.data.readers import data_root, read_domain
+from da.data.transforms import Augmentation
+from da.experiment import Cell, Job, Seeds, main
+from da.finetuning import FinetuneFlags, Parts, finetune_job, tasks
+from da.networks import BackboneName
+
+
+@dataclass(frozen=True)
+class Config(FinetuneFlags):
+    """Fine-tune a small backbone on one domain of Office-Caltech10."""
+
+    target: Literal["amazon", "caltech", "webcam", "dslr"] = "amazon"
+    """The domain."""
+    seeds: Seeds = (0, 1, 2)
+    """One run for each; a seed draws the labelled photographs too."""
+    backbone: BackboneName = "squeezenet1_1"
+    """torchvision's name of the network."""
+    stored_size: int = 160
+    """Side in pixels that photographs are resized to and cached at."""
+    image_size: int = 128
+    """Side in pixels of the crop that the network sees."""
+    augmentation: Augmentation = "crop"
+    """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+    feature_norm: float | None = 16.0
+    """Scale every output of the backbone to this 2-norm, below the head; none: leave it."""
+    steps: int = 200
+    """Optimiser steps."""
+    batch_size: int = 32
+    """Photographs a step."""
+    learning_rate: float = 0.003
+    """Of new layers at the start."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """As in torch.optim."""
+    evaluate_every: int = 50
+    """Steps between two looks at validation and test."""
+    threads: int | None = 1
+    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
+
+
+def build(config: Config, cell: Cell) -> Job:
+    """One cell: a share of the labels and what is trained on it."""
+
+    def read(domain: str) -> Parts:
+        return Parts.of(read_domain(OFFICE_CALTECH10, domain, data_root(config.data_root), size=config.stored_size))
+
+    return finetune_job(config, cell, read)
+
+
+if __name__ == "__main__":
+    main(
+        Config, experiment="office_caltech_finetune", benchmark=OFFICE_CALTECH10, build=build, baseline="scratch", select="validation",
+        tasks=lambda config: tasks(config, config.target),
+    )  # fmt: skip
