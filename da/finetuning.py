@@ -102,7 +102,7 @@ def finetune_job(flags: FinetuneFlags, cell: Cell, read: Callable[[str], Parts])
     training = ImageTransform(size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation)
     stream = LabelledBatches(labelled, batch_size=flags.batch_size, seed=cell.seed, transform=training)
     evaluation = Evaluation(parts.test, evaluating, batch_size=64, validation=parts.validation)
-    return Job(_method(flags, cell.method, network, labelled, evaluating), stream, evaluation, {"labelled samples": len(labelled)})
+    return Job(_method(flags, cell.method, network, labelled, evaluating), stream, evaluation)
 
 
 def _method(flags: FinetuneFlags, name: str, network: Network, labelled: Labelled, transform: ImageTransform) -> Method:
