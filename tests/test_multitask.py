@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import math
 import os
@@ -27,7 +28,7 @@ from da.model.multitask import Apart, EqualWeights, MultiTask, PCGrad, Uncertain
 from da.networks import Frozen, Network, mlp
 from da.records import Run
 from da.train import TrainConfig, fit
-from problems import assert_all_close, gradients
+from problems import ROOT, assert_all_close, gradients
 
 TASKS = {"sign": 2, "third": 3, "fourth": 4}
 METHODS = [EqualWeights, UncertaintyWeights, PCGrad]
@@ -197,6 +198,19 @@ def test_a_frozen_layer_stays_out_of_the_surgery() -> None:
         PCGrad(net, TASKS)
 
 
+def test_surgery_under_autocast_is_in_single_precision() -> None:
+    """The network runs in bfloat16; the heads' gradients, which no projection touches, come through the surrogate to float32's rounding."""
+    data, method = batch(), PCGrad(network(*TASKS.values()).float(), TASKS)
+    plain = EqualWeights(method.network, TASKS)
+    data = LabelledBatch(data.x.float(), data.y, data.index)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms, expected = method.loss(data, 0.0), plain.loss(data, 0.0)
+    assert_all_close(list(terms.values()), list(expected.values()))
+    found, sums = (gradients(torch.stack(list(t.values())).sum(), method.network.head) for t in (terms, expected))
+    for a, b in zip(found, sums, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_uncertainty_weights_settle_at_twice_the_loss() -> None:
     """SciPy's minimum over s is log(2 L), its value (1 + log(2 L)) / 2; the gradient of the learned s vanishes there and only there."""
     losses = torch.tensor([0.1, 1.0, 7.0], dtype=torch.float64)
@@ -322,6 +336,22 @@ def test_surgery_on_two_processes_is_surgery_on_one(tmp_path: Path) -> None:
         states.append(torch.load(next((tmp_path / f"runs{devices}").rglob("network.pt")), weights_only=True))
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("labels", [1, 2, 13])
+def test_the_scripts_split_shows_no_image_twice(labels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six blocks of the same 898 images: of those to learn from, `labels` for each of 60 pairs; every other image is tested six times."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    script = importlib.import_module("multitask_digits")
+    domain = script.read_changed()
+    assert len(domain) == 6 * 898 and torch.equal(domain.y[:, 1], torch.arange(6).repeat_interleave(898))
+    assert torch.equal(domain.y[:898], domain.y[898 : 2 * 898] - torch.tensor([0, 1]))
+    few, rest = script.split(domain, labels, seed=3)
+    pairs, counts = domain.y[few].unique(dim=0, return_counts=True)
+    assert len(pairs) == 60 and counts.tolist() == 60 * [labels]
+    learned, tested = few % 898, (rest % 898).unique(return_counts=True)
+    assert len(learned.unique()) == 60 * labels and tested[1].tolist() == (898 - 60 * labels) * [6]
+    assert not set(learned.tolist()) & set(tested[0].tolist())
 
 
 # ---- labels and evaluation
