@@ -1,0 +1,270 @@
+"""TENT. Oracles: float64 loops, batch normalisation written out with plain tensors, a stream on which the unguarded method collapses."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from da.data.batches import TargetBatch
+from da.model.testtime import FLOOR, Tent, online, reliable_entropies
+from da.networks import DomainBatchNorm, Network, lenet, mlp, split_statistics
+
+CLASSES = 3
+
+
+def network(seed: int = 0) -> Network:
+    """Linear, normalisation and dropout; trained neither in parameters nor in statistics, but nothing at its default."""
+    torch.manual_seed(seed)
+    bottleneck = nn.Sequential(nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.5))
+    own = Network(nn.Linear(2, 4), bottleneck, nn.Linear(4, CLASSES)).double()
+    with torch.no_grad():
+        for parameter in own.parameters():
+            parameter.add_(torch.randn_like(parameter))
+        own(torch.randn(20, 2).double())
+    return own
+
+
+def rows(n: int = 12, seed: int = 1) -> Tensor:
+    return 2 * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1
+
+
+def by_hand(net: Network, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Logits with the batch's own statistics and without dropout."""
+    h = x @ net.backbone.weight.T + net.backbone.bias
+    centred = h - h.mean(0)
+    z = (scale * centred / ((centred**2).mean(0) + 1e-5).sqrt() + shift).tanh()
+    return z @ net.head.weight.T + net.head.bias
+
+
+def entropies_by_loop(logits: Tensor) -> list[float]:
+    found = []
+    for row in logits.tolist():
+        total = sum(math.exp(v) for v in row)
+        found.append(-sum(math.exp(v) / total * math.log(math.exp(v) / total) for v in row))
+    return found
+
+
+def adam(method: Tent, rate: float = 1e-3) -> torch.optim.Optimizer:
+    return torch.optim.Adam(method.parameter_groups(rate, 1.0))
+
+
+# ---- which rows count
+
+
+@pytest.mark.parametrize("margin", [None, 0.2, 0.4, 1.0])
+def test_reliable_entropies_by_loop(margin: float | None) -> None:
+    logits = 3 * torch.randn(40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    every = entropies_by_loop(logits)
+    expected = every if margin is None else [h for h in every if h < margin * math.log(5)]
+    assert margin in (None, 1.0) or 0 < len(expected) < 40
+    assert reliable_entropies(logits, margin=margin).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_unsure_rows_have_no_gradient_and_none_at_all_no_step() -> None:
+    logits = torch.tensor([[5.0, 0, 0], [0.2, 0, 0], [0, 4.0, 0]]).requires_grad_()
+    method = Tent(network())
+    method.terms(logits)["entropy"].backward()
+    assert logits.grad is not None and (logits.grad.abs().sum(1) > 0).tolist() == [True, False, True]
+    assert logits.grad[0, 0] < 0 < logits.grad[0, 1], "a descent makes the sure surer"
+    unsure = torch.zeros(4, 3, requires_grad=True)
+    terms = method.terms(unsure)
+    terms["entropy"].backward()
+    assert terms["entropy"] == 0 and unsure.grad is not None and not unsure.grad.any()
+    assert not method.recover(unsure.detach()) and method.average == -1
+
+
+# ---- what learns, and by what
+
+
+def test_only_scales_and_shifts_learn_by_the_batchs_own_statistics() -> None:
+    net, x = network(), rows()
+    scale, shift = (p.detach().clone().requires_grad_() for p in (net.bottleneck[0].weight, net.bottleneck[0].bias))  # type: ignore[index]
+    logits = by_hand(net, x, scale, shift)
+    p = logits.softmax(1)
+    expected = torch.autograd.grad((p * p.log()).sum(1).mean().neg(), (scale, shift))
+    method = Tent(net, margin=None).train()
+    loss = method.loss(TargetBatch(x, torch.arange(len(x))), 0.3)
+    assert list(loss) == ["entropy"]
+    loss["entropy"].backward()
+    torch.testing.assert_close(net.bottleneck[0].weight.grad, expected[0])  # type: ignore[index]
+    torch.testing.assert_close(net.bottleneck[0].bias.grad, expected[1])  # type: ignore[index]
+    assert sum(parameter.grad is not None for parameter in method.parameters()) == 2
+    (group,) = method.parameter_groups(0.1, 0.5)
+    assert [id(q) for q in group["params"]] == [id(net.bottleneck[0].weight), id(net.bottleneck[0].bias)]  # type: ignore[index]
+    assert group["lr"] == 0.1 and group["weight_decay"] == 0
+
+
+def test_predictions_come_before_the_step() -> None:
+    net = network()
+    method = Tent(net, margin=None, floor=None)
+    optimizer = adam(method, 0.1)
+    with torch.no_grad():  # as a caller who predicts may be
+        for logits, x in zip(online(method, (rows(seed=t) for t in range(4)), optimizer), (rows(seed=t) for t in range(4)), strict=True):
+            assert not logits.requires_grad
+            changed = by_hand(net, x, *method.parameter_groups(1.0, 1.0)[0]["params"])
+            assert not torch.allclose(logits, changed, atol=1e-4), "the network has moved on"
+    first = next(online(Tent(network()), [rows(seed=0)], adam(Tent(network()))))
+    torch.testing.assert_close(
+        first, by_hand(network(), rows(seed=0), network().bottleneck[0].weight, network().bottleneck[0].bias).detach()
+    )  # type: ignore[index]
+
+
+def test_online_is_the_loops_step() -> None:
+    """The generator and the training loop's moves, one batch after another: the same network."""
+    one, other = Tent(network()), Tent(network()).train()
+    list(online(one, [rows(seed=t) for t in range(6)], adam(one, 0.05)))
+    optimizer = adam(other, 0.05)
+    for t in range(6):
+        for terms in other.step(TargetBatch(rows(seed=t), torch.arange(12)), 0.0):
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(terms.values())).sum().backward()
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert not torch.equal(one.network.bottleneck[0].weight, network().bottleneck[0].weight)  # type: ignore[index]
+
+
+def test_running_statistics_follow_the_target_for_evaluation() -> None:
+    method = Tent(network())
+    list(online(method, [rows(seed=t) for t in range(80)], adam(method, 0.0)))
+    norm = method.network.bottleneck[0]  # type: ignore[index]
+    h = torch.cat([rows(seed=t) for t in range(80)]) @ method.network.backbone.weight.T + method.network.backbone.bias
+    assert ((norm.running_mean - h.mean(0)).abs() < 0.3 * h.std(0)).all()
+    single = method.eval().network(rows()[:1]).logits
+    assert torch.equal(single, method.network(rows()[:1]).logits), "one row alone, without dropout"
+
+
+def test_of_two_domains_the_targets_statistics_move() -> None:
+    net = network()
+    split_statistics(net)
+    source = net.bottleneck[0].source.running_mean.clone()  # type: ignore[index]
+    method = Tent(net)
+    list(online(method, [rows()], adam(method)))
+    norm = net.bottleneck[0]  # type: ignore[index]
+    assert isinstance(norm, DomainBatchNorm) and torch.equal(norm.source.running_mean, source)
+    assert not torch.equal(norm.target.running_mean, source)
+
+
+# ---- reset and recovery
+
+
+def test_reset_is_the_beginning() -> None:
+    method = Tent(network())
+    before = copy.deepcopy(method.state_dict())
+    list(online(method, [rows(seed=t) for t in range(5)], adam(method, 0.1)))
+    assert not all(torch.equal(a, b) for a, b in zip(before.values(), method.state_dict().values(), strict=True))
+    method.reset()
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), method.state_dict().values(), strict=True))
+    assert method.network.bottleneck[0].weight.requires_grad  # type: ignore[index]
+
+
+def test_recovery_by_loop() -> None:
+    """The running mean as numbers: 0.9 of the old one, from the first batch on; below the floor it restores and starts anew."""
+    method = Tent(network(), margin=0.8, floor=0.1)
+    first = copy.deepcopy(method.network.state_dict())
+    average, restored = -1.0, 0
+    for t in range(40):
+        logits = (1.0 * t) * torch.randn(6, 3, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
+        with torch.no_grad():
+            for parameter in method.network.parameters():
+                parameter.add_(1.0)
+        counted = [h for h in entropies_by_loop(logits) if h < 0.8 * math.log(3)]
+        if counted:
+            new = sum(counted) / len(counted)
+            average = new if average < 0 else 0.9 * average + 0.1 * new
+        fell = bool(counted) and average < 0.1 * math.log(3)
+        assert method.recover(logits) == fell
+        if fell:
+            average, restored = -1.0, restored + 1
+            assert torch.equal(method.network.bottleneck[0].weight, first["bottleneck.0.weight"])  # type: ignore[index]
+            assert torch.equal(method.network.bottleneck[0].bias, first["bottleneck.0.bias"])  # type: ignore[index]
+        assert method.average.item() == pytest.approx(average, rel=1e-5)
+    assert restored >= 2
+
+
+def test_the_optimiser_starts_anew_with_the_network() -> None:
+    """A floor above every entropy: each batch ends where the first began, as with an optimiser of its own; momentum shows it."""
+    method = Tent(network(), margin=None, floor=1.1)
+    optimizer = torch.optim.SGD(method.parameter_groups(0.1, 1.0), momentum=0.9)
+    list(online(method, [rows(seed=t) for t in range(3)], optimizer))
+    assert not optimizer.state_dict()["state"] and method.average == -1
+    assert torch.equal(method.network.bottleneck[0].weight, network().bottleneck[0].weight)  # type: ignore[index]
+    kept = Tent(network(), margin=None, floor=None)
+    optimizer = torch.optim.SGD(kept.parameter_groups(0.1, 1.0), momentum=0.9)
+    list(online(kept, [rows()], optimizer))
+    assert optimizer.state_dict()["state"]
+
+
+def clusters(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Three clusters of spread 0.6 at radius 3: 60 degrees from a middle to the nearest gap."""
+    y = torch.arange(n) % 3
+    angle = 2 * math.pi * y / 3
+    noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    return 3 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.6 * noise, y
+
+
+def source_network(seed: int) -> Network:
+    torch.manual_seed(seed)
+    backbone = nn.Sequential(nn.Linear(2, 32), nn.BatchNorm1d(32), nn.ReLU())
+    net = Network(backbone, nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU()), nn.Linear(16, 3))
+    x, y = clusters(150, 2 * seed)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
+    for _ in range(200):
+        optimizer.zero_grad()
+        functional.cross_entropy(net(x).logits, y, label_smoothing=0.1).backward()
+        optimizer.step()
+    return net.eval()
+
+
+def of_no_class(batches: int) -> Iterator[Tensor]:
+    """Of 60 rows 6 are of the clusters; the others stand in the middle between them, where every class is equally near."""
+    for t in range(batches):
+        x, _ = clusters(6, 1000 + t)
+        yield torch.cat([x, 0.8 * torch.randn(54, 2, generator=torch.Generator().manual_seed(t))])
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_guards_prevent_collapse(seed: int) -> None:
+    """400 batches that are mostly of no class, at thirty times the usual rate. Judged in between by rows that do have one, a batch of
+    their own, as the next test batch might be: at the end plain TENT has given up at least one class of the three."""
+    x, y = clusters(300, 7)
+    found = {}
+    for name, guards in {"plain": {"margin": None, "floor": None}, "guarded": {}}.items():
+        method = Tent(source_network(seed), **guards)  # type: ignore[arg-type]
+        correct = []
+        for t, _ in enumerate(online(method, of_no_class(400), adam(method, 0.03)), 1):
+            if t in (1, 300, 350, 400):
+                correct.append((copy.deepcopy(method.network)(x).logits.argmax(1) == y).double().mean().item())
+        found[name] = correct
+    assert found["plain"][0] > 0.99 and max(found["plain"][1:]) < 0.75
+    assert found["guarded"][0] > 0.99 and sum(found["guarded"][1:]) / 3 > 0.9
+
+
+# ---- bad input
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="network must have batch normalisation"):
+        Tent(mlp(2, 3))
+    plain = Network(nn.BatchNorm1d(2, affine=False), nn.Identity(), nn.Linear(2, 3))
+    with pytest.raises(ValueError, match="scale and shift"):
+        Tent(plain)
+    for margin in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="margin must be > 0"):
+            Tent(network(), margin=margin)
+    for floor in (-0.1, math.nan):
+        with pytest.raises(ValueError, match="floor must be >= 0"):
+            Tent(network(), floor=floor)
+    assert FLOOR * math.log(1000) == pytest.approx(0.2)
+
+
+def test_images() -> None:
+    method = Tent(lenet(10, width=2, features=8))
+    logits = list(online(method, [torch.rand(4, 1, 16, 16)] * 2, adam(method)))
+    assert [tuple(z.shape) for z in logits] == [(4, 10)] * 2
+    assert len(method.parameter_groups(0.1, 1.0)[0]["params"]) == 6
