@@ -130,9 +130,9 @@ def channel_attention(
         x: (n, ...) labelled training samples of the target, all in memory at once; a few dozen will do.
         labels: (n,) with two or more classes.
         layers: as in `delta`; the attention belongs to these layers in this order.
-        exact: True removes one filter after another, and for each computes anew what comes after its layer, sum_l c_l passes of that part.
-            False takes the first-order estimate L_j = - <dL/dFM_j, FM_j> from a single backward pass: a filter's effect on a loss
-            that is linear in its map, which agrees with removal for the sign and roughly the order of small effects, not their size.
+        exact: True removes one filter after another, and for each computes anew what comes after its layer: sum_l c_l passes of that part.
+            False takes the first-order estimate L_j = - <dL/dFM_j, FM_j> from one backward pass in all. It is the removal's effect where
+            the loss is linear in the map, exactly so at no layer of a network; here only the order and relative size of the L_j count.
 
     Raises:
         ValueError: as `delta`; x and labels differ in length; one class alone.
