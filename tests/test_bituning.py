@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,6 +232,46 @@ def test_a_restart_goes_on_as_if_nothing_had_been(make: Callable[[], Network]) -
         assert advance(method, data[t], optimizer) == advance(twin, data[t], other)
     for a, b in zip(method.state_dict().values(), twin.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+# One step of one of two processes, which then writes its queues.
+WORKER = """
+import sys
+import torch
+from torch import distributed
+from da.data.batches import LabelledBatch
+from da.model.bituning import BiTuning
+from da.networks import mlp
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+torch.manual_seed(0)
+method = BiTuning(mlp(4, 3, hidden=6, features=5), queue_size=3, projection=2)
+x, y = torch.load(f"{folder}/data.pt")
+rows = slice(6 * rank, 6 * rank + 6)
+for terms in method.step(LabelledBatch(x[rows], y[rows], y[rows]), 0.0):
+    pass
+torch.save([method.feature_keys, method.projection_keys, method.seen], f"{folder}/{rank}.pt")
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_their_queues(tmp_path: Path) -> None:
+    """Both hold what one process holds that saw all rows: a checkpoint of one is a checkpoint of all."""
+    x, y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 4 % 3
+    torch.save((x, y), tmp_path / "data.pt")
+    (tmp_path / "worker.py").write_text(WORKER)
+    workers = [subprocess.Popen([sys.executable, str(tmp_path / "worker.py"), str(rank), str(tmp_path)]) for rank in (0, 1)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    torch.manual_seed(0)
+    alone = BiTuning(mlp(4, 3, hidden=6, features=5), queue_size=3, projection=2)
+    for _ in alone.step(LabelledBatch(x, y, y), 0.0):
+        pass
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for a, b in zip(found, [alone.feature_keys, alone.projection_keys, alone.seen], strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def accuracy(seed: int, contrasts: bool) -> float:
