@@ -21,13 +21,14 @@ import torch
 import tyro
 
 from da.arrays import NonFiniteError
+from da.backbones import fingerprint
 from da.data.batches import Stream
 from da.data.benchmarks import Benchmark
 from da.data.download import download
 from da.engine import Fabric
 from da.evaluate import Evaluation
 from da.method import Method
-from da.networks import Network, fingerprint
+from da.networks import Network
 from da.records import Record, Run, read_runs
 from da.table import Table, fill
 from da.tracking import Mode, log_table

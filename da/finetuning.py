@@ -16,6 +16,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import nn
 
+from da.backbones import backbone
 from da.data.batches import LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
@@ -29,7 +30,7 @@ from da.model.delta import Delta, channel_attention
 from da.model.finetune import GradualUnfreezing, LayerwiseDecay, fit_head, frozen
 from da.model.l2sp import l2_sp
 from da.model.stochnorm import stochastic_normalisation
-from da.networks import Network, backbone, bottleneck
+from da.networks import Network, bottleneck
 
 Row = Literal["scratch", "frozen", "full", "lp_ft", "layerwise", "gradual", "l2_sp", "delta", "bss", "bi_tuning", "stoch_norm"]
 TEST, VALIDATION = 0.3, 0.2  # of a data set without parts of its own

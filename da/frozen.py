@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from da.backbones import BackboneName, backbone
 from da.data.benchmarks import Benchmark
 from da.data.cache import cache_folder
 from da.data.domain import Labelled
 from da.data.readers import read_domain
 from da.data.transforms import IMAGENET, ImageTransform
 from da.evaluate import predict
-from da.networks import BackboneName, Network, backbone
+from da.networks import Network
 
 VERSION = 1  # raise it when the same pixels and weights would give other features
 
@@ -43,7 +44,7 @@ def frozen_features(
     """All photographs of `domain` as features x (n, width) float32, as the backbone gives them in evaluation mode; y (n,) int64.
 
     stored_size: side in pixels that photographs are resized to; image_size: of the crop in their middle that the network sees.
-    weights: as for `da.networks.backbone`; they expect ImageNet's mean and standard deviation.
+    weights: as for `da.backbones.backbone`; they expect ImageNet's mean and standard deviation.
 
     Raises what `read_domain` and `backbone` raise, and OSError that names DA_CACHE where the folder cannot be written.
     """

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from da.backbones import BackboneName, backbone
 from da.data.batches import PairedBatches
 from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
@@ -23,7 +24,7 @@ from da.evaluate import Evaluation, predict
 from da.experiment import Cell, Flags, Job
 from da.method import Adapt, BatchStatistics, constant, sigmoid_ramp
 from da.model.finetune import fit_head
-from da.networks import BackboneName, Network, backbone, bottleneck
+from da.networks import Network, bottleneck
 
 SMOKE_ROWS, SMOKE_SIZE = 32, 64
 RAMPS = {"constant": constant, "sigmoid": sigmoid_ramp}

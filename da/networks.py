@@ -9,18 +9,13 @@ A discrepancy is measured on `features`. The backbone of a pretrained network le
 from __future__ import annotations
 
 import copy
-import hashlib
-import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BackboneName = Literal["squeezenet1_1", "mobilenet_v2", "resnet18", "resnet50", "vit_b_16"]
 DomainName = Literal["source", "target"]
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -184,39 +179,6 @@ def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) ->
     return Network(backbone, nn.Sequential(nn.Linear(hidden, features), nn.ReLU()), nn.Linear(features, classes))
 
 
-def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: bool = True, frozen_blocks: int = 0) -> tuple[nn.Module, int]:
-    """A torchvision backbone without its classifier, x (b, 3, h, w) -> (b, width), and its width.
-
-    Args:
-        name: squeezenet1_1 (512), mobilenet_v2 (1280), resnet18 (512), resnet50 (2048) or vit_b_16 (768, 224 x 224 only).
-        weights: a file with a state dict of torchvision's network of that name; none: torchvision's IMAGENET1K_V1, from its cache
-            under $TORCH_HOME or from the network.
-        pretrained: False asks for random weights; they are never a fallback.
-        frozen_blocks: that many of the network's first blocks (squeezenet1_1 has 13, mobilenet_v2 19, a ResNet 8: stem of 4 and
-            4 stages) do not learn, as in DAN, which keeps AlexNet's first three convolutions.
-
-    Raises:
-        FileNotFoundError, ValueError: the weights are missing, cannot be had, or belong to another network; there are fewer blocks.
-    """
-    from da.vision import torchvision  # two seconds of import that digits and features do without
-
-    builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
-    if not pretrained:
-        network = builder(weights=None)
-    elif weights is not None:
-        network = builder(weights=None)
-        _load_state(network, name, weights)
-    else:
-        network = _published(builder, name)
-    blocks = [] if name == "vit_b_16" else list(getattr(network, "features", network).children())
-    if not 0 <= frozen_blocks <= len(blocks):
-        raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)} for {name}; got {frozen_blocks}")
-    body, width = _without_classifier(network, name)
-    for block in blocks[:frozen_blocks]:
-        _freeze(body, block)
-    return body, width
-
-
 def bottleneck(width: int, features: int, *, dropout: float = 0.5, scale: float | None = None) -> tuple[nn.Module, int]:
     """Rows scaled to 2-norm `scale` if one is given, then Linear + ReLU to `features` dimensions (0: the input's), then dropout.
 
@@ -232,55 +194,3 @@ def bottleneck(width: int, features: int, *, dropout: float = 0.5, scale: float 
     if dropout:
         layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers), features or width
-
-
-def fingerprint(weights: Path) -> str:
-    """First 12 hex digits of the SHA-256 of a weights file: what a run record says it started from."""
-    return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-
-
-def _load_state(network: nn.Module, name: str, weights: Path) -> None:
-    if not weights.is_file():
-        raise FileNotFoundError(f"weights: no file {weights}; give a state dict of torchvision's {name} (--weights FILE.pt)")
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"weights: {weights} is not a state dict that torch.load(weights_only=True) reads: {error}") from error
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = str(error).strip().splitlines()
-        detail = " ".join(line.strip() for line in first[1:2]) or first[0]
-        raise ValueError(f"weights: {weights} does not hold the weights of {name}: {detail[:200]}") from error
-
-
-def _published(builder: Callable[..., nn.Module], name: str) -> nn.Module:
-    try:
-        return builder(weights="IMAGENET1K_V1")  # the weights of the published tables; for some networks there are newer ones
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a broken download
-        raise FileNotFoundError(
-            f"weights: torchvision's ImageNet weights of {name} are neither whole in its cache ({torch.hub.get_dir()}/checkpoints) nor to "
-            f"be had from the network ({error}); pass a local state dict with --weights FILE.pt"
-        ) from error
-
-
-def _freeze(body: nn.Module, block: nn.Module) -> None:
-    """Puts Frozen around `block`, wherever it stands in `body`."""
-    for module in list(body.modules()):
-        for name, child in list(module.named_children()):
-            if child is block:
-                setattr(module, name, Frozen(block))
-
-
-def _without_classifier(network: nn.Module, name: str) -> tuple[nn.Module, int]:
-    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    if name == "squeezenet1_1":
-        return nn.Sequential(network.features, pool), 512  # type: ignore[arg-type]
-    if name == "mobilenet_v2":
-        return nn.Sequential(network.features, pool), 1280  # type: ignore[arg-type]
-    if name == "vit_b_16":
-        network.heads = nn.Identity()
-        return network, 768
-    width: int = network.fc.in_features  # type: ignore[assignment, union-attr]
-    network.fc = nn.Identity()
-    return network, width

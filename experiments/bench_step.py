@@ -33,6 +33,7 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.backbones import backbone
 from da.data.batches import Batch, PairedBatches, load
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.digits import read_digits
@@ -44,7 +45,7 @@ from da.evaluate import Evaluation
 from da.feature.mmd import mmd2
 from da.grids import aligned
 from da.method import Align, Method
-from da.networks import Network, backbone, bottleneck, lenet
+from da.networks import Network, bottleneck, lenet
 from da.records import Run
 from da.train import TrainConfig, fit, launch
 

@@ -6,12 +6,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from da.backbones import BackboneName
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.readers import data_root, read_domain
 from da.data.transforms import Augmentation
 from da.experiment import Cell, Job, Seeds, main
 from da.finetuning import FinetuneFlags, Parts, finetune_job, tasks
-from da.networks import BackboneName
 
 
 @dataclass(frozen=True)

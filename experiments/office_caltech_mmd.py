@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from da.backbones import BackboneName
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
 from da.experiment import Cell, Job, main
@@ -27,7 +28,6 @@ from da.feature.target import AFN, MCC
 from da.images import ImageFlags, image_job
 from da.method import Align
 from da.model.finetune import Probe
-from da.networks import BackboneName
 
 LOSSES = {
     "none": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),

@@ -24,6 +24,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from da.backbones import BackboneName
 from da.data.benchmarks import OFFICE_CALTECH10, OFFICE_CALTECH_SURF
 from da.data.domain import Labelled
 from da.data.mat_files import read_surf, standardise
@@ -40,7 +41,6 @@ from da.feature.tca import TCA
 from da.feature.tjm import TJM
 from da.feature.transport import LinearMongeMap, OTMap
 from da.frozen import frozen_features
-from da.networks import BackboneName
 from da.shallow import Samples, ShallowFlags, main
 
 NN = KNeighborsClassifier(1, algorithm="brute")

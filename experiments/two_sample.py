@@ -29,13 +29,13 @@ import tyro
 from two_sample_input import InputOptions, Sample, column_names, read_pair, sample_name
 from two_sample_picture import BARS, Projection, draw
 
+from da.backbones import fingerprint
 from da.feature.drift import ClassTest, Columns, Proportions, moved_classes, moved_columns, moved_proportions, witness
 from da.feature.fuse import mmd_fuse
 from da.feature.mmd import MMDTest, mmd_test
 from da.feature.random_features import random_feature_mmd2
 from da.grids import aligned
 from da.kernels import median_bandwidth
-from da.networks import fingerprint
 from da.records import Run
 from da.tracking import Mode
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from da.backbones import BackboneName, backbone
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.features import list_photographs, read_features, read_photographs
 from da.data.transforms import HALF, IMAGENET, ImageTransform
 from da.evaluate import predict
-from da.networks import BackboneName, Network, backbone
+from da.networks import Network
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ LEVELS = {
     "arrays": -1, "compare": -1, "engine": -1, "environment": -1, "grids": -1, "metrics": -1, "tracking": -1, "vision": -1,
     "kernels": 0, "records": 0, "data": 0,
     "ops": 1, "networks": 1, "heads": 1, "cells": 1,
-    "method": 2,
+    "backbones": 2, "method": 2,
     "feature": 3, "instance": 3, "model": 3, "crossvalidation": 3,
     "estimators": 4, "evaluate": 4, "train": 4, "checkpoint": 4,
     "table": 5, "frozen": 5,

@@ -8,8 +8,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from da.backbones import backbone
 from da.model.finetune import Probe, fit_head, frozen, with_new_head
-from da.networks import Network, backbone, lenet
+from da.networks import Network, lenet
 from da.records import Run
 from da.train import TrainConfig, fit
 from problems import digits_job

@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 import copy
-import os
-import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from da.backbones import backbone
 from da.method import Align
 from da.networks import (
     DomainBatchNorm,
     Network,
     Normalise,
     Outputs,
-    backbone,
     bottleneck,
-    fingerprint,
     frozen_statistics,
     lenet,
     mlp,
+    remember,
     split_statistics,
     use_statistics,
 )
-from da.vision import torchvision
-
-WIDTHS = {"squeezenet1_1": 512, "mobilenet_v2": 1280, "resnet18": 512, "resnet50": 2048, "vit_b_16": 768}
-
-
-def weights_file(name: str) -> Path:
-    path = Path(os.environ.get("DA_DATA") or "data") / "weights" / f"{name}_imagenet.pt"
-    if not path.is_file():
-        pytest.skip(f"no weights {path}; set DA_DATA")
-    return path
-
-
-@pytest.fixture(scope="module")
-def resnet18_state() -> dict[str, Tensor]:
-    torch.manual_seed(0)
-    return torchvision.models.resnet18(weights=None).state_dict()
-
 
 # ---- outputs
 
@@ -135,114 +115,6 @@ def test_a_frozen_backbone_has_no_group() -> None:
 
 
 # ---- torchvision's backbones
-
-
-@pytest.mark.parametrize("name", WIDTHS)
-def test_random_backbones_have_the_width_they_state(name: str) -> None:
-    module, width = backbone(name, pretrained=False)  # type: ignore[arg-type]
-    size = 224 if name == "vit_b_16" else 64
-    with torch.no_grad():
-        out = module.eval()(torch.rand(2, 3, size, size))
-    assert width == WIDTHS[name] and out.shape == (2, width)
-
-
-@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
-def test_features_are_those_of_torchvisions_own_network(name: str) -> None:
-    """What torchvision's network, weights loaded by torch alone, hands from `features` to its classifier, averaged over space by NumPy."""
-    own = getattr(torchvision.models, name)(weights=None)
-    own.load_state_dict(torch.load(weights_file(name), weights_only=True))
-    seen: list[Tensor] = []
-    own.features.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    x = torch.randn(3, 3, 96, 80)
-    module, _ = backbone(name, weights=weights_file(name))  # type: ignore[arg-type]
-    with torch.no_grad():
-        logits = own.eval()(x)
-        features = module.eval()(x)
-    np.testing.assert_allclose(features.numpy(), seen[0].numpy().mean((2, 3)), atol=1e-5)
-    if name == "mobilenet_v2":  # and on to its logits
-        weight, bias = own.classifier[1].weight.detach(), own.classifier[1].bias.detach()
-        torch.testing.assert_close(features @ weight.T + bias, logits, atol=1e-4, rtol=1e-4)
-
-
-def test_resnet_features_are_what_its_classifier_sees(resnet18_state: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save(resnet18_state, tmp_path / "weights.pt")
-    own = torchvision.models.resnet18(weights=None)
-    own.load_state_dict(resnet18_state)
-    module, _ = backbone("resnet18", weights=tmp_path / "weights.pt")
-    x = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        features, logits = module.eval()(x), own.eval()(x)
-    torch.testing.assert_close(features @ own.fc.weight.T + own.fc.bias, logits, atol=1e-4, rtol=1e-4)
-
-
-def test_another_architectures_weights(resnet18_state: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save(resnet18_state, tmp_path / "weights.pt")
-    for name in ("squeezenet1_1", "resnet50", "vit_b_16"):
-        with pytest.raises(ValueError, match=f"weights: .*weights.pt does not hold the weights of {name}: ") as caught:
-            backbone(name, weights=tmp_path / "weights.pt")  # type: ignore[arg-type]
-        assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [[1, 2], {"conv1.weight": "text"}, {}, torch.zeros(3)], ids=["list", "strings", "empty", "tensor"])
-def test_a_file_that_holds_something_else(content: object, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="weights: .*weights.pt does not hold the weights of resnet18"):
-        backbone("resnet18", weights=tmp_path / "weights.pt")
-
-
-def test_no_file_or_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.pt", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"weights: no file {path}; .*--weights FILE.pt"):
-            backbone("resnet18", weights=path)
-
-
-class _Harm:
-    """An object whose unpickling leaves a mark on the disk."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.mark,)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
-    mark, file = tmp_path / "mark", tmp_path / "weights.pt"
-    for write in (lambda: torch.save({"weight": _Harm(mark)}, file), lambda: file.write_bytes(pickle.dumps(_Harm(mark)))):
-        write()
-        with pytest.raises(ValueError, match="weights: .*is not a state dict that torch.load"):
-            backbone("resnet18", weights=file)
-        assert not mark.exists()
-    pickle.loads(file.read_bytes())  # the file does carry the code
-    assert mark.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", bytes(range(256)) * 20])
-def test_a_damaged_file(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "weights.pt").write_bytes(content)
-    with pytest.raises(ValueError, match="weights: .*is not a state dict that torch.load"):
-        backbone("resnet18", weights=tmp_path / "weights.pt")
-
-
-@pytest.mark.parametrize("cached", [None, b"", b"garbage"])
-def test_published_weights_that_cannot_be_had(cached: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty or broken cache, and a proxy at a closed port, so that this machine's network does not matter."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "")
-    if cached is not None:
-        url = torchvision.models.ResNet18_Weights.DEFAULT.url
-        (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-        (tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1]).write_bytes(cached)
-    with pytest.raises(FileNotFoundError, match=f"weights: torchvision's ImageNet weights of resnet18.*{tmp_path}.*--weights FILE.pt"):
-        backbone("resnet18")
-
-
-def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert fingerprint(tmp_path / "a") == "ba7816bf8f01"  # SHA-256 of "abc", FIPS 180-2
 
 
 # ---- batch normalisation of two domains
@@ -384,3 +256,25 @@ def test_frozen_statistics_normalise_by_the_running_ones() -> None:
     with frozen_statistics(norm):
         np.testing.assert_allclose(norm(x).detach(), (x.numpy() - [1, 2, 3]) / np.sqrt(np.array([4, 1, 0.25]) + 1e-5), atol=1e-12)
     assert norm.training
+
+
+# ---- one pass, asked for twice
+
+
+def test_a_remembered_pass_is_not_made_again() -> None:
+    network = lenet(3).train()
+    x, other = torch.rand(6, 1, 16, 16), torch.rand(6, 1, 16, 16)
+    norm = network.backbone[1]  # type: ignore[index]
+    with remember(network):
+        first, again = network(x), network(x)
+        assert again.logits is first.logits and norm.num_batches_tracked == 1
+        assert network(other).logits is not first.logits and norm.num_batches_tracked == 2
+        assert network(x.clone()).logits is not first.logits, "an equal tensor is another tensor"
+    assert network(x).logits is not first.logits and "forward" not in vars(network)
+
+
+def test_an_error_within_leaves_the_network_as_it_was() -> None:
+    network = lenet(3)
+    with pytest.raises(RuntimeError, match="stop"), remember(network):
+        raise RuntimeError("stop")
+    assert "forward" not in vars(network)
