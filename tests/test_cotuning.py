@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import LabelledBatch
+from da.data.digits import read_digits
+from da.data.transforms import ImageTransform
+from da.method import Method, Regularize
 from da.model.cotuning import Approach, CoTuning, calibration_temperature, category_relationship
-from da.networks import Network, mlp
+from da.model.finetune import with_new_head
+from da.networks import Network, lenet, mlp
 
 SHARED = [[12, 3, 0, 0, 6], [0, 9, 9, 0, 3], [3, 0, 0, 15, 6]]  # samples of target class t that are source class s
 DISJOINT = [[6, 12, 0, 0, 0], [0, 0, 9, 0, 0], [0, 0, 0, 3, 15]]
@@ -224,6 +228,41 @@ def test_both_classifiers_reach_what_can_be_reached(classes: int) -> None:
     by_source = method.source_head(features).log_softmax(1) @ relationship.T  # (600, classes)
     for answer in (logits, by_source):
         assert (answer.argmax(1) == names[s]).float().mean() > 0.85
+
+
+def digits(domain: str, rows: range) -> tuple[Tensor, Tensor]:
+    part = read_digits(domain).subset(torch.tensor(rows))
+    return ImageTransform(16)(part.rows(torch.arange(len(part))), torch.Generator().manual_seed(0)), part.y
+
+
+def train_on(method: Method, data: tuple[Tensor, Tensor], steps: int) -> None:
+    optimizer = torch.optim.SGD(method.train().parameter_groups(0.01, 0.1), momentum=0.9, nesterov=True)
+    for t in range(steps):
+        pick = torch.randperm(len(data[0]), generator=torch.Generator().manual_seed(t))[:32]
+        optimizer.zero_grad()
+        torch.stack(list(method.loss(LabelledBatch(data[0][pick], data[1][pick], pick), t / steps).values())).sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.slow
+def test_fifty_labels_of_turned_digits() -> None:
+    """The digits of the source, turned by 30 degrees: more of 800 new ones are right than after plain fine-tuning, over two seeds."""
+    torch.manual_seed(0)
+    source = lenet(10)
+    train_on(Regularize(source, None), digits("clean", range(890)), 100)
+    few, new = digits("rotated30", range(50)), digits("rotated30", range(50, 850))
+    with torch.no_grad():
+        relationship = category_relationship(source.eval()(few[0]).logits.softmax(1), few[1])
+    right = {"plain": 0, "co-tuning": 0}
+    for seed in range(2):
+        for name in right:
+            torch.manual_seed(seed)
+            network = with_new_head(source)
+            method = CoTuning(network, source, relationship) if name == "co-tuning" else Regularize(network, None)
+            train_on(method, few, 60)
+            with torch.no_grad():
+                right[name] += int((network.eval()(new[0]).logits.argmax(1) == new[1]).sum())
+    assert 1600 * 0.7 < right["plain"] < right["co-tuning"]
 
 
 def test_bad_input() -> None:
