@@ -105,10 +105,11 @@ class Delta(Regularize):
         self.attention = None if attention is None else nn.ParameterList(nn.Parameter(a, requires_grad=False) for a in attention)
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
-        names = stage_layers(self.source_network, batch.x) if self.layers is None else list(self.layers)
-        with watched(self.network.backbone, names) as runs:
+        if self.layers is None:
+            self.layers = stage_layers(self.source_network, batch.x)
+        with watched(self.network.backbone, self.layers) as runs:
             terms = super().loss(batch, progress)
-        maps, source_maps = single(runs, names), _source_maps(self.source_network, batch.x, names)
+        maps, source_maps = single(runs, self.layers), _source_maps(self.source_network, batch.x, self.layers)
         attention = None if self.attention is None else list(self.attention)
         value = _penalty(self.network, maps, source_maps, attention, self.alpha, self.beta)
         return terms | {"penalty": self.strength * value}
