@@ -7,6 +7,7 @@ import importlib
 import itertools
 import math
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -325,17 +326,17 @@ fit(PCGrad(network(*TASKS.values()), TASKS), stream, config, run, evaluation, fa
 """
 
 
-def test_surgery_on_two_processes_is_surgery_on_one(tmp_path: Path) -> None:
+def test_surgery_on_two_processes_is_surgery_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tasks, so that the order, too, has to be one for all processes."""
-    script, states = tmp_path / "worker.py", []
+    script, folders = tmp_path / "worker.py", [tmp_path / "one", tmp_path / "two"]
     script.write_text(WORKER)
+    monkeypatch.setattr("sys.argv", ["worker.py", "1", str(folders[0])])
+    runpy.run_path(str(script))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    for devices in (1, 2):
-        command = [sys.executable, str(script), str(devices), str(tmp_path / f"runs{devices}")]
-        subprocess.run(command, check=True, env=environment, capture_output=True)
-        states.append(torch.load(next((tmp_path / f"runs{devices}").rglob("network.pt")), weights_only=True))
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-9, atol=1e-12, msg=name)
+    subprocess.run([sys.executable, str(script), "2", str(folders[1])], check=True, env=environment, capture_output=True)
+    one, two = (torch.load(next(folder.rglob("network.pt")), weights_only=True) for folder in folders)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("labels", [1, 2, 13])
