@@ -122,7 +122,7 @@ def main(
     flags_type: type[FlagsType],
     *,
     experiment: str,
-    benchmark: Benchmark,
+    benchmark: Benchmark | None,
     build: Callable[[FlagsType, Cell], Job],
     tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None = None,
     baseline: str = "none",
@@ -134,7 +134,7 @@ def main(
     Args:
         flags_type: the script's flags; a field `loss` says which rows to fill.
         experiment: the name the records carry.
-        benchmark: what is downloaded on request; its tasks are the columns.
+        benchmark: what is downloaded on request; its tasks are the columns. None where `build` fetches, and `tasks` is a function.
         build: a cell -> what to train; called for cells without a result only, after the seed was set.
         tasks: the columns when neither source nor target is named; none: all tasks of the benchmark. A function of the flags gives the
             columns whatever is named.
@@ -147,7 +147,7 @@ def main(
         if flags.smoke_test:
             flags = _shortened(flags)
         chosen = _columns(flags, benchmark, tasks)
-        if flags.download and not flags.smoke_test:
+        if flags.download and not flags.smoke_test and benchmark is not None:
             fetch(benchmark, flags)
         cells = [Cell(m, s, t, seed) for s, t in chosen[: 1 if flags.smoke_test else None] for seed in flags.seeds for m in flags.loss]
         fabric = launch(flags)
@@ -209,10 +209,11 @@ def device_name(device: torch.device) -> str | None:
 
 
 def _columns(
-    flags: FlagsType, benchmark: Benchmark, tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None
+    flags: FlagsType, benchmark: Benchmark | None, tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None
 ) -> tuple[Task, ...]:
     if callable(tasks):
         return tuple(tasks(flags))
+    assert benchmark is not None
     unnamed = flags.source is None and flags.target is None
     return tuple(tasks or benchmark.tasks) if unnamed else choose_tasks(benchmark.tasks, flags.source, flags.target)
 

@@ -1,6 +1,6 @@
 """Few labels on Office-Caltech10: a small ImageNet network fine-tuned on 5, 15 and 100 % of amazon's training labels, on CPU.
 
-    python experiments/office_caltech_finetune.py --data-root DATA --weights squeezenet1_1_imagenet.pt --seeds 0 1 2
+python experiments/office_caltech_finetune.py --data-root DATA --weights squeezenet1_1_imagenet.pt --seeds 0 1 2
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.readers import data_root, read_domain
 from da.data.transforms import Augmentation
 from da.experiment import Cell, Job, Seeds, main
-from da.finetuning import FinetuneFlags, Parts, finetune_job, tasks
+from da.finetuning import FinetuneFlags, Parts, photograph_job, tasks
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def build(config: Config, cell: Cell) -> Job:
     def read(domain: str) -> Parts:
         return Parts.of(read_domain(OFFICE_CALTECH10, domain, data_root(config.data_root), size=config.stored_size))
 
-    return finetune_job(config, cell, read)
+    return photograph_job(config, cell, read)
 
 
 if __name__ == "__main__":
     main(
         Config, experiment="office_caltech_finetune", benchmark=OFFICE_CALTECH10, build=build, baseline="scratch", select="validation",
-        tasks=lambda config: tasks(config, config.target),
+        tasks=lambda config: tasks(config, "imagenet", config.target),
     )  # fmt: skip

@@ -17,12 +17,12 @@ LEVELS = {
     "arrays": -1, "compare": -1, "engine": -1, "environment": -1, "grids": -1, "metrics": -1, "tracking": -1, "vision": -1,
     "kernels": 0, "records": 0, "data": 0,
     "ops": 1, "networks": 1, "heads": 1, "cells": 1,
-    "backbones": 2, "method": 2,
+    "backbones": 2, "encoders": 2, "method": 2,
     "feature": 3, "instance": 3, "model": 3, "crossvalidation": 3,
     "estimators": 4, "evaluate": 4, "train": 4, "checkpoint": 4,
     "table": 5, "frozen": 5,
-    "experiment": 6,
-    "images": 7, "shallow": 7,
+    "experiment": 6, "ranking": 6,
+    "images": 7, "shallow": 7, "text": 7,
     "finetuning": 8,
 }  # fmt: skip
 SAME_LEVEL = {("heads", "networks"), ("train", "evaluate"), ("train", "checkpoint")}

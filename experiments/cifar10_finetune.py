@@ -1,0 +1,76 @@
+"""Few labels on CIFAR-10: an ImageNet network fine-tuned on 1, 5, 15 and 100 % of the training labels.
+
+    python experiments/cifar10_finetune.py --data-root data --download
+    python experiments/cifar10_finetune.py --backbone mobilenet_v2 --weights mobilenet_v2.pt --normalisation half
+
+torchvision fetches CIFAR-10 and, unless a file is given, the weights. A fifth of the 50,000 training photographs is for validation, which
+selects the step; the published test part is for tests. Photographs of 32 x 32 are enlarged to --image-size, for the weights expect larger
+things. --target digits takes the digits that come with scikit-learn, in colour, instead: a run without any download but the weights.
+The recipe (SGD, 0.01, a tenth of it for the backbone) is that of the published tables of task adaptation; it is meant for a GPU and was
+never run to the end here, so there is no table.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+from da.backbones import BackboneName
+from da.data.cifar import read_cifar10
+from da.data.digits import read_digits
+from da.data.domain import Labelled
+from da.data.readers import data_root
+from da.data.transforms import Augmentation
+from da.experiment import Cell, Job, main
+from da.finetuning import FinetuneFlags, Parts, photograph_job, tasks
+
+
+@dataclass(frozen=True)
+class Config(FinetuneFlags):
+    """Fine-tune a pretrained backbone on CIFAR-10."""
+
+    target: Literal["cifar10", "digits"] = "cifar10"
+    """The data set."""
+    percent: tuple[int, ...] = (1, 5, 15, 100)
+    """Percent of the training labels that are known: the columns."""
+    backbone: BackboneName = "resnet18"
+    """torchvision's name of the network."""
+    stored_size: int = 72
+    """Side in pixels that photographs are enlarged to."""
+    image_size: int = 64
+    """Side in pixels of the crop that the network sees."""
+    augmentation: Augmentation = "crop"
+    """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+    steps: int = 2000
+    """Optimiser steps."""
+    evaluate_every: int = 500
+    """Steps between two looks at validation and test."""
+
+
+def read(config: Config) -> Parts:
+    """The parts of the data set."""
+    if config.target == "digits":
+        return Parts.of(read_digits("clean", size=config.stored_size, channels=3))
+    root = data_root(config.data_root)
+    train, test = (enlarged(read_cifar10(root, s, download=config.download), config.stored_size) for s in ("train", "test"))
+    return Parts.of(train, test=test)
+
+
+def enlarged(domain: Labelled, size: int) -> Labelled:
+    """The photographs, bilinearly enlarged to `size` pixels; a thousand at a time, for memory."""
+    parts = torch.arange(len(domain)).split(1000)
+    x = [functional.interpolate(domain.rows(rows).float(), size=(size, size), mode="bilinear").round().byte() for rows in parts]
+    return replace(domain, x=torch.cat(x))
+
+
+def build(config: Config, cell: Cell) -> Job:
+    """One cell: a share of the labels and what is trained on it."""
+    return photograph_job(config, cell, lambda _: read(config))
+
+
+if __name__ == "__main__":
+    main(
+        Config, experiment="cifar10_finetune", benchmark=None, build=build, baseline="scratch", select="validation",
+        tasks=lambda config: tasks(config, "imagenet", config.target),
+    )  # fmt: skip
