@@ -88,6 +88,18 @@ def test_kmm_is_certified_near_the_minimum_and_within_the_constraints(n, m, opti
     assert 2 * (gradient @ weights - lowest) / n**2 <= 1.001e-5
 
 
+def test_kmm_is_certified_where_most_weights_are_zero():
+    """All rows have a part in the gap, also those that had none in most iterations."""
+    x, y = samples(400, 300, 4)
+    n, epsilon = 400, (math.sqrt(400) - 1) / math.sqrt(400)
+    weights = kmm(x, y, bandwidth=8.0, tolerance=1e-5)
+    assert (weights == 0).mean() > 0.5
+    k, kappa = quadratic_program(x, y, 8.0)
+    gradient, total = k @ weights - kappa, np.vstack([np.ones(n), -np.ones(n)])
+    lowest = linprog(gradient, total, [n * (1 + epsilon), -n * (1 - epsilon)], bounds=(0, 1000)).fun
+    assert 2 * (gradient @ weights - lowest) / n**2 <= 1.001e-5
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_kmm_moves_source_averages_to_the_target(seed):
     problem = gaussian_covariate_shift(n=400, seed=seed)
