@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from da.backbones import backbone
-from da.model.finetune import Probe, fit_head, frozen, with_new_head
-from da.networks import Network, lenet
+from da.data.batches import LabelledBatch
+from da.method import Regularize
+from da.model.finetune import GradualUnfreezing, LayerwiseDecay, Probe, blocks, fit_head, frozen, with_new_head
+from da.networks import Network, lenet, mlp
 from da.records import Run
-from da.train import TrainConfig, fit
+from da.train import TrainConfig, fit, make_optimizer
 from problems import digits_job
 
 
@@ -92,3 +95,136 @@ def test_frozen_blocks_keep_weights_and_statistics(name: str, blocks: int) -> No
 def test_more_blocks_than_there_are() -> None:
     with pytest.raises(ValueError, match="from 0 to 13 for squeezenet1_1; got 14"):
         backbone("squeezenet1_1", pretrained=False, frozen_blocks=14)
+
+
+# ---- blocks, rates and unfreezing
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("squeezenet1_1", 9), ("mobilenet_v2", 19), ("resnet18", 5), ("vit_b_16", 12), ("lenet", 2), ("mlp", 1)]
+)
+def test_blocks_hold_every_parameter_once_in_order(name: str, count: int) -> None:
+    """Counts by torchvision's own structure: a convolution and 8 fire modules; 19 of MobileNetV2; a stem and 4 stages; 12 layers."""
+    own = {"lenet": lenet(3).backbone, "mlp": mlp(4, 3).backbone}
+    body = own[name] if name in own else backbone(name, pretrained=False)[0]  # type: ignore[arg-type]
+    parts = blocks(body)
+    assert len(parts) == count and all(parts)
+    position = {id(p): i for i, p in enumerate(body.parameters())}
+    listed = [position[id(p)] for part in parts for p in part]
+    assert sorted(listed) == list(range(len(position)))
+    if name != "vit_b_16":  # whose stem has parameters of its own, declared before
+        assert listed == sorted(listed)
+
+
+def test_rates_fall_from_block_to_block() -> None:
+    network = Network(*backbone_of_squares(), pretrained=True)
+    groups = LayerwiseDecay(network, decay_per_block=0.5).parameter_groups(1.0, 0.1)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert [rates[id(layer.weight)] for layer in network.backbone] == [1 / 16, 1 / 8, 1 / 4, 1 / 2]  # type: ignore[union-attr]
+    assert rates[id(network.head.weight)] == 1 and len(rates) == len(list(network.parameters()))
+    with pytest.raises(ValueError, match=r"decay_per_block must be in \(0, 1\]"):
+        LayerwiseDecay(network, decay_per_block=0.0)
+
+
+def backbone_of_squares() -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module]:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(4))), torch.nn.Identity(), torch.nn.Linear(3, 2)
+
+
+def test_blocks_join_one_by_one_from_the_head_down() -> None:
+    """Four blocks, all joined at half time: block i at progress (4 - i) / 8. What waits keeps its weights, whatever momentum and decay."""
+    network = Network(*backbone_of_squares(), pretrained=True)
+    method = GradualUnfreezing(network, until=0.5)
+    optimizer = make_optimizer(method, TrainConfig(learning_rate=0.1, weight_decay=0.1))
+    batch = LabelledBatch(torch.randn(8, 3), torch.arange(8) % 2, torch.arange(8))
+    moved: list[list[bool]] = []
+    for step in range(8):
+        before = [layer.weight.clone() for layer in (*network.backbone, network.head)]  # type: ignore[union-attr, misc]
+        optimizer.zero_grad(set_to_none=True)
+        sum(method.loss(batch, step / 8).values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+        after = [layer.weight for layer in (*network.backbone, network.head)]  # type: ignore[union-attr]
+        moved.append([not torch.equal(a, b) for a, b in zip(after, before, strict=True)])
+    assert moved == [[step >= 4 - i for i in range(4)] + [True] for step in range(8)]
+    with pytest.raises(ValueError, match=r"until must be in \[0, 1\]"):
+        GradualUnfreezing(network, until=1.5)
+
+
+def test_a_block_that_waits_keeps_its_batch_statistics() -> None:
+    network = lenet(3)
+    method = GradualUnfreezing(network, until=0.5).train()
+    first, second = network.backbone[1], network.backbone[5]  # type: ignore[index]
+    batch = LabelledBatch(torch.rand(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6))
+    for progress, expected in ((0.0, (0, 0)), (0.25, (0, 1)), (0.5, (1, 2))):
+        method.loss(batch, progress)
+        assert (int(first.num_batches_tracked), int(second.num_batches_tracked)) == expected
+
+
+# ---- the objective
+
+
+def test_the_objective_is_the_mean_loss_plus_half_lambda_times_the_squared_weights() -> None:
+    """One step of plain gradient descent on F = mean cross-entropy + lambda / 2 ||w||^2, F written out in float64."""
+    torch.manual_seed(0)
+    network, decay, rate = mlp(4, 3, hidden=5, features=4).double(), 0.3, 0.01
+    method = Regularize(network, None)
+    x, y = torch.randn(7, 4, dtype=torch.float64), torch.arange(7) % 3
+    weights = [p.detach().clone().requires_grad_() for p in network.parameters()]
+    hidden = (x @ weights[0].T + weights[1]).clamp(min=0)
+    logits = (hidden @ weights[2].T + weights[3]).clamp(min=0) @ weights[4].T + weights[5]
+    mean_loss = (logits.exp().sum(1).log() - logits[torch.arange(7), y]).mean()
+    objective = mean_loss + decay / 2 * sum(w.square().sum() for w in weights)
+    gradients = torch.autograd.grad(objective, weights)
+    optimizer = torch.optim.SGD(method.parameter_groups(rate, 1.0), weight_decay=decay)
+    method.loss(LabelledBatch(x, y, torch.arange(7)), 0.0)["task"].backward()
+    optimizer.step()
+    for parameter, start, gradient in zip(network.parameters(), weights, gradients, strict=True):
+        torch.testing.assert_close(parameter.detach(), start.detach() - rate * gradient)
+
+
+def test_a_penalty_in_the_place_of_weight_decay_switches_it_off() -> None:
+    method = Regularize(lenet(3), None, decay=False)
+    assert all(group["weight_decay"] == 0 for group in make_optimizer(method, TrainConfig(weight_decay=0.1)).param_groups)
+    layerwise = LayerwiseDecay(lenet(3), decay=False)
+    assert all(group["weight_decay"] == 0 for group in make_optimizer(layerwise, TrainConfig(weight_decay=0.1)).param_groups)
+
+
+def test_kept_batch_statistics_normalise_and_stay_while_scales_learn() -> None:
+    torch.manual_seed(0)
+    network = lenet(3)
+    for _ in range(3):
+        network(torch.rand(8, 1, 16, 16) + 1)
+    method = Regularize(network, None, batch_norm="keep").train()
+    batch = LabelledBatch(torch.rand(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6))
+    statistics = {name: value.clone() for name, value in network.named_buffers()}
+    loss = method.loss(batch, 0.0)["task"]
+    expected = torch.nn.functional.cross_entropy(copy.deepcopy(network).eval()(batch.x).logits, batch.y)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(torch.equal(value, statistics[name]) for name, value in network.named_buffers())
+    assert network.backbone[1].weight.grad.abs().sum() > 0  # type: ignore[index, union-attr]
+    with pytest.raises(ValueError, match="batch_norm must be train or keep; got 'never'"):
+        Regularize(network, None, batch_norm="never")  # type: ignore[arg-type]
+
+
+def test_a_penalty_shares_the_pass_of_the_loss() -> None:
+    network = lenet(3)
+    method = Regularize(network, lambda own, source, x: own(x).features.square().mean()).train()
+    terms = method.loss(LabelledBatch(torch.rand(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6)), 0.0)
+    assert terms.keys() == {"task", "penalty"} and network.backbone[1].num_batches_tracked == 1  # type: ignore[index]
+
+
+def test_the_probe_of_two_classes_is_the_logistic_regression() -> None:
+    torch.manual_seed(0)
+    features, labels = torch.randn(40, 6), torch.arange(40) % 2
+    features = features / features.square().sum(1).mean().sqrt()
+    network = Network(torch.nn.Identity(), torch.nn.Identity(), torch.nn.Linear(6, 2))
+    fit_head(network, features, labels, strength=10.0)
+    oracle = LogisticRegression(C=10.0, max_iter=5000).fit(features.double().numpy(), labels.numpy())
+    probabilities = torch.from_numpy(oracle.predict_proba(features.double().numpy()))
+    torch.testing.assert_close(network.head(features).double().softmax(1), probabilities, rtol=1e-3, atol=1e-4)
+
+
+def test_features_that_are_all_zero_are_an_error() -> None:
+    with pytest.raises(ValueError, match="features must not all be zero"):
+        fit_head(lenet(10), torch.zeros(20, 128), torch.arange(20) % 10)

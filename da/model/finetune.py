@@ -46,13 +46,15 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
     strength: C, the inverse of the L2 penalty, for features of mean squared norm 1: other features z are treated as z / r with
         r^2 = mean ||z||^2, and the weights are divided by r, so that C means the same whatever the scale.
 
-    Raises ValueError where a class of the head has no sample: its weights would be arbitrary.
+    Raises ValueError where a class of the head has no sample, for its weights would be arbitrary, and for features that are all zero.
     """
     head = linear_head(network)
     classes = head.out_features
     if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 2:
         raise ValueError(f"labels must hold each of the head's {classes} classes (2 or more); got {labels.unique().tolist()}")
     radius = features.double().square().sum(1).mean().sqrt()
+    if not radius > 0:
+        raise ValueError("features must not all be zero (or NaN): there is nothing to tell the classes by")
     probe = LogisticRegression(C=strength, max_iter=5000).fit((features.double() / radius).cpu().numpy(), labels.cpu().numpy())
     weight, bias = torch.from_numpy(probe.coef_) / radius.cpu(), torch.from_numpy(probe.intercept_)
     if classes == 2:  # one logit, of the second class against the first
