@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import TargetBatch, TargetBatches
+from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.transforms import identity
 from da.model.sourcefree import SHOT, centroid_pseudo_labels, entropies, information_maximisation_loss
-from da.networks import Network
+from da.networks import Network, lenet
+from problems import ROOT, TRANSFORM, run_script
 
 
 def draw(n: int, d: int, seed: int = 0) -> Tensor:
@@ -254,3 +262,74 @@ def test_what_the_method_refuses() -> None:
     for beta in (-0.1, math.inf, math.nan):
         with pytest.raises(ValueError, match="beta must be a finite number >= 0"):
             SHOT(small_network(0), target.unlabelled(), identity, beta=beta)
+
+
+# ---- the script
+
+
+FORBIDDEN = """
+import runpy, sys
+import da.data.digits as digits
+
+read = digits.read_digits
+
+def guarded(domain, **options):
+    if domain == "clean":
+        sys.exit("the source was read")
+    return read(domain, **options)
+
+digits.read_digits = guarded
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_without_source(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """The script in a process where reading the source's digits ends it."""
+    command = [sys.executable, "-c", FORBIDDEN, str(ROOT / "experiments/source_free_digits.py"), *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+COMMON = "--target noisy --seeds 0 --steps 3 --batch-size 100 --evaluate-every 3 --wandb disabled".split()
+ADAPTED = ["--loss", "adabn", "shot", "tent", "tent_guarded"]
+
+
+def test_no_source_sample_is_read(tmp_path: Path) -> None:
+    """Of a saved network every row runs, and row source is that network as it is; without one the script has to open the source."""
+    torch.manual_seed(0)
+    network, target = lenet(10), read_digits("noisy")
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    done = run_without_source(tmp_path, *COMMON, *ADAPTED, "source", "--source-run", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    results = {r["method"]: r for r in (json.loads(path.read_text()) for path in tmp_path.rglob("result.json"))}
+    assert sorted(results) == ["adabn", "shot", "source", "tent", "tent_guarded"]
+    right = network.eval()(TRANSFORM(target.x, torch.Generator())).logits.argmax(1) == target.y
+    assert results["source"]["selected"]["last"]["target_accuracy"] == pytest.approx(right.double().mean().item(), abs=1e-9)
+    assert 0 <= results["tent"]["facts"]["online_accuracy_percent"] <= 100
+    refused = run_without_source(tmp_path, *COMMON, *ADAPTED)
+    assert refused.returncode == 1 and "the source was read" in refused.stderr
+
+
+@pytest.mark.slow
+def test_adaptation_after_the_experiments_own_source_run(tmp_path: Path) -> None:
+    trained = run_script("source_free_digits.py", *COMMON, "--loss", "source", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    done = run_without_source(tmp_path, *COMMON, *ADAPTED)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("result.json"))) == 5
+
+
+def test_a_source_run_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process, which spares the seconds of its imports."""
+    arguments = ["--source-run", str(tmp_path), "--seeds", "0", "--wandb", "disabled", "--runs-dir", str(tmp_path / "runs")]
+    monkeypatch.setattr("sys.argv", ["source_free_digits.py", *arguments])
+
+    def message() -> str:
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / "experiments/source_free_digits.py"), run_name="__main__")
+        return " ".join(f"{stop.value.code} {capsys.readouterr().err}".replace("│", " ").split())
+
+    assert "source_run must be the folder of a finished run" in message()
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "network.pt")
+    assert "does not hold a LeNet" in message()
