@@ -29,13 +29,21 @@ class Difference:
     def __str__(self) -> str:
         return self.text()
 
+    def worse(self, *, smaller_is_better: bool = False) -> bool:
+        """Whether it is a loss; `smaller_is_better` for an error."""
+        return (self.mean > 0) if smaller_is_better else (self.mean < 0)
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval is there, and leaves out 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
     def text(self, *, decimals: int = 1, smaller_is_better: bool = False) -> str:
         """The difference, its interval and in words which of the two is better; `smaller_is_better` for an error."""
-        gain = -self.mean if smaller_is_better else self.mean
-        verdict = "worse" if gain < 0 else "better" if gain > 0 else "equal"
+        verdict = "worse" if self.worse(smaller_is_better=smaller_is_better) else "better" if self.mean else "equal"
         if self.low is None or self.high is None:
             return f"{self.mean:+.{decimals}f} {verdict} (one seed)"
-        doubt = ", not significant" if self.low <= 0 <= self.high else ""
+        doubt = "" if self.certain else ", not significant"
         return f"{self.mean:+.{decimals}f} [{self.low:+.{decimals}f}, {self.high:+.{decimals}f}] {verdict}{doubt}"
 
 

@@ -5,13 +5,15 @@
 
 A row is a method, a column a task (source>target), a cell the mean and standard deviation (ddof 1) over seeds. The rule that selected
 the model stands in the heading: "last" (the last step), the name of a label-free score, or "oracle", which reads target labels.
-Under the table stands every method's difference to a baseline row, paired by seed, with its 95 % t-interval (da.compare).
+Under the table stands every method's difference to a baseline row, paired by seed, with its 95 % t-interval (da.compare), and in words
+which are losses: negative transfer.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +84,7 @@ class Table:
             check_alike(cell, runs)
         figure = Metric(metric)
         measured = {cell: {run.result["seed"]: figure.read(run, select) for run in runs} for cell, runs in cells.items()}
-        tasks = sorted({task for _, task in cells})
+        tasks = sorted({task for _, task in cells}, key=_natural)
         seeds = sorted({seed for values in measured.values() for seed in values})
         return cls(experiment, select, baseline, rows, tuple(tasks), tuple(seeds), measured, figure)
 
@@ -112,11 +114,11 @@ class Table:
 
     def to_text(self) -> str:
         """The table for a terminal, in aligned columns."""
-        return "\n\n".join(f"{title}\n\n{aligned(grid)}" for title, grid in self._parts())
+        return "\n\n".join([*(f"{title}\n\n{aligned(grid)}" for title, grid in self._parts()), *self._losses()])
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
-        return "\n\n".join(f"{title}\n\n{piped(grid)}" for title, grid in self._parts())
+        return "\n\n".join([*(f"{title}\n\n{piped(grid)}" for title, grid in self._parts()), *self._losses()])
 
     def to_csv(self, path: Path | str) -> None:
         """One line a cell, unrounded: number of seeds, mean and std in the unit shown, difference to the baseline and its interval."""
@@ -157,6 +159,17 @@ class Table:
         unit = " in percentage points" if self.metric.percent else ""
         words = f"Difference to {self.baseline!r}{unit}, paired by seed, with its 95 % t-interval."
         return [(title, grid), (words, gains)]
+
+    def _losses(self) -> list[str]:
+        """What became worse than the baseline, in one sentence; none where there is nothing to compare."""
+        found = [(m, task, d) for m in self.rows if m != self.baseline for task in self.tasks if (d := self.difference(m, task))]
+        if not found:
+            return []
+        losses = [(f"{m} on {task}", d) for m, task, d in found if d.worse(smaller_is_better=self.metric.smaller_is_better)]
+        certain = [name for name, d in losses if d.certain]
+        rest = len(losses) - len(certain)
+        said = f"Negative transfer, significantly worse than {self.baseline!r}: {', '.join(certain) or 'none'}."
+        return [said + (f" {rest} more of {len(found)} are worse, not significantly or by one seed alone." if rest else "")]
 
     def _cell(self, method: str, task: str, counted: bool) -> str:
         values, mean, deviation = self.values(method, task), self.mean(method, task), self.deviation(method, task)
@@ -206,6 +219,11 @@ def _only_experiment(records: Sequence[Record]) -> str:
         found = f"of {', '.join(experiments)}: name one with --experiment" if experiments else "at all: check --runs-dir, names and where"
         raise ValueError(f"a table is made from finished runs of one experiment; got runs {found}")
     return experiments[0]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts numbers within names by their size: amazon_5 before amazon_15."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _over_seeds(seeds: Sequence[int], *, alike: bool) -> str:

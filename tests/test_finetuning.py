@@ -37,7 +37,7 @@ def test_no_sample_is_in_two_parts_and_classes_are_alike() -> None:
     sets = [numbers(part) for part in parts]
     assert [len(s) for s in sets] == [149, 61, 90] and len(set.union(*sets)) == 300  # scikit-learn rounds up
     for part in parts:
-        np.testing.assert_allclose(part.y.bincount() / len(part), numbered().y.bincount() / 300, atol=0.01)
+        np.testing.assert_allclose(part.y.bincount() / len(part), numbered().y.bincount() / 300, atol=0.02)
     assert [numbers(part) for part in Parts.of(numbered())] == sets, "the same parts in every run"
 
 

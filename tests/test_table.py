@@ -222,7 +222,7 @@ def test_an_error_is_better_when_it_is_less(tmp_path):
     words = f"{(own - base).mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] better, not significant"
     assert (own - base).mean() < 0 < interval.high and words in table.to_text()
     assert "percent" not in table.to_text()
-    assert Table.of(load(tmp_path), metric="target_mae", baseline="rsd").to_text().count("worse") == 1
+    assert Table.of(load(tmp_path), metric="target_mae", baseline="rsd").to_text().count("] worse") == 1
 
 
 def test_a_share_of_variance_is_a_plain_number_and_better_when_it_is_more(tmp_path):
@@ -370,3 +370,30 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     }.items():
         with pytest.raises(SystemExit, match=wrong):
             main(words)
+
+
+# ---- negative transfer
+
+
+def test_losses_are_named_and_doubtful_ones_counted(tmp_path: Path) -> None:
+    """Three paired seeds: one row certainly below the baseline, one below in the mean alone, one above. By SciPy's paired t-test."""
+    figures = {"none": [0.60, 0.62, 0.64], "harmful": [0.50, 0.53, 0.53], "doubtful": [0.50, 0.70, 0.61], "good": [0.70, 0.71, 0.75]}
+    for method, values in figures.items():
+        for seed, value in enumerate(values):
+            run = Run.start(tmp_path, {}, experiment="toy", method=method, source="a", target="b", seed=seed, wandb="disabled")
+            run.finish({"selected": {"last": {"step": 1, "target_accuracy": value}}})
+    p = {method: ttest_rel(values, figures["none"]).pvalue for method, values in figures.items() if method != "none"}
+    assert p["harmful"] < 0.05 < p["doubtful"]
+    text = Table.of(load(tmp_path)).to_text()
+    assert text.endswith(
+        "Negative transfer, significantly worse than 'none': harmful on a>b. 1 more of 3 are worse, not significantly or by one seed alone."
+    )
+    assert Table.of(load(tmp_path), methods=("none", "good")).to_markdown().endswith("significantly worse than 'none': none.")
+    assert "Negative transfer" not in Table.of(load(tmp_path), methods=("good",)).to_text()
+
+
+def test_tasks_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for share in (100, 5, 15):
+        run = Run.start(tmp_path, {}, experiment="toy", method="none", source="a", target=f"b_{share:02d}", seed=0, wandb="disabled")
+        run.finish({"selected": {"last": {"step": 1, "target_accuracy": 0.5}}})
+    assert Table.of(load(tmp_path)).tasks == ("a>b_05", "a>b_15", "a>b_100")
