@@ -8,8 +8,8 @@ Row source is trained on the clean digits, with labels smoothed as SHOT's author
 labels, and nothing else: adabn (the target's batch statistics), shot (features come to the frozen classifier), tent (scales and
 shifts of batch normalisation, by entropy; many passes) and tent_guarded (the same with its guards against collapse). For the last two
 the script also says the online accuracy: of one pass at the paper's rate, each batch predicted before it is learned from. The
-recipe is the digit scripts' own, the rest the papers'; nothing was chosen by target accuracy. Three seeds; takes about two minutes on
-two CPU cores.
+recipe is the digit scripts' own, the rest the papers'; nothing was chosen by target accuracy. Three seeds; takes about three minutes
+on one CPU core.
 """
 
 import copy
