@@ -1,0 +1,104 @@
+"""Transferability scores, known before training, against the accuracy that fine-tuning reached from each candidate, from run records.
+
+python paper_figures/ranking.py
+python paper_figures/ranking.py --experiment rank_models
+
+A panel for each score, a mark for each candidate: its mean over seeds, coloured by the target. Only marks of one colour are to be compared,
+for a score of one target says nothing of another. Above each panel stands the weighted Kendall tau, its mean over targets and seeds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import style
+import tyro
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from da.ranking import Point, points, ranking
+from da.table import Table, load, matching
+
+COLUMNS = 3
+LABELS = {
+    "h_score": "H-score", "regularized_h_score": "regularised H-score", "logme": "LogME", "transrate": "TransRate", "leep": "LEEP",
+    "nce": "NCE",
+}  # fmt: skip
+MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw one experiment's scores against accuracies."""
+
+    experiment: str = "rank_sources"
+    """Experiment to draw."""
+    runs_dir: Path = Path("experiments/records")
+    """Folder of run records."""
+    where: tuple[str, ...] = ()
+    """Keep the runs whose configuration has these values: key=value."""
+    width: style.Width = "double"
+    """Printed width: one column (3.3 inches) or two (6.9)."""
+    out: Path = Path("paper_figures/out")
+    """Folder for EXPERIMENT_ranking.pdf, .png and .csv."""
+
+
+def draw(table: Table, found: Sequence[Point], *, width: style.Width) -> Figure:
+    """Three panels a line; `table` has the taus, `found` the points."""
+    columns = COLUMNS if width == "double" else 2
+    lines = -(-len(table.rows) // columns)
+    size = (style.INCHES[width], 1.75 * lines + 0.35)
+    figure, grid = pyplot.subplots(lines, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for axes in grid.flat[len(table.rows) :]:
+        axes.remove()
+    for axes, score in zip(grid.flat, table.rows, strict=False):
+        _panel(axes, table, [point for point in found if point.score == score])
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy reached (%)")
+    handles = grid[0, 0].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _panel(axes: Axes, table: Table, own: Sequence[Point]) -> None:
+    for target, colour, mark in zip(table.tasks, style.METHODS, MARKS, strict=False):
+        means = _means([point for point in own if point.target == target])  # (candidates, 2)
+        axes.plot(means[:, 0], 100 * means[:, 1], linestyle="none", color=colour, marker=mark, markersize=3.5, label=target)
+    score = own[0].score
+    axes.set_xlabel(LABELS.get(score, score))
+    taus = [table.mean(score, target) for target in table.tasks]
+    known = [tau for tau in taus if tau is not None]
+    if not known:
+        axes.set_title("no ranking: all candidates alike", loc="left")
+    else:
+        left_out = f", {len(known)} of {len(taus)} targets" if len(known) < len(taus) else ""
+        axes.set_title(f"weighted τ {np.mean(known):z.2f}{left_out}".replace("-", "−"), loc="left")  # z: no minus before 0.00
+
+
+def _means(own: Sequence[Point]) -> np.ndarray:
+    """Score and accuracy of each candidate, means over seeds: (candidates, 2)."""
+    candidates = dict.fromkeys(point.candidate for point in own)
+    pairs = [np.mean([(p.value, p.accuracy) for p in own if p.candidate == candidate], axis=0) for candidate in candidates]
+    return np.array(pairs).reshape(-1, 2)
+
+
+def main() -> None:
+    """The command line: see --help."""
+    try:
+        options = tyro.cli(Options, description=__doc__)
+        records = matching(load(options.runs_dir, options.experiment), options.where)
+        table, found = ranking(records), points(records)
+        style.set_style()
+        figure = draw(table, found, width=options.width)
+        style.save(figure, options.out / f"{options.experiment}_ranking", style.csv_text(Point._fields, found))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

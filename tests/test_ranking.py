@@ -1,0 +1,258 @@
+"""Rankings from records. Oracles: the definition of the weighted tau by a double loop, orders of which it is known, record folders written
+by hand; the scripts' own jobs, looked at before they train."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from da.data.digits import read_digits
+from da.data.domain import Labelled
+from da.data.transforms import identity
+from da.evaluate import predict
+from da.model.transferability import leep, logme, nce
+from da.networks import mlp
+from da.ranking import main, points, ranking, report, scores
+from da.table import load, update_readme
+from problems import ROOT
+
+TARGETS = ("noisy", "photo")
+ACCURACIES = np.array([[0.5, 0.6, 0.8, 0.9], [0.7, 0.6, 0.9, 0.65]])  # of each target, from four candidates
+AGAIN = np.array([[0.9, 0.8, 0.6, 0.5], [0.6, 0.7, 0.9, 0.65]])  # with the second seed
+VALUES = {
+    "logme": np.array([[-2.0, -1.0, 0.5, 3.0], [-1.0, -2.0, 5.0, 0.0]]),
+    "leep": np.array([[4.0, 3.0, 2.0, 1.0], [0.1, 0.2, 0.3, 0.4]]),
+}
+
+
+def weighted_tau(x: Sequence[float], y: Sequence[float]) -> float:
+    """Vigna 2015: pairs of i and j count 1 / (1 + rank of i) + 1 / (1 + rank of j); the mean for the ranks by (x, y) and by (y, x)."""
+
+    def ranked(first: Sequence[float], second: Sequence[float]) -> float:
+        order = sorted(range(len(x)), key=lambda i: (first[i], second[i]), reverse=True)
+        weight = {sample: 1 / (1 + rank) for rank, sample in enumerate(order)}
+        sums = np.zeros(3)
+        for i in range(len(x)):
+            for j in range(len(x)):
+                if i != j:
+                    a, b, w = np.sign(x[i] - x[j]), np.sign(y[i] - y[j]), weight[i] + weight[j]
+                    sums += [w * a * b, w * a * a, w * b * b]
+        return float(sums[0] / np.sqrt(sums[1] * sums[2]))
+
+    return (ranked(x, y) + ranked(y, x)) / 2
+
+
+def write(root: Path, candidate: str, target: str, seed: int, accuracy: float, facts: dict[str, float | None]) -> None:
+    folder = root / "toy" / candidate / f"digits-{target}" / f"seed{seed}-{'0' * 12}"
+    folder.mkdir(parents=True)
+    names = {"experiment": "toy", "method": candidate, "source": "digits", "target": target, "seed": seed}
+    result = {**names, "selected": {"last": {"step": 9, "target_accuracy": accuracy}}} | ({"facts": facts} if facts else {})
+    for name, content in {"config": {**names, "config": {"steps": 9}}, "env": {}, "result": result}.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    """Two targets and two seeds; a score that is the same for all but for rounding; and a row without scores."""
+    root = tmp_path / "records"
+    for target, first, second, *values in zip(TARGETS, ACCURACIES, AGAIN, *VALUES.values(), strict=True):
+        for seed, reached in enumerate([first, second]):
+            for candidate, accuracy, *own in zip("abcd", reached, *values, strict=True):
+                write(root, candidate, target, seed, accuracy, dict(zip(VALUES, own, strict=True)) | {"h_score": 3 + 1e-12 * accuracy})
+            write(root, "scratch", target, seed, 0.99, {})
+    return root
+
+
+def test_each_tau_is_vignas(records: Path) -> None:
+    table = ranking(load(records, "toy"))
+    assert table.rows == ("h_score", "logme", "leep") and table.tasks == TARGETS and table.seeds == (0, 1)
+    for score, values in VALUES.items():
+        for target, own, first, second in zip(TARGETS, values, ACCURACIES, AGAIN, strict=True):
+            expected = {0: weighted_tau(own, first), 1: weighted_tau(own, second)}
+            assert table.values(score, target) == pytest.approx(expected)
+    assert table.values("logme", "noisy") == pytest.approx({0: 1.0, 1: -1.0})
+    assert table.values("leep", "noisy") == pytest.approx({0: -1.0, 1: 1.0})
+
+
+def test_what_differs_by_rounding_ranks_nothing(records: Path) -> None:
+    table = ranking(load(records, "toy"))
+    assert table.values("h_score", "noisy") == {} and table.mean("h_score", "average") is None
+    assert "DIFFERENT" not in table.to_text()
+
+
+def test_the_top_counts_more_than_the_bottom(tmp_path: Path) -> None:
+    """Two scores with one exchange each: of the two best candidates, and of the two worst."""
+    for candidate, accuracy, top, bottom in zip("abcde", (0.5, 0.6, 0.7, 0.8, 0.9), (1, 2, 3, 5, 4), (2, 1, 3, 4, 5), strict=True):
+        write(tmp_path, candidate, "noisy", 0, accuracy, {"leep": float(top), "nce": float(bottom)})
+    table = ranking(load(tmp_path, "toy"))
+    assert table.values("leep", "noisy")[0] < table.values("nce", "noisy")[0] < 1
+
+
+def test_ties_count_as_their_definition_says(tmp_path: Path) -> None:
+    values, accuracies = [1.0, 1.0, 2.0, 3.0], [0.5, 0.6, 0.6, 0.4]
+    for candidate, value, accuracy in zip("abcd", values, accuracies, strict=True):
+        write(tmp_path, candidate, "noisy", 0, accuracy, {"leep": value})
+    assert ranking(load(tmp_path, "toy")).values("leep", "noisy")[0] == pytest.approx(weighted_tau(values, accuracies))
+
+
+def test_one_line_for_each_score_of_each_run(records: Path) -> None:
+    found = points(load(records, "toy"))
+    assert len(found) == 2 * 2 * 4 * 3 and {point.candidate for point in found} == set("abcd")
+    (one,) = [p for p in found if (p.score, p.target, p.candidate, p.seed) == ("leep", "photo", "b", 1)]
+    assert (one.value, one.accuracy) == (0.2, 0.7)
+
+
+def test_the_report_of_runs_without_scores_is_empty(tmp_path: Path, records: Path) -> None:
+    assert "logme" in report(load(records, "toy"))
+    write(tmp_path / "other", "scratch", "noisy", 0, 0.5, {})
+    assert report(load(tmp_path / "other", "toy")) == ""
+    with pytest.raises(ValueError, match="no run with a transferability score"):
+        ranking(load(tmp_path / "other", "toy"))
+
+
+def test_a_score_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, "a", "noisy", 0, 0.5, {"logme": None})
+    with pytest.raises(ValueError, match="logme is not finite and cannot be ranked"):
+        ranking(load(tmp_path, "toy"))
+
+
+def test_the_command_puts_its_table_into_a_file(records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: toy_tau -->\n<!-- /table -->\n")
+    words = [str(records), "--experiment", "toy"]
+    main([*words, "--readme", str(page)])
+    text = f"python -m da.ranking {records} --experiment toy"
+    assert update_readme(page, "toy_tau", ranking(load(records, "toy")), command=text, check=True)
+    main([*words, "--readme", str(page), "--check"])
+    main(words)
+    assert capsys.readouterr().out == ranking(load(records, "toy")).to_text() + "\n"
+    write(records, "e", "noisy", 0, 0.1, {"logme": 9.0})
+    with pytest.raises(SystemExit, match="'toy_tau' differs from the runs"):
+        main([*words, "--readme", str(page), "--check"])
+    with pytest.raises(SystemExit, match="error: there is no run with a transferability score"):
+        main([str(records), "--experiment", "absent"])
+
+
+def test_the_figure_shows_means_over_seeds_and_the_mean_tau(records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "paper_figures")
+    words = ["ranking.py", "--experiment", "toy", "--runs-dir", str(records), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    script = runpy.run_path(str(ROOT / "paper_figures/ranking.py"), run_name="__main__")
+    with open(tmp_path / "toy_ranking.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 48 and (tmp_path / "toy_ranking.pdf").read_bytes().startswith(b"%PDF")
+    found = load(records, "toy")
+    panels = script["draw"](ranking(found), points(found), width="double").axes
+    assert [axes.get_xlabel() for axes in panels] == ["H-score", "LogME", "LEEP"]
+    drawn = panels[1].lines[1].get_xydata()  # LogME, photo
+    np.testing.assert_allclose(drawn, np.column_stack([VALUES["logme"][1], 50 * (ACCURACIES[1] + AGAIN[1])]))
+    assert panels[0].get_title(loc="left") == "no ranking: all candidates alike"
+    assert panels[1].get_title(loc="left") == f"weighted τ {ranking(found).mean('logme', 'average'):.2f}".replace("-", "−")
+
+
+def test_the_scores_are_those_of_the_networks_output() -> None:
+    """In evaluation, on the samples that were passed."""
+    torch.manual_seed(0)
+    network, domain = mlp(5, 4), Labelled(torch.randn(30, 5), torch.arange(30) % 3)
+    found = scores(network, domain, identity)
+    features, logits = predict(network, domain, identity)
+    assert list(found) == ["h_score", "regularized_h_score", "logme", "transrate", "leep", "nce"]
+    assert found["logme"] == logme(features, domain.y) and found["nce"] == nce(logits.argmax(1), domain.y)
+    assert found["leep"] == pytest.approx(leep(torch.softmax(logits, 1), domain.y), abs=1e-6)
+    assert list(scores(network, domain, identity, classifier=False)) == ["h_score", "regularized_h_score", "logme", "transrate"]
+
+
+# The scripts
+
+
+@pytest.fixture(scope="module")
+def sources() -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "experiments/rank_sources.py")))
+
+
+@pytest.fixture(scope="module")
+def trained(sources: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A configuration under which a candidate's network takes two steps."""
+    runs = tmp_path_factory.mktemp("runs")
+    return sources.Config(steps=2, evaluate_every=2, runs_dir=runs, wandb="disabled")
+
+
+def test_no_label_of_a_test_digit_reaches_a_score(sources: SimpleNamespace, trained: SimpleNamespace) -> None:
+    """The scores are those of the very samples that training sees, which are not among the samples that judge."""
+    job = sources.build(trained, sources.Cell("clean", "digits", "noisy", 0))
+    seen, judged = job.stream.domain, job.evaluation.target
+    assert len(seen) == 100 and torch.equal(seen.y.bincount(), torch.full((10,), 10))
+    pixels = {row.numpy().tobytes() for row in seen.x}
+    assert not pixels & {row.numpy().tobytes() for row in judged.x} and len(seen) + len(judged) == 450
+    network = sources.lenet(10)
+    sources.load_network(network, trained, sources.EXPERIMENT, sources.Cell("source", "clean", "clean", 0), sources.build)
+    assert job.facts == pytest.approx(scores(network, seen, sources.TRANSFORM))
+    other = Labelled(seen.x, seen.y.roll(1))
+    assert scores(network, other, sources.TRANSFORM)["leep"] != pytest.approx(job.facts["leep"], rel=1e-6)
+
+
+def test_no_digit_is_in_a_source_and_in_a_target(sources: SimpleNamespace) -> None:
+    """The changed conditions show the same digits in the same order, so that rows tell them apart."""
+    rows = {domain: {row.numpy().tobytes(): i for i, row in enumerate(read_digits(domain).x)} for domain in ("photo", "noisy")}
+    own = {rows["photo"][row.numpy().tobytes()] for row in sources.halves("photo")[0].x}
+    other = {rows["noisy"][row.numpy().tobytes()] for row in sources.halves("noisy")[1].x}
+    assert len(own) == 449 and len(other) == 450 and not own & other
+
+
+def test_neither_scratch_nor_the_target_itself_is_a_candidate(sources: SimpleNamespace, trained: SimpleNamespace) -> None:
+    assert all(not sources.build(trained, sources.Cell(name, "digits", "noisy", 0)).facts for name in ("scratch", "noisy"))
+
+
+def test_fine_tuning_starts_from_the_candidate_under_a_new_head(sources: SimpleNamespace, trained: SimpleNamespace) -> None:
+    job = sources.build(trained, sources.Cell("clean", "digits", "noisy", 0))
+    network = sources.lenet(10)
+    sources.load_network(network, trained, sources.EXPERIMENT, sources.Cell("source", "clean", "clean", 0), sources.build)
+    start, own = network.state_dict(), job.method.network.state_dict()
+    assert {name for name in start if not torch.equal(start[name], own[name])} == {"head.weight", "head.bias"}
+
+
+@pytest.fixture(scope="module")
+def models() -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "experiments/rank_models.py")))
+
+
+@pytest.mark.parametrize("name", ["squeezenet_random", "mobilenet_random"])
+def test_a_backbone_with_its_classifier_is_torchvisions_network(models: SimpleNamespace, name: str) -> None:
+    """Pooled features, and the logits that torchvision's own forward pass gives."""
+    torch.manual_seed(0)
+    network, whole = models.networks(models.Config(), models.CANDIDATES[name])
+    x = torch.randn(2, 3, 97, 97)
+    whole.eval(), network.eval()
+    features, logits = whole(x)
+    torch.testing.assert_close(logits, whole.network(x))
+    torch.testing.assert_close(features, network.backbone(x), rtol=1e-5, atol=1e-6)
+    assert logits.shape == (2, 1000)
+
+
+def test_a_backbone_that_was_cut_off_is_the_beginning_of_the_whole(models: SimpleNamespace) -> None:
+    config = models.Config(smoke_test=True)
+    widths = {}
+    for name in ("squeezenet_early", "squeezenet_middle", "squeezenet", "mobilenet_early", "mobilenet_middle", "mobilenet"):
+        network, whole = models.networks(config, models.CANDIDATES[name])
+        widths[name] = network.head.in_features
+        assert (whole is None) == (not name.endswith("net")) and network(torch.randn(2, 3, 64, 64)).logits.shape == (2, 10)
+    assert list(widths.values()) == [128, 256, 512, 32, 96, 1280]
+
+
+def test_no_label_of_a_test_photograph_reaches_a_score(models: SimpleNamespace) -> None:
+    """In a smoke test, which differs by its photographs alone."""
+    torch.manual_seed(0)
+    job = models.build(models.Config(smoke_test=True), models.Cell("squeezenet_early", "imagenet", "amazon", 0))
+    seen, judged = job.stream.domain, job.evaluation.target
+    assert not {row.numpy().tobytes() for row in seen.x} & {row.numpy().tobytes() for row in judged.x}
+    plain = models.Network(job.method.network.backbone, torch.nn.Identity(), torch.nn.Identity())
+    assert job.facts == pytest.approx(scores(plain, seen, job.evaluation.transform, classifier=False))
