@@ -6,53 +6,35 @@ python paper_figures/accuracy.py --experiment office_caltech_mmd --width double
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import style
-import tyro
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from da.table import AVERAGE, Table, load, matching
+from da.table import AVERAGE, Table
 
 GROUP = 0.8  # width of a task's bars together, where the next task is 1 away
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(style.TableOptions):
     """Draw one experiment's target accuracies as grouped bars: mean over seeds, whiskers of one standard deviation."""
 
-    experiment: str = "digits_mmd"
-    """Experiment to draw."""
-    runs_dir: Path = Path("experiments/records")
-    """Folder of run records."""
-    select: str = "last"
-    """Which model of a run counts: last, the name of a label-free score, or oracle (reads target labels)."""
-    baseline: str = "none"
-    """Method that is drawn first and in grey."""
-    where: tuple[str, ...] = ()
-    """Keep the runs whose configuration has these values: key=value."""
-    methods: tuple[str, ...] = ()
-    """Methods to draw, in this order; none: all."""
     classes: int | None = 10
     """Number of classes, for a line at the chance level 100 / classes; none: no line."""
-    width: style.Width = "column"
-    """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = Path("paper_figures/out")
-    """Folder for EXPERIMENT_accuracy.pdf, .png and .csv."""
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.classes < 2:
             raise ValueError(f"classes must be at least 2; got {self.classes}")
 
 
-def draw(table: Table, *, width: style.Width, classes: int | None) -> Figure:
+def draw(table: Table, options: Options) -> Figure:
     """Tasks, and their average where there are several, along the axis; a bar for each method."""
+    width, classes = options.width, options.classes
     columns = [*table.tasks, AVERAGE] if len(table.tasks) > 1 else list(table.tasks)
     places = np.arange(len(columns)) + np.where(np.array(columns) == AVERAGE, 0.25, 0)  # the average stands apart
     spacing = (style.INCHES[width] - 0.5) / (places[-1] + 1.1)  # inches between two tasks
@@ -106,18 +88,5 @@ def _title(table: Table) -> str:
     return "\n".join([*lines, f"mean ± standard deviation over {seeds}" if counts[-1] > 1 else "one seed"])
 
 
-def main() -> None:
-    """The command line: see --help."""
-    try:
-        options = tyro.cli(Options, description=__doc__)
-        records = matching(load(options.runs_dir, options.experiment), options.where)
-        table = Table.of(records, select=options.select, baseline=options.baseline, methods=options.methods)
-        style.set_style()
-        figure = draw(table, width=options.width, classes=options.classes)
-        style.save(figure, options.out / f"{table.experiment}_accuracy", table.csv_text())
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    style.main(Options, draw, kind="accuracy")

@@ -6,45 +6,27 @@ python paper_figures/methods.py --experiment mnist_usps_mmd
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import style
-import tyro
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from da.table import AVERAGE, Table, load, matching
+from da.table import AVERAGE, Table
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(style.TableOptions):
     """Draw one experiment's mean target accuracies as a coloured table; the baseline stands where its average puts it, in bold."""
 
-    experiment: str = "digits_mmd"
-    """Experiment to draw."""
-    runs_dir: Path = Path("experiments/records")
-    """Folder of run records."""
-    select: str = "last"
-    """Which model of a run counts: last, the name of a label-free score, or oracle (reads target labels)."""
-    baseline: str = "none"
-    """Method in bold letters."""
-    where: tuple[str, ...] = ()
-    """Keep the runs whose configuration has these values: key=value."""
-    width: style.Width = "column"
-    """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = Path("paper_figures/out")
-    """Folder for EXPERIMENT_methods.pdf, .png and .csv."""
 
-
-def draw(table: Table, *, width: style.Width) -> Figure:
+def draw(table: Table, options: Options) -> Figure:
     """Colour from the lowest mean to 100 %; a cell without runs stays empty."""
     columns = [*table.tasks, AVERAGE] if len(table.tasks) > 1 else list(table.tasks)
     rows = sorted(table.rows, key=lambda method: -_overall(table, method))
     means = np.array([[table.mean(method, task) for task in columns] for method in rows], float)  # None becomes NaN
-    figure, axes = pyplot.subplots(figsize=(style.INCHES[width], 0.9 + 0.17 * len(rows)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(style.INCHES[options.width], 0.9 + 0.17 * len(rows)), layout="constrained")
     low = float(np.nanmin(means))
     axes.imshow(means, cmap="viridis", vmin=low, vmax=100, aspect="auto")
     for row, column in np.argwhere(~np.isnan(means)):
@@ -76,18 +58,5 @@ def _overall(table: Table, method: str) -> float:
     )
 
 
-def main() -> None:
-    """The command line: see --help."""
-    try:
-        options = tyro.cli(Options, description=__doc__)
-        records = matching(load(options.runs_dir, options.experiment), options.where)
-        table = Table.of(records, select=options.select, baseline=options.baseline)
-        style.set_style()
-        figure = draw(table, width=options.width)
-        style.save(figure, options.out / f"{table.experiment}_methods", table.csv_text())
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    style.main(Options, draw, kind="methods")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import matplotlib
+import tyro
 
 matplotlib.use("Agg")  # files only, so that no display is needed
 
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+
+from da.table import Table, load, matching
 
 Width = Literal["column", "double"]
 INCHES = {"column": 3.3, "double": 6.9}
@@ -23,6 +28,47 @@ GREY = "#8c8c8c"
 METHODS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 # Paul Tol's "muted" scheme, made for up to nine classes, and black.
 CLASSES = ("#332288", "#88ccee", "#117733", "#ddcc77", "#cc6677", "#882255", "#44aa99", "#999933", "#aa4499", "#000000")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """The flags of every figure that draws a table of run records."""
+
+    experiment: str = "digits_mmd"
+    """Experiment to draw."""
+    runs_dir: Path = Path("experiments/records")
+    """Folder of run records."""
+    select: str = "last"
+    """Which model of a run counts: last, the name of a label-free score, validation, or oracle (reads target labels)."""
+    baseline: str = "none"
+    """Method that the others are compared with, and that is drawn apart."""
+    where: tuple[str, ...] = ()
+    """Keep the runs whose configuration has these values: key=value."""
+    methods: tuple[str, ...] = ()
+    """Methods to draw, in this order; none: all."""
+    width: Width = "column"
+    """Printed width: one column (3.3 inches) or two (6.9)."""
+    out: Path = Path("paper_figures/out")
+    """Folder for the .pdf, the .png and the .csv behind them."""
+
+    def table(self) -> Table:
+        """The table of the records that the flags name; ValueError or OSError where there is none."""
+        records = matching(load(self.runs_dir, self.experiment), self.where)
+        return Table.of(records, select=self.select, baseline=self.baseline, methods=self.methods)
+
+
+OptionsType = TypeVar("OptionsType", bound=TableOptions)
+
+
+def main(options_type: type[OptionsType], draw: Callable[[Table, OptionsType], Figure], *, kind: str) -> None:
+    """The command line of such a figure: parses the flags, reads the table, and saves what `draw` gives as EXPERIMENT_kind."""
+    try:
+        options = tyro.cli(options_type, description=sys.modules["__main__"].__doc__)
+        table = options.table()
+        set_style()
+        save(draw(table, options), options.out / f"{table.experiment}_{kind}", table.csv_text())
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 def set_style() -> None:

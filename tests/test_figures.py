@@ -13,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 from sklearn.manifold import TSNE
+
+from da.records import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCURACIES = {
@@ -124,8 +127,8 @@ def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
 def test_methods_stand_in_the_order_of_their_averages(records, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "paper_figures")
     script = runpy.run_path(str(ROOT / "paper_figures" / "methods.py"))
-    table = script["Table"].of(script["load"](records, "toy"), select="last", baseline="none")
-    axes = script["draw"](table, width="column").axes[0]
+    options = script["Options"](experiment="toy", runs_dir=records)
+    axes = script["draw"](options.table(), options).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["mmd", "none"]
     assert [label.get_fontweight() for label in axes.get_yticklabels()] == ["normal", "bold"]
     drawn = np.array([float(text.get_text()) for text in axes.texts]).reshape(2, 3)
@@ -134,6 +137,28 @@ def test_methods_stand_in_the_order_of_their_averages(records, tmp_path, monkeyp
     for row, method in enumerate(("mmd", "none")):
         expected = [100 * np.mean(ACCURACIES[method, task]) for task in columns[:2]]
         np.testing.assert_allclose(drawn[row], [*expected, np.mean(expected)], atol=0.051)
+
+
+def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_path, monkeypatch):
+    accuracies = {("full", 5): [0.5, 0.6, 0.7], ("l2_sp", 5): [0.6, 0.66, 0.84], ("full", 100): [0.9, 0.9, 0.93], ("l2_sp", 100): [0.9] * 3}
+    for (method, share), values in accuracies.items():
+        for seed, accuracy in enumerate(values):
+            run = Run.start(tmp_path, {}, experiment="toy", method=method, source="s", target=f"t_{share:02d}", seed=seed, wandb="disabled")
+            run.finish({"selected": {"validation": {"step": 1, "target_accuracy": accuracy}}})
+    monkeypatch.syspath_prepend(ROOT / "paper_figures")
+    script = runpy.run_path(str(ROOT / "paper_figures" / "labels.py"))
+    options = script["Options"](experiment="toy", runs_dir=tmp_path)
+    left, right = script["draw"](options.table(), options).axes
+    drawn = {c.get_label(): c.lines[0].get_ydata() for c in left.containers}
+    for method in ("full", "l2_sp"):
+        np.testing.assert_allclose(drawn[method], [100 * np.mean(accuracies[method, share]) for share in (5, 100)])
+    (curve,) = right.containers
+    gains = [100 * (np.array(accuracies["l2_sp", share]) - accuracies["full", share]) for share in (5, 100)]
+    np.testing.assert_allclose(curve.lines[0].get_ydata(), [gain.mean() for gain in gains])
+    for segment, gain in zip(curve.lines[2][0].get_segments(), gains, strict=True):
+        interval = scipy.stats.t.interval(0.95, 2, gain.mean(), scipy.stats.sem(gain))
+        np.testing.assert_allclose(segment[:, 1], interval)
+    assert [text.get_text() for text in left.get_xticklabels()] == ["5", "100"]
 
 
 TOY = ("--experiment", "toy", "--out", "OUT", "--runs-dir", "RECORDS")
