@@ -8,6 +8,7 @@ the rotated digits that come with scikit-learn, and their clean ones as the sour
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from da.data.batches import LabelledBatches
@@ -45,10 +46,13 @@ class Config(LabelFlags):
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """As in torch.optim."""
+    evaluate_every: int = 150
+    """Steps between two looks at validation and test."""
     threads: int | None = 1
     """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
 
 
+@cache  # the files are read once, not once a run
 def read(config: Config, domain: str, split: Literal["train", "test"]) -> Labelled:
     """One part of one data set."""
     if config.smoke_test or config.target == "digits":
