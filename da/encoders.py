@@ -211,21 +211,31 @@ def _encoder_config(folder: Path) -> Any:
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Quietly, and whatever a broken folder makes transformers raise becomes one ValueError that names it."""
+def quiet() -> Iterator[None]:
+    """Within, transformers shows neither progress nor warnings: what they warn of is an error here."""
     logging = extra("transformers").utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
-    except Exception as error:
-        detail = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"encoder: {folder} cannot be read: {detail[0][:200]}") from error
     finally:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Quietly, and whatever a broken folder makes transformers raise becomes one ValueError that names it."""
+    try:
+        with quiet():
+            yield
+    except ImportError:
+        raise
+    except Exception as error:
+        detail = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"encoder: {folder} cannot be read: {detail[0][:200]}") from error
 
 
 def _encoder(network: Network) -> Encoder:

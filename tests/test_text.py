@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -25,8 +26,9 @@ from da.method import Align, Regularize
 from da.model.finetune import blocks, frozen
 from da.networks import Network, lenet
 from da.records import Run
-from da.text import EncoderFlags, MaskedLanguage, build_encoder, new_encoder, one_gap_each, save_encoder
+from da.text import EncoderFlags, MaskedLanguage, build_encoder, new_encoder, one_gap_each, ppmi, save_encoder
 from da.train import TrainConfig, fit
+from problems import ROOT
 
 TEXTS = ["The pan is great .", "A remarkably useless kettle , Kettle !", "lid", "the handle is wrong . the oven is fine . " * 3]
 SIZE: dict[str, Any] = {"vocabulary": 150, "layers": 2, "width": 32, "max_length": 40}
@@ -335,7 +337,42 @@ def test_predictions_do_not_depend_on_the_batch(encoder: Path) -> None:
     torch.testing.assert_close(predict(network, domain, tokens, batch_size=3), predict(network, domain, tokens), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "encoder: none given; pass --encoder FOLDER_OR_NAME, or make a folder"),
+        (("--encoder", "no-such-encoder"), "error: encoder: 'no-such-encoder' is no folder here and is not in the cache"),
+        (("--loss", "bag_of_words"), "error: Amazon reviews (texts): no file "),
+    ],
+)
+def test_what_the_script_needs(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ("--data-root", str(tmp_path), "--runs-dir", str(tmp_path / "runs"), "--wandb", "disabled")
+    monkeypatch.setattr("sys.argv", ["amazon_reviews_finetune.py", *folders, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "experiments/amazon_reviews_finetune.py"), run_name="__main__")
+    told = f"{stop.value.code} {capsys.readouterr().err}".replace("│", " ")
+    assert message in " ".join(told.split()) and not list(tmp_path.rglob("result.json"))
+
+
 # ---------------------------------------------------------------- filling gaps
+
+
+def test_information_of_pairs_is_its_formula(encoder: Path) -> None:
+    """A loop over all pairs of places."""
+    x = tokenise([*TEXTS, "the lid is the lid ."], encoder, max_length=40)
+    size = int(x[:, 0].max()) + 1
+    pairs = torch.zeros(size, size, dtype=torch.float64)
+    for ids, mask in x.tolist():
+        for i, v in enumerate(ids):
+            for j, w in enumerate(ids):
+                if mask[i] and mask[j] and v > 4 and w > 4 and 1 <= abs(i - j) <= 3:
+                    pairs[v, w] += 1
+    joint, marginal = pairs / pairs.sum(), pairs.sum(1) / pairs.sum()
+    context = marginal**0.75 / (marginal**0.75).sum()
+    expected = (joint / (marginal[:, None] * context)).nan_to_num(0.0).log().clamp(min=0)
+    torch.testing.assert_close(torch.from_numpy(ppmi(x, size, window=3).toarray()), expected)
 
 
 def test_the_loss_is_that_of_a_masked_language_model(encoder: Path) -> None:
