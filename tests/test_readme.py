@@ -46,9 +46,9 @@ def test_linked_files_and_named_scripts_exist() -> None:
 
 def test_every_script_and_loss_is_in_the_readme() -> None:
     scripts = [path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("bench_")]
-    losses = [path.stem for path in (ROOT / "da/feature").glob("*.py") if path.stem != "__init__"]
+    losses = [f"da.{family}.{path.stem}" for family in ("feature", "model") for path in (ROOT / "da" / family).glob("[!_]*.py")]
     assert not [script for script in scripts if f"`{script}`" not in README]
-    assert not [loss for loss in losses if f"da.feature.{loss}" not in README]
+    assert not [loss for loss in losses if loss not in README]
 
 
 def _offline() -> dict[str, str]:

@@ -55,7 +55,7 @@ class LabelledBatch(_Movable):
     """One step of supervised training or fine-tuning on one labelled domain."""
 
     x: Tensor  # (b, ...)
-    y: Tensor  # (b,)
+    y: Tensor  # (b,), or (b, tasks)
     index: Tensor  # (b,)
 
 
