@@ -125,6 +125,20 @@ def test_products_alone_find_the_same_directions() -> None:
     torch.testing.assert_close(oriented(found, rows), oriented(dense, rows), atol=1e-8, rtol=0)
 
 
+def test_products_alone_find_what_few_rows_have_and_what_is_small() -> None:
+    """Four rows far from all others hold the leading directions; the last ones wanted are a millionth of the first."""
+    rows = torch.zeros(400, 200, dtype=torch.float64)
+    rows[:, :180] = torch.randn(400, 180, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-4
+    rows[1:5] = 0
+    rows[1:5, 180:184] = torch.diag(torch.tensor([5.0, 4.0, 3.0, 2.0], dtype=torch.float64))
+    rows[10:13, 190:193] = torch.diag(torch.tensor([0.03, 0.02, 0.01], dtype=torch.float64))
+    rows -= rows.mean(0)
+    root = low_rank_root(rows.T @ scaled(domain_gap(150, 250, rows)), 0.5)
+    dense = directions(root, 7, gram=rows.T @ rows)
+    found = directions(root, 7, gram=None, centred_rows=rows)
+    torch.testing.assert_close(oriented(found, rows), oriented(dense, rows), atol=1e-5, rtol=0)
+
+
 def test_residual_of_an_exact_kernel_too_large_for_its_square() -> None:
     """(K M K + regularization I) a = phi K H K a, where R^T R is not made."""
     source, target, _ = samples(900, 800, 6)

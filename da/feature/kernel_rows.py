@@ -20,7 +20,8 @@ from torch import Tensor
 from da.kernels import mean_bandwidth
 
 Kernel = Literal["linear", "rbf", "primal"]
-TILE = 2048  # rows at a time
+TILE = 256  # rows at a time: memory that is new each time costs more than the product
+WIDE_TILE = 2048  # of a Gram matrix, which each tile adds to
 _CUT = 1e-10  # of the largest eigenvalue: below it, an inverse would blow rounding up
 _ROUNDING = 1e-14  # of the largest eigenvalue: what lies below is 0
 
@@ -34,24 +35,26 @@ class KernelRows:
     projection: Tensor | None = None  # (d or l, r)
 
     def __call__(self, x: Tensor) -> Tensor:
-        first = self._tile(x[:TILE])
-        rows = x.new_empty(len(x), first.shape[1])  # filled in place: the tiles together would double it
-        rows[:TILE] = first
-        for start in range(TILE, len(x), TILE):
-            rows[start : start + TILE] = self._tile(x[start : start + TILE])
+        last = self.projection if self.projection is not None else x if self.landmarks is None else self.landmarks.T
+        rows = x.new_empty(len(x), last.shape[1])  # filled in place: the tiles together would double it
+        for part, tile in zip(rows.split(TILE), x.split(TILE), strict=True):
+            self._tile(tile, part)
         return rows
 
     def gram(self, x: Tensor) -> Tensor:
         """R^T R (r, r) of the rows R of x, which are not kept."""
-        return sum((rows.T @ rows for rows in map(self._tile, x.split(TILE))), start=x.new_zeros(()))
+        return sum((rows.T @ rows for rows in map(self, x.split(WIDE_TILE))), start=x.new_zeros(()))
 
     def times(self, projection: Tensor) -> KernelRows:
         """These rows times `projection` (r, s)."""
         return KernelRows(self.landmarks, self.gamma, projection if self.projection is None else self.projection @ projection)
 
-    def _tile(self, x: Tensor) -> Tensor:
+    def _tile(self, x: Tensor, out: Tensor) -> None:
+        if self.landmarks is not None and self.projection is None:
+            _gaussian(x, self.landmarks, self.gamma, out=out)
+            return
         rows = x if self.landmarks is None else _gaussian(x, self.landmarks, self.gamma)
-        return rows if self.projection is None else rows @ self.projection
+        out.copy_(rows if self.projection is None else rows @ self.projection)
 
 
 def kernel_rows(x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int) -> KernelRows:
@@ -97,11 +100,11 @@ def _dual(features: KernelRows, x: Tensor) -> Tensor:
     return v[:, keep] * values[keep].sqrt()
 
 
-def _gaussian(x: Tensor, y: Tensor, gamma: float) -> Tensor:
+def _gaussian(x: Tensor, y: Tensor, gamma: float, out: Tensor | None = None) -> Tensor:
     """exp(-gamma |x_i - y_j|^2), (k, l), in the memory of the result; centred, for what the subtraction cancels."""
     origin = y.mean(0)
     x, y = x - origin, y - origin
-    distances = torch.addmm(y.square().sum(1).expand(len(x), -1), x, y.T, alpha=-2)
+    distances = torch.addmm(y.square().sum(1).expand(len(x), -1), x, y.T, alpha=-2, out=out)
     distances += x.square().sum(1, keepdim=True)
     return distances.clamp_(min=0).mul_(-gamma).exp_()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from math import inf
 
 import torch
 from scipy.linalg import eigh as partial_eigh
@@ -23,6 +24,10 @@ Root = Callable[[Tensor], Tensor]  # x (r, k) -> S^(-1/2) x
 DENSE = 1500  # the widest rows of which R^T R is made; wider ones (an exact kernel's) are met by products alone
 _RANK = 1e-12  # of the largest eigenvalue: an eigenvalue below is taken for 0
 _STEPS = 100
+_ROUGH = 1e-5  # of the largest eigenvalue: a residual that single precision reaches
+_SETTLED = 1e-11  # and one that double precision does
+_SMALL = 1e-3  # a share of a unit vector that may have single precision
+_EXTRA = 10  # columns of a block beyond the eigenvectors wanted, so that the last of these need not be told from the next alone
 _WIDTH = 400  # of the basis of a Krylov space, or six times the eigenvectors wanted where that is more
 
 
@@ -69,10 +74,7 @@ def directions(root: Root, count: int | None, *, gram: Tensor | None, centred_ro
         values, u = leading_eigenvectors((whitened + whitened.T) / 2, min(count or 100, len(gram)))
     else:
         assert centred_rows is not None
-        rows = centred_rows
-        # where the steps start has no part in where they end
-        start = torch.randn(rows.shape[1], count or 100, generator=torch.Generator().manual_seed(0), dtype=rows.dtype).to(rows.device)
-        values, u = _krylov(lambda x: root(rows.T @ (rows @ root(x))), start, count or 100)
+        values, u = _krylov(centred_rows, root, count or 100)
     rank = int((values > _RANK * values[0]).sum()) if float(values[0]) > 0 else 0
     if rank < (count or 1):
         raise ValueError(f"n_components must be at most {rank}, the rank of the centred rows of both samples; got {count}")
@@ -97,25 +99,67 @@ def oriented(a: Tensor, centred_rows: Tensor) -> Tensor:
     return a * embedded.gather(0, embedded.abs().argmax(0, keepdim=True)).sign()
 
 
-def _krylov(product: Root, start: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`leading_eigenvectors` of x -> product(x) (r, k), by block Krylov steps along the residuals, with restarts.
+def _krylov(rows: Tensor, root: Root, count: int) -> tuple[Tensor, Tensor]:
+    """`leading_eigenvectors` of S^(-1/2) R^T R S^(-1/2), rows R (N, r), by block Krylov steps along the residuals, with restarts.
 
-    Ends where every residual is below 1e-11 of the largest eigenvalue; warns where it does not come there.
+    Products are in single precision, and their rounding with them; that of what is nearly the result is then made again in double
+    precision, and its corrections, of which little is needed, in single again, or in double too where that does not lead on.
+    Ends where all `count` residuals are below 1e-11 of the largest eigenvalue; warns where they do not come there.
     """
-    basis = torch.linalg.qr(start).Q
-    images = product(basis)
-    for _ in range(_STEPS):
+    used, block, exact, enough, before = rows.float(), count + _EXTRA, 0, _ROUGH, inf  # exact: so many images are in double precision
+    basis = torch.linalg.qr(_start(used, root, block)).Q
+    images = _product(used, root, basis)
+    for step in range(_STEPS + 1):
         values, y = (part.flip(-1) for part in torch.linalg.eigh(basis.T @ images))
-        top = y[:, :count]
-        residuals = images @ top - basis @ top * values[:count]
-        sizes = residuals.norm(dim=0) / values[0]
-        if bool((sizes <= 1e-11).all()) or float(values[0]) <= 0:  # 0 where all rows are equal
-            return values[:count], basis @ top
+        top = y[:, :block]
+        residuals = images @ top - basis @ (top * values[:block])
+        sizes = residuals.norm(dim=0)
+        worst, largest = float(sizes[:count].max()), float(values[0])
+        sure = used is rows or float(top[exact:, :count].norm(dim=0).max()) <= _SMALL
+        if (worst <= _SETTLED * largest and sure) or largest <= 0 or step == _STEPS:  # 0 where all rows are equal
+            break
+        if used is not rows and (worst <= enough * largest or worst >= before):
+            used = rows if exact and worst > enough * largest else used
+            basis, exact, enough, before = basis @ top, block, _SETTLED, inf
+            images = _product(rows, root, basis)
+            continue
+        before = worst
         if basis.shape[1] > max(_WIDTH, 6 * count):
-            basis, images = basis @ y[:, : 2 * count], images @ y[:, : 2 * count]
-        block = residuals[:, sizes > 1e-11] / values[0]
+            basis, images, exact = basis @ y[:, : 2 * count], images @ y[:, : 2 * count], 0
+        large = sizes > enough * largest
+        new = residuals[:, large] / sizes[large]
         for _ in range(2):  # once is not enough where the residuals are small
-            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
-        basis, images = torch.cat([basis, block], 1), torch.cat([images, product(block)], 1)
-    warnings.warn(f"the eigenvectors' residuals are up to {float(sizes.max()):.1e} of the largest eigenvalue, not 1e-11", stacklevel=4)
-    return values[:count], basis @ top
+            new = _orthonormal(new - basis @ (basis.T @ new))
+        basis, images = torch.cat([basis, new], 1), torch.cat([images, _product(used, root, new)], 1)
+    if largest > 0 and worst > _SETTLED * largest:
+        warnings.warn(f"the eigenvectors' residuals are up to {worst / largest:.1e} of the largest eigenvalue, not 1e-11", stacklevel=4)
+    return values[:count], basis @ top[:, :count]
+
+
+def _orthonormal(x: Tensor) -> Tensor:
+    """A basis (r, j) of the columns of x (r, k), but for what is nearly dependent on the others."""
+    values, vectors = torch.linalg.eigh(x.T @ x)
+    keep = values > 1e-10 * values[-1:]
+    return x @ (vectors[:, keep] / values[keep].sqrt())
+
+
+def _product(rows: Tensor, root: Root, x: Tensor) -> Tensor:
+    """S^(-1/2) R^T R S^(-1/2) x (r, k), with R in its own precision."""
+    embedded = rows @ root(x).to(rows.dtype)  # (N, k)
+    return root((embedded.T @ rows).T.double())
+
+
+def _start(rows: Tensor, root: Root, block: int) -> Tensor:
+    """The leading directions of some of the rows, and a little of all others so that none is missed: (r, block).
+
+    Where the steps start has no part in where they end.
+    """
+    some = torch.linspace(0, len(rows) - 1, min(len(rows), 3 * block), device=rows.device).long()
+    part = root(rows[some].T.double())  # (r, k)
+    _, u = torch.linalg.eigh(part.T @ part)
+    start = part @ u[:, -block:]
+    noise = torch.randn(rows.shape[1], block, generator=torch.Generator().manual_seed(0), dtype=start.dtype).to(start.device)
+    found = start / start.norm(dim=0).clamp_min(torch.finfo(start.dtype).tiny)
+    noise *= 0.1 / len(noise) ** 0.5
+    noise[:, : found.shape[1]] += found
+    return noise
