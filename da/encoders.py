@@ -175,7 +175,7 @@ def _cached(name: str, *, download: bool) -> Path:
     try:
         return Path(hub.snapshot_download(name, allow_patterns=list(_FILES), local_files_only=not download))
     except Exception as error:  # no such name, no network, a gate: the hub's own classes, all of them said in their message
-        how = f"could not be fetched ({error})" if download else "is not in the cache of the Hugging Face Hub either"
+        how = f"could not be fetched ({' '.join(str(error).split())})" if download else "is not in the cache of the Hugging Face Hub either"
         more = "give the folder of an encoder" if download else "ask for it with --download (download=True), or give a folder"
         raise FileNotFoundError(f"encoder: {name!r} is no folder here and {how}; {more}") from error
 
