@@ -1,4 +1,4 @@
-"""What stands on top of a network's features while it learns: gradient reversal, a discriminator, the multilinear map, frozen moves.
+"""What stands on top of a network's features while it learns: gradient reversal, a discriminator, the multilinear map, entropies.
 
     reverse_gradient(x, factor)    forward: x    backward: -factor * gradient
 
@@ -73,6 +73,12 @@ def discriminator(width: int, *, hidden: Sequence[int] = (1024, 1024), dropout: 
 def at_least_single(x: Tensor) -> Tensor:
     """`x` in float32, or as it is in float64: for losses and weights under autocast."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def entropies(logits: Tensor) -> Tensor:
+    """Shannon entropy in nats of each row of softmax(logits): (n, K) -> (n,), from 0 to log K."""
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
 
 
 def linear_head(network: Network) -> nn.Linear:

@@ -23,7 +23,8 @@ from da.data.batches import TargetBatch, TargetBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.model.sourcefree import SHOT, centroid_pseudo_labels, entropies, information_maximisation_loss
+from da.heads import entropies
+from da.model.sourcefree import SHOT, centroid_pseudo_labels, information_maximisation_loss
 from da.networks import Network, lenet
 from problems import ROOT, TRANSFORM, run_script
 

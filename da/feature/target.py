@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
 from da.feature.adversarial import DANN
+from da.heads import entropies
 from da.method import Adapt, Terms
 from da.networks import Network, Outputs
 
@@ -38,7 +39,7 @@ def entropy(logits: Array) -> Array:
     """
     z = as_matrix(logits, "logits")
     with full_precision(z):
-        return like(_entropies(z).mean(), logits)
+        return like(entropies(z).mean(), logits)
 
 
 def mcc(logits: Array, *, temperature: float = 2.5) -> Array:
@@ -56,7 +57,7 @@ def mcc(logits: Array, *, temperature: float = 2.5) -> Array:
     with full_precision(z):
         tempered = z.double() / temperature
         p = tempered.softmax(dim=1)  # (n, K)
-        weight = 1 + torch.exp(-_entropies(tempered.detach()))  # (n,)
+        weight = 1 + torch.exp(-entropies(tempered.detach()))  # (n,)
         confusion = (p * (weight / weight.mean())[:, None]).T @ p  # (K, K), symmetric
         total = confusion.sum(dim=1).clamp(min=1e-30)
         value = ((confusion - confusion.diag().diag()) / total[:, None]).sum() / z.shape[1]
@@ -187,8 +188,3 @@ class BSP(DANN):
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
         penalty = self.spectral_weight * bsp(source.features, target.features, k=self.k)
         return {**super().transfer(source, target, labels, factor), "spectral": penalty}
-
-
-def _entropies(logits: Tensor) -> Tensor:
-    log_p = logits.log_softmax(dim=1)
-    return -(log_p.exp() * log_p).sum(dim=1)  # (n,)

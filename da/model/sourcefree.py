@@ -21,17 +21,12 @@ from torch.nn import functional
 from da.arrays import Array, as_matrix, full_precision, like
 from da.data.batches import TargetBatch, Transform, without_labels
 from da.data.domain import Unlabelled
+from da.heads import entropies
 from da.method import Method, Terms, everywhere
 from da.networks import Network
 from da.ops.gather import gather_rows
 
 ROWS = 256  # of the target in one forward pass without gradients
-
-
-def entropies(logits: Tensor) -> Tensor:
-    """Shannon entropy in nats of each row of softmax(logits): (n, K) -> (n,), from 0 to log K."""
-    log_p = logits.log_softmax(dim=1)
-    return -(log_p.exp() * log_p).sum(dim=1)
 
 
 def information_maximisation_loss(logits: Array) -> Array:

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from da.arrays import as_matrix, full_precision
 from da.data.batches import TargetBatch
+from da.heads import entropies
 from da.method import Method, Terms
 from da.model.batchnorm import batch_norms
-from da.model.sourcefree import entropies
 from da.networks import Network, use_statistics
 from da.ops.gather import gather_rows
 
