@@ -11,7 +11,7 @@ bottom (a pair has the weight 1 / (1 + r) + 1 / (1 + s) for the ranks r, s of it
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -25,12 +25,14 @@ from da.cells import Metric, check_alike
 from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.evaluate import predict
+from da.grids import aligned, piped, replace_marked
 from da.model.transferability import h_score, leep, logme, nce, regularized_h_score, transrate
 from da.records import Record
-from da.table import Table, load, update_readme
+from da.table import AVERAGE, MISSING, Table, load
 
 SCORES = ("h_score", "regularized_h_score", "logme", "transrate", "leep", "nce")
 OF_FEATURES = {"h_score": h_score, "regularized_h_score": regularized_h_score, "logme": logme, "transrate": transrate}
+GRIDS = {"text": aligned, "markdown": piped}
 DIGITS = 9  # to which scores are compared: what differs by rounding is equal
 
 
@@ -75,7 +77,7 @@ def ranking(records: Sequence[Record]) -> Table:
             taus.setdefault((score, target), {})[seed] = tau
     targets, seeds = sorted({p.target for p in found}), sorted({p.seed for p in found})
     rows = tuple(name for name in SCORES if any(p.score == name for p in found))
-    return Table(records[0].result["experiment"], "last", "logme", rows, tuple(targets), tuple(seeds), taus, Metric("weighted_tau"))
+    return Table(records[0].result["experiment"], "last", "", rows, tuple(targets), tuple(seeds), taus, Metric("weighted_tau"))
 
 
 def points(records: Sequence[Record]) -> list[Point]:
@@ -100,10 +102,26 @@ def points(records: Sequence[Record]) -> list[Point]:
 
 def report(records: Sequence[Record]) -> str:
     """What a script that ranks candidates prints under its table of accuracies; nothing where no run has a score."""
-    if not points(records):
-        return ""
-    told = "Scores that were known before training, against the accuracy reached: weighted Kendall tau over the candidates of a target."
-    return f"\n\n{told}\n{ranking(records).to_text()}"
+    return f"\n\n{written(ranking(records))}" if points(records) else ""
+
+
+def written(table: Table, grid: Callable[[Sequence[Sequence[str]]], str] = aligned) -> str:
+    """A `ranking` as text: a line for each score, in the form that `grid` (of da.grids) gives."""
+    columns = [*table.tasks, AVERAGE] if len(table.tasks) > 1 else list(table.tasks)
+    lines = [[score, *(_cell(table, score, column) for column in columns)] for score in table.rows]
+    several = f"; mean ± standard deviation over {len(table.seeds)} seeds" if len(table.seeds) > 1 else "; one seed"
+    text = f"{table.experiment}: weighted Kendall tau of score and accuracy reached, over the candidates of a target{several}."
+    if any(len(table.values(score, target)) < len(table.seeds) for score in table.rows for target in table.tasks):
+        text += " In parentheses the number of seeds that have one, if not all: a score that is the same for all candidates ranks none."
+    return f"{text}\n\n{grid([['score', *columns], *lines])}"
+
+
+def _cell(table: Table, score: str, column: str) -> str:
+    values, mean, deviation = table.values(score, column), table.mean(score, column), table.deviation(score, column)
+    if mean is None:
+        return MISSING
+    text = f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
+    return text if len(values) == len(table.seeds) else f"{text} ({len(values)})"
 
 
 def _tau(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -122,7 +140,7 @@ class Options:
     """Folder of runs."""
     experiment: str = "rank_sources"
     """Experiment to show."""
-    format: Literal["text", "markdown", "csv"] = "text"
+    format: Literal["text", "markdown"] = "text"
     """How to print it."""
     readme: Path | None = None
     """File to update instead, between <!-- table: NAME --> and <!-- /table -->."""
@@ -138,12 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         table = ranking(load(options.runs_dir, options.experiment))
         if options.readme is None:
-            formats = {"text": table.to_text, "markdown": table.to_markdown, "csv": table.csv_text}
-            print(formats[options.format]().rstrip("\n"))
+            print(written(table, GRIDS[options.format]))
         else:
             name = options.name or f"{options.experiment}_tau"
             command = f"python -m da.ranking {options.runs_dir} --experiment {options.experiment}"
-            same = update_readme(options.readme, name, table, command=command, check=options.check)
+            content = f"{written(table, piped)}\n\n`{command}`"
+            same = replace_marked(options.readme, f"<!-- table: {name} -->", "<!-- /table -->", content, check=options.check)
             if options.check and not same:
                 sys.exit(f"{options.readme}: the table {name!r} differs from the runs; run without --check to update it")
     except (ValueError, OSError) as error:
