@@ -6,21 +6,21 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
 from da.networks import Frozen
 
-BackboneName = Literal["squeezenet1_1", "mobilenet_v2", "resnet18", "resnet50", "vit_b_16"]
+AUXILIARY = ("googlenet", "inception_v3")  # with classifiers in their midst, which no loss here would train
 
 
-def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: bool = True, frozen_blocks: int = 0) -> tuple[nn.Module, int]:
+def backbone(name: str, *, weights: Path | None = None, pretrained: bool = True, frozen_blocks: int = 0) -> tuple[nn.Module, int]:
     """A torchvision backbone without its classifier, x (b, 3, h, w) -> (b, width), and its width.
 
     Args:
-        name: squeezenet1_1 (512), mobilenet_v2 (1280), resnet18 (512), resnet50 (2048) or vit_b_16 (768, 224 x 224 only).
+        name: any of torchvision's classification networks but GoogLeNet and Inception: squeezenet1_1 (512), mobilenet_v2 (1280), resnet18
+            (512), resnet50 (2048), vit_b_16 (768, 224 x 224 only) ... Whatever stands before the last linear layer stays, but for dropout.
         weights: a file with a state dict of torchvision's network of that name; none: torchvision's IMAGENET1K_V1, from its cache
             under $TORCH_HOME or from the network.
         pretrained: False asks for random weights; they are never a fallback.
@@ -28,10 +28,11 @@ def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: boo
             4 stages) do not learn, as in DAN, which keeps AlexNet's first three convolutions.
 
     Raises:
-        FileNotFoundError, ValueError: the weights are missing, cannot be had, or belong to another network; there are fewer blocks.
+        FileNotFoundError, ValueError: there is no such network or fewer blocks; the weights are missing, cannot be had, or belong to
+            another network.
     """
     network = _whole(name, weights, pretrained)
-    blocks = [] if name == "vit_b_16" else list(getattr(network, "features", network).children())
+    blocks = [] if name.startswith("vit") else list(getattr(network, "features", network).children())
     if not 0 <= frozen_blocks <= len(blocks):
         raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)} for {name}; got {frozen_blocks}")
     body, width = _without_classifier(network, name)
@@ -40,15 +41,15 @@ def backbone(name: BackboneName, *, weights: Path | None = None, pretrained: boo
     return body, width
 
 
-def source_classifier(name: BackboneName, *, weights: Path | None = None) -> nn.Linear:
+def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
     """The linear classifier of the pretrained network, of ImageNet's 1,000 classes, on the features that `backbone` gives.
 
     What the source network knew of its own task, for Learning without Forgetting, Co-Tuning, LEEP and NCE.
 
-    Raises what `backbone` raises, and ValueError for squeezenet1_1, which classifies every position and pools afterwards.
+    Raises what `backbone` raises, and ValueError for a SqueezeNet, which classifies every position and pools afterwards.
     """
-    if name == "squeezenet1_1":
-        raise ValueError("squeezenet1_1 has no linear classifier on its features: it classifies each position and pools afterwards")
+    if name.startswith("squeezenet"):
+        raise ValueError(f"{name} has no linear classifier on its features: it classifies each position and pools afterwards")
     return [module for module in _whole(name, weights, True).modules() if isinstance(module, nn.Linear)][-1]
 
 
@@ -57,10 +58,13 @@ def fingerprint(weights: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
 
 
-def _whole(name: BackboneName, weights: Path | None, pretrained: bool) -> nn.Module:
+def _whole(name: str, weights: Path | None, pretrained: bool) -> nn.Module:
     """torchvision's network with its classifier."""
     from da.vision import torchvision  # two seconds of import that digits and features do without
 
+    known = [each for each in torchvision.models.list_models(module=torchvision.models) if each not in AUXILIARY]
+    if name not in known:
+        raise ValueError(f"backbone must be one of torchvision's classification networks, {', '.join(known)}; got {name!r}")
     builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
     if pretrained and weights is None:
         return _published(builder, name)
@@ -105,13 +109,15 @@ def _freeze(body: nn.Module, block: nn.Module) -> None:
 
 def _without_classifier(network: nn.Module, name: str) -> tuple[nn.Module, int]:
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    if name == "squeezenet1_1":
+    if name.startswith("squeezenet"):
         return nn.Sequential(network.features, pool), 512  # type: ignore[arg-type]
     if name == "mobilenet_v2":
         return nn.Sequential(network.features, pool), 1280  # type: ignore[arg-type]
-    if name == "vit_b_16":
-        network.heads = nn.Identity()
-        return network, 768
-    width: int = network.fc.in_features  # type: ignore[assignment, union-attr]
-    network.fc = nn.Identity()
+    place = next(place for place in ("fc", "classifier", "heads", "head") if hasattr(network, place))
+    classifier = getattr(network, place)
+    layers = [classifier] if isinstance(classifier, nn.Linear) else list(classifier.children())
+    width: int = layers.pop().in_features  # type: ignore[assignment]
+    while layers and isinstance(layers[-1], nn.Dropout):
+        layers.pop()
+    setattr(network, place, nn.Sequential(*layers) if layers else nn.Identity())
     return network, width

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from da.backbones import BackboneName, backbone
+from da.backbones import backbone
 from da.data.benchmarks import Benchmark
 from da.data.cache import cache_folder
 from da.data.domain import Labelled
@@ -35,7 +35,7 @@ def frozen_features(
     domain: str,
     root: str | Path,
     *,
-    network: BackboneName,
+    network: str,
     weights: Path | None = None,
     stored_size: int = 256,
     image_size: int = 224,

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from da.backbones import BackboneName, backbone
+from da.backbones import backbone
 from da.data.batches import PairedBatches
 from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
@@ -35,7 +35,7 @@ NORMALISATION = {"imagenet": IMAGENET, "half": HALF}
 class PhotographFlags(Flags):
     """A pretrained backbone on photographs."""
 
-    backbone: BackboneName = "resnet50"
+    backbone: str = "resnet50"
     """torchvision's name of the network."""
     weights: Path | None = None
     """State dict for the backbone; none: torchvision's ImageNet weights, from its cache or the network."""

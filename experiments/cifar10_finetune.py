@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from da.backbones import BackboneName
 from da.data.cifar import read_cifar10
 from da.data.digits import read_digits
 from da.data.domain import Labelled
@@ -34,7 +33,7 @@ class Config(FinetuneFlags):
     """The data set."""
     percent: tuple[int, ...] = (1, 5, 15, 100)
     """Percent of the training labels that are known: the columns."""
-    backbone: BackboneName = "resnet18"
+    backbone: str = "resnet18"
     """torchvision's name of the network."""
     stored_size: int = 72
     """Side in pixels that photographs are enlarged to."""

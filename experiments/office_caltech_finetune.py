@@ -6,7 +6,6 @@ python experiments/office_caltech_finetune.py --data-root DATA --weights squeeze
 from dataclasses import dataclass
 from typing import Literal
 
-from da.backbones import BackboneName
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.readers import data_root, read_domain
 from da.data.transforms import Augmentation
@@ -22,7 +21,7 @@ class Config(FinetuneFlags):
     """The domain."""
     seeds: Seeds = (0, 1, 2)
     """One run for each; a seed draws the labelled photographs too."""
-    backbone: BackboneName = "squeezenet1_1"
+    backbone: str = "squeezenet1_1"
     """torchvision's name of the network."""
     stored_size: int = 160
     """Side in pixels that photographs are resized to and cached at."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from da.backbones import BackboneName
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
 from da.experiment import Cell, Job, main
@@ -44,7 +43,7 @@ class Config(ImageFlags):
 
     loss: tuple[Literal["probe"] | Loss, ...] = ("probe", "none", "mmd")
     """What is compared; probe: logistic regression on frozen features, none: source only."""
-    backbone: BackboneName = "squeezenet1_1"
+    backbone: str = "squeezenet1_1"
     """torchvision's name of the network."""
     stored_size: int = 224
     """Side in pixels that photographs are resized to and cached at."""

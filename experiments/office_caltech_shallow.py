@@ -24,7 +24,6 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from da.backbones import BackboneName
 from da.data.benchmarks import OFFICE_CALTECH10, OFFICE_CALTECH_SURF
 from da.data.domain import Labelled
 from da.data.mat_files import read_surf, standardise
@@ -78,8 +77,8 @@ class Config(ShallowFlags):
 
     loss: tuple[Row, ...] = tuple(MODELS)
     """What is compared; nn and logistic: source only."""
-    features: Literal["surf"] | BackboneName = "surf"
-    """Histograms of SURF descriptors, or a frozen network's features of the photographs."""
+    features: str = "surf"
+    """surf: histograms of SURF descriptors; or the frozen features of the photographs by a network of torchvision, by its name."""
     weights: Path | None = None
     """State dict for the network; none: torchvision's ImageNet weights, from its cache or the internet."""
 

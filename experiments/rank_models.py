@@ -20,7 +20,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from da.backbones import BackboneName, backbone
+from da.backbones import backbone
 from da.data.batches import LabelledBatches
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.digits import read_digits
@@ -39,7 +39,7 @@ from da.vision import torchvision
 class Candidate(NamedTuple):
     """A network up to its block number `blocks`, all of them for None, with ImageNet weights or random ones."""
 
-    backbone: BackboneName
+    backbone: str
     blocks: int | None = None
     pretrained: bool = True
 
@@ -139,7 +139,7 @@ def networks(config: Config, candidate: Candidate) -> tuple[Network, Whole | Non
     return Network(body, neck, nn.Linear(width, len(OFFICE_CALTECH10.classes)), pretrained=candidate.pretrained), whole
 
 
-def _with_classifier(name: BackboneName, body: nn.Module, weights: Path | None, pretrained: bool) -> nn.Module:
+def _with_classifier(name: str, body: nn.Module, weights: Path | None, pretrained: bool) -> nn.Module:
     """torchvision's network around the blocks of `body`; its classifier from where those came from."""
     network = getattr(torchvision.models, name)(weights="IMAGENET1K_V1" if pretrained and weights is None else None)
     if weights is not None:

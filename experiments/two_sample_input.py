@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from da.backbones import BackboneName, backbone
+from da.backbones import backbone
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.features import list_photographs, read_features, read_photographs
@@ -32,7 +32,7 @@ class InputOptions:
     """Rows of each sample that are tested; a random choice where there are more."""
     standardise: bool = False
     """Divide every column by its standard deviation over both samples; else columns of large numbers rule the distances."""
-    backbone: BackboneName | None = None
+    backbone: str | None = None
     """torchvision's network that makes features of photographs; none: the inputs are features."""
     weights: Path | None = None
     """State dict for the backbone; none: torchvision's ImageNet weights, from its cache or the network."""

@@ -62,7 +62,7 @@ def test_resnet_features_are_what_its_classifier_sees(resnet18_state: dict[str, 
     own = torchvision.models.resnet18(weights=None)
     own.load_state_dict(resnet18_state)
     module, _ = backbone("resnet18", weights=tmp_path / "weights.pt")
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         features, logits = module.eval()(x), own.eval()(x)
     torch.testing.assert_close(features @ own.fc.weight.T + own.fc.bias, logits, atol=1e-4, rtol=1e-4)
@@ -141,14 +141,14 @@ def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
 # ---- the classifier that the backbone leaves out
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "shufflenet_v2_x0_5", "convnext_tiny", "efficientnet_b0", "alexnet"])
 def test_backbone_and_source_classifier_are_the_whole_network(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     whole = getattr(torchvision.models, name)(weights=None).eval()
     torch.save(whole.state_dict(), tmp_path / "weights.pt")
     body, width = backbone(name, weights=tmp_path / "weights.pt")  # type: ignore[arg-type]
     head = source_classifier(name, weights=tmp_path / "weights.pt")  # type: ignore[arg-type]
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 96, 96)
     assert (head.in_features, head.out_features) == (width, 1000)
     torch.testing.assert_close(head(body.eval()(x)), whole(x))
 
@@ -156,3 +156,9 @@ def test_backbone_and_source_classifier_are_the_whole_network(name: str, tmp_pat
 def test_squeezenet_has_no_linear_classifier() -> None:
     with pytest.raises(ValueError, match="squeezenet1_1 has no linear classifier"):
         source_classifier("squeezenet1_1")
+
+
+@pytest.mark.parametrize("name", ["resnet19", "inception_v3", "surf"])
+def test_a_network_that_torchvision_has_not_or_that_has_classifiers_within(name: str) -> None:
+    with pytest.raises(ValueError, match=f"backbone must be one of torchvision's classification networks, alexnet,.*got '{name}'"):
+        backbone(name, pretrained=False)
