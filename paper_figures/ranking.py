@@ -71,6 +71,7 @@ def _panel(axes: Axes, table: Table, own: Sequence[Point]) -> None:
         axes.plot(means[:, 0], 100 * means[:, 1], linestyle="none", color=colour, marker=mark, markersize=3.5, label=target)
     score = own[0].score
     axes.set_xlabel(LABELS.get(score, score))
+    axes.ticklabel_format(useOffset=False)
     taus = [table.mean(score, target) for target in table.tasks]
     known = [tau for tau in taus if tau is not None]
     if not known:
