@@ -66,6 +66,18 @@ def everywhere(outputs: Outputs) -> Outputs:
     return Outputs(*map(gather_rows, outputs))
 
 
+def supervised_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (b, classes) for integer labels (b,); mean squared error of logits (b, 1) for float labels (b,).
+
+    Raises ValueError for float labels under a head with several outputs.
+    """
+    if not labels.is_floating_point():
+        return functional.cross_entropy(logits, labels)
+    if logits.shape != (len(labels), 1):
+        raise ValueError(f"float labels ask for a regression by a head with one output; got logits {tuple(logits.shape)}")
+    return functional.mse_loss(logits.squeeze(1), labels.to(logits.dtype))
+
+
 class Adapt(Method[Batch]):
     """Cross-entropy on the source + the terms of `transfer`, which a method adds by looking at both domains: one pass, one move.
 
@@ -183,9 +195,9 @@ class Reweight(Method[Batch]):
 
 
 class Regularize(Method[LabelledBatch]):
-    """Model-based: cross-entropy + strength * penalty(network, source_network, x) on labelled samples.
+    """Model-based: `supervised_loss` + strength * penalty(network, source_network, x) on labelled samples, of classes or numbers.
 
-    The cross-entropy is a mean over samples, to which the optimiser's weight decay lambda adds lambda / 2 ||w||^2.
+    The loss is a mean over samples, to which the optimiser's weight decay lambda adds lambda / 2 ||w||^2.
 
     Args:
         penalty: (network, source_network, x) -> scalar; None for plain fine-tuning. Its network(x) costs no second pass.
@@ -219,7 +231,7 @@ class Regularize(Method[LabelledBatch]):
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
         with remember(self.network), frozen_statistics(self.network) if self.batch_norm == "keep" else nullcontext():
-            terms = {"task": functional.cross_entropy(self.network(batch.x).logits, batch.y)}
+            terms = {"task": supervised_loss(self.network(batch.x).logits, batch.y)}
             if self.penalty is not None:
                 terms["penalty"] = self.strength * self.penalty(self.network, self.source_network, batch.x)
         return terms

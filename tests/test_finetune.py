@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import mean_squared_error, r2_score
 
 from da.backbones import backbone
-from da.data.batches import LabelledBatch
-from da.method import Regularize
+from da.data.batches import LabelledBatch, LabelledBatches
+from da.data.domain import Labelled
+from da.data.transforms import identity
+from da.evaluate import Evaluation
+from da.method import Regularize, supervised_loss
 from da.model.finetune import GradualUnfreezing, LayerwiseDecay, Probe, blocks, fit_head, frozen, with_new_head
 from da.networks import Network, lenet, mlp
 from da.records import Run
@@ -228,3 +232,30 @@ def test_the_probe_of_two_classes_is_the_logistic_regression() -> None:
 def test_features_that_are_all_zero_are_an_error() -> None:
     with pytest.raises(ValueError, match="features must not all be zero"):
         fit_head(lenet(10), torch.zeros(20, 128), torch.arange(20) % 10)
+
+
+# ---- regression
+
+
+def test_fine_tuning_on_numbers_is_least_squares(tmp_path: Path) -> None:
+    """A linear network learns the labels of few samples: near the ordinary least squares of scikit-learn on them."""
+    torch.manual_seed(0)
+    x = torch.randn(300, 4)
+    y = x @ torch.tensor([1.0, -2.0, 0.5, 0.0]) + 3 + 0.1 * torch.randn(300)
+    few, rest = Labelled(x[:40], y[:40]), Labelled(x[40:], y[40:])
+    network = Network(torch.nn.Identity(), torch.nn.Identity(), torch.nn.Linear(4, 1))
+    run = Run.start(tmp_path, {}, experiment="t", method="full", source="s", target="t", seed=0, wandb="disabled")
+    config = TrainConfig(steps=400, batch_size=40, learning_rate=0.05, weight_decay=0.0)
+    stream = LabelledBatches(few, batch_size=40, seed=0, transform=identity)
+    result = fit(Regularize(network, None), stream, config, run, Evaluation(rest, identity, task="regression"))
+    oracle = LinearRegression().fit(few.x.numpy(), few.y.numpy())  # type: ignore[union-attr]
+    torch.testing.assert_close(network.head.weight[0].detach().numpy(), oracle.coef_, atol=1e-3, rtol=1e-3)
+    said = oracle.predict(rest.x.numpy())  # type: ignore[union-attr]
+    last = result["selected"]["last"]
+    assert last["target_r2"] == pytest.approx(r2_score(rest.y, said), abs=1e-3)
+    assert last["target_mse"] == pytest.approx(mean_squared_error(rest.y, said), rel=0.01)
+
+
+def test_numbers_ask_for_one_output() -> None:
+    with pytest.raises(ValueError, match=r"one output; got logits \(4, 3\)"):
+        supervised_loss(torch.zeros(4, 3), torch.zeros(4))
