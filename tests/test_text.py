@@ -295,7 +295,7 @@ def test_sentiment_learned_on_books_is_known_in_the_kitchen(encoder: Path, tmp_p
     network = text_network(encoder, 2, pretrained=False)
     run = Run.start(tmp_path, {}, experiment="t", method="full", source="books", target="kitchen", seed=0, wandb="disabled")
     stream = LabelledBatches(toy(encoder, "books", 256), batch_size=32, seed=0, transform=tokens)
-    config = TrainConfig(steps=80, batch_size=32, learning_rate=3e-3, optimizer="adamw", evaluate_every=80)
+    config = TrainConfig(steps=50, batch_size=32, learning_rate=3e-3, optimizer="adamw", evaluate_every=50)
     result = fit(Regularize(network, None), stream, config, run, Evaluation(toy(encoder, "kitchen", 200, seed=1), tokens))
     assert result["selected"]["last"]["target_accuracy"] > 0.9
 
@@ -408,18 +408,18 @@ def test_one_gap_each(encoder: Path) -> None:
 
 
 def test_an_encoder_is_built_once_and_knows_more_than_chance(tmp_path: Path) -> None:
-    """A third of the tokens of a toy review are 'the', 'is' and '.', each known from its place."""
+    """'the', 'is' and '.' are at most a fifth of the tokens each, so one answer for all gaps is right on a fifth."""
     texts = [text for domain in ("books", "kitchen") for text in toy_reviews(domain, 400, seed=0).texts]
     flags = EncoderFlags(
-        folder=tmp_path / "built", vocabulary=120, width=32, max_length=24, steps=60, learning_rate=5e-3, evaluate_every=60, batch_size=32
+        folder=tmp_path / "built", vocabulary=120, width=32, max_length=24, steps=40, learning_rate=5e-3, evaluate_every=40, batch_size=32
     )
     result = build_encoder(texts, flags)
-    assert result["selected"]["last"]["target_accuracy"] > 0.35
+    assert result["selected"]["last"]["target_accuracy"] > 0.3
     network = text_network(tmp_path / "built", 2)
     assert network(tokenise(texts[:3], tmp_path / "built", max_length=24)).features.shape == (3, 32)
     assert build_encoder(texts, flags) == json.loads(json.dumps({"experiment": "text_encoder", **names(flags), **result}))
     with pytest.raises(FileExistsError, match="folder: .*built holds another encoder"):
-        build_encoder(texts, dataclasses.replace(flags, steps=61))
+        build_encoder(texts, dataclasses.replace(flags, steps=41))
 
 
 def names(flags: EncoderFlags) -> dict[str, Any]:
