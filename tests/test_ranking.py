@@ -235,6 +235,15 @@ def test_fine_tuning_starts_from_the_candidate_under_a_new_head(sources: SimpleN
     assert {name for name in start if not torch.equal(start[name], own[name])} == {"head.weight", "head.bias"}
 
 
+def test_a_run_is_the_same_whether_its_candidate_is_trained_now_or_was_before(sources: SimpleNamespace, tmp_path: Path) -> None:
+    config = sources.Config(steps=2, evaluate_every=2, runs_dir=tmp_path, wandb="disabled")
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        states.append(sources.build(config, sources.Cell("clean", "digits", "noisy", 0)).method.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 @pytest.fixture(scope="module")
 def models() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(ROOT / "experiments/rank_models.py")))
