@@ -8,7 +8,7 @@ their frozen features (H-score, LogME, TransRate) and, where it has a classifier
 fine-tuned on the same photographs under a new head; the other half judges it. Fine-tuning is short: 40 steps of 32 photographs of
 97 x 97 pixels (a side of 32 k + 1, which the MobileNetV2 weights at hand were made for), the same for all. So the question is which
 candidate is best soon, not which is best in the end. Below the accuracies stands, for each score, the weighted Kendall tau between score
-and accuracy. One seed takes about twenty minutes on one CPU core.
+and accuracy. One seed takes about ten minutes of one CPU core.
 """
 
 from dataclasses import dataclass

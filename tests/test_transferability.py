@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import entropy, multivariate_normal
 from sklearn.covariance import LedoitWolf
 
@@ -185,7 +185,25 @@ def test_classes_that_are_points_score_the_most() -> None:
     x = np.eye(4, 6)[y] * np.array([1.0, 2, 3, 4, 5, 6])
     assert h_score(x, y) == pytest.approx(3)
     assert leep(np.eye(5)[y], y) == nce(y, y) == pytest.approx(0, abs=1e-12)
-    assert logme(x, y) == math.inf, "reproduced exactly, with fewer directions than samples"
+
+
+@pytest.mark.parametrize("d", [3, 30])
+def test_evidence_without_a_bound_stops_at_the_rounding_of_single_precision(d: int) -> None:
+    """Labels that are reproduced exactly, though the rank is below n: points, and (d = 30) rows that occur twice. The density of the
+    labels at the largest ratio, the best over beta by SciPy."""
+    y = np.arange(12) % 3
+    x = np.eye(3)[y] if d == 3 else np.concatenate([samples(6, 30)[0]] * 2)
+    squares = np.linalg.svd(x, compute_uv=False)
+    ratio = 2.0**46 / np.mean(squares[squares > 1e-9] ** 2)
+    roots, u = np.linalg.eigh(np.eye(12) + ratio * x @ x.T)
+
+    def minus(log_beta: float, column: np.ndarray) -> float:
+        variances = np.maximum(roots, 1) / np.exp(log_beta)
+        return 0.5 * float(np.sum(np.log(2 * np.pi * variances) + (u.T @ column) ** 2 / variances))
+
+    found = [minimize_scalar(minus, bracket=(5, 30), args=((y == label).astype(float),)).fun for label in range(3)]
+    assert logme(x, y) == pytest.approx(-np.mean(found) / 12, rel=2e-3)
+    assert logme(x, y) > 1
 
 
 def test_a_code_of_two_points() -> None:

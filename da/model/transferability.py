@@ -27,6 +27,7 @@ from torch import Tensor
 
 from da.arrays import as_matrix
 
+LARGEST = 46 * math.log(2)  # of the logarithm of beta / alpha, in units of the inverse mean squared singular value
 ROUNDING = 1e-10  # relative: what a residual in float64 may be of nothing
 
 
@@ -118,7 +119,9 @@ def logme(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
 
     Integer labels stand for a column of zeros and ones for each class that occurs, and the result is the mean over the columns; float
     labels are one column, a regression. The features are neither centred nor given a constant, as in the paper; their scale has no effect.
-    inf where the rank of the features is less than n and they still reproduce a column exactly: its evidence has no bound.
+    Features of a rank below n that reproduce a column exactly (with d >= n a photograph that occurs twice is enough) have evidence without
+    a bound. So the noise is taken to be no less than the rounding of single precision: alpha / beta >= 2^-46 times the mean squared
+    singular value of F.
 
     Raises also ValueError for float labels that are all equal.
 
@@ -130,10 +133,8 @@ def logme(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     u, s = _basis(x)
     projected = u.T @ y  # (r, K)
     rest = (y - u @ projected).square().sum(0)  # (K,) what no weights reach
-    exact = rest <= ROUNDING**2 * y.square().sum(0)
-    if len(s) < len(x) and bool(exact.any()):
-        return math.inf
-    squares = s.square(), projected.square(), torch.where(exact, 0.0, rest)
+    rest = torch.where(rest <= ROUNDING**2 * y.square().sum(0), 0.0, rest)
+    squares = s.square(), projected.square(), rest
     return float((_log_evidence(_ratio(*squares, len(x)), *squares, len(x)) / len(x)).mean())
 
 
@@ -202,9 +203,9 @@ def _ratio(variances: Tensor, projected: Tensor, rest: Tensor, n: int) -> Tensor
     def evidence(log_ratio: Tensor) -> Tensor:
         return _log_evidence(log_ratio.exp(), variances, projected, rest, n)
 
-    grid = torch.linspace(-18, 28, 47, dtype=rest.dtype, device=rest.device) - variances.mean().log()  # of logarithms
+    grid = torch.linspace(-18, LARGEST, 51, dtype=rest.dtype, device=rest.device) - variances.mean().log()  # of logarithms, about 1 apart
     centre = grid[torch.stack([evidence(point) for point in grid]).argmax(0)]  # (K,)
-    low, high = centre - 1, centre + 1
+    low, high = centre - 1, (centre + 1).clamp(max=grid[-1])
     for _ in range(50):  # a bracket of 2 becomes one of 3e-9, where the evidence is flat
         third = (high - low) / 3
         rising = evidence(low + third) < evidence(high - third)
