@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "wandb", "lightning-fabric", "lightning", "triton")
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "wandb", "lightning-fabric", "lightning", "triton", "transformers", "peft")
 
 
 def environment(device: str | None = None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class CommonFlags:
     force: bool = False
     """Train again what already has a result."""
     smoke_test: bool = False
-    """Two steps of one task on the embedded digits, to see that everything runs; the results mean nothing."""
+    """Two steps of one task on embedded digits (of texts: on made-up ones), to see that everything runs; the results mean nothing."""
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0:
@@ -251,7 +251,7 @@ def _facts(records: list[Record]) -> str:
 def _shortened(flags: FlagsType) -> FlagsType:
     """Two steps, one seed, small batches, a folder of their own."""
     runs_dir = flags.runs_dir / "smoke"
-    print(f"smoke test: two steps on the embedded digits; the results mean nothing. Records: {runs_dir}", file=sys.stderr)
+    print(f"smoke test: two steps on embedded or made-up data; the results mean nothing. Records: {runs_dir}", file=sys.stderr)
     short = {"steps": 2, "batch_size": 8, "evaluate_every": 2, "log_every": 1, "seeds": flags.seeds[:1]}
     return dataclasses.replace(flags, runs_dir=runs_dir, **short)  # type: ignore[arg-type]
 
