@@ -128,6 +128,7 @@ def main(
     baseline: str = "none",
     metric: str = "target_accuracy",
     select: str = "last",
+    report: Callable[[list[Record]], str] | None = None,
 ) -> None:
     """Runs a script: parses `sys.argv` into `flags_type`, fills the table and prints it.
 
@@ -141,6 +142,7 @@ def main(
         baseline: the row that the others are compared with.
         metric: the figure in the table, as the results name it: target_r2 for a regression.
         select: whose figure it is: the last step's, or that of the step which a score or a validation set would have picked.
+        report: what is printed under the table, made from its records; none: the facts of the results, a line each.
     """
     try:
         flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
@@ -155,7 +157,7 @@ def main(
         _stop(error)
     directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, build, fabric))
     if fabric.is_global_zero:
-        show(flags, experiment, directories, baseline, metric, select)
+        show(flags, experiment, directories, baseline, metric, select, report)
 
 
 def run_cell(flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job], fabric: Fabric) -> Path:
@@ -188,10 +190,13 @@ def start_run(flags: Flags, experiment: str, cell: Cell, fabric: Fabric) -> Run:
 def load_network(network: Network, flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job]) -> None:
     """Loads into `network` what another cell of the experiment has learned, which is trained first where it has no result.
 
+    What is drawn afterwards is the same, whether that cell is trained now or was before.
+
     Raises FileNotFoundError where the result was kept without the network.
     """
     own = dataclasses.replace(flags, force=False)  # forced or not, it is trained once
-    weights = run_cell(own, experiment, cell, build, launch(flags)) / "network.pt"
+    with torch.random.fork_rng():
+        weights = run_cell(own, experiment, cell, build, launch(flags)) / "network.pt"
     if not weights.is_file():
         raise FileNotFoundError(f"{weights} is gone, though its run has a result; train it again with --force")
     network.load_state_dict(torch.load(weights, weights_only=True))
@@ -227,12 +232,20 @@ def choose_tasks(tasks: tuple[Task, ...], source: str | None, target: str | None
     return chosen
 
 
-def show(flags: CommonFlags, experiment: str, directories: list[Path], baseline: str, metric: str, select: str = "last") -> None:
-    """Prints the table of the runs in `directories` and mirrors it to wandb."""
+def show(
+    flags: CommonFlags,
+    experiment: str,
+    directories: list[Path],
+    baseline: str,
+    metric: str,
+    select: str = "last",
+    report: Callable[[list[Record]], str] | None = None,
+) -> None:
+    """Prints the table of the runs in `directories`, under it what `report` makes of them, and mirrors the table to wandb."""
     wanted = {directory.resolve() for directory in directories}
     records = [record for record in read_runs(flags.runs_dir, experiment=experiment) if record.directory.resolve() in wanted]
     table = Table.of(records, select=select, baseline=baseline, metric=metric)
-    print(table.to_text() + _facts(records))
+    print(table.to_text() + (report or _facts)(records))
     print(f"records: {flags.runs_dir / experiment}")
     columns, *rows = csv.reader(io.StringIO(table.csv_text()))
     log_table(flags.runs_dir, experiment, columns=columns, rows=rows, wandb=flags.wandb)

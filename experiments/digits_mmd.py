@@ -64,7 +64,7 @@ def prepare(config: Config, cell: Cell) -> Method[Batch]:
     network = lenet(10)
     if cell.method == "adda":
         load_network(network, config, EXPERIMENT, cell._replace(method="none"), build)
-        torch.manual_seed(cell.seed)  # the same discriminator whether or not row none had to be trained just now
+        torch.manual_seed(cell.seed)  # the discriminator's draws do not depend on the network's, which was loaded
         return ADDA(network)
     statistics: BatchStatistics = "domain" if cell.method == "adabn" else config.batch_statistics
     method = LOSSES[cell.method](network, batch_statistics=statistics)

@@ -32,7 +32,7 @@ from da.experiment import Cell, Flags, Job, Seeds, choose_tasks, main
 from da.images import NORMALISATION, SMOKE_SIZE
 from da.method import Regularize
 from da.networks import Network, Outputs, bottleneck
-from da.ranking import scores
+from da.ranking import report, scores
 from da.vision import torchvision
 
 
@@ -165,4 +165,7 @@ def tasks(config: Config) -> tuple[tuple[str, str], ...]:
 
 
 if __name__ == "__main__":
-    main(Config, experiment="rank_models", benchmark=OFFICE_CALTECH10, build=build, tasks=tasks, baseline="squeezenet_random")
+    main(
+        Config, experiment="rank_models", benchmark=OFFICE_CALTECH10, build=build, tasks=tasks, baseline="squeezenet_random",
+        report=report,
+    )  # fmt: skip

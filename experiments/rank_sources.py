@@ -26,7 +26,7 @@ from da.experiment import Cell, DigitFlags, Job, choose_tasks, load_network, mai
 from da.method import Regularize
 from da.model.finetune import with_new_head
 from da.networks import lenet
-from da.ranking import scores
+from da.ranking import report, scores
 
 EXPERIMENT = "rank_sources"
 TASKS = tuple(("digits", target) for _, target in DIGITS.tasks)
@@ -73,8 +73,7 @@ def build(config: Config, cell: Cell) -> Job:
     network = lenet(10)
     if cell.method == "scratch":
         return Job(Regularize(network, None), stream, evaluation)
-    with torch.random.fork_rng():  # the new head is the same, whether the candidate is trained now or was before
-        load_network(network, config, EXPERIMENT, Cell("source", cell.method, cell.method, cell.seed), build)
+    load_network(network, config, EXPERIMENT, Cell("source", cell.method, cell.method, cell.seed), build)
     facts = {} if cell.method == cell.target else scores(network, few, TRANSFORM)
     return Job(Regularize(with_new_head(network), None), stream, evaluation, facts)
 
@@ -89,4 +88,4 @@ def tasks(config: Config) -> tuple[tuple[str, str], ...]:
 
 
 if __name__ == "__main__":
-    main(Config, experiment=EXPERIMENT, benchmark=DIGITS, build=build, tasks=tasks, baseline="scratch")
+    main(Config, experiment=EXPERIMENT, benchmark=DIGITS, build=build, tasks=tasks, baseline="scratch", report=report)
