@@ -143,7 +143,8 @@ def _method(
         fit_head(network, predict(network, labelled, transform, batch_size=64).features, labelled.y)
     if name == "delta":
         some = labelled.subset(torch.linspace(0, len(labelled) - 1, min(ATTENTION_ROWS, len(labelled))).long())
-        attention = channel_attention(network, transform(some.rows(torch.arange(len(some))), torch.Generator()), some.y)
+        x = transform(some.rows(torch.arange(len(some))), torch.Generator())
+        attention = channel_attention(network, x, some.y, exact=not flags.smoke_test)  # thousands of passes of a ResNet-50
         # 0.01 in the paper, of a sum over the batch in its authors' code; here of a mean
         return Delta(network, attention=attention, alpha=0.01 * flags.batch_size, **options)
     if name == "l2_sp":
