@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from da.table import Table
 
+MARKS = ("o-", "s--", "^:")  # of the first methods as many as there are colours, of the next ones ...
+
 
 @dataclass(frozen=True)
 class Options(style.TableOptions):
@@ -38,12 +40,13 @@ def draw(table: Table, options: Options) -> Figure:
     shares = np.array([_share(task) for task in table.tasks])
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(style.INCHES[options.width], 2.5), layout="constrained")
     others = [method for method in table.rows if method != table.baseline]
-    colours = {table.baseline: style.GREY} | dict(zip(others, style.METHODS * len(others), strict=False))
+    looks = dict(zip(others, [(colour, mark) for mark in MARKS for colour in style.METHODS], strict=False))
+    looks[table.baseline] = style.GREY, "o-"
     for place, method in enumerate(table.rows):
         shift = 1.02 ** (place - (len(table.rows) - 1) / 2)  # so that whiskers stand side by side on the logarithmic axis
-        _curve(left, shares * shift, [_level(table, method, task) for task in table.tasks], method, colours[method])
+        _curve(left, shares * shift, [_level(table, method, task) for task in table.tasks], method, looks[method])
         if method != table.baseline and method not in options.apart:
-            _curve(right, shares * shift, [_gain(table, method, task) for task in table.tasks], None, colours[method])
+            _curve(right, shares * shift, [_gain(table, method, task) for task in table.tasks], None, looks[method])
     right.axhline(0, color=style.GREY, linewidth=0.8)
     for axes in (left, right):
         axes.set_xscale("log")
@@ -85,9 +88,9 @@ def _gain(table: Table, method: str, task: str) -> tuple[float, float, float]:
     return (gain.mean, 0.0, 0.0) if gain.low is None or gain.high is None else (gain.mean, gain.mean - gain.low, gain.high - gain.mean)
 
 
-def _curve(axes: Axes, places: np.ndarray, values: list[tuple[float, float, float]], label: str | None, colour: str) -> None:
+def _curve(axes: Axes, places: np.ndarray, values: list[tuple[float, float, float]], label: str | None, look: tuple[str, str]) -> None:
     mean, below, above = np.array(values).T
-    axes.errorbar(places, mean, [below, above], label=label, color=colour, marker="o", markersize=2.5, linewidth=0.9, elinewidth=0.6)
+    axes.errorbar(places, mean, [below, above], fmt=look[1], label=label, color=look[0], markersize=2.5, linewidth=0.9, elinewidth=0.6)
 
 
 if __name__ == "__main__":
