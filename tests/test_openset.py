@@ -226,7 +226,12 @@ def trained(make: type[Method], folder: Path, seed: int) -> OpenSetMetrics:
     logits = predict(net, target, same).logits
     found = open_set_metrics(logits, target.y, known=2)
     right = accuracy_score(target.y, logits.argmax(1))  # labels 0, 1 and 2, which is all that is unknown
-    expected = {"target_accuracy": right, "target_known_accuracy": found[0], "target_unknown_accuracy": found[1], "target_hos": found[2]}
+    said = logits.argmax(1)
+    expected = {
+        "target_balanced_accuracy": balanced_accuracy_score(target.y, said),
+        "target_macro_f1": f1_score(target.y, said, average="macro"),
+    }
+    expected |= {"target_accuracy": right, "target_known_accuracy": found[0], "target_unknown_accuracy": found[1], "target_hos": found[2]}
     assert last == {"step": 300} | {name: pytest.approx(value) for name, value in expected.items()}
     return found
 
