@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.special import softmax
 from scipy.stats import hmean
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 from torch import Tensor, nn
 
 from da.data.batches import Batch, PairedBatches
