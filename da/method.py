@@ -201,7 +201,8 @@ class Regularize(Method[LabelledBatch]):
 
     Args:
         penalty: (network, source_network, x) -> scalar; None for plain fine-tuning. Its network(x) costs no second pass.
-        source_network: what the network started from; a frozen copy is kept. None: the network as it is now.
+        source_network: what the network started from; a frozen copy is kept. None: the network as it is now, or nothing where there is no
+            penalty to ask for it.
         strength: factor of the penalty.
         decay: whether weight decay is added; not where the penalty replaces it (L2-SP, DELTA).
         batch_norm: train: batch normalisation uses each batch's statistics and its running ones move towards the target's; keep: it
@@ -222,17 +223,19 @@ class Regularize(Method[LabelledBatch]):
         if batch_norm not in ("train", "keep"):
             raise ValueError(f"batch_norm must be train or keep; got {batch_norm!r}")
         self.penalty, self.strength, self.decay, self.batch_norm = penalty, strength, decay, batch_norm
-        self.source_network = copy.deepcopy(source_network or network).requires_grad_(False).eval()
+        start = source_network or (None if penalty is None else network)
+        self.source_network = None if start is None else copy.deepcopy(start).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Regularize:
         super().train(mode)
-        self.source_network.eval()
+        if self.source_network is not None:
+            self.source_network.eval()
         return self
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
         with remember(self.network), frozen_statistics(self.network) if self.batch_norm == "keep" else nullcontext():
             terms = {"task": supervised_loss(self.network(batch.x).logits, batch.y)}
-            if self.penalty is not None:
+            if self.penalty is not None and self.source_network is not None:
                 terms["penalty"] = self.strength * self.penalty(self.network, self.source_network, batch.x)
         return terms
 

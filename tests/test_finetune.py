@@ -17,6 +17,7 @@ from da.data.transforms import identity
 from da.evaluate import Evaluation
 from da.method import Regularize, supervised_loss
 from da.model.finetune import GradualUnfreezing, LayerwiseDecay, Probe, blocks, fit_head, frozen, with_new_head
+from da.model.l2sp import l2_sp
 from da.networks import Network, lenet, mlp
 from da.records import Run
 from da.train import TrainConfig, fit, make_optimizer
@@ -209,6 +210,16 @@ def test_kept_batch_statistics_normalise_and_stay_while_scales_learn() -> None:
     assert network.backbone[1].weight.grad.abs().sum() > 0  # type: ignore[index, union-attr]
     with pytest.raises(ValueError, match="batch_norm must be train or keep; got 'never'"):
         Regularize(network, None, batch_norm="never")  # type: ignore[arg-type]
+
+
+def test_a_copy_of_the_start_is_kept_only_where_something_asks_for_it() -> None:
+    own = {f"network.{name}" for name in lenet(3).state_dict()}
+    assert set(Regularize(lenet(3), None).state_dict()) == own
+    assert (
+        len(Regularize(lenet(3), l2_sp).state_dict())
+        == len(Regularize(lenet(3), None, source_network=lenet(3)).state_dict())
+        == 2 * len(own)
+    )
 
 
 def test_a_penalty_shares_the_pass_of_the_loss() -> None:

@@ -100,11 +100,13 @@ class Delta(Regularize):
         beta: float = 0.01,
         **options: Any,
     ) -> None:
-        super().__init__(network, None, **({"decay": False} | options))
+        defaults: dict[str, Any] = {"decay": False, "source_network": network}
+        super().__init__(network, None, **(defaults | options))
         self.layers, self.alpha, self.beta = layers, alpha, beta
         self.attention = None if attention is None else nn.ParameterList(nn.Parameter(a, requires_grad=False) for a in attention)
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
+        assert self.source_network is not None
         if self.layers is None:
             self.layers = stage_layers(self.source_network, batch.x)
         with watched(self.network.backbone, self.layers) as runs:
