@@ -18,7 +18,7 @@ from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.feature.openset import open_set_metrics
 from da.metrics import accuracy, balanced_accuracy, confusion_matrix, macro_f1, mean_absolute_error, mean_squared_error, r_squared
-from da.networks import DomainName, Network, Outputs, use_statistics
+from da.networks import DomainName, Network, Outputs, evaluating, use_statistics
 
 
 def information_maximisation(logits: Tensor) -> float:
@@ -121,17 +121,14 @@ def predict(
         statistics: whose batch statistics to use, where the network keeps them for each domain.
         autocast: context of the precision to compute in.
     """
-    training = [module for module in network.modules() if module.training]  # not all need be: some may be frozen
-    network.eval()
     use_statistics(network, statistics)
     generator = torch.Generator()  # transforms of evaluation draw nothing from it
     parts = []
-    for rows in torch.arange(len(x)).split(batch_size):
-        with autocast():
-            outputs = network(transform(x.rows(rows), generator).to(device))
-        parts.append((outputs.features.float().cpu(), outputs.logits.float().cpu()))
-    for module in training:
-        module.training = True
+    with evaluating(network):
+        for rows in torch.arange(len(x)).split(batch_size):
+            with autocast():
+                outputs = network(transform(x.rows(rows), generator).to(device))
+            parts.append((outputs.features.float().cpu(), outputs.logits.float().cpu()))
     return Outputs(torch.cat([f for f, _ in parts]), torch.cat([logits for _, logits in parts]))
 
 

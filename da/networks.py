@@ -18,7 +18,7 @@ from torch.nn import functional
 
 DomainName = Literal["source", "target"]
 
-_BatchNorm = nn.modules.batchnorm._BatchNorm
+BatchNorm = nn.modules.batchnorm._BatchNorm  # of every dimension
 
 
 class Outputs(NamedTuple):
@@ -88,7 +88,7 @@ class DomainBatchNorm(nn.Module):
     there with a scale and shift for each domain too).
     """
 
-    def __init__(self, norm: _BatchNorm) -> None:
+    def __init__(self, norm: BatchNorm) -> None:
         super().__init__()
         self.source, self.target = norm, copy.deepcopy(norm)
         self.target.weight, self.target.bias = norm.weight, norm.bias
@@ -102,7 +102,7 @@ def split_statistics(network: nn.Module) -> None:
     """Every batch normalisation of `network` becomes a DomainBatchNorm, in place."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, _BatchNorm) and not isinstance(module, DomainBatchNorm):
+            if isinstance(child, BatchNorm) and not isinstance(module, DomainBatchNorm):
                 setattr(module, name, DomainBatchNorm(child))
 
 
@@ -116,7 +116,7 @@ def use_statistics(network: nn.Module, domain: DomainName) -> None:
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Within, batch normalisation normalises by its running statistics and leaves them as they are; dropout stays on."""
-    training = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
+    training = [m for m in network.modules() if isinstance(m, BatchNorm) and m.training]
     for module in training:
         module.eval()
     try:
@@ -129,7 +129,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def kept_statistics(module: nn.Module) -> Iterator[None]:
     """Within, batch normalisation in training normalises by the batch and leaves its running statistics as they are."""
-    tracking = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    tracking = [m for m in module.modules() if isinstance(m, BatchNorm) and m.training and m.track_running_stats]
     for norm in tracking:
         norm.track_running_stats = False
     try:
@@ -137,6 +137,18 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in tracking:
             norm.track_running_stats = True
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Within, `network` starts in evaluation mode; afterwards every module is in the mode it was in: not all need be in one."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

@@ -13,9 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from da.networks import DomainBatchNorm, Network, use_statistics
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
+from da.networks import BatchNorm, DomainBatchNorm, Network, evaluating, use_statistics
 
 
 def batch_norms(network: nn.Module) -> list[BatchNorm]:
@@ -50,19 +48,16 @@ def adapt_statistics(network: Network, batches: Iterable[Tensor]) -> Network:
     tracking = [norm for norm in batch_norms(own) if norm.running_mean is not None]
     if not tracking:
         raise ValueError("network must have batch normalisation with running statistics; its layers have track_running_stats=False")
-    modes = [(module, module.training) for module in own.modules()]
     momenta = [norm.momentum for norm in tracking]
-    own.eval()
     use_statistics(own, "target")
-    for norm in tracking:
-        norm.reset_running_stats()
-        norm.train().momentum = None  # torch's word for the cumulative average
-    for x in batches:
-        own(x)
+    with evaluating(own):
+        for norm in tracking:
+            norm.reset_running_stats()
+            norm.train().momentum = None  # torch's word for the cumulative average
+        for x in batches:
+            own(x)
     if tracking[0].num_batches_tracked == 0:
         raise ValueError("batches must hold at least one batch of target samples; got none")
     for norm, momentum in zip(tracking, momenta, strict=True):
         norm.momentum = momentum
-    for module, training in modes:
-        module.training = training
     return own

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from da.data.batches import Batch, LabelledBatch
 from da.heads import linear_head
 from da.method import Method, Regularize, Terms
-from da.networks import Frozen, Network
+from da.networks import BatchNorm, Frozen, Network
 
 
 def with_new_head(network: Network) -> Network:
@@ -129,7 +129,7 @@ class GradualUnfreezing(Regularize):
             for parameter in part:
                 parameter.requires_grad_(progress >= self.until * (n - i) / n)
         for module in self.network.backbone.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and self.training:
+            if isinstance(module, BatchNorm) and module.affine and self.training:
                 module.train(module.weight.requires_grad)
 
 
@@ -143,7 +143,7 @@ def blocks(backbone: nn.Module) -> list[list[nn.Parameter]]:
     """
     parts: list[list[nn.Parameter]] = []
     for child in _trunk(backbone):
-        if isinstance(child, (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)) and parts:
+        if isinstance(child, (BatchNorm, nn.LayerNorm)) and parts:
             parts[-1].extend(child.parameters())
         else:
             parts.append(list(child.parameters()))

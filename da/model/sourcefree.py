@@ -23,7 +23,7 @@ from da.data.batches import TargetBatch, Transform, without_labels
 from da.data.domain import Unlabelled
 from da.heads import entropies
 from da.method import Method, Terms, everywhere
-from da.networks import Network
+from da.networks import Network, evaluating
 from da.ops.gather import gather_rows
 
 ROWS = 256  # of the target in one forward pass without gradients
@@ -128,12 +128,9 @@ class SHOT(Method[TargetBatch]):
 
     @torch.no_grad()
     def _labels_of_the_target(self) -> Tensor:
-        training = [module for module in self.network.modules() if module.training]
-        self.network.eval()
         generator = torch.Generator()  # a transform without augmentation draws nothing from it
         parts = [self.target.rows(rows) for rows in torch.arange(len(self.target)).split(ROWS)]
-        outputs = [self.network(self.transform(rows, generator).to(self.pseudo_labels.device)) for rows in parts]
-        for module in training:
-            module.training = True
+        with evaluating(self.network):
+            outputs = [self.network(self.transform(rows, generator).to(self.pseudo_labels.device)) for rows in parts]
         features, logits = (torch.cat(values) for values in zip(*outputs, strict=True))
         return centroid_pseudo_labels(features, logits.float().softmax(dim=1))

@@ -18,13 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.networks import Network
-
-_BatchNorm = nn.modules.batchnorm._BatchNorm
+from da.networks import BatchNorm, Network
 
 
 @final
-class StochasticNorm(_BatchNorm):
+class StochasticNorm(BatchNorm):
     """What takes the place of a batch normalisation: x (b, c) or (b, c, ...) -> the same shape.
 
     Args:
@@ -38,7 +36,7 @@ class StochasticNorm(_BatchNorm):
         ValueError: probability is not in [0, 1]; `norm` has no moving statistics.
     """
 
-    def __init__(self, norm: _BatchNorm, *, probability: float = 0.5) -> None:
+    def __init__(self, norm: BatchNorm, *, probability: float = 0.5) -> None:
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be in [0, 1]; got {probability}")
         if norm.running_mean is None or norm.running_var is None:
