@@ -31,7 +31,7 @@ def backbone(name: str, *, weights: Path | None = None, pretrained: bool = True,
         FileNotFoundError, ValueError: there is no such network or fewer blocks; the weights are missing, cannot be had, or belong to
             another network.
     """
-    network = _whole(name, weights, pretrained)
+    network = whole_network(name, weights=weights, pretrained=pretrained)
     blocks = [] if name.startswith("vit") else list(getattr(network, "features", network).children())
     if not 0 <= frozen_blocks <= len(blocks):
         raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)} for {name}; got {frozen_blocks}")
@@ -50,7 +50,7 @@ def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
     """
     if name.startswith("squeezenet"):
         raise ValueError(f"{name} has no linear classifier on its features: it classifies each position and pools afterwards")
-    return [module for module in _whole(name, weights, True).modules() if isinstance(module, nn.Linear)][-1]
+    return [module for module in whole_network(name, weights=weights).modules() if isinstance(module, nn.Linear)][-1]
 
 
 def fingerprint(weights: Path) -> str:
@@ -58,8 +58,8 @@ def fingerprint(weights: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
 
 
-def _whole(name: str, weights: Path | None, pretrained: bool) -> nn.Module:
-    """torchvision's network with its classifier."""
+def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = True) -> nn.Module:
+    """torchvision's network with its classifier, x (b, 3, h, w) -> logits (b, 1000). Arguments and errors as of `backbone`."""
     from da.vision import torchvision  # two seconds of import that digits and features do without
 
     known = [each for each in torchvision.models.list_models(module=torchvision.models) if each not in AUXILIARY]

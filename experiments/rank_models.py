@@ -20,7 +20,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from da.backbones import backbone
+from da.backbones import backbone, whole_network
 from da.data.batches import LabelledBatches
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.digits import read_digits
@@ -141,9 +141,7 @@ def networks(config: Config, candidate: Candidate) -> tuple[Network, Whole | Non
 
 def _with_classifier(name: str, body: nn.Module, weights: Path | None, pretrained: bool) -> nn.Module:
     """torchvision's network around the blocks of `body`; its classifier from where those came from."""
-    network = getattr(torchvision.models, name)(weights="IMAGENET1K_V1" if pretrained and weights is None else None)
-    if weights is not None:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network = whole_network(name, weights=weights, pretrained=pretrained)
     network.features = body[0]  # type: ignore[index]
     return network
 
