@@ -19,7 +19,9 @@ from torch import nn
 
 from da.backbones import backbone, source_classifier
 from da.data.batches import LabelledBatches
+from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
+from da.data.readers import data_root, read_domain
 from da.data.transforms import ImageTransform
 from da.evaluate import Evaluation, predict
 from da.experiment import Cell, Flags, Job
@@ -83,6 +85,11 @@ class Parts(NamedTuple):
             rest, held_out = cut(domain, TEST, seed=0)
             return cls(*cut(rest, VALIDATION / (1 - TEST), seed=0), held_out)
         return cls(*cut(domain, VALIDATION, seed=0), test)
+
+
+def benchmark_parts(flags: PhotographFlags, benchmark: Benchmark, domain: str) -> Parts:
+    """The parts of a domain of photographs. Raises what `data_root` and `read_domain` raise."""
+    return Parts.of(read_domain(benchmark, domain, data_root(flags.data_root), size=flags.stored_size))
 
 
 def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelled]:

@@ -11,6 +11,7 @@ never run to the end here, so there is no table.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import torch
@@ -47,6 +48,7 @@ class Config(FinetuneFlags):
     """Steps between two looks at validation and test."""
 
 
+@cache  # the files are read and enlarged once, not once a run
 def read(config: Config) -> Parts:
     """The parts of the data set."""
     if config.target == "digits":

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from da.data.benchmarks import OFFICE31
-from da.data.readers import data_root, read_domain
 from da.experiment import Cell, Job, main
-from da.finetuning import FinetuneFlags, Parts, photograph_job, tasks
+from da.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,7 @@ class Config(FinetuneFlags):
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a share of the labels and what is trained on it."""
-
-    def read(domain: str) -> Parts:
-        return Parts.of(read_domain(OFFICE31, domain, data_root(config.data_root), size=config.stored_size))
-
-    return photograph_job(config, cell, read)
+    return photograph_job(config, cell, lambda domain: benchmark_parts(config, OFFICE31, domain))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from da.data.benchmarks import OFFICE_CALTECH10
-from da.data.readers import data_root, read_domain
 from da.data.transforms import Augmentation
 from da.experiment import Cell, Job, Seeds, main
-from da.finetuning import FinetuneFlags, Parts, photograph_job, tasks
+from da.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,7 @@ class Config(FinetuneFlags):
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a share of the labels and what is trained on it."""
-
-    def read(domain: str) -> Parts:
-        return Parts.of(read_domain(OFFICE_CALTECH10, domain, data_root(config.data_root), size=config.stored_size))
-
-    return photograph_job(config, cell, read)
+    return photograph_job(config, cell, lambda domain: benchmark_parts(config, OFFICE_CALTECH10, domain))
 
 
 if __name__ == "__main__":
