@@ -81,11 +81,10 @@ def _names(table: Table, columns: list[str]) -> list[str]:
 
 
 def _title(table: Table) -> str:
-    counts = sorted({len(values) for values in table.measured.values()})
-    seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    seeds = style.seeds(table)
     lines = [f"{table.experiment}: model selected by '{table.select}'"]
     lines += ["(reads target labels: an upper bound)"] if table.select == "oracle" else []
-    return "\n".join([*lines, f"mean ± standard deviation over {seeds}" if counts[-1] > 1 else "one seed"])
+    return "\n".join([*lines, f"mean ± standard deviation over {seeds}" if seeds != "1 seed" else "one seed"])
 
 
 if __name__ == "__main__":

@@ -56,14 +56,10 @@ def draw(table: Table, options: Options) -> Figure:
     left.set_ylabel("target accuracy (%)")
     right.set_ylabel(f"difference to {table.baseline} (points)")
     oracle = ", which reads target labels" if table.select == "oracle" else ""
-    left.set_title(f"{table.experiment}: selected by '{table.select}'{oracle}\nmean ± standard deviation, {_seeds(table)}", loc="left")
+    left.set_title(f"{table.experiment}: selected by '{table.select}'{oracle}\nmean ± standard deviation, {style.seeds(table)}", loc="left")
     right.set_title("mean and 95 % interval,\npaired by seed", loc="left")
     figure.legend(loc="outside right center")
     return figure
-
-
-def _seeds(table: Table) -> str:
-    return f"{len(table.seeds)} seed{'s' * (len(table.seeds) > 1)}"
 
 
 def _share(task: str) -> int:

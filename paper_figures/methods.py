@@ -44,9 +44,7 @@ def draw(table: Table, options: Options) -> Figure:
     if len(columns) > 1:
         axes.axvline(len(columns) - 1.5, color="white", linewidth=2)
     oracle = ", which reads target labels" if table.select == "oracle" else ""
-    counts = sorted({len(values) for values in table.measured.values()})
-    seeds = f"{counts[0]} to {counts[-1]} seeds" if counts[0] < counts[-1] else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
-    axes.set_xlabel(f"{table.experiment}: mean target accuracy (%)\nover {seeds}, model selected by '{table.select}'{oracle}")
+    axes.set_xlabel(f"{table.experiment}: mean target accuracy (%)\nover {style.seeds(table)}, model selected by '{table.select}'{oracle}")
     return figure
 
 

@@ -83,6 +83,12 @@ def set_style() -> None:
     )  # fmt: skip
 
 
+def seeds(table: Table) -> str:
+    """How many seeds its cells have: "3 seeds", or "1 to 3 seeds" where they differ."""
+    counts = sorted({len(values) for values in table.measured.values()})
+    return f"{counts[0]} to {counts[-1]} seeds" if counts[0] < counts[-1] else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
+
+
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Comma-separated lines under a heading."""
     text = io.StringIO()
