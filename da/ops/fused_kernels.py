@@ -142,6 +142,8 @@ def fused_rows(
         if SYMMETRIC:
             kernel = kernel * _times_seen(rows, columns)
         value += tl.sum(kernel, axis=1).to(tl.float64)
+        if SYMMETRIC:  # a row does not pull itself, also where the two products below are one fused operation and would not cancel
+            slope = tl.where(rows[:, None] == columns[None, :], 0.0, slope)
         slope = _rounded(slope * weights[None, :], PRECISION)
         slope_sum += tl.sum(slope.to(tl.float32), axis=1)
         if BLOCK_K != BLOCK_D:
@@ -223,6 +225,8 @@ def weight_panel(
     value = tl.sum(kernel, axis=1).to(tl.float64) * row_weights.to(tl.float64)
     tl.store(values + program, tl.sum(value, axis=0))
     if GRADIENT:
+        if SYMMETRIC:  # a row does not pull itself
+            slope = tl.where(rows[:, None] == columns[None, :], 0.0, slope)
         slope = _rounded(slope * weights[None, :] * row_weights[:, None], PRECISION)
         inside = (rows < n)[:, None] & (columns < m)[None, :]
         tl.store(panel + rows.to(tl.int64)[:, None] * m + columns[None, :], slope, mask=inside)
