@@ -4,13 +4,10 @@
     da.instance   (source, target) -> weights (n,)         say how much each source sample counts
     da.model      (network, source_network, x) -> scalar   keep or reuse what a source model knows
 
-Around them: `da.kernels` (the mathematics), `da.data` (benchmarks, readers, batches), `da.networks` (networks that return
-features and logits), `da.backbones` and `da.encoders` (what they are made of: torchvision's networks, Hugging Face encoders),
-`da.method` (the signatures made trainable), `da.train` (the one loop), `da.metrics` and `da.evaluate` (figures of merit,
-label-free selection), `da.records` (what a run leaves on disk), `da.table` and `da.ranking` (tables from records),
-`da.experiment` (the flags that every script shares), `da.finetuning` (those of fine-tuning), `da.estimators` (the shallow
-methods in scikit-learn) and `da.crossvalidation` (selection without target labels). Nothing is re-exported here: one name, one
-place.
+Around them: `da.kernels` (the mathematics), `da.data` (domains, batches, benchmarks), `da.networks`, `da.train` (the interface
+of a method and the one loop), `da.shallow` (methods without a network, scikit-learn), `da.select` (choosing without target
+labels), `da.shift` (has the data shifted?), `da.records` (runs on disk, tables), `da.recipes` (what the scripts share).
+Each folder's face holds the names that users need: `from da.feature import mmd2, DANN`.
 """
 
 __version__ = "0.1.0"

@@ -90,3 +90,8 @@ def _from_numpy(x: np.ndarray, name: str) -> Tensor:
     # torch reads neither negative strides nor foreign byte order, and warns of read-only memory (a memory map): those are copied.
     readable = x.dtype.isnative and x.flags.writeable and min(x.strides, default=0) >= 0
     return torch.from_numpy(x if readable else x.astype(x.dtype.newbyteorder("="), order="C"))
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """`x` in float32, or as it is in float64: for losses and weights under autocast."""
+    return x if x.dtype == torch.float64 else x.float()

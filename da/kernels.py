@@ -175,3 +175,10 @@ def _mean_distance(z: Tensor, norm: Norm) -> Tensor:
     else:
         total = 2 * squared_norms(z).sum(dtype=torch.float64)
     return (total / (n - 1)).clamp(min=0).to(z.dtype)
+
+
+def covariance(x: Tensor) -> Tensor:
+    """The covariance (d, d) of rows x (n, d), with n - 1; twice differentiable."""
+    z = centred(x)
+    z = z - z.mean(dim=0)  # of size eps: it lets the gradient (and its own gradient) pass through the mean
+    return z.T @ z / (len(x) - 1)

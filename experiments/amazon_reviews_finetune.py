@@ -1,6 +1,6 @@
 """Sentiment of Amazon reviews across products, from the texts themselves: what does an encoder's pretraining bring, and how is it kept?
 
-    python -m da.text --folder encoder --data-root DATA
+    python experiments/text_encoder.py --folder encoder --data-root DATA
     python experiments/amazon_reviews_finetune.py --encoder encoder --data-root DATA --source books --target kitchen --seeds 0 1 2
 
 The first command makes a small encoder: BERT's architecture with two layers, masked language modelling on the reviews of all four domains
@@ -27,20 +27,21 @@ import tyro
 from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor, nn
 
-from da.backbones import fingerprint
 from da.data.batches import LabelledBatches, Transform
 from da.data.benchmarks import AMAZON_REVIEW_TEXTS
 from da.data.domain import Labelled
+from da.data.files.reviews import Reviews, read_reviews, toy_reviews
 from da.data.readers import data_root
-from da.data.reviews import Reviews, read_reviews, toy_reviews
 from da.data.transforms import identity, log_counts
-from da.encoders import extra, find_encoder, lora, text_network, tokenise, tokens
-from da.evaluate import Evaluation, predict
-from da.experiment import Cell, Flags, Job, main
-from da.method import Method, Regularize
 from da.model.finetune import Probe, fit_head
-from da.networks import Network
-from da.text import new_encoder, save_encoder
+from da.networks.backbones import fingerprint
+from da.networks.network import Network
+from da.networks.new_encoder import new_encoder, save_encoder
+from da.networks.text_encoders import extra, find_encoder, lora, text_network, tokenise, tokens
+from da.recipes.flags import Flags
+from da.recipes.script import Cell, Job, main
+from da.train.evaluation import Evaluation, predict
+from da.train.method import Method, Regularize
 
 WORDS = 5000
 Row = Literal["bag_of_words", "scratch", "frozen", "lora", "full"]
@@ -82,7 +83,9 @@ class Config(Flags):
         if self.smoke_test or set(self.loss) <= {"bag_of_words"}:
             return
         if self.encoder is None:
-            raise ValueError("encoder: none given; pass --encoder FOLDER_OR_NAME, or make a folder: `python -m da.text --folder encoder`")
+            raise ValueError(
+                "encoder: none given; pass --encoder FOLDER_OR_NAME, or make a folder: `python experiments/text_encoder.py --folder encoder`"
+            )
         try:
             for package in ("transformers", *(["peft"] if "lora" in self.loss else [])):
                 extra(package)

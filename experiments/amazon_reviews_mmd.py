@@ -19,18 +19,19 @@ from da.data.batches import PairedBatches
 from da.data.benchmarks import AMAZON_REVIEWS
 from da.data.digits import read_digits
 from da.data.domain import Labelled
+from da.data.files.text_files import read_word_counts
 from da.data.readers import data_root
-from da.data.text_files import read_word_counts
 from da.data.transforms import log_counts
-from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, main
 from da.feature.adversarial import DANN
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
-from da.heads import discriminator
-from da.method import Align, Method, sigmoid_ramp
-from da.networks import Network
+from da.networks.adversary import discriminator
+from da.networks.network import Network
+from da.recipes.flags import Flags
+from da.recipes.script import Cell, Job, main
+from da.train.evaluation import Evaluation
+from da.train.method import Align, Method, sigmoid_ramp
 
 
 def covariance_distance(source: Tensor, target: Tensor) -> Tensor:

@@ -25,18 +25,18 @@ from sklearn.svm import LinearSVC
 
 from da.data.benchmarks import AMAZON_REVIEWS
 from da.data.domain import Labelled
+from da.data.files.text_files import read_word_counts
 from da.data.readers import data_root
-from da.data.text_files import read_word_counts
-from da.estimators import DomainAdaptationClassifier as Adapted
-from da.experiment import Cell
-from da.feature.coral import CORAL
-from da.feature.easytl import EasyTL
-from da.feature.jda import JDA
-from da.feature.meda import MEDA
-from da.feature.subspace import SubspaceAlignment
-from da.feature.tca import TCA
-from da.feature.transport import LinearMongeMap, OTMap
-from da.shallow import Samples, ShallowFlags, main
+from da.recipes.script import Cell
+from da.recipes.shallow import Samples, ShallowFlags, main
+from da.shallow.coral import CORAL
+from da.shallow.easytl import EasyTL
+from da.shallow.estimators import DomainAdaptationClassifier as Adapted
+from da.shallow.jda import JDA
+from da.shallow.meda import MEDA
+from da.shallow.subspace import SubspaceAlignment
+from da.shallow.tca import TCA
+from da.shallow.transport import LinearMongeMap, OTMap
 
 COMPONENTS = 400  # singular directions
 LOGISTIC, SVM = LogisticRegression(C=10.0, max_iter=1000), LinearSVC(C=1.0, max_iter=10_000)

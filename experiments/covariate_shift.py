@@ -12,7 +12,7 @@ line    y = x + 0.3 noise            source and target as for cubic: the line is
 Rows: no weights (none), the density ratio itself (true_ratio), and what each method makes of the two samples of x. Targets for training
 have no y. Beside the mean absolute error stands the effective sample size of the weights, and how far they are from the true ratio:
 0 is exact, 1 as far as no weights. The discriminator is a logistic regression in x, which cannot express a difference of variances. Ten
-seeds take a few minutes on one CPU core; `python -m da.table runs --experiment covariate_shift --metric target_mae` compares with `none`.
+seeds take a few minutes on one CPU core; `python -m da.records.table runs --experiment covariate_shift --metric target_mae` compares with `none`.
 
 Shimodaira: Improving Predictive Inference under Covariate Shift by Weighting the Log-likelihood Function. Journal of Statistical Planning
 and Inference 90, 2000.
@@ -34,7 +34,6 @@ import tyro
 from scipy.stats import norm
 from tqdm import tqdm
 
-from da.grids import aligned
 from da.instance.density import density_weights
 from da.instance.diagnostics import describe, ratio_error
 from da.instance.discriminator import discriminator_weights
@@ -42,8 +41,9 @@ from da.instance.kliep import kliep
 from da.instance.kmm import kmm
 from da.instance.neighbours import neighbour_weights
 from da.instance.ulsif import rulsif, ulsif
-from da.records import Record, Run, read_runs
-from da.tracking import Mode
+from da.records.grids import aligned
+from da.records.run import Record, Run, read_runs
+from da.records.wandb_mirror import Mode
 
 METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "kmm": kmm,

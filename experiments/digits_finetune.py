@@ -18,12 +18,13 @@ from sklearn.model_selection import train_test_split
 from da.data.batches import LabelledBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, Seeds, load_network, main
-from da.method import Regularize
 from da.model.finetune import frozen
 from da.model.l2sp import l2_sp
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags, Seeds
+from da.recipes.script import Cell, Job, load_network, main
+from da.train.evaluation import Evaluation
+from da.train.method import Regularize
 
 EXPERIMENT = "digits_finetune"
 START = {"scratch": lambda network: lenet(10), "frozen": frozen, "full": copy.deepcopy, "l2_sp": copy.deepcopy}

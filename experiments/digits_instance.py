@@ -17,13 +17,14 @@ from sklearn.decomposition import PCA
 from da.data.batches import PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, main
 from da.instance.diagnostics import effective_sample_size
 from da.instance.discriminator import discriminator_weights
 from da.instance.kmm import kmm
-from da.method import Reweight
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags
+from da.recipes.script import Cell, Job, main
+from da.train.evaluation import Evaluation
+from da.train.method import Reweight
 
 WEIGHTS = {"none": lambda source, target: torch.ones(len(source)), "kmm": kmm, "discriminator": discriminator_weights}
 

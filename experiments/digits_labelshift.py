@@ -21,11 +21,12 @@ from da.data.batches import PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation, predict
-from da.experiment import Cell, DigitFlags, Job, Seeds, load_network, main
 from da.instance.labelshift import AdjustedHead, bbse, calibrate, mlls, sample_weights
-from da.method import Reweight
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags, Seeds
+from da.recipes.script import Cell, Job, load_network, main
+from da.train.evaluation import Evaluation, predict
+from da.train.method import Reweight
 
 EXPERIMENT = "digits_labelshift"
 TASKS = (("noisy", "noisy_low"), ("photo", "photo_low"), ("clean", "rotated30_low"))

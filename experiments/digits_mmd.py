@@ -8,7 +8,6 @@ embedded. Takes under two minutes on two CPU cores; the README has the table it 
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -16,35 +15,16 @@ import torch
 from da.data.batches import Batch, PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, load_network, main
-from da.feature.adversarial import ADDA, CDAN, DANN, WDGRL
-from da.feature.classifiers import MCD, MDD
-from da.feature.conditional import DSAN, JAN, DeepJDOT
-from da.feature.coral import coral
-from da.feature.energy import energy_distance
-from da.feature.frechet import frechet_distance
-from da.feature.mmd import mmd2
-from da.feature.moments import cmd, homm
-from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
-from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation
-from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
-from da.method import Align, BatchStatistics, Method
-from da.networks import lenet
+from da.feature.adda import ADDA
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags
+from da.recipes.methods import METHODS, make_method
+from da.recipes.script import Cell, Job, load_network, main
+from da.train.evaluation import Evaluation
+from da.train.method import Method
 
 EXPERIMENT = "digits_mmd"
-LOSSES = {
-    "none": partial(Align, alignment=None), "adabn": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
-    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance),
-    "frechet": partial(Align, alignment=frechet_distance, trade_off=1 / 128),
-    "cmd": partial(Align, alignment=partial(cmd, bounds=None)), "homm": partial(Align, alignment=homm),
-    "sinkhorn": partial(Align, alignment=sinkhorn_divergence, trade_off=1 / 128),  # per feature, as `sliced` counts
-    "sliced": lambda network, **options: Align(network, FreshDraws(sliced_wasserstein), **options),
-    "jan": JAN, "dsan": DSAN, "deepjdot": DeepJDOT, "dann": DANN, "cdan": CDAN, "cdan_e": partial(CDAN, entropy_conditioning=True),
-    "wdgrl": WDGRL, "bsp": BSP, "mcd": MCD, "mdd": MDD, "entropy": EntropyMinimisation, "mcc": MCC, "bnm": BNM, "afn": AFN,
-    "pseudo_labels": PseudoLabels, "fixmatch": FixMatch, "mean_teacher": MeanTeacher,
-}  # fmt: skip
-Loss = Literal["adda", *LOSSES]
+Loss = Literal["adda", *METHODS]
 
 
 @dataclass(frozen=True)
@@ -66,10 +46,7 @@ def prepare(config: Config, cell: Cell) -> Method[Batch]:
         load_network(network, config, EXPERIMENT, cell._replace(method="none"), build)
         torch.manual_seed(cell.seed)  # the discriminator's draws do not depend on the network's, which was loaded
         return ADDA(network)
-    statistics: BatchStatistics = "domain" if cell.method == "adabn" else config.batch_statistics
-    method = LOSSES[cell.method](network, batch_statistics=statistics)
-    method.trade_off *= config.trade_off
-    return method
+    return make_method(METHODS[cell.method], network, trade_off=config.trade_off, batch_statistics=config.batch_statistics)
 
 
 def build(config: Config, cell: Cell) -> Job:

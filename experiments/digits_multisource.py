@@ -21,12 +21,13 @@ from da.data.batches import MultiSourceBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, main
 from da.feature.mmd import mmd2
 from da.feature.multisource import M3SDA
-from da.method import Align
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags
+from da.recipes.script import Cell, Job, main
+from da.train.evaluation import Evaluation
+from da.train.method import Align
 
 DOMAINS = ("clean", "rotated45", "noisy", "photo")
 TASKS = tuple(("+".join(domain for domain in DOMAINS if domain != target), target) for target in DOMAINS[1:])

@@ -15,13 +15,14 @@ from typing import Literal
 from da.data.batches import PairedBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, main
 from da.feature.adversarial import DANN
 from da.feature.mmd import mmd2
 from da.feature.partial import IWAN, PADA
-from da.method import Align
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags
+from da.recipes.script import Cell, Job, main
+from da.train.evaluation import Evaluation
+from da.train.method import Align
 
 LOSSES = {
     "none": partial(Align, alignment=None),

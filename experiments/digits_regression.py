@@ -4,7 +4,7 @@ it never sees.
     python experiments/digits_regression.py
 
 Every digit is turned by a known angle within 45 degrees, and the table shows R^2 on the target (1 is exact, 0 the mean angle; with
---metric target_mae, da.table shows the mean error in radians from the same records). none is trained on the source alone, adabn the same
+--metric target_mae, da.records.table shows the mean error in radians from the same records). none is trained on the source alone, adabn the same
 with the target's batch statistics at evaluation; the others are aligned with the target, by CORAL, MMD, DARE-GRAM or RSD, with batch
 statistics of each domain's own, so that their gain is what they add to adabn. Most of the gain is the statistics' own. Data:
 scikit-learn's handwritten digits, embedded. Takes about four minutes of one CPU core.
@@ -22,13 +22,14 @@ from da.data.batches import PairedBatches
 from da.data.digits import CHANGES, DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, main
 from da.feature.coral import coral
 from da.feature.mmd import mmd2
 from da.feature.regression import AlignRegression, dare_gram, rsd
-from da.method import BatchStatistics
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags
+from da.recipes.script import Cell, Job, main
+from da.train.evaluation import Evaluation
+from da.train.method import BatchStatistics
 
 LARGEST = 45.0  # degrees to either side
 TURNS = 4  # of each digit

@@ -19,18 +19,18 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from da.data.benchmarks import JDA_DIGITS
 from da.data.domain import Labelled
-from da.data.mat_files import read_jda_digits
+from da.data.files.mat_files import read_jda_digits
 from da.data.readers import data_root
-from da.estimators import DomainAdaptationClassifier as Adapted
-from da.experiment import Cell
-from da.feature.jda import BDA, JDA
-from da.feature.jgsa import JGSA
-from da.feature.meda import MEDA
-from da.feature.subspace import GFK, PrincipalComponents, SubspaceAlignment
-from da.feature.tca import TCA
-from da.feature.tjm import TJM
-from da.feature.transport import LinearMongeMap, OTMap
-from da.shallow import Samples, ShallowFlags, main
+from da.recipes.script import Cell
+from da.recipes.shallow import Samples, ShallowFlags, main
+from da.shallow.estimators import DomainAdaptationClassifier as Adapted
+from da.shallow.jda import BDA, JDA
+from da.shallow.jgsa import JGSA
+from da.shallow.meda import MEDA
+from da.shallow.subspace import GFK, PrincipalComponents, SubspaceAlignment
+from da.shallow.tca import TCA
+from da.shallow.tjm import TJM
+from da.shallow.transport import LinearMongeMap, OTMap
 
 NN = KNeighborsClassifier(1, algorithm="brute")
 LOGISTIC = LogisticRegression(C=10.0, max_iter=1000)  # rows of norm 1 want large coefficients

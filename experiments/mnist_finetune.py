@@ -17,12 +17,13 @@ from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, Job, Seeds, load_network, main
-from da.finetuning import LabelFlags, Parts, Row, labelled_job, tasks
-from da.method import Regularize
 from da.model.finetune import with_new_head
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.finetuning import LabelFlags, Parts, Row, labelled_job, tasks
+from da.recipes.flags import Seeds
+from da.recipes.script import Cell, Job, load_network, main
+from da.train.evaluation import Evaluation
+from da.train.method import Regularize
 
 EXPERIMENT, SIZE = "mnist_finetune", 28
 SOURCE = {"mnist": "usps", "digits": "clean"}

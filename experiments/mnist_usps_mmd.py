@@ -8,7 +8,6 @@ grey, or in three channels where MNIST-M takes part. A run takes half a minute t
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from da.data.batches import PairedBatches
@@ -17,25 +16,14 @@ from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, main
-from da.feature.adversarial import CDAN, DANN
-from da.feature.classifiers import MCD, MDD
-from da.feature.conditional import DSAN, JAN
-from da.feature.coral import coral
-from da.feature.energy import energy_distance
-from da.feature.mmd import mmd2
-from da.feature.target import AFN, MCC
-from da.method import Align, BatchStatistics
-from da.networks import lenet
+from da.networks.small import lenet
+from da.recipes.flags import Flags
+from da.recipes.methods import METHODS, make_method
+from da.recipes.script import Cell, Job, main
+from da.train.evaluation import Evaluation
 
 SIZE = 28
-LOSSES = {
-    "none": partial(Align, alignment=None), "adabn": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
-    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance), "jan": JAN, "dsan": DSAN, "dann": DANN,
-    "cdan_e": partial(CDAN, entropy_conditioning=True), "mcd": MCD, "mdd": MDD, "mcc": MCC, "afn": AFN,
-}  # fmt: skip
-Loss = Literal[*LOSSES]
+Loss = Literal[*METHODS]
 
 
 @dataclass(frozen=True)
@@ -75,9 +63,9 @@ def build(config: Config, cell: Cell) -> Job:
     source, target, held_out = (
         read(config, domain, split, channels) for domain, split in ((cell.source, "train"), (cell.target, "train"), (cell.target, "test"))
     )
-    statistics: BatchStatistics = "domain" if cell.method == "adabn" else config.batch_statistics
-    method = LOSSES[cell.method](lenet(10, channels=channels), batch_statistics=statistics)
-    method.trade_off *= config.trade_off
+    method = make_method(
+        METHODS[cell.method], lenet(10, channels=channels), trade_off=config.trade_off, batch_statistics=config.batch_statistics
+    )
     transform = ImageTransform(SIZE)
     stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
     return Job(method, stream, Evaluation(held_out, transform, source))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from da.data.benchmarks import OFFICE31
-from da.experiment import Cell, Job, main
-from da.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
+from da.recipes.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
+from da.recipes.script import Cell, Job, main
 
 
 @dataclass(frozen=True)

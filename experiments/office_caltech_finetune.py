@@ -15,8 +15,9 @@ from typing import Literal
 
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
-from da.experiment import Cell, Job, Seeds, main
-from da.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
+from da.recipes.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
+from da.recipes.flags import Seeds
+from da.recipes.script import Cell, Job, main
 
 
 @dataclass(frozen=True)

@@ -22,17 +22,18 @@ from sklearn.decomposition import PCA
 
 from da.data.benchmarks import OFFICE_CALTECH_SURF
 from da.data.domain import Labelled
-from da.data.mat_files import read_surf, standardise
+from da.data.files.mat_files import read_surf, standardise
 from da.data.readers import data_root
-from da.estimators import DomainAdaptationClassifier
-from da.experiment import Cell, Seeds
 from da.instance.density import density_weights
 from da.instance.discriminator import discriminator_weights
 from da.instance.kliep import kliep
 from da.instance.kmm import kmm
 from da.instance.neighbours import neighbour_weights
 from da.instance.ulsif import rulsif, ulsif
-from da.shallow import Samples, ShallowFlags, main
+from da.recipes.flags import Seeds
+from da.recipes.script import Cell
+from da.recipes.shallow import Samples, ShallowFlags, main
+from da.shallow.estimators import DomainAdaptationClassifier
 
 WEIGHERS = {
     "none": None, "kmm": kmm, "kliep": kliep, "ulsif": ulsif, "rulsif": rulsif, "discriminator": discriminator_weights,

@@ -11,29 +11,16 @@ backbone. 400 steps of 32 + 32 photographs of 192 x 192, random crop and flip. F
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
-from da.experiment import Cell, Job, main
-from da.feature.adversarial import CDAN, DANN
-from da.feature.classifiers import MCD, MDD
-from da.feature.conditional import DSAN, JAN
-from da.feature.coral import coral
-from da.feature.energy import energy_distance
-from da.feature.mmd import mmd2
-from da.feature.target import AFN, MCC
-from da.images import ImageFlags, image_job
-from da.method import Align
 from da.model.finetune import Probe
+from da.recipes.methods import METHODS
+from da.recipes.photographs import ImageFlags, image_job
+from da.recipes.script import Cell, Job, main
 
-LOSSES = {
-    "none": partial(Align, alignment=None), "mmd": partial(Align, alignment=mmd2),
-    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance), "jan": JAN, "dsan": DSAN, "dann": DANN,
-    "cdan_e": partial(CDAN, entropy_conditioning=True), "mcd": MCD, "mdd": MDD, "mcc": MCC, "afn": AFN,
-}  # fmt: skip
-Loss = Literal[*LOSSES]
+Loss = Literal[*METHODS]
 TASKS = (("amazon", "webcam"), ("caltech", "dslr"), ("webcam", "amazon"), ("dslr", "caltech"))
 
 
@@ -72,8 +59,8 @@ class Config(ImageFlags):
 def build(config: Config, cell: Cell) -> Job:
     """One cell."""
     if cell.method != "probe":
-        return image_job(config, OFFICE_CALTECH10, cell, LOSSES[cell.method])
-    job = image_job(replace(config, bottleneck=0, feature_norm=1.0, probe=10.0), OFFICE_CALTECH10, cell, LOSSES["none"])
+        return image_job(config, OFFICE_CALTECH10, cell, METHODS[cell.method])
+    job = image_job(replace(config, bottleneck=0, feature_norm=1.0, probe=10.0), OFFICE_CALTECH10, cell, METHODS["none"])
     return job._replace(method=Probe(job.method.network))
 
 

@@ -26,21 +26,21 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from da.data.benchmarks import OFFICE_CALTECH10, OFFICE_CALTECH_SURF
 from da.data.domain import Labelled
-from da.data.mat_files import read_surf, standardise
+from da.data.files.mat_files import read_surf, standardise
 from da.data.readers import data_root
-from da.estimators import DomainAdaptationClassifier as Adapted
-from da.experiment import Cell
-from da.feature.coral import CORAL
-from da.feature.easytl import EasyTL
-from da.feature.jda import BDA, JDA
-from da.feature.jgsa import JGSA
-from da.feature.meda import MEDA
-from da.feature.subspace import GFK, PrincipalComponents, SubspaceAlignment
-from da.feature.tca import TCA
-from da.feature.tjm import TJM
-from da.feature.transport import LinearMongeMap, OTMap
-from da.frozen import frozen_features
-from da.shallow import Samples, ShallowFlags, main
+from da.recipes.frozen_features import frozen_features
+from da.recipes.script import Cell
+from da.recipes.shallow import Samples, ShallowFlags, main
+from da.shallow.coral import CORAL
+from da.shallow.easytl import EasyTL
+from da.shallow.estimators import DomainAdaptationClassifier as Adapted
+from da.shallow.jda import BDA, JDA
+from da.shallow.jgsa import JGSA
+from da.shallow.meda import MEDA
+from da.shallow.subspace import GFK, PrincipalComponents, SubspaceAlignment
+from da.shallow.tca import TCA
+from da.shallow.tjm import TJM
+from da.shallow.transport import LinearMongeMap, OTMap
 
 NN = KNeighborsClassifier(1, algorithm="brute")
 LOGISTIC = LogisticRegression(max_iter=1000)

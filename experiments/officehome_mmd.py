@@ -12,23 +12,15 @@ from functools import partial
 from typing import Literal
 
 from da.data.benchmarks import OFFICE_HOME
-from da.experiment import Cell, Job, main
-from da.feature.adversarial import CDAN, DANN
-from da.feature.classifiers import MCD, MDD
-from da.feature.conditional import DSAN, JAN
-from da.feature.coral import coral
-from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
-from da.feature.target import AFN, MCC
-from da.images import DANFlags, image_job
-from da.method import Align
+from da.recipes.methods import METHODS
+from da.recipes.photographs import DANFlags, image_job
+from da.recipes.script import Cell, Job, main
+from da.train.method import Align
 
-LOSSES = {
-    "none": partial(Align, alignment=None), "mmd": partial(Align, alignment=partial(mmd2, estimator="linear")),
-    "coral": partial(Align, alignment=coral), "energy": partial(Align, alignment=energy_distance), "jan": JAN, "dsan": DSAN, "dann": DANN,
-    "cdan_e": partial(CDAN, entropy_conditioning=True), "mcd": MCD, "mdd": MDD, "mcc": MCC, "afn": AFN,
-}  # fmt: skip
-Loss = Literal[*LOSSES]
+# DAN's published estimator
+ROWS = METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}
+Loss = Literal[*ROWS]
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,7 @@ class Config(DANFlags):
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell."""
-    return image_job(config, OFFICE_HOME, cell, LOSSES[cell.method])
+    return image_job(config, OFFICE_HOME, cell, ROWS[cell.method])
 
 
 if __name__ == "__main__":

@@ -20,20 +20,22 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from da.backbones import backbone, whole_network
+from da._torchvision import torchvision
 from da.data.batches import LabelledBatches
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
 from da.data.transforms import Augmentation, ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, Flags, Job, Seeds, choose_tasks, main
-from da.images import NORMALISATION, SMOKE_SIZE
-from da.method import Regularize
-from da.networks import Network, Outputs, bottleneck
-from da.ranking import report, scores
-from da.vision import torchvision
+from da.model.transferability import scores
+from da.networks.backbones import backbone, whole_network
+from da.networks.network import Network, Outputs, bottleneck
+from da.recipes.flags import Flags, Seeds
+from da.recipes.photographs import NORMALISATION, SMOKE_SIZE
+from da.recipes.script import Cell, Job, choose_tasks, main
+from da.records.ranking import report
+from da.train.evaluation import Evaluation
+from da.train.method import Regularize
 
 
 class Candidate(NamedTuple):

@@ -21,12 +21,14 @@ from da.data.batches import LabelledBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, choose_tasks, load_network, main
-from da.method import Regularize
 from da.model.finetune import with_new_head
-from da.networks import lenet
-from da.ranking import report, scores
+from da.model.transferability import scores
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags
+from da.recipes.script import Cell, Job, choose_tasks, load_network, main
+from da.records.ranking import report
+from da.train.evaluation import Evaluation
+from da.train.method import Regularize
 
 EXPERIMENT = "rank_sources"
 TASKS = tuple(("digits", target) for _, target in DIGITS.tasks)

@@ -23,15 +23,17 @@ from da.data.batches import PairedBatches, TargetBatch, TargetBatches
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
-from da.experiment import Cell, DigitFlags, Job, load_network, main
-from da.method import Align, Method
-from da.metrics import accuracy
 from da.model.batchnorm import adapt_statistics
 from da.model.finetune import Probe
 from da.model.sourcefree import SHOT
 from da.model.testtime import Tent, online
-from da.networks import Network, lenet
+from da.networks.network import Network
+from da.networks.small import lenet
+from da.recipes.flags import DigitFlags
+from da.recipes.script import Cell, Job, load_network, main
+from da.train.evaluation import Evaluation
+from da.train.method import Align, Method
+from da.train.metrics import accuracy
 
 EXPERIMENT = "source_free_digits"
 TRANSFORM = ImageTransform(16)

@@ -29,11 +29,11 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from da.data.digits import read_digits
-from da.feature.fuse import mmd_fuse
-from da.feature.mmd import MMDTest, mmd_test
-from da.grids import aligned
-from da.records import Record, Run, read_runs
-from da.tracking import Mode
+from da.records.grids import aligned
+from da.records.run import Record, Run, read_runs
+from da.records.wandb_mirror import Mode
+from da.shift.mmd import MMDTest, mmd_test
+from da.shift.mmd_fuse import mmd_fuse
 
 TESTS: dict[str, Callable[..., MMDTest]] = {"mmd_test": mmd_test, "mmd_fuse": mmd_fuse}
 AMPLITUDES = {1: 2.7 / np.e, 2: 7.3 / np.e**2}  # of one perturbation: c_d e^-d

@@ -1,4 +1,4 @@
-"""Time and memory of the squared MMD and of other ways to it, from the CSVs of experiments/bench_mmd.py.
+"""Time and memory of the squared MMD and of other ways to it, from the CSVs of experiments/benchmarks/mmd.py.
 
 python paper_figures/bench_mmd.py
 python paper_figures/bench_mmd.py --csv runs/bench_mmd_cpu.csv
@@ -43,7 +43,7 @@ class Options:
     """Draw the benchmark of the squared MMD."""
 
     csv: tuple[Path, ...] = ()
-    """What experiments/bench_mmd.py wrote; none: every experiments/records/bench_mmd_*.csv."""
+    """What experiments/benchmarks/mmd.py wrote; none: every experiments/records/bench_mmd_*.csv."""
     out: Path = Path("paper_figures/out")
     """Folder for bench_mmd.pdf, .png and .csv."""
 
@@ -60,13 +60,13 @@ def read(paths: tuple[Path, ...]) -> list[Group]:
     """Groups in the order of the files. Raises FileNotFoundError without files, ValueError for one of another kind."""
     paths = paths or tuple(sorted(RECORDS.glob("bench_mmd_*.csv")))
     if not paths:
-        raise FileNotFoundError(f"no {RECORDS}/bench_mmd_*.csv: run experiments/bench_mmd.py and give its CSV with --csv")
+        raise FileNotFoundError(f"no {RECORDS}/bench_mmd_*.csv: run experiments/benchmarks/mmd.py and give its CSV with --csv")
     groups = []
     for path in paths:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         if not rows or not set(COLUMNS) <= set(rows[0]):
-            raise ValueError(f"{path} is not a CSV of experiments/bench_mmd.py: its columns must include {', '.join(COLUMNS)}")
+            raise ValueError(f"{path} is not a CSV of experiments/benchmarks/mmd.py: its columns must include {', '.join(COLUMNS)}")
         for precision in dict.fromkeys(row["precision"] for row in rows):
             own = [row for row in rows if row["precision"] == precision and row["contestant"] in LOOKS]
             threads = "" if own[0]["clock"] == "cuda events" else f", {own[0]['threads']} thread{'s' * (own[0]['threads'] != '1')}"

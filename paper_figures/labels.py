@@ -14,7 +14,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from da.table import Table
+from da.records.table import Table
 
 MARKS = ("o-", "s--", "^:")  # of the first methods as many as there are colours, of the next ones ...
 

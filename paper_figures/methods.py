@@ -13,7 +13,7 @@ import style
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from da.table import AVERAGE, Table
+from da.records.table import AVERAGE, Table
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from da.ranking import Point, points, ranking
-from da.table import Table, load, matching
+from da.records.ranking import Point, points, ranking
+from da.records.table import Table, load, matching
 
 COLUMNS = 3
 LABELS = {

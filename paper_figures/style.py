@@ -18,7 +18,7 @@ matplotlib.use("Agg")  # files only, so that no display is needed
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from da.table import Table, load, matching
+from da.records.table import Table, load, matching
 
 Width = Literal["column", "double"]
 INCHES = {"column": 3.3, "double": 6.9}

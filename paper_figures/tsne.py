@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
-from da.records import Record
-from da.table import load, matching
+from da.records.run import Record
+from da.records.table import load, matching
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
 ARRAYS = ("source_features", "source_labels", "target_features", "target_labels")

@@ -22,8 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from da.records import Record
-from da.table import load, matching
+from da.records.run import Record
+from da.records.table import load, matching
 
 EXPERIMENT = "two_sample_power"
 LABELS = {"mmd_test": "MMD, median bandwidth", "mmd_fuse": "MMD-FUSE"}

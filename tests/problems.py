@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from da.data.batches import Batch, PairedBatches
 from da.data.digits import read_digits
 from da.data.transforms import ImageTransform
-from da.evaluate import Evaluation
 from da.feature.mmd import mmd2
-from da.method import Align
-from da.networks import lenet
+from da.networks.small import lenet
+from da.train.evaluation import Evaluation
+from da.train.method import Align
 
 ROOT = Path(__file__).resolve().parent.parent
 TRANSFORM = ImageTransform(16)

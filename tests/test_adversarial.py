@@ -17,23 +17,18 @@ from torch import Tensor, nn
 from da.data.batches import Batch, PairedBatches
 from da.data.domain import Labelled
 from da.data.toy import moved_gap
-from da.evaluate import Evaluation
-from da.feature.adversarial import (
-    ADDA,
-    CDAN,
-    DANN,
-    WDGRL,
-    domain_confusion_loss,
-    entropy_weights,
-    gradient_penalty,
-    wasserstein_gap,
-)  # fmt: skip
+from da.feature.adda import ADDA
+from da.feature.adversarial import CDAN, DANN, domain_confusion_loss, entropy_weights
 from da.feature.target import BSP
-from da.heads import MultilinearMap, discriminator, fixed, reverse_gradient
-from da.method import Align, Method, Terms
-from da.networks import Network, mlp
-from da.records import Run
-from da.train import TrainConfig, fit
+from da.feature.wasserstein import WDGRL, gradient_penalty, wasserstein_gap
+from da.networks.adversary import MultilinearMap, discriminator, fixed, reverse_gradient
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.records.run import Run
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation
+from da.train.loop import fit
+from da.train.method import Align, Method, Terms
 from problems import assert_all_close, gradients, is_zero
 
 N, M, D, WIDTH, CLASSES = 8, 5, 3, 4, 3

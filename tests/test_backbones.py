@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from da.backbones import backbone, fingerprint, source_classifier
-from da.vision import torchvision
+from da._torchvision import torchvision
+from da.networks.backbones import backbone, fingerprint, source_classifier
 
 WIDTHS = {"squeezenet1_1": 512, "mobilenet_v2": 1280, "resnet18": 512, "resnet50": 2048, "vit_b_16": 768}
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from da.model.batchnorm import adapt_statistics, batch_norms
-from da.networks import Network, lenet, mlp, split_statistics, use_statistics
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.networks.statistics import split_statistics, use_statistics
 
 
 def network(seed: int = 0) -> Network:

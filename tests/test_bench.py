@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "bench_step.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "benchmarks" / "step.py"
 
 
 def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -53,13 +53,13 @@ def test_medians_and_verdict_by_hand():
 
 
 def test_a_wrong_flag_is_one_message(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["bench_step.py", "--rounds", "0"])
+    monkeypatch.setattr(sys, "argv", ["step.py", "--rounds", "0"])
     with pytest.raises(SystemExit):
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert "rounds must be at least 1; got 0" in capsys.readouterr().err
 
 
-METHODS = SCRIPT.with_name("bench_step_methods.py")
+METHODS = SCRIPT.with_name("step_methods.py")
 
 
 @pytest.mark.slow

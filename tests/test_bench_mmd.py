@@ -14,11 +14,11 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "experiments"))  # as for a script that is started
+sys.path.insert(0, str(ROOT / "experiments" / "benchmarks"))  # as for a script that is started
 
-import bench_mmd  # noqa: E402
-import bench_mmd_contestants  # noqa: E402
-from bench_mmd_contestants import CONTESTANTS, Job, Size  # noqa: E402
+import mmd as bench_mmd  # noqa: E402
+import mmd_contestants as bench_mmd_contestants  # noqa: E402
+from mmd_contestants import CONTESTANTS, Job, Size  # noqa: E402
 
 ON_CPU = [name for name, each in CONTESTANTS.items() if not each.only]
 
@@ -136,7 +136,7 @@ def test_what_would_not_fit_or_take_too_long_is_left_out_with_the_reason(tmp_pat
 
 
 def test_smoke_test_prints_what_the_csv_says(tmp_path):
-    command = [sys.executable, str(ROOT / "experiments/bench_mmd.py"), "--smoke-test", "--out", "times/bench.csv"]
+    command = [sys.executable, str(ROOT / "experiments/benchmarks/mmd.py"), "--smoke-test", "--out", "times/bench.csv"]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "times/bench.csv").open()))
@@ -163,7 +163,7 @@ def test_smoke_test_prints_what_the_csv_says(tmp_path):
     ],
 )
 def test_a_wrong_flag_is_one_message(words, says, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["bench_mmd.py", *words])
+    monkeypatch.setattr(sys, "argv", ["mmd.py", *words])
     with pytest.raises(SystemExit) as stopped:
         bench_mmd.main()
     assert says in " ".join(f"{stopped.value} {capsys.readouterr().err}".replace("│", " ").split())
@@ -186,4 +186,4 @@ def test_the_figure_has_the_numbers_of_its_csv(tmp_path):
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("a,b\n1,2\n")
     done = subprocess.run([*command, str(wrong)], capture_output=True, text=True)
-    assert done.returncode == 1 and "is not a CSV of experiments/bench_mmd.py" in done.stderr
+    assert done.returncode == 1 and "is not a CSV of experiments/benchmarks/mmd.py" in done.stderr

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "experiments"))  # as for a script that is started
+sys.path.insert(0, str(ROOT / "experiments" / "benchmarks"))  # as for a script that is started
 
-import bench_shallow  # noqa: E402
-from bench_mmd_contestants import Size  # noqa: E402
-from bench_shallow_contestants import CONTESTANTS, Problem, jda_by_the_book, shifted, squared_mmd, timed  # noqa: E402
+import shallow as bench_shallow  # noqa: E402
+from mmd_contestants import Size  # noqa: E402
+from shallow_contestants import CONTESTANTS, Problem, jda_by_the_book, shifted, squared_mmd, timed  # noqa: E402
 
-from da.feature.jda import JDA  # noqa: E402
+from da.shallow.jda import JDA  # noqa: E402
 
 
 def row(contestant: str, number: int | None = None, seconds: float | None = None, problem: str = "10000x100", **values) -> dict:
@@ -99,7 +99,7 @@ def test_without_the_histograms_jda_is_left_out_and_named(tmp_path):
     ],
 )
 def test_a_wrong_flag_is_one_message(words, says, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["bench_shallow.py", *words])
+    monkeypatch.setattr(sys, "argv", ["shallow.py", *words])
     with pytest.raises(SystemExit) as stopped:
         bench_shallow.main()
     assert says in " ".join(f"{stopped.value} {capsys.readouterr().err}".replace("│", " ").split())
@@ -107,7 +107,7 @@ def test_a_wrong_flag_is_one_message(words, says, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_smoke_test_prints_what_the_csv_says(tmp_path):
-    command = [sys.executable, str(ROOT / "experiments/bench_shallow.py"), "--smoke-test", "--out", "times/bench.csv"]
+    command = [sys.executable, str(ROOT / "experiments/benchmarks/shallow.py"), "--smoke-test", "--out", "times/bench.csv"]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "times/bench.csv").open()))

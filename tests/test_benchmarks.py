@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from da.data.benchmarks import MNIST_USPS, OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, Benchmark
-from da.data.folders import squeeze
+from da.data.files.folders import squeeze
 
 ALL = [OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, MNIST_USPS]
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from da.data.batches import LabelledBatch
 from da.model.bituning import BiTuning, contrast
-from da.networks import Network, lenet, mlp
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
 from problems import turned_triangle
 
 CLASSES = 3
@@ -241,7 +242,7 @@ import torch
 from torch import distributed
 from da.data.batches import LabelledBatch
 from da.model.bituning import BiTuning
-from da.networks import mlp
+from da.networks.small import mlp
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from da.data.batches import LabelledBatch
-from da.method import Regularize
 from da.model.bss import bss, spectral_shrinkage
-from da.networks import Network, mlp
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.train.method import Regularize
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 SOURCE = np.array(PEERS["inputs"]["source"])

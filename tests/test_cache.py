@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from da.data import cache
-from da.data.cache import cache_folder, cached_images
+from da.data.files import cache
+from da.data.files.cache import cache_folder, cached_images
 
 SHAPE = (3, 4, 4)
 
@@ -204,7 +204,7 @@ PROGRAM = """
 import os, resource, signal, sys, time
 from pathlib import Path
 import numpy as np
-from da.data.cache import cached_images
+from da.data.files.cache import cached_images
 root, cache, together, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

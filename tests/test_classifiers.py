@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from da.data.batches import Batch
 from da.feature.classifiers import MCD, MDD, another_head, discrepancy, margin_disparity
-from da.method import Adapt, Align, BatchStatistics, Terms
-from da.networks import Network, kept_statistics, mlp
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.networks.statistics import kept_statistics
+from da.train.method import Adapt, Align, BatchStatistics, Terms
 from problems import turned_triangle
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())

@@ -21,8 +21,9 @@ from da.arrays import NonFiniteError
 from da.data.batches import Batch
 from da.feature.conditional import DSAN, JAN, DeepJDOT, deep_jdot_loss, joint_transport_plan
 from da.feature.mmd import MULTIPLIERS
-from da.method import Adapt, Align
-from da.networks import Outputs, mlp
+from da.networks.network import Outputs
+from da.networks.small import mlp
+from da.train.method import Adapt, Align
 from problems import turned_triangle
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())

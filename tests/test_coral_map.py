@@ -9,8 +9,8 @@ import torch
 from sklearn.base import clone
 from sklearn.svm import SVC
 
-from da.data.mat_files import read_surf, standardise
-from da.feature.coral import CORAL, coral_map
+from da.data.files.mat_files import read_surf, standardise
+from da.shallow.coral import CORAL, coral_map
 from problems import real_data
 
 

@@ -15,10 +15,11 @@ from torch.nn import functional
 from da.data.batches import LabelledBatch
 from da.data.digits import read_digits
 from da.data.transforms import ImageTransform
-from da.method import Method, Regularize
 from da.model.cotuning import Approach, CoTuning, calibration_temperature, category_relationship
 from da.model.finetune import with_new_head
-from da.networks import Network, lenet, mlp
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.train.method import Method, Regularize
 
 SHARED = [[12, 3, 0, 0, 6], [0, 9, 9, 0, 3], [3, 0, 0, 15, 6]]  # samples of target class t that are source class s
 DISJOINT = [[6, 12, 0, 0, 0], [0, 0, 9, 0, 0], [0, 0, 0, 3, 15]]

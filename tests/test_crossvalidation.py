@@ -15,10 +15,10 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from da.crossvalidation import ImportanceWeightedScore, SourceFolds, is_source, labels_of
-from da.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
-from da.feature.transport import OTMap
 from da.instance.discriminator import discriminator_weights
+from da.shallow.crossvalidation import ImportanceWeightedScore, SourceFolds, is_source, labels_of
+from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
+from da.shallow.transport import OTMap
 
 RNG = np.random.default_rng(0)
 DOMAIN = RNG.permutation(np.r_[np.ones(60, dtype=int), np.full(20, 2), -np.ones(45, dtype=int)])

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.backbones import backbone
 from da.data.batches import LabelledBatch
-from da.method import Regularize
 from da.model.delta import Delta, behavioural_distance, channel_attention, delta
 from da.model.finetune import fit_head
 from da.model.maps import feature_maps, stage_layers
-from da.networks import Network, lenet, mlp
+from da.networks.backbones import backbone
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.train.method import Regularize
 
 DOUBLE = torch.float64
 

@@ -1,11 +1,10 @@
-"""What every discrepancy between two samples owes, one list for all: whatever `digits_mmd.py` aligns by is in it by itself.
+"""What every discrepancy between two samples owes, one list for all: whatever the scripts offer to align by (`da.recipes.methods`) is in it by itself.
 
 Oracles: the properties themselves, gradcheck, float64, and SciPy, NumPy and stored values for CORAL and the energy distance.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.regression import dare_gram
 from da.feature.transport import sinkhorn_divergence, sliced_wasserstein
-from problems import ROOT
+from da.recipes.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,6 @@ class Discrepancy:
     equal_sizes: bool = False  # needs n = m
 
 
-sys.path.insert(0, str(ROOT / "experiments"))
-from digits_mmd import LOSSES  # noqa: E402
-
 DISCREPANCIES = [
     Discrepancy("mmd2 biased", mmd2),
     Discrepancy("mmd2 median", lambda s, t: mmd2(s, t, bandwidth="median")),
@@ -58,7 +54,7 @@ DISCREPANCIES = [
     Discrepancy("sliced_wasserstein", sliced_wasserstein),
     Discrepancy("dare_gram", lambda s, t: dare_gram(s, t, threshold=1.0), translatable=False),  # sees the mean beside a column of ones
 ]
-OFFERED = {name: loss.keywords["alignment"] for name, loss in LOSSES.items() if getattr(loss, "keywords", {}).get("alignment")}
+OFFERED = {name: loss.keywords["alignment"] for name, loss in METHODS.items() if getattr(loss, "keywords", {}).get("alignment")}
 LISTED = [known.function for known in DISCREPANCIES]
 DISCREPANCIES += [Discrepancy(name, f) for name, f in OFFERED.items() if getattr(f, "func", f) not in LISTED]  # func: of a partial
 every = pytest.mark.parametrize("discrepancy", DISCREPANCIES, ids=lambda d: d.name)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import LabelledBatch
-from da.method import Regularize
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.finetune import with_new_head
-from da.networks import Network, lenet, mlp
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.train.method import Regularize
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 STUDENT, TEACHER = np.array(PEERS["inputs"]["logits_target"]), np.array(PEERS["inputs"]["logits_target_b"])

@@ -26,10 +26,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from da.data.archives import unpack
 from da.data.benchmarks import MNIST_USPS, OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, Benchmark, Source
-from da.data.digit_files import find_digits
 from da.data.download import digest, download, fetch
+from da.data.files.archives import unpack
+from da.data.files.mnist_usps import find_digits
 from da.data.readers import read_domain
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 700_001, dtype=np.uint8).tobytes()

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from da.feature.drift import holm, moved_classes, moved_columns, moved_proportions, witness
-from da.feature.fuse import mmd_fuse
+from da.shift.drift import holm, moved_classes, moved_columns, moved_proportions, witness
+from da.shift.mmd_fuse import mmd_fuse
 
 GENERATOR = np.random.default_rng(0)
 

@@ -25,12 +25,12 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import _num_samples
 
-from da.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
-from da.feature.adapter import Adapter
-from da.feature.coral import CORAL
-from da.feature.transport import LinearMongeMap, OTMap
 from da.instance.discriminator import discriminator_weights
 from da.instance.kmm import kmm
+from da.shallow.adapter import Adapter
+from da.shallow.coral import CORAL
+from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
+from da.shallow.transport import LinearMongeMap, OTMap
 
 
 class Shift(Adapter):

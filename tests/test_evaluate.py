@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform, identity
-from da.evaluate import SCORES, Evaluation, information_maximisation, predict, target_metrics
-from da.metrics import accuracy
-from da.networks import Network, lenet, mlp, split_statistics, use_statistics
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.networks.statistics import split_statistics, use_statistics
+from da.select.scores import SCORES, information_maximisation
+from da.train.evaluation import Evaluation, predict, target_metrics
+from da.train.metrics import accuracy
 
 CLASSIFICATION = ("target_accuracy", "target_balanced_accuracy", "target_macro_f1")
 
@@ -74,14 +77,14 @@ def test_information_of_certain_predictions_is_the_entropy_of_their_counts() -> 
 
 def test_target_metrics_name_accuracy_and_every_score() -> None:
     logits, labels = torch.randn(9, 3), torch.randint(3, (9,))
-    metrics = target_metrics(logits, labels)
+    metrics = target_metrics(logits, labels, SCORES)
     assert (
         metrics.keys() == {"target_accuracy", "target_balanced_accuracy", "target_macro_f1", *SCORES}
         and "information_maximisation" in SCORES
     )
     assert metrics["target_accuracy"] == accuracy(logits, labels)
     assert metrics["information_maximisation"] == information_maximisation(logits)
-    shuffled = target_metrics(logits, labels[torch.randperm(9)])
+    shuffled = target_metrics(logits, labels[torch.randperm(9)], SCORES)
     assert all(shuffled[name] == metrics[name] for name in SCORES)  # no score reads a label
 
 
@@ -89,7 +92,7 @@ def test_open_set_counts_all_other_labels_as_one_class() -> None:
     """Seven rows: labels 2, 3 and 7 are beyond the two known classes of a head with three outputs. By hand."""
     labels = torch.tensor([0, 0, 1, 1, 2, 3, 7])
     said = torch.tensor([0, 2, 1, 1, 2, 0, 2])
-    evaluation = Evaluation(Labelled(torch.zeros(7, 1), labels), identity, task="open_set")
+    evaluation = Evaluation(Labelled(torch.zeros(7, 1), labels), identity, task="open_set", scores=SCORES)
     found = evaluation.metrics(nn.functional.one_hot(said, 3).float())
     assert evaluation.judged_by == "target_hos" and found.keys() == {
         *CLASSIFICATION, "target_known_accuracy", "target_unknown_accuracy", "target_hos", *SCORES

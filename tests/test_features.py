@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import dump_svmlight_file
 
-from da.data.features import list_photographs, read_features, read_photographs
+from da.data.files.features import list_photographs, read_features, read_photographs
 
 X = np.random.default_rng(0).standard_normal((6, 3))
 Y = np.array([2, 0, 1, 1, 0, 2])

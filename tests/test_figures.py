@@ -17,7 +17,7 @@ import scipy.stats
 from PIL import Image
 from sklearn.manifold import TSNE
 
-from da.records import Run
+from da.records.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCURACIES = {

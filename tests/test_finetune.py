@@ -10,17 +10,19 @@ import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import mean_squared_error, r2_score
 
-from da.backbones import backbone
 from da.data.batches import LabelledBatch, LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.evaluate import Evaluation
-from da.method import Regularize, supervised_loss
 from da.model.finetune import GradualUnfreezing, LayerwiseDecay, Probe, blocks, fit_head, frozen, with_new_head
 from da.model.l2sp import l2_sp
-from da.networks import Network, lenet, mlp
-from da.records import Run
-from da.train import TrainConfig, fit, make_optimizer
+from da.networks.backbones import backbone
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.records.run import Run
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation
+from da.train.loop import fit, make_optimizer
+from da.train.method import Regularize, supervised_loss
 from problems import digits_job
 
 

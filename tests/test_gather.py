@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from da.feature.mmd import joint_mmd2, local_mmd2, mmd2
-from da.ops.gather import gather_rows
+from da.train.distributed import gather_rows
 
 SHARDS = ((5, 3), (7, 4))  # rows of source and target on each process, unequal
 
@@ -22,7 +22,7 @@ import sys
 import torch
 from torch import distributed, nn
 from da.feature.mmd import joint_mmd2, local_mmd2, mmd2
-from da.ops.gather import gather_rows
+from da.train.distributed import gather_rows
 
 rank, folder, loss = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -86,11 +86,11 @@ def test_training_on_two_processes_is_training_on_one(tmp_path: Path) -> None:
         "from da.data.batches import PairedBatches\n"
         "from da.data.domain import Labelled\n"
         "from da.data.transforms import identity\n"
-        "from da.evaluate import Evaluation\n"
+        "from da.train.evaluation import Evaluation\n"
         "from da.feature.mmd import mmd2\n"
-        "from da.method import Align\n"
-        "from da.networks import mlp\n"
-        "from da.records import Run\n"
+        "from da.train.method import Align\n"
+        "from da.networks.small import mlp\n"
+        "from da.records.run import Run\n"
         "from da.train import TrainConfig, fit, launch\n"
         "devices, batch, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"
         "config = TrainConfig(steps=8, batch_size=batch, accelerator='cpu', devices=devices, evaluate_every=8, log_every=8)\n"

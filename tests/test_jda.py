@@ -16,12 +16,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
 from da.data.benchmarks import JDA_DIGITS, OFFICE_CALTECH_SURF
-from da.data.mat_files import read_jda_digits, read_surf, standardise
-from da.feature.adapter import Adapter
-from da.feature.jda import BDA, JDA, a_distance, balance_estimator
-from da.feature.spectral import class_gaps
-from da.feature.tca import TCA
-from da.feature.tjm import TJM
+from da.data.files.mat_files import read_jda_digits, read_surf, standardise
+from da.shallow.adapter import Adapter
+from da.shallow.jda import BDA, JDA, a_distance, balance_estimator
+from da.shallow.spectral import class_gaps
+from da.shallow.tca import TCA
+from da.shallow.tjm import TJM
 from problems import real_data
 
 # percent: JDA from Long et al., ICCV 2013; TJM from Long et al., CVPR 2014, as remembered

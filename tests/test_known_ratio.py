@@ -16,7 +16,7 @@ from da.instance.kliep import kliep
 from da.instance.kmm import kmm
 from da.instance.neighbours import neighbour_weights
 from da.instance.ulsif import rulsif, ulsif
-from da.records import read_runs
+from da.records.run import read_runs
 from problems import run_script
 
 MEAN, DEVIATION = 0.5, 0.6

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from da.model.l2sp import l2_sp
-from da.networks import Network, lenet, mlp, split_statistics
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.networks.statistics import split_statistics
 
 X = torch.zeros(1, 4)
 

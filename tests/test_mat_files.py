@@ -17,8 +17,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
 from da.data.benchmarks import JDA_DIGITS, OFFICE_CALTECH10, OFFICE_CALTECH_SURF, Benchmark
-from da.data.folders import list_images
-from da.data.mat_files import read_jda_digits, read_surf, standardise
+from da.data.files.folders import list_images
+from da.data.files.mat_files import read_jda_digits, read_surf, standardise
 from problems import real_data
 
 # percent, Long et al., ICCV 2013, in the order of the tables

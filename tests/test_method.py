@@ -13,9 +13,11 @@ from torch.nn import functional
 
 from da.data.batches import Batch, LabelledBatch
 from da.feature.mmd import mmd2
-from da.method import Align, BatchStatistics, Method, Regularize, Reweight, Terms, constant, sigmoid_ramp
 from da.model.l2sp import l2_sp
-from da.networks import DomainBatchNorm, Network, mlp
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.networks.statistics import DomainBatchNorm
+from da.train.method import Align, BatchStatistics, Method, Regularize, Reweight, Terms, constant, sigmoid_ramp
 
 MODES: list[BatchStatistics] = ["source", "joint", "domain"]
 B, D, CLASSES = 8, 5, 3

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from da.metrics import balanced_accuracy, confusion_matrix, macro_f1, mean_squared_error, per_class_recall
+from da.train.metrics import balanced_accuracy, confusion_matrix, macro_f1, mean_squared_error, per_class_recall
 
 
 @settings(deadline=None, max_examples=60)

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from da.data.batches import Batch, MultiSourceBatch, MultiSourceBatches
 from da.data.domain import Labelled, Unlabelled
 from da.data.transforms import identity
-from da.evaluate import Evaluation
 from da.feature.multisource import M3SDA, moment_distance
-from da.method import Align, BatchStatistics, Method
-from da.networks import Network, mlp
-from da.records import Run
-from da.train import TrainConfig, fit
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.records.run import Run
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation
+from da.train.loop import fit
+from da.train.method import Align, BatchStatistics, Method
 
 D, WIDTH, CLASSES = 3, 4, 3
 

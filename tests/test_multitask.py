@@ -24,11 +24,13 @@ from torch.nn import functional
 from da.data.batches import LabelledBatch, LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.evaluate import Evaluation
 from da.model.multitask import Apart, EqualWeights, MultiTask, PCGrad, UncertaintyWeights, project_conflicts, uncertainty_weighted
-from da.networks import Frozen, Network, mlp
-from da.records import Run
-from da.train import TrainConfig, fit
+from da.networks.network import Frozen, Network
+from da.networks.small import mlp
+from da.records.run import Run
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation
+from da.train.loop import fit
 from problems import ROOT, assert_all_close, gradients
 
 TASKS = {"sign": 2, "third": 3, "fourth": 4}
@@ -310,10 +312,10 @@ from test_multitask import TASKS, batch, network
 from da.data.batches import LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.evaluate import Evaluation
+from da.train.evaluation import Evaluation
 from da.model.multitask import PCGrad
-from da.records import Run
-from da.train import TrainConfig, fit, launch
+from da.records.run import Run
+from da.train.config import TrainConfig; from da.train.loop import fit, launch
 devices, folder = int(sys.argv[1]), Path(sys.argv[2])
 config = TrainConfig(steps=6, batch_size=16 // devices, accelerator="cpu", devices=devices, evaluate_every=6, log_every=6)
 fabric = launch(config)

@@ -9,21 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from da.backbones import backbone
-from da.method import Align
-from da.networks import (
-    DomainBatchNorm,
-    Network,
-    Normalise,
-    Outputs,
-    bottleneck,
-    frozen_statistics,
-    lenet,
-    mlp,
-    remember,
-    split_statistics,
-    use_statistics,
-)
+from da.networks.backbones import backbone
+from da.networks.network import Network, Normalise, Outputs, bottleneck, remember
+from da.networks.small import lenet, mlp
+from da.networks.statistics import DomainBatchNorm, frozen_statistics, split_statistics, use_statistics
+from da.train.method import Align
 
 # ---- outputs
 

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from da.data.batches import Batch, PairedBatches
 from da.data.domain import Labelled
-from da.evaluate import Evaluation, predict
-from da.feature.openset import OSBP, OpenSetMetrics, RejectUnsure, open_set_metrics, reject_unsure, unknown_confusion
-from da.method import Align, BatchStatistics, Method
-from da.networks import Network, mlp
-from da.records import Run
-from da.train import TrainConfig, fit
+from da.feature.openset import OSBP, RejectUnsure, reject_unsure, unknown_confusion
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.records.run import Run
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation, predict
+from da.train.loop import fit
+from da.train.method import Align, BatchStatistics, Method
+from da.train.metrics import OpenSetMetrics, open_set_metrics
 
 N, M, D, WIDTH, KNOWN = 8, 5, 3, 4, 3
 

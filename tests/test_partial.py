@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from da.data.batches import Batch, PairedBatches
 from da.data.domain import Labelled
-from da.evaluate import Evaluation
 from da.feature.adversarial import DANN
 from da.feature.partial import IWAN, PADA, class_weights, importance_weights, weights_first
-from da.heads import discriminator
-from da.method import Align, Method
-from da.networks import Network, mlp
-from da.records import Run
-from da.train import TrainConfig, fit
+from da.networks.adversary import discriminator
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.records.run import Run
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation
+from da.train.loop import fit
+from da.train.method import Align, Method
 from problems import assert_all_close, gradients, is_zero
 
 N, M, D, WIDTH, CLASSES = 8, 5, 3, 4, 3

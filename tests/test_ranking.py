@@ -18,12 +18,12 @@ import torch
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.evaluate import predict
-from da.grids import piped
-from da.model.transferability import leep, logme, nce
-from da.networks import mlp
-from da.ranking import main, points, ranking, report, scores, written
-from da.table import load
+from da.model.transferability import leep, logme, nce, scores
+from da.networks.small import mlp
+from da.records.grids import piped
+from da.records.ranking import main, points, ranking, report, written
+from da.records.table import load
+from da.train.evaluation import predict
 from problems import ROOT
 
 TARGETS = ("noisy", "photo")
@@ -145,7 +145,7 @@ def test_the_command_puts_its_table_into_a_file(records: Path, tmp_path: Path, c
     words = [str(records), "--experiment", "toy"]
     main([*words, "--readme", str(page)])
     table = written(ranking(load(records, "toy")), piped)
-    made = f"{table}\n\n`python -m da.ranking {records} --experiment toy`"
+    made = f"{table}\n\n`python -m da.records.ranking {records} --experiment toy`"
     assert page.read_text() == f"before\n<!-- table: toy_tau -->\n{made}\n<!-- /table -->\nafter\n"
     main([*words, "--readme", str(page), "--check"])
     main([*words, "--format", "markdown"])

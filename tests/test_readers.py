@@ -21,7 +21,7 @@ from PIL import Image
 from sklearn.datasets import dump_svmlight_file
 
 from da.data.benchmarks import MNIST_USPS, OFFICE_CALTECH10, Benchmark
-from da.data.folders import find_folder, squeeze
+from da.data.files.folders import find_folder, squeeze
 from da.data.readers import data_root, read_domain
 
 TOY = Benchmark(

@@ -29,7 +29,7 @@ def test_python_in_the_readme_runs(block: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("page", "name", "content"), TABLES, ids=[f"{page}:{name}" for page, name, _ in TABLES])
 def test_tables_are_made_from_the_stored_records(page: str, name: str, content: str) -> None:
-    command = re.search(r"`python -m (da\.table|da\.ranking) (.*)`", content)
+    command = re.search(r"`python -m (da\.records\.table|da\.records\.ranking) (.*)`", content)
     assert command, f"the table {name} does not say which command made it"
     words = [sys.executable, "-m", command[1], *shlex.split(command[2]), "--readme", page, "--name", name, "--check"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)

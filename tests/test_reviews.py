@@ -11,7 +11,7 @@ import torch
 
 from da.data.benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.data.download import download
-from da.data.reviews import Reviews, read_reviews, toy_reviews
+from da.data.files.reviews import Reviews, read_reviews, toy_reviews
 from problems import real_data
 
 SMALL = dataclasses.replace(

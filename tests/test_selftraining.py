@@ -21,18 +21,16 @@ from da.feature.selftraining import (
     FixMatch,
     MeanTeacher,
     PseudoLabels,
-    affine,
     hard_consistency,
     pseudo_label_loss,
-    random_affine,
-    random_erasing,
-    random_translation,
     soft_consistency,
-    strong_view,
     update_average,
 )
-from da.method import Align, BatchStatistics
-from da.networks import Network, lenet, mlp, split_statistics
+from da.feature.views import affine, random_affine, random_erasing, random_translation, strong_view
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.networks.statistics import split_statistics
+from da.train.method import Align, BatchStatistics
 
 PAIRED = pytest.mark.parametrize("function", [hard_consistency, soft_consistency], ids=lambda f: f.__name__)
 

@@ -15,17 +15,17 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from da._torchvision import torchvision
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
-from da.estimators import DomainAdaptationClassifier
-from da.experiment import Cell
-from da.feature.easytl import EasyTL
-from da.feature.subspace import PrincipalComponents
-from da.frozen import frozen_features
-from da.records import read_runs
-from da.shallow import Samples, ShallowFlags, predicted, recipe, run_cell, smoke_samples
-from da.table import Table
-from da.vision import torchvision
+from da.recipes.frozen_features import frozen_features
+from da.recipes.script import Cell
+from da.recipes.shallow import Samples, ShallowFlags, predicted, recipe, run_cell, smoke_samples
+from da.records.run import read_runs
+from da.records.table import Table
+from da.shallow.easytl import EasyTL
+from da.shallow.estimators import DomainAdaptationClassifier
+from da.shallow.subspace import PrincipalComponents
 from problems import real_data, run_script
 
 NN = KNeighborsClassifier(1, algorithm="brute")

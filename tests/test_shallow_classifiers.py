@@ -17,11 +17,11 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
-from da.data.mat_files import read_surf, standardise
-from da.feature.easytl import EasyTL, programme
-from da.feature.jgsa import JGSA
-from da.feature.meda import MEDA, nearest_probabilities, normalized_laplacian
-from da.feature.subspace import GFK
+from da.data.files.mat_files import read_surf, standardise
+from da.shallow.easytl import EasyTL, programme
+from da.shallow.jgsa import JGSA
+from da.shallow.meda import MEDA, nearest_probabilities, normalized_laplacian
+from da.shallow.subspace import GFK
 from problems import real_data
 
 METHODS = [EasyTL(), JGSA(n_components=2, n_iter=3), MEDA(n_components=2, n_neighbors=3)]

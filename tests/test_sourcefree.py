@@ -23,9 +23,9 @@ from da.data.batches import TargetBatch, TargetBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.heads import entropies
 from da.model.sourcefree import SHOT, centroid_pseudo_labels, information_maximisation_loss
-from da.networks import Network, lenet
+from da.networks.network import Network, entropies
+from da.networks.small import lenet
 from problems import ROOT, TRANSFORM, run_script
 
 

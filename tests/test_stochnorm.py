@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import LabelledBatch
-from da.method import Regularize
 from da.model.finetune import frozen
 from da.model.stochnorm import StochasticNorm, stochastic_normalisation
-from da.networks import Network, frozen_statistics, kept_statistics, lenet, mlp, split_statistics
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.networks.statistics import frozen_statistics, kept_statistics, split_statistics
+from da.train.method import Regularize
 from problems import turned_triangle
 
 SHAPES = [(6, 4), (6, 4, 5), (6, 4, 3, 2)]

@@ -16,9 +16,9 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from da.data.benchmarks import OFFICE_CALTECH_SURF
-from da.data.mat_files import read_surf, standardise
-from da.feature.adapter import Adapter
-from da.feature.subspace import GFK, PrincipalComponents, SubspaceAlignment, geodesic_flow_kernel, subspace_disagreement
+from da.data.files.mat_files import read_surf, standardise
+from da.shallow.adapter import Adapter
+from da.shallow.subspace import GFK, PrincipalComponents, SubspaceAlignment, geodesic_flow_kernel, subspace_disagreement
 from problems import real_data
 
 ADAPTERS: list[Callable[[int], Adapter]] = [

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from da.compare import paired_difference
-from da.records import Run
-from da.table import AVERAGE, Table, fill, load, main, update_readme
+from da.records.difference import paired_difference
+from da.records.run import Run
+from da.records.table import AVERAGE, Table, fill, load, main, update_readme
 
 NONE = {"amazon>webcam": [0.60, 0.62, 0.61], "webcam>dslr": [0.90, 0.93, 0.95]}
 MMD = {"amazon>webcam": [0.70, 0.75, 0.71], "webcam>dslr": [0.89, 0.90, 0.935]}
@@ -36,7 +36,7 @@ def write(
     others: dict[str, float] | None = None,
     **config,
 ) -> Path:
-    """A finished run's folder as design and README describe it, written without da.records; `others` are figures beside the accuracy."""
+    """A finished run's folder as design and README describe it, written without da.records.run; `others` are figures beside the accuracy."""
     source, target = task.split(">")
     directory = root / experiment / method / f"{source}-{target}" / f"seed{seed}-{digits}"
     directory.mkdir(parents=True)
@@ -288,12 +288,12 @@ def test_a_readme_is_updated_between_its_marks_alone(tmp_path):
     table = Table.of(load(write_all(tmp_path / "runs")))
     readme = tmp_path / "README.md"
     readme.write_text(README)
-    assert not update_readme(readme, "toy", table, command="python -m da.table runs", check=True)
+    assert not update_readme(readme, "toy", table, command="python -m da.records.table runs", check=True)
     assert readme.read_text() == README
-    assert not update_readme(readme, "toy", table, command="python -m da.table runs")
-    expected = README.replace("old", f"{table.to_markdown()}\n\n`python -m da.table runs`")
+    assert not update_readme(readme, "toy", table, command="python -m da.records.table runs")
+    expected = README.replace("old", f"{table.to_markdown()}\n\n`python -m da.records.table runs`")
     assert readme.read_text() == expected
-    assert update_readme(readme, "toy", table, command="python -m da.table runs", check=True)
+    assert update_readme(readme, "toy", table, command="python -m da.records.table runs", check=True)
     with pytest.raises(ValueError, match="<!-- table: absent --> exactly once"):
         update_readme(readme, "absent", table, command="")
 
@@ -331,7 +331,7 @@ def test_fill_with_real_runs_can_be_interrupted_and_called_again(tmp_path):
 
 def command(*words: str, where: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run([sys.executable, "-m", "da.table", *words], capture_output=True, text=True, cwd=where, env=environment)
+    return subprocess.run([sys.executable, "-m", "da.records.table", *words], capture_output=True, text=True, cwd=where, env=environment)
 
 
 def test_the_command_in_the_file_says_which_figure_and_rows(tmp_path, monkeypatch):
@@ -340,8 +340,8 @@ def test_the_command_in_the_file_says_which_figure_and_rows(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     main(["runs", "--readme", "README.md", "--metric", "target_mae", "--methods", "none", "rsd"])
     written = (tmp_path / "README.md").read_text()
-    line = next(line for line in written.splitlines() if line.startswith("`python -m da.table "))
-    assert line == "`python -m da.table runs --select last --baseline none --metric target_mae --methods none rsd`"
+    line = next(line for line in written.splitlines() if line.startswith("`python -m da.records.table "))
+    assert line == "`python -m da.records.table runs --select last --baseline none --metric target_mae --methods none rsd`"
     main([*line.strip("`").split()[3:], "--readme", "README.md", "--check"])  # the command makes what stands above it
 
 
@@ -358,9 +358,9 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         main([*readme, "--check"])
     main(readme)
     main([*readme, "--check"])
-    assert "`python -m da.table runs --select last --baseline none --where steps=9`" in (tmp_path / "README.md").read_text()
+    assert "`python -m da.records.table runs --select last --baseline none --where steps=9`" in (tmp_path / "README.md").read_text()
     main(["runs", "--readme", "README.md", "--methods", "mmd", "none", "--metric", "target_accuracy"])
-    assert "`python -m da.table runs --select last --baseline none --methods mmd none`" in (tmp_path / "README.md").read_text()
+    assert "`python -m da.records.table runs --select last --baseline none --methods mmd none`" in (tmp_path / "README.md").read_text()
     for wrong, words in {
         "target_r2": ["runs", "--metric", "target_r2"],
         "jan": ["runs", "--methods", "none", "jan"],

@@ -19,8 +19,9 @@ from torch.nn import functional
 from da.data.batches import Batch
 from da.feature.adversarial import DANN
 from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation, afn, bnm, bsp, entropy, hard_afn, mcc
-from da.method import Adapt, Align
-from da.networks import Network, mlp
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.train.method import Adapt, Align
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 VALUES, INPUTS = PEERS["values"], {name: np.array(x) for name, x in PEERS["inputs"].items()}

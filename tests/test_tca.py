@@ -16,10 +16,10 @@ from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 from sklearn.preprocessing import normalize
 
 from da.data.benchmarks import JDA_DIGITS, OFFICE_CALTECH_SURF
-from da.data.mat_files import read_jda_digits, read_surf, standardise
-from da.feature.graph import graph_laplacian
-from da.feature.spectral import DENSE, directions, domain_gap, low_rank_root, oriented, scaled
-from da.feature.tca import SSTCA, TCA
+from da.data.files.mat_files import read_jda_digits, read_surf, standardise
+from da.shallow.graph import graph_laplacian
+from da.shallow.spectral import DENSE, directions, domain_gap, low_rank_root, oriented, scaled
+from da.shallow.tca import SSTCA, TCA
 from problems import real_data
 
 # percent, Long et al., ICCV 2013

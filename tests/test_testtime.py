@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from da.data.batches import TargetBatch
 from da.model.testtime import FLOOR, Tent, online, reliable_entropies
-from da.networks import DomainBatchNorm, Network, lenet, mlp, split_statistics
+from da.networks.network import Network
+from da.networks.small import lenet, mlp
+from da.networks.statistics import DomainBatchNorm, split_statistics
 
 CLASSES = 3
 

@@ -18,16 +18,20 @@ from torch.nn import functional
 
 from da.data.batches import LabelledBatch, LabelledBatches, PairedBatches
 from da.data.domain import Labelled
-from da.data.reviews import toy_reviews
-from da.encoders import extra, find_encoder, lora, text_network, tokenise, tokens
-from da.evaluate import Evaluation, predict
+from da.data.files.reviews import toy_reviews
 from da.feature.mmd import mmd2
-from da.method import Align, Regularize
 from da.model.finetune import blocks, frozen
-from da.networks import Network, lenet
-from da.records import Run
-from da.text import EncoderFlags, MaskedLanguage, build_encoder, new_encoder, one_gap_each, ppmi, save_encoder
-from da.train import TrainConfig, fit
+from da.model.masked_language import MaskedLanguage, one_gap_each
+from da.networks.network import Network
+from da.networks.new_encoder import new_encoder, ppmi, save_encoder
+from da.networks.small import lenet
+from da.networks.text_encoders import extra, find_encoder, lora, text_network, tokenise, tokens
+from da.records.run import Run
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation, predict
+from da.train.loop import fit
+from da.train.method import Align, Regularize
+from experiments.text_encoder import EncoderFlags, build_encoder
 from problems import ROOT
 
 TEXTS = ["The pan is great .", "A remarkably useless kettle , Kettle !", "lid", "the handle is wrong . the oven is fine . " * 3]

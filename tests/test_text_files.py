@@ -23,7 +23,7 @@ from da.data.batches import LabelledBatches, PairedBatches, load
 from da.data.benchmarks import AMAZON_REVIEWS
 from da.data.domain import Labelled, Unlabelled
 from da.data.download import download
-from da.data.text_files import WORDS, read_word_counts
+from da.data.files.text_files import WORDS, read_word_counts
 from da.data.transforms import identity, log_counts
 from problems import run_script
 

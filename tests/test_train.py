@@ -21,12 +21,15 @@ from da.arrays import NonFiniteError
 from da.data.batches import LabelledBatches, PairedBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
-from da.evaluate import Evaluation, predict
 from da.feature.mmd import mmd2
-from da.method import Align, Method, Regularize
-from da.networks import Network, lenet
-from da.records import Run
-from da.train import TrainConfig, fit, schedule_factor
+from da.networks.network import Network
+from da.networks.small import lenet
+from da.records.run import Run
+from da.select.scores import SCORES
+from da.train.config import TrainConfig
+from da.train.evaluation import Evaluation, predict
+from da.train.loop import fit, schedule_factor
+from da.train.method import Align, Method, Regularize
 from problems import ROOT, TRANSFORM, digits_job
 
 
@@ -97,7 +100,7 @@ def test_schedules() -> None:
 def test_result_names_last_label_free_and_oracle(tmp_path: Path) -> None:
     method, stream, evaluation = digits_job()
     config = TrainConfig(steps=40, batch_size=16, learning_rate=0.003, optimizer="adamw", evaluate_every=8)
-    fit(method, stream, config, run := start(tmp_path), evaluation)
+    fit(method, stream, config, run := start(tmp_path), replace(evaluation, scores=SCORES))
     selected = run.result()["selected"]
     evaluations = [line for line in lines(run) if "target_accuracy" in line]
     assert [line["step"] for line in evaluations] == [8, 16, 24, 32, 40]
@@ -241,7 +244,7 @@ def test_nan_in_the_data_is_named(tmp_path: Path) -> None:
     x[7, 2] = float("nan")
     domain = Labelled(x, torch.zeros(40, dtype=torch.long))
     from da.data.transforms import identity
-    from da.networks import mlp
+    from da.networks.small import mlp
 
     stream = LabelledBatches(domain, batch_size=40, seed=0, transform=identity)
     with pytest.raises(NonFiniteError, match="step 0: task = nan.*check the data for NaN"):
@@ -308,10 +311,10 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "from da.data.batches import LabelledBatches\n"
         "from da.data.domain import Labelled\n"
         "from da.data.transforms import identity\n"
-        "from da.evaluate import Evaluation\n"
-        "from da.method import Regularize\n"
-        "from da.networks import mlp\n"
-        "from da.records import Run\n"
+        "from da.train.evaluation import Evaluation\n"
+        "from da.train.method import Regularize\n"
+        "from da.networks.small import mlp\n"
+        "from da.records.run import Run\n"
         "from da.train import TrainConfig, fit, launch\n"
         "devices, batch, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"
         "config = TrainConfig(steps=5, batch_size=batch, accelerator='cpu', devices=devices, evaluate_every=5, log_every=5)\n"

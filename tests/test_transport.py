@@ -15,8 +15,9 @@ from da.data.batches import Batch
 from da.data.toy import mean_shifted_axis
 from da.feature.moments import cmd
 from da.feature.transport import FreshDraws, _directions, sinkhorn_divergence, sliced_wasserstein
-from da.method import Align
-from da.networks import Network, mlp
+from da.networks.network import Network
+from da.networks.small import mlp
+from da.train.method import Align
 
 ot = pytest.importorskip("ot")
 

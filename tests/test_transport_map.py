@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 
-from da.feature.plans import class_plan, entropic_plan, exact_plan
-from da.feature.transport import LinearMongeMap, OTMap
+from da.shallow.plans import class_plan, entropic_plan, exact_plan
+from da.shallow.transport import LinearMongeMap, OTMap
 
 ot = pytest.importorskip("ot")
 KEEN = dict(n_iter=20000, tolerance=1e-13)

@@ -163,7 +163,7 @@ def test_another_content_is_another_record_and_the_same_is_the_same(started: Sta
 @pytest.mark.slow
 def test_photographs(started: Started, tmp_path: Path) -> None:
     """Dark and bright noise through a network with random weights."""
-    from da.vision import torchvision
+    from da._torchvision import torchvision
 
     torch.manual_seed(0)
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "weights.pt")

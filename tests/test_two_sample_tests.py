@@ -17,11 +17,11 @@ import torch
 from scipy import integrate, stats
 from scipy.spatial.distance import cdist
 
-from da.feature.fuse import mmd_fuse
-from da.feature.mmd import MMDTest, mmd_test
-from da.feature.random_features import MeanEmbedding, random_feature_mmd2
-from da.ops import permutations as ops
-from da.ops.permutations import permutation_p_value, relabelled_mmd2, relabellings
+from da.shift import permutations as ops
+from da.shift.mmd import MMDTest, mmd_test
+from da.shift.mmd_fuse import mmd_fuse
+from da.shift.permutations import permutation_p_value, relabelled_mmd2, relabellings
+from da.shift.random_features import MeanEmbedding, random_feature_mmd2
 from problems import ROOT, run_script
 
 TESTS = (mmd_test, mmd_fuse)
@@ -293,7 +293,7 @@ def test_batches_chunks_and_merging_do_not_matter(monkeypatch: pytest.MonkeyPatc
     second.merge(third)
     assert (first.count, second.count) == (40, 30)
     assert first.mmd2(second) == pytest.approx(whole, rel=1e-10) == second.mmd2(first)
-    monkeypatch.setattr("da.feature.random_features.CELLS", 200)
+    monkeypatch.setattr("da.shift.random_features.CELLS", 200)
     assert float(random_feature_mmd2(x, y, **options)) == pytest.approx(whole, rel=1e-10)
 
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from da.records import Run, read_runs
-from da.tracking import INIT_SECONDS, flatten, log_table, resolve_mode
+from da.records.run import Run, read_runs
+from da.records.wandb_mirror import INIT_SECONDS, flatten, log_table, resolve_mode
 
 pytest.importorskip("wandb")
 ROOT = Path(__file__).parents[1]
@@ -133,7 +133,7 @@ def whole_run(folder: Path, mode: str) -> str:
     names = ", ".join(f"{key}={value!r}" for key, value in NAMES.items())
     return f"""
 import sys, time
-from da.records import Run
+from da.records.run import Run
 assert sys.argv[0] != "" and "wandb" not in sys.modules
 run = Run.start({str(folder)!r}, {CONFIG!r}, {names}, wandb={mode!r})
 for step in (1, 2, 3):

@@ -1,8 +1,58 @@
-"""Data: benchmarks as values, readers of what lies on disk, verified downloads, and batches that pair two domains.
+"""Data in memory and on disk: domains, batches, transforms, benchmarks, readers and verified downloads."""
 
-domain       what a domain is in memory: Labelled, Unlabelled
-benchmarks   what a benchmark is: domains, counts, classes, tasks, pinned sources
-readers      a domain of a benchmark as a Labelled of uint8 images; folders and digit_files know the layouts on disk
-cache        decoded and resized images, kept as one memory-mapped file
-download     what can be fetched and verified, fetched and verified
-"""
+from da.data.batches import (
+    Batch,
+    LabelledBatch,
+    LabelledBatches,
+    MultiSourceBatch,
+    MultiSourceBatches,
+    PairedBatches,
+    TargetBatch,
+    TargetBatches,
+)
+from da.data.benchmarks import (
+    AMAZON_REVIEW_TEXTS,
+    AMAZON_REVIEWS,
+    JDA_DIGITS,
+    MNIST_USPS,
+    OFFICE31,
+    OFFICE_CALTECH10,
+    OFFICE_CALTECH_SURF,
+    OFFICE_HOME,
+    Benchmark,
+)
+from da.data.digits import DIGITS, read_digits
+from da.data.domain import Labelled, Unlabelled
+from da.data.download import download
+from da.data.readers import data_root, read_domain
+from da.data.transforms import ImageTransform, identity, log_counts
+
+__all__ = [
+    "AMAZON_REVIEWS",
+    "AMAZON_REVIEW_TEXTS",
+    "Batch",
+    "Benchmark",
+    "DIGITS",
+    "ImageTransform",
+    "JDA_DIGITS",
+    "Labelled",
+    "LabelledBatch",
+    "LabelledBatches",
+    "MNIST_USPS",
+    "MultiSourceBatch",
+    "MultiSourceBatches",
+    "OFFICE31",
+    "OFFICE_CALTECH10",
+    "OFFICE_CALTECH_SURF",
+    "OFFICE_HOME",
+    "PairedBatches",
+    "TargetBatch",
+    "TargetBatches",
+    "Unlabelled",
+    "data_root",
+    "download",
+    "identity",
+    "log_counts",
+    "read_digits",
+    "read_domain",
+]

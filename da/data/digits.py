@@ -18,8 +18,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy import ndimage
-from sklearn.datasets import load_digits, load_sample_images
-from sklearn.model_selection import train_test_split
 
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
@@ -51,6 +49,8 @@ def _noisy(x: np.ndarray) -> np.ndarray:
 
 def _photo(x: np.ndarray) -> np.ndarray:
     """Each digit on its own grey patch of a photograph: the absolute difference keeps strokes visible on dark and bright ground."""
+    from sklearn.datasets import load_sample_images  # slow to import, which other data should not pay for
+
     photographs = [image.mean(axis=2) / 255 for image in load_sample_images().images]  # two of (427, 640)
     generator = np.random.default_rng(2)
     patches = np.empty_like(x)
@@ -84,6 +84,9 @@ def read_digits(domain: str, *, size: int = SIZE, channels: int = 1) -> Labelled
     """
     if domain not in CHANGES:
         raise ValueError(f"domain: digits has {', '.join(CHANGES)}; got {domain!r}")
+    from sklearn.datasets import load_digits  # slow to import, as above
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     halves = train_test_split(np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=0)
     rows = np.sort(halves[0] if domain == "clean" else halves[1])

@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from da.data.archives import unpack
 from da.data.benchmarks import (
     AMAZON_REVIEW_TEXTS,
     AMAZON_REVIEWS,
@@ -37,8 +36,9 @@ from da.data.benchmarks import (
     Benchmark,
     Source,
 )
-from da.data.digit_files import find_digits
-from da.data.folders import class_folders, domain_folder
+from da.data.files.archives import unpack
+from da.data.files.folders import class_folders, domain_folder
+from da.data.files.mnist_usps import find_digits
 
 _TIMEOUT = 60  # seconds without a byte from the server
 _BLOCK = 1 << 18  # bytes

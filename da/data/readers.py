@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from da.data.benchmarks import Benchmark
-from da.data.cache import cached_images
-from da.data.digit_files import naming, read_digits
 from da.data.domain import Labelled
-from da.data.folders import list_images
+from da.data.files.cache import cached_images
+from da.data.files.folders import list_images, naming
+from da.data.files.mnist_usps import read_digit_file
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -80,7 +80,7 @@ def _read_arrays(benchmark: Benchmark, domain: str, root: Path, *, size: int, ch
     labels: list[int] = []
     for part in splits:
         try:
-            x, y = read_digits(domain, part, root)
+            x, y = read_digit_file(domain, part, root)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; {benchmark.remedy(domain)}") from None
         if len(x) != benchmark.count(domain, part):

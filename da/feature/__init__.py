@@ -1,1 +1,66 @@
-"""Feature-based adaptation: functions (source (n, d), target (m, d)) -> scalar that pull two distributions of features together."""
+"""Feature-based: (source (n, d), target (m, d)) -> scalar, which pulls two distributions together, and the methods that train with it."""
+
+from da.feature.adda import ADDA
+from da.feature.adversarial import CDAN, DANN
+from da.feature.classifiers import MCD, MDD
+from da.feature.conditional import DSAN, JAN, DeepJDOT
+from da.feature.coral import coral
+from da.feature.energy import energy_distance
+from da.feature.frechet import frechet_distance
+from da.feature.mmd import joint_mmd2, local_mmd2, mmd2
+from da.feature.moments import cmd, homm
+from da.feature.multisource import M3SDA, moment_distance
+from da.feature.openset import OSBP, RejectUnsure, reject_unsure
+from da.feature.partial import IWAN, PADA
+from da.feature.regression import AlignRegression, dare_gram, rsd
+from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
+from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation, afn, bnm, bsp, entropy, hard_afn, mcc
+from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
+from da.feature.wasserstein import WDGRL
+
+__all__ = [
+    "ADDA",
+    "AFN",
+    "AlignRegression",
+    "BNM",
+    "BSP",
+    "CDAN",
+    "DANN",
+    "DSAN",
+    "DeepJDOT",
+    "EntropyMinimisation",
+    "FixMatch",
+    "FreshDraws",
+    "IWAN",
+    "JAN",
+    "M3SDA",
+    "MCC",
+    "MCD",
+    "MDD",
+    "MeanTeacher",
+    "OSBP",
+    "PADA",
+    "PseudoLabels",
+    "RejectUnsure",
+    "WDGRL",
+    "afn",
+    "bnm",
+    "bsp",
+    "cmd",
+    "coral",
+    "dare_gram",
+    "energy_distance",
+    "entropy",
+    "frechet_distance",
+    "hard_afn",
+    "homm",
+    "joint_mmd2",
+    "local_mmd2",
+    "mcc",
+    "mmd2",
+    "moment_distance",
+    "reject_unsure",
+    "rsd",
+    "sinkhorn_divergence",
+    "sliced_wasserstein",
+]

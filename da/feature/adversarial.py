@@ -6,7 +6,7 @@
     WDGRL   a critic of slope 1 measures the Wasserstein distance, features shrink it  critic several times, then features
 
 A discriminator's logit is > 0 for source. The logit's loss and the critic's slopes are computed in float32 at least, under
-autocast too. With several processes every term is that of the global batch, as in `da.method.Adapt`.
+autocast too. With several processes every term is that of the global batch, as in `da.train.method.Adapt`.
 
 Ganin et al.: Domain-Adversarial Training of Neural Networks. JMLR 2016.
 Long et al.: Conditional Adversarial Domain Adaptation. NeurIPS 2018.
@@ -16,21 +16,19 @@ Shen et al.: Wasserstein Distance Guided Representation Learning for Domain Adap
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.arrays import full_precision
+from da.arrays import at_least_single
 from da.data.batches import Batch
-from da.heads import MultilinearMap, adversary_group, at_least_single, discriminator, fixed, linear_head, reverse_gradient
-from da.method import Adapt, Method, Terms, everywhere, sigmoid_ramp
-from da.networks import Network, Outputs, frozen_statistics
-from da.ops.gather import gather_rows
+from da.networks.adversary import MultilinearMap, adversary_group, reverse_gradient
+from da.networks.adversary import discriminator as default_discriminator
+from da.networks.network import Network, Outputs, linear_head
+from da.train.distributed import gather_rows
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, everywhere, sigmoid_ramp
 
 # ---- functions of tensors
 
@@ -46,8 +44,8 @@ def domain_confusion_loss(
 
     Raises ValueError where there is not one logit, or not one weight, for each row.
     """
-    source = _mean_softplus(-_one_a_row("source_logits", source_logits), "source_weights", source_weights)
-    target = _mean_softplus(_one_a_row("target_logits", target_logits), "target_weights", target_weights)
+    source = mean_softplus(-one_a_row("source_logits", source_logits), "source_weights", source_weights)
+    target = mean_softplus(one_a_row("target_logits", target_logits), "target_weights", target_weights)
     return (source + target) / 2
 
 
@@ -59,31 +57,6 @@ def entropy_weights(probabilities: Tensor) -> Tensor:
     """
     weights = 1 + torch.exp(-torch.special.entr(at_least_single(probabilities)).sum(1))  # (n,)
     return weights / weights.mean()
-
-
-def wasserstein_gap(critic: nn.Module, source: Tensor, target: Tensor) -> Tensor:
-    """mean critic(source) - mean critic(target) of rows (n, d) and (m, d): for the best critic of slope <= 1 the Wasserstein distance.
-
-    A scalar, in the features' units. Shen et al. 2018, equation 2.
-    """
-    return at_least_single(critic(source)).mean() - at_least_single(critic(target)).mean()
-
-
-def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """mean_i (||grad critic(z_i)|| - 1)^2 over source (n, d), target (m, d) and min(n, m) points between them: a scalar >= 0.
-
-    Points between are a_i source_i + (1 - a_i) target_i, a_i uniform in [0, 1] from `generator` (of the features' device; None:
-    torch's global one), for the first min(n, m) rows. Its gradient reaches the critic alone: source and target are taken as given.
-    Shen et al. 2018, equation 5, and their code, which takes the slopes at both samples too.
-    """
-    with full_precision(source):
-        x, y = at_least_single(source.detach()), at_least_single(target.detach())
-        k = min(len(x), len(y))
-        share = torch.rand(k, 1, device=x.device, dtype=x.dtype, generator=generator)
-        points = torch.cat([x, y, share * x[:k] + (1 - share) * y[:k]]).requires_grad_()  # (n + m + k, d)
-        with torch.enable_grad():
-            (slopes,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)  # (n + m + k, d)
-        return (slopes.norm(dim=1) - 1).square().mean()
 
 
 # ---- methods
@@ -100,9 +73,16 @@ class Reversed(Adapt):
     """
 
     def __init__(
-        self, network: Network, discriminator: nn.Module, *, ramp: Callable[[float], float] = sigmoid_ramp, **options: Any
+        self,
+        network: Network,
+        discriminator: nn.Module,
+        *,
+        ramp: Ramp = sigmoid_ramp,
+        trade_off: float = 1.0,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, ramp=ramp, **options)
+        super().__init__(network, ramp=ramp, trade_off=trade_off, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.discriminator = discriminator
 
     @abstractmethod
@@ -131,15 +111,31 @@ class DANN(Reversed):
 
     Args:
         network: maps x (b, ...) to Outputs.
-        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.heads.discriminator`).
+        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.networks.adversary.discriminator`).
         options: trade_off (1): largest factor of the reversed gradient, lambda; the discriminator always learns at full strength.
             ramp (`sigmoid_ramp`, the paper's): progress in [0, 1] -> share of trade_off. Others as for `Adapt`.
 
     Ganin et al. 2016; they count each domain's mean whole, here half (`domain_confusion_loss`).
     """
 
-    def __init__(self, network: Network, discriminator: nn.Module | None = None, **options: Any) -> None:
-        super().__init__(network, discriminator or _default(network), **options)
+    def __init__(
+        self,
+        network: Network,
+        discriminator: nn.Module | None = None,
+        *,
+        trade_off: float = 1.0,
+        ramp: Ramp = sigmoid_ramp,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            network,
+            discriminator or default_discriminator(linear_head(network).in_features),
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
         return {"domain": self.confusion(source.features, target.features, factor)}
@@ -160,11 +156,26 @@ class CDAN(Reversed):
     """
 
     def __init__(
-        self, network: Network, discriminator: nn.Module | None = None, *, entropy_conditioning: bool = False, **options: Any
+        self,
+        network: Network,
+        discriminator: nn.Module | None = None,
+        *,
+        entropy_conditioning: bool = False,
+        trade_off: float = 1.0,
+        ramp: Ramp = sigmoid_ramp,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
         head = linear_head(network)
         multilinear = MultilinearMap(head.in_features, head.out_features)
-        super().__init__(network, discriminator or _default(network, multilinear.width), **options)
+        super().__init__(
+            network,
+            discriminator or default_discriminator(multilinear.width),
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.multilinear, self.entropy_conditioning = multilinear, entropy_conditioning
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
@@ -173,113 +184,21 @@ class CDAN(Reversed):
         return {"domain": self.confusion(self.multilinear(source.features, p), self.multilinear(target.features, q), factor, *weights)}
 
 
-class ADDA(Method[Batch]):
-    """A target encoder is taught to pass for the source encoder, under the source's head. No task loss, and no source label.
-
-        discriminator   min_D  domain_confusion_loss(D(source encoder(x_s)), D(target encoder(x_t)))
-        target encoder  min    mean log(1 + exp(-D(target encoder(x_t)))): the discriminator's loss with inverted labels
-
-    Args:
-        network: trained on the source already. Its backbone and bottleneck become the target encoder, its head learns no more; a frozen
-            copy of it, `source_network`, is the source encoder.
-        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 500, the paper's for digits.
-
-    The source encoder keeps its batch statistics; dropout, where there is any, is on in both encoders, so that it does not tell them
-    apart. Tzeng et al. 2017; there the two move at once, here one after the other.
-    """
-
-    def __init__(self, network: Network, discriminator: nn.Module | None = None) -> None:
-        super().__init__(network)
-        self.source_network = copy.deepcopy(network).requires_grad_(False)
-        self.discriminator = discriminator or _default(network, hidden=(500, 500), dropout=0.0)
-        network.head.requires_grad_(False)
-
-    def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
-        source, target = self.features(batch)
-        yield {"discriminator": domain_confusion_loss(self.discriminator(source), self.discriminator(target.detach()))}
-        yield self.encoder_terms(target)
-
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        return self.encoder_terms(self.features(batch)[1])
-
-    def encoder_terms(self, target: Tensor) -> Terms:
-        """The second move, of target features (m, d)."""
-        with fixed(self.discriminator):
-            return {"encoder": _mean_softplus(-_one_a_row("target_logits", self.discriminator(target)), "", None)}
-
-    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Source features (n, d), without a graph, and target features (m, d)."""
-        with torch.no_grad(), frozen_statistics(self.source_network):
-            source = self.source_network(batch.source_x).features
-        return gather_rows(source), gather_rows(self.network(batch.target_x).features)
-
-    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.discriminator, learning_rate)]
-
-
-class WDGRL(Adapt):
-    """Cross-entropy on the source + trade_off * the Wasserstein distance of the features, as a critic measures it.
-
-        critic    several moves: max  wasserstein_gap - penalty * gradient_penalty, the features as they are
-        features  one move:      min  task + trade_off * ramp(progress) * wasserstein_gap
-
-    Args:
-        network: maps x (b, ...) to Outputs.
-        critic: features (b, d) -> values (b,); None: one hidden layer of 100, the paper's.
-        critic_steps: moves of the critic in each step, on one batch.
-        penalty: factor of the gradient penalty (gamma).
-        options: of `Adapt`: trade_off (1 in the paper's code for Amazon reviews, 0.01 for digits), ramp, batch_statistics,
-            label_smoothing.
-
-    Shen et al. 2018, algorithm 1. The network sees the batch once a step, in front of the critic's moves, which do not change it.
-    """
-
-    def __init__(
-        self, network: Network, critic: nn.Module | None = None, *, critic_steps: int = 5, penalty: float = 10.0, **options: Any
-    ) -> None:
-        super().__init__(network, **options)
-        if critic_steps < 1:
-            raise ValueError(f"critic_steps must be at least 1; got {critic_steps}")
-        self.critic = critic or _default(network, hidden=(100,), dropout=0.0)
-        self.critic_steps, self.penalty = critic_steps, penalty
-
-    def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
-        source, target = self.outputs(batch)
-        seen = everywhere(source), everywhere(target)
-        features = seen[0].features.detach(), seen[1].features.detach()
-        for _ in range(self.critic_steps):
-            penalty = self.penalty * gradient_penalty(self.critic, *features)
-            yield {"critic": -wasserstein_gap(self.critic, *features), "penalty": penalty}
-        factor = self.trade_off * self.ramp(progress)
-        terms = {name: factor * term for name, term in self.transfer(*seen, gather_rows(batch.source_y)).items()}
-        yield {"task": self.task(source, batch.source_y)} | terms
-
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        with fixed(self.critic):
-            return {"wasserstein": wasserstein_gap(self.critic, source.features, target.features)}
-
-    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.critic, learning_rate)]
-
-
 # ---- shared
 
 
-def _one_a_row(name: str, logits: Tensor) -> Tensor:
+def one_a_row(name: str, logits: Tensor) -> Tensor:
     """(n,) or (n, 1) -> (n,)."""
     if logits.ndim not in (1, 2) or logits.shape[1:] not in ((), (1,)):
         raise ValueError(f"{name} must be (n,) or (n, 1), one logit for each row; got {tuple(logits.shape)}")
     return at_least_single(logits).flatten()
 
 
-def _mean_softplus(logits: Tensor, name: str, weights: Tensor | None) -> Tensor:
+def mean_softplus(logits: Tensor, name: str, weights: Tensor | None) -> Tensor:
+    """mean_i w_i log(1 + exp(l_i)) of logits l (n,); weights (n,), which `name` calls in an error, None: 1 each."""
     losses = functional.softplus(logits)  # (n,)
     if weights is None:
         return losses.mean()
     if weights.shape != losses.shape:
         raise ValueError(f"{name} must be ({len(losses)},), one for each logit; got {tuple(weights.shape)}")
     return (weights * losses).mean()
-
-
-def _default(network: Network, width: int | None = None, **options: Any) -> nn.Module:
-    return discriminator(width or linear_head(network).in_features, **options)

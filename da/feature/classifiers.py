@@ -12,7 +12,7 @@ Every term is a mean over samples: with several processes each takes it of its o
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import Batch
-from da.heads import fixed, reverse_gradient
-from da.method import Adapt, Terms, constant, sigmoid_ramp
-from da.networks import Network, Outputs, frozen_statistics, kept_statistics, use_statistics
+from da.networks.adversary import fixed, reverse_gradient
+from da.networks.network import Network, Outputs
+from da.networks.statistics import frozen_statistics, kept_statistics, use_statistics
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
 
 
 class _TwoClassifiers(Adapt):
@@ -79,12 +80,13 @@ class MCD(_TwoClassifiers):
         *,
         generator_steps: int = 4,
         trade_off: float = 1.0,
-        ramp: Callable[[float], float] = constant,
-        **options: Any,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
         if generator_steps < 1:
             raise ValueError(f"generator_steps must be at least 1; got {generator_steps}")
-        super().__init__(network, trade_off=trade_off, ramp=ramp, **options)
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.generator_steps = generator_steps
 
     def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
@@ -149,11 +151,12 @@ class MDD(_TwoClassifiers):
         *,
         margin: float = 4.0,
         trade_off: float = 0.1,
-        ramp: Callable[[float], float] = sigmoid_ramp,
-        **options: Any,
+        ramp: Ramp = sigmoid_ramp,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
         _check_margin(margin)
-        super().__init__(network, trade_off=trade_off, ramp=ramp, **options)
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.margin = margin
 
     def loss(self, batch: Batch, progress: float) -> Terms:

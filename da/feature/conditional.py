@@ -10,18 +10,16 @@ from a trade-off of 0, and each is best begun from a network that knows the sour
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import as_matrix, check_two_samples, full_precision
-from da.feature.mmd import MULTIPLIERS, Bandwidth, Estimator, joint_mmd2, local_mmd2
+from da.feature.mmd import MULTIPLIERS, Estimator, joint_mmd2, local_mmd2
 from da.kernels import squared_distances
-from da.method import Adapt, Terms, constant, sigmoid_ramp
-from da.networks import Network, Outputs
+from da.networks.network import Network, Outputs
+from da.ops.mixture import Bandwidth
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
 
 PROBABILITY_BANDWIDTH = 1.3**2  # JAN's kernel of two rows of probabilities: exp(-||p - q||^2 / sigma^2), sigma = 1.3
 
@@ -48,10 +46,11 @@ class JAN(Adapt):
         estimator: Estimator = "unbiased",
         bandwidths: tuple[Bandwidth, Bandwidth] = ("mean", PROBABILITY_BANDWIDTH),
         trade_off: float = 1.0,
-        ramp: Callable[[float], float] = sigmoid_ramp,
-        **options: Any,
+        ramp: Ramp = sigmoid_ramp,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, **options)
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.estimator, self.bandwidths = estimator, bandwidths
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -74,8 +73,16 @@ class DSAN(Adapt):
     differs).
     """
 
-    def __init__(self, network: Network, *, trade_off: float = 0.5, ramp: Callable[[float], float] = sigmoid_ramp, **options: Any) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        trade_off: float = 0.5,
+        ramp: Ramp = sigmoid_ramp,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         return {"align": local_mmd2(source.features, target.features, labels, target.logits.softmax(dim=1))}
@@ -105,10 +112,11 @@ class DeepJDOT(Adapt):
         feature_weight: float = 0.001,
         label_weight: float = 0.0001,
         trade_off: float = 1.0,
-        ramp: Callable[[float], float] = constant,
-        **options: Any,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, **options)
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         _check_weights(feature_weight, label_weight)
         self.feature_weight, self.label_weight = feature_weight, label_weight
 

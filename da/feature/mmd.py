@@ -11,9 +11,7 @@ Long, Cao, Wang, Jordan: Learning Transferable Features with Deep Adaptation Net
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -21,13 +19,10 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import centred, resolve_bandwidth
 from da.ops.discrepancy import Backend, kernel_discrepancy, pool
-from da.ops.mixture import KernelName, Mixture, check_kernel, of_distance
-from da.ops.permutations import gram_matrix, permutation_p_value, relabelled_mmd2, relabellings
+from da.ops.mixture import Bandwidth, KernelName, Mixture, check_kernel, mixture_of
 
 Estimator = Literal["biased", "unbiased", "linear"]
-Bandwidth = float | Literal["mean", "median"]
 MULTIPLIERS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 
 Option = TypeVar("Option")
@@ -72,7 +67,7 @@ def mmd2(
         shift = torch.cat([x, y]).detach().mean(dim=0)
         x, y = x - shift, y - shift
     pooled = pool(x, y, kernel)
-    mixture = _mixture(kernel, pooled, bandwidth, multipliers)
+    mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
     if estimator == "linear":
         if source_weights is not None:
             raise ValueError("source_weights: the estimator 'linear' takes none; use 'biased' or 'unbiased'")
@@ -121,7 +116,7 @@ def joint_mmd2(
     if not len(factors) == len(bandwidths) == len(xs):
         raise ValueError(f"bandwidth and multipliers must be one, or one for each of {len(xs)} layers; got {bandwidth} and {multipliers}")
     pooled = [pool(x, y, kernel) for x, y in zip(xs, ys, strict=True)]
-    mixtures = [_mixture(kernel, z, s, f) for z, s, f in zip(pooled, bandwidths, factors, strict=True)]  # type: ignore[arg-type]
+    mixtures = [mixture_of(kernel, z, s, f) for z, s, f in zip(pooled, bandwidths, factors, strict=True)]  # type: ignore[arg-type]
     if estimator == "linear":
         return like(_linear(xs, ys, mixtures), sources[0])
     return like(_quadratic(xs, ys, mixtures, None, pooled, estimator == "unbiased", backend), sources[0])
@@ -164,57 +159,9 @@ def local_mmd2(
     if u.shape[1] == 0:
         u, v = x.new_zeros(len(x), 1), y.new_zeros(len(y), 1)
     pooled = pool(x, y, kernel)
-    mixture = _mixture(kernel, pooled, bandwidth, multipliers)
+    mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
     value = kernel_discrepancy([x], [y], [mixture], u, v, coefficients=(1 / count,) * 3, backend=backend, pooled=[pooled])
     return like(value.to(x.dtype), source)
-
-
-@dataclass(frozen=True, eq=False)
-class MMDTest:
-    """What a permutation test found: the statistic, its p-value in (0, 1], and the statistics of the relabellings, (permutations,)."""
-
-    statistic: float
-    p_value: float
-    null: np.ndarray
-
-
-def mmd_test(
-    source: Array,
-    target: Array,
-    *,
-    permutations: int = 1000,
-    estimator: Literal["biased", "unbiased"] = "unbiased",
-    kernel: KernelName = "gaussian",
-    bandwidth: Bandwidth = "median",
-    multipliers: Sequence[float] = (1.0,),
-    random_state: int = 0,
-) -> MMDTest:
-    """Permutation test of the null hypothesis that the rows of source (n, d) and target (m, d) are draws from one distribution.
-
-    The rows must be independent, or at least exchangeable under the null: frames of one film, or several views of one image, are not.
-    Then P(p <= alpha) <= alpha for every n, m and alpha, since neither kernel nor bandwidth depends on which sample a row is of.
-    p = (1 + relabellings with a statistic at least as large, ties counted) / (1 + permutations): never 0, 1 for identical samples.
-
-    permutations: random relabellings of the pooled rows; the smallest p is 1 / (1 + permutations).
-    estimator, kernel, bandwidth, multipliers: as in `mmd2`; beyond 1,000 rows the median is that of 1,000 random ones.
-    random_state: seed of the relabellings (and of those rows); the same seed, the same result, on every device.
-
-    In float64, memory O((n + m)^2). Raises ValueError for n or m < 2 and arguments out of range, TypeError for inputs without floats.
-    """
-    if estimator not in ("biased", "unbiased"):
-        raise ValueError(f"estimator must be 'biased' or 'unbiased'; got {estimator!r}")
-    check_kernel(kernel)
-    x, y = check_two_samples(source, target, least=2)
-    generator = torch.Generator().manual_seed(random_state)
-    members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
-    with torch.no_grad(), full_precision(x):
-        z = torch.cat([x, y]).double()
-        # The rows of a median over some: which ones must not depend on their sample, or the level would not be exact.
-        shuffled = z[torch.randperm(len(z), generator=generator).to(z.device)]
-        gram = gram_matrix(z, _mixture(kernel, shuffled, bandwidth, multipliers))  # (n + m, n + m)
-        statistics = relabelled_mmd2(gram, members, unbiased=estimator == "unbiased").cpu()
-    p_value = permutation_p_value(statistics, scale=float(gram.abs().max()))
-    return MMDTest(float(statistics[0]), p_value, statistics[1:].numpy())
 
 
 def _quadratic(
@@ -257,18 +204,6 @@ def _product(mixtures: Sequence[Mixture], x: Sequence[Tensor], y: Sequence[Tenso
     """prod_l k_l(x^l_i, y^l_i), (n,)."""
     with full_precision(x[0]):
         return torch.stack([k.rowwise(a, b) for k, a, b in zip(mixtures, x, y, strict=True)]).prod(dim=0)
-
-
-def _mixture(kernel: KernelName, pooled: Tensor, bandwidth: Bandwidth, multipliers: Sequence[float]) -> Mixture:
-    """The kernel with its scales a s; the bandwidth rule looks at the pooled rows."""
-    factors = tuple(float(a) for a in multipliers)
-    if len(factors) == 0 or not all(math.isfinite(a) and a > 0 for a in factors):
-        raise ValueError(f"multipliers must be one or more finite numbers > 0; got {multipliers}")
-    if kernel == "linear":
-        return Mixture(kernel, (1.0,))
-    z = pooled if of_distance(kernel) else centred(pooled)
-    s = float(resolve_bandwidth(z, bandwidth, norm=1 if kernel == "laplacian" else 2))
-    return Mixture(kernel, tuple(a * s for a in factors))
 
 
 def _check_estimator(estimator: str) -> None:

@@ -11,16 +11,16 @@ Peng, Bai, Xia, Huang, Saenko, Wang: Moment Matching for Multi-Source Domain Ada
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.data.batches import Batch, MultiSourceBatch
-from da.method import Adapt, Terms, everywhere
-from da.networks import Network, Outputs
-from da.ops.gather import gather_rows
+from da.networks.network import Network, Outputs
+from da.train.distributed import gather_rows
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere
 
 
 def moment_distance(sources: Sequence[Array], target: Array, *, order: int = 2) -> Array:
@@ -85,8 +85,17 @@ class M3SDA(Adapt):
     weight 5e-4.
     """
 
-    def __init__(self, network: Network, *, order: int = 2, trade_off: float = 0.1, **options: Any) -> None:
-        super().__init__(network, trade_off=trade_off, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        order: int = 2,
+        trade_off: float = 0.1,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.order = _whole(order)
 
     def loss(self, batch: Batch, progress: float) -> Terms:

@@ -13,15 +13,16 @@ Bucci, Loghmani, Tommasi: On the Effectiveness of Image Rotation for Open Set Do
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.heads import reverse_gradient
-from da.method import Adapt, Terms
-from da.networks import Network, Outputs, frozen_statistics, kept_statistics
+from da.networks.adversary import reverse_gradient
+from da.networks.network import Network, Outputs
+from da.networks.statistics import frozen_statistics, kept_statistics
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 # ---- functions of tensors
 
@@ -55,34 +56,6 @@ def unknown_confusion(logits: Tensor, *, boundary: float = 0.5) -> Tensor:
     x = logits if logits.dtype == torch.float64 else logits.float()
     odds = x[:, -1] - x[:, :-1].logsumexp(1)  # (m,), log u / (1 - u)
     return (functional.softplus(odds) - boundary * odds).mean()
-
-
-class OpenSetMetrics(NamedTuple):
-    """What an open-set prediction is worth; fractions in [0, 1]."""
-
-    os_star: float  # OS*, the mean over known classes of the share of their samples that are found
-    unknown: float  # UNK, the share of unknown samples that are called unknown
-    hos: float  # HOS, the harmonic mean of the two; 0 if both are 0
-
-
-def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMetrics:
-    """OS*, UNK and HOS of logits (n, known + 1), the last column for unknown, at labels (n,); every label >= known is unknown.
-
-    The largest logit is the prediction. OS* is the mean over those known classes that labels hold.
-
-    Raises ValueError on shapes, known < 1, a negative label, or labels without a known or without an unknown sample.
-    """
-    if known < 1 or logits.ndim != 2 or logits.shape[1] != known + 1 or labels.shape != logits.shape[:1]:
-        wanted = f"logits must be (n, known + 1) = (n, {known + 1}) with known >= 1, and labels (n,)"
-        raise ValueError(f"{wanted}; got {tuple(logits.shape)} and {tuple(labels.shape)}")
-    if not len(labels) or labels.min() < 0 or not (labels < known).any() or not (labels >= known).any():
-        raise ValueError(
-            f"labels must be >= 0 and hold both known (< {known}) and unknown (>= {known}) samples; got {labels.unique().tolist()}"
-        )
-    found = logits.argmax(1) == labels.clamp(max=known)  # (n,)
-    rates = [found[labels == c].double().mean().item() for c in labels[labels < known].unique()]
-    os_star, unknown = sum(rates) / len(rates), found[labels >= known].double().mean().item()
-    return OpenSetMetrics(os_star, unknown, 2 * os_star * unknown / (os_star + unknown) if os_star + unknown else 0.0)
 
 
 # ---- networks and methods
@@ -122,8 +95,17 @@ class OSBP(Adapt):
     Raises ValueError where a source label names the last output.
     """
 
-    def __init__(self, network: Network, *, boundary: float = 0.5, **options: Any) -> None:
-        super().__init__(network, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        boundary: float = 0.5,
+        trade_off: float = 1.0,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         _check_boundary(boundary)
         self.boundary = boundary
 

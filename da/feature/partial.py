@@ -7,7 +7,7 @@ weighted first:
     IWAN    by sample:  how much a first discriminator takes it for a target sample         weighs a second discriminator alone
 
 Both learn in one move, with gradient reversal. A discriminator's logit is > 0 for source. Weights carry no gradient, and are computed
-in float32 at least, under autocast too. With several processes every term is that of the global batch, as in `da.method.Adapt`.
+in float32 at least, under autocast too. With several processes every term is that of the global batch, as in `da.train.method.Adapt`.
 
 Cao, Ma, Long, Wang: Partial Adversarial Domain Adaptation. ECCV 2018.
 Zhang, Ding, Li, Ogunbona: Importance Weighted Adversarial Nets for Partial Domain Adaptation. CVPR 2018.
@@ -15,19 +15,19 @@ Zhang, Ding, Li, Ogunbona: Importance Weighted Adversarial Nets for Partial Doma
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays import at_least_single
 from da.feature.adversarial import Reversed, domain_confusion_loss
 from da.feature.target import entropy
-from da.heads import adversary_group, at_least_single, linear_head
-from da.heads import discriminator as default_discriminator
-from da.method import Terms, sigmoid_ramp
-from da.networks import Network, Outputs
+from da.networks.adversary import adversary_group
+from da.networks.adversary import discriminator as default_discriminator
+from da.networks.network import Network, Outputs, linear_head
+from da.train.method import BatchStatistics, Ramp, Terms, sigmoid_ramp
 
 # ---- functions of tensors
 
@@ -84,7 +84,7 @@ class PADA(Reversed):
 
     Args:
         network: maps x (b, ...) to Outputs, with a linear head.
-        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.heads.discriminator`).
+        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.networks.adversary.discriminator`).
         decay: share in [0, 1) that the running average of the target's predictions keeps of itself in a training step: 0.99
             remembers about 100 batches. It starts even, with all weights 1.
         ramp: as for `da.feature.adversarial.DANN`, but `weights_first`: here it is not taken for granted that the network is trained.
@@ -104,11 +104,20 @@ class PADA(Reversed):
         discriminator: nn.Module | None = None,
         *,
         decay: float = 0.99,
-        ramp: Callable[[float], float] = weights_first,
-        **options: Any,
+        ramp: Ramp = weights_first,
+        trade_off: float = 1.0,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
         head = linear_head(network)
-        super().__init__(network, discriminator or default_discriminator(head.in_features), ramp=ramp, **options)
+        super().__init__(
+            network,
+            discriminator or default_discriminator(head.in_features),
+            ramp=ramp,
+            trade_off=trade_off,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1); got {decay}")
         self.decay = decay
@@ -143,7 +152,7 @@ class IWAN(Reversed):
 
     Args:
         network: maps x (b, ...) to Outputs.
-        discriminator: D_0, features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.heads.discriminator`).
+        discriminator: D_0, features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.networks.adversary.discriminator`).
         weighting_discriminator: D, likewise; another network than D_0.
         entropy_weight: >= 0, in units of cross-entropy per nat; 0.1 is the paper's.
         options: as for `da.feature.adversarial.DANN`: trade_off, ramp, batch_statistics, label_smoothing.
@@ -160,10 +169,20 @@ class IWAN(Reversed):
         *,
         weighting_discriminator: nn.Module | None = None,
         entropy_weight: float = 0.1,
-        **options: Any,
+        trade_off: float = 1.0,
+        ramp: Ramp = sigmoid_ramp,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
         width = linear_head(network).in_features
-        super().__init__(network, discriminator or default_discriminator(width), **options)
+        super().__init__(
+            network,
+            discriminator or default_discriminator(width),
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         if not entropy_weight >= 0:
             raise ValueError(f"entropy_weight must not be negative; got {entropy_weight}")
         if weighting_discriminator is not None and weighting_discriminator is discriminator:

@@ -18,15 +18,15 @@ Chen, Wang, Wang, Long: Representation Subspace Distance for Domain Adaptation R
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.method import Align
-from da.networks import Network, Outputs
+from da.networks.network import Network, Outputs
+from da.train.method import Align, BatchStatistics, Ramp, constant
 
 RANK = 1e-9  # eigenvalues below this share of the largest count as zero, so that rounding is never inverted
 GAP = 1e-6  # the smallest gap of eigenvalues, as a share of the largest, that a derivative divides by
@@ -106,10 +106,16 @@ class AlignRegression(Align):
     Raises ValueError for label smoothing and, at the first step, for logits or labels of another shape; TypeError for labels not floats.
     """
 
-    def __init__(self, network: Network, alignment: Callable[[Tensor, Tensor], Tensor] | None, **options: Any) -> None:
-        if options.get("label_smoothing"):
-            raise ValueError(f"label_smoothing has no meaning for a regression; got {options['label_smoothing']!r}: leave it out")
-        super().__init__(network, alignment, **options)
+    def __init__(
+        self,
+        network: Network,
+        alignment: Callable[[Tensor, Tensor], Tensor] | None,
+        *,
+        trade_off: float = 1.0,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+    ) -> None:
+        super().__init__(network, alignment, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics)
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Mean squared error of the only output."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, final
@@ -32,10 +31,10 @@ from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.data.batches import Batch
-from da.method import Adapt, Terms, sigmoid_ramp
-from da.networks import Network, Outputs, frozen_statistics, kept_statistics, use_statistics
-
-View = Callable[[Tensor], Tensor]
+from da.feature.views import View, check_fraction, random_translation, strong_view
+from da.networks.network import Network, Outputs
+from da.networks.statistics import frozen_statistics, kept_statistics, use_statistics
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
 
 # ---- functions of logits
 
@@ -48,7 +47,7 @@ def hard_consistency(logits: Array, teaching_logits: Array, *, threshold: float 
 
     Raises ValueError for a threshold out of [0, 1] or unequal shapes, else as `da.feature.target.entropy`. Sohn et al. 2020, equation 4.
     """
-    _check_fraction("threshold", threshold)
+    check_fraction("threshold", threshold)
     learning, teaching = _pair(logits, teaching_logits)
     with full_precision(learning):
         confidence, labels = teaching.detach().softmax(dim=1).max(dim=1)  # (n,), (n,)
@@ -70,7 +69,7 @@ def soft_consistency(logits: Array, teaching_logits: Array, *, threshold: float 
 
     Arguments and errors as of `hard_consistency`. French et al. 2018, whose code takes the mean over classes too.
     """
-    _check_fraction("threshold", threshold)
+    check_fraction("threshold", threshold)
     learning, teaching = _pair(logits, teaching_logits)
     with full_precision(learning):
         q = teaching.detach().softmax(dim=1)  # (n, K)
@@ -85,7 +84,7 @@ def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     decay: share of the old average that stays, in [0, 1]. Buffers of whole numbers (batches that a normalisation has seen) are copied.
     Raises ValueError for a decay out of [0, 1], or parameters and buffers that differ in name or shape.
     """
-    _check_fraction("decay", decay)
+    check_fraction("decay", decay)
     # not the state dicts, where what two layers share (a scale under two domains' statistics) comes twice
     old, new = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (average, module))
     if {name: value.shape for name, value in old.items()} != {name: value.shape for name, value in new.items()}:
@@ -100,73 +99,6 @@ def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
 # ---- views of images
 
 
-def random_translation(x: Tensor, *, limit: float = 0.125) -> Tensor:
-    """Each image of x (b, c, h, w) moved by whole pixels, at most `limit` of its height and width; the border is repeated.
-
-    limit: in [0, 1); 12.5 % is FixMatch's. Raises ValueError for a limit out of its range and for x that are no images.
-    """
-    _check_images(x)
-    if not 0 <= limit < 1:
-        raise ValueError(f"limit must be in [0, 1); got {limit}")
-    places: list[Tensor] = []
-    for side in x.shape[2:]:
-        most = int(limit * side)
-        shift = torch.randint(-most, most + 1, (len(x), 1), device=x.device)
-        places.append((torch.arange(side, device=x.device) - shift).clamp(0, side - 1))  # (b, side)
-    image = torch.arange(len(x), device=x.device)[:, None, None]
-    return x[image, :, places[0][:, :, None], places[1][:, None, :]].permute(0, 3, 1, 2)  # (b, h, w, c) -> (b, c, h, w)
-
-
-def random_affine(x: Tensor, *, rotation: float = 30.0, shear: float = 0.3, limit: float = 0.125) -> Tensor:
-    """Each image of x (b, c, h, w) turned, sheared sideways and moved, about its middle; bilinear, the border is repeated.
-
-    Uniform to either side: up to `rotation` degrees, `shear` pixels per pixel of height (both >= 0, FixMatch's ranges), and `limit`,
-    in [0, 1), of height and width. Raises ValueError for options out of their range and for x that are no images.
-    """
-    _check_images(x)
-    if not (rotation >= 0 and shear >= 0 and 0 <= limit < 1 and math.isfinite(rotation + shear)):
-        raise ValueError(f"rotation and shear must be finite and >= 0, limit in [0, 1); got {rotation}, {shear} and {limit}")
-    angle, slope, right, down = torch.empty(4, len(x), device=x.device).uniform_(-1, 1)  # (b,) each
-    angle, slope = math.radians(rotation) * angle, shear * slope
-    cos, sin = angle.cos(), angle.sin()
-    matrix = torch.stack([cos, slope * cos - sin, sin, slope * sin + cos], dim=1).view(-1, 2, 2)  # rotation @ shear
-    return affine(x, matrix, limit * torch.stack([x.shape[3] * right, x.shape[2] * down], dim=1))
-
-
-def affine(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """Where image i of x (b, c, h, w) has what the result has at place p: at matrix_i p + shift_i, p = (right, down) from the middle.
-
-    matrix (b, 2, 2); shift (b, 2) in pixels. Bilinear; beyond its border an image is what it is there.
-    """
-    h, w = x.shape[2:]
-    half = torch.tensor([w / 2, h / 2], device=x.device)  # pixels per unit of the sampler's coordinates
-    units = matrix * half / half[:, None]  # (b, 2, 2)
-    theta = torch.cat([units, (shift / half)[:, :, None]], dim=2).to(x.dtype)  # (b, 2, 3)
-    with full_precision(x):
-        grid = functional.affine_grid(theta, list(x.shape), align_corners=False)  # (b, h, w, 2)
-        return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def random_erasing(x: Tensor, *, side: float = 0.5) -> Tensor:
-    """Each image of x (b, c, h, w) with a part of its own shape set to 0: side uniform from 0, middle uniform, cut at the border (Cutout).
-
-    side: the largest, as a fraction of the image's, in [0, 1]; 0.5 is FixMatch's. Raises ValueError as `random_translation`.
-    """
-    _check_images(x)
-    _check_fraction("side", side)
-    size, middle_y, middle_x = torch.rand(3, len(x), 1, device=x.device)  # (b, 1) each
-    erased: list[Tensor] = []
-    for pixels, middle in zip(x.shape[2:], (middle_y, middle_x), strict=True):
-        places = (torch.arange(pixels, device=x.device) + 0.5) / pixels
-        erased.append((places - middle).abs() < side * size / 2)  # (b, pixels)
-    return x.masked_fill((erased[0][:, :, None] & erased[1][:, None, :])[:, None], 0.0)
-
-
-def strong_view(x: Tensor) -> Tensor:
-    """An image x (b, c, h, w) that `random_affine` has moved, then `random_erasing` erased a part of."""
-    return random_erasing(random_affine(x))
-
-
 # ---- methods
 
 
@@ -179,9 +111,18 @@ class PseudoLabels(Adapt):
     Different from Lee: the threshold (0 is his); w rises from 0 to 1 by `sigmoid_ramp` (there linearly to 3, epochs 100 to 600).
     """
 
-    def __init__(self, network: Network, *, threshold: float = 0.9, ramp: Callable[[float], float] = sigmoid_ramp, **options: Any) -> None:
-        _check_fraction("threshold", threshold)
-        super().__init__(network, ramp=ramp, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        threshold: float = 0.9,
+        ramp: Ramp = sigmoid_ramp,
+        trade_off: float = 1.0,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        check_fraction("threshold", threshold)
+        super().__init__(network, ramp=ramp, trade_off=trade_off, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.threshold = threshold
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -192,7 +133,7 @@ class _TwoViews(Adapt):
     """The target's rows seen twice, by what learns and by what teaches. Means over rows: each process takes them of its own."""
 
     def __init__(self, network: Network, consistency: Callable[..., Tensor], threshold: float, **options: Any) -> None:
-        _check_fraction("threshold", threshold)
+        check_fraction("threshold", threshold)
         super().__init__(network, **options)
         self.consistency, self.threshold = consistency, threshold
 
@@ -225,9 +166,26 @@ class FixMatch(_TwoViews):
     """
 
     def __init__(
-        self, network: Network, *, weak: View = random_translation, strong: View = strong_view, threshold: float = 0.95, **options: Any
+        self,
+        network: Network,
+        *,
+        weak: View = random_translation,
+        strong: View = strong_view,
+        threshold: float = 0.95,
+        trade_off: float = 1.0,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, hard_consistency, threshold, **options)
+        super().__init__(
+            network,
+            hard_consistency,
+            threshold,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.weak, self.strong = weak, strong
 
     def seen(self, batch: Batch) -> tuple[Outputs, Outputs]:
@@ -253,10 +211,18 @@ class MeanTeacher(_TwoViews):
 
     def __init__(
         self, network: Network, *, decay: float = 0.99, view: View = random_translation, threshold: float = 0.968,
-        trade_off: float = 3.0, **options: Any,
+        trade_off: float = 3.0, ramp: Ramp = constant, batch_statistics: BatchStatistics = "joint", label_smoothing: float = 0.0,
     ) -> None:  # fmt: skip
-        _check_fraction("decay", decay)
-        super().__init__(network, soft_consistency, threshold, trade_off=trade_off, **options)
+        check_fraction("decay", decay)
+        super().__init__(
+            network,
+            soft_consistency,
+            threshold,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.decay, self.view = decay, view
         self.teacher = copy.deepcopy(network).requires_grad_(False)
 
@@ -286,13 +252,3 @@ def _pair(logits: Array, teaching_logits: Array) -> tuple[Tensor, Tensor]:
     if len(learning) != len(teaching):
         raise ValueError(f"logits and teaching_logits must be of the same rows; got {len(learning)} and {len(teaching)}")
     return learning, teaching
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1]; got {value}")
-
-
-def _check_images(x: Tensor) -> None:
-    if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"x must be images, floats (b, c, h, w); got {x.dtype} {tuple(x.shape)}: for other inputs give views of your own")

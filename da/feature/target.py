@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
 from da.feature.adversarial import DANN
-from da.heads import entropies
-from da.method import Adapt, Terms
-from da.networks import Network, Outputs
+from da.networks.network import Network, Outputs, entropies
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
 
 
 def entropy(logits: Array) -> Array:
@@ -127,8 +126,16 @@ class EntropyMinimisation(Adapt):
     trade_off: Grandvalet and Bengio choose it by validation; 0.1 is what the code of Xu et al. (2019) adds it with. Options: of `Adapt`.
     """
 
-    def __init__(self, network: Network, *, trade_off: float = 0.1, **options: Any) -> None:
-        super().__init__(network, trade_off=trade_off, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        trade_off: float = 0.1,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         return {"entropy": entropy(target.logits)}
@@ -138,8 +145,17 @@ class EntropyMinimisation(Adapt):
 class MCC(Adapt):
     """Cross-entropy on the source + trade_off * class confusion of the target's predictions. temperature: of `mcc`; options: of `Adapt`."""
 
-    def __init__(self, network: Network, *, temperature: float = 2.5, trade_off: float = 1.0, **options: Any) -> None:
-        super().__init__(network, trade_off=trade_off, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        temperature: float = 2.5,
+        trade_off: float = 1.0,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.temperature = temperature
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -164,8 +180,17 @@ class AFN(Adapt):
     learning rate, whatever step and trade-off. Left out of the authors' code: dropout scaled to keep norms, epochs on the source first.
     """
 
-    def __init__(self, network: Network, *, penalty: Callable[[Tensor], Tensor] = afn, trade_off: float = 0.05, **options: Any) -> None:
-        super().__init__(network, trade_off=trade_off, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        penalty: Callable[[Tensor], Tensor] = afn,
+        trade_off: float = 0.05,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
         self.penalty = penalty
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -180,9 +205,20 @@ class BSP(DANN):
     """
 
     def __init__(
-        self, network: Network, discriminator: nn.Module | None = None, *, spectral_weight: float = 1e-4, k: int = 1, **options: Any
+        self,
+        network: Network,
+        discriminator: nn.Module | None = None,
+        *,
+        spectral_weight: float = 1e-4,
+        k: int = 1,
+        trade_off: float = 1.0,
+        ramp: Ramp = sigmoid_ramp,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, discriminator, **options)
+        super().__init__(
+            network, discriminator, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing
+        )
         self.spectral_weight, self.k = spectral_weight, k
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:

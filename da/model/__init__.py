@@ -1,1 +1,52 @@
-"""Model-based transfer: `(network, source_network, x) -> scalar`, what to keep of a network trained elsewhere."""
+"""Model-based: (network, source_network, x) -> scalar, which keeps or reuses what the source model knows; fine-tuning around it."""
+
+from da.model.batchnorm import adapt_statistics
+from da.model.bituning import BiTuning
+from da.model.bss import bss
+from da.model.cotuning import CoTuning, category_relationship
+from da.model.delta import Delta, channel_attention, delta
+from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
+from da.model.finetune import GradualUnfreezing, LayerwiseDecay, fit_head, frozen, with_new_head
+from da.model.l2sp import l2_sp
+from da.model.masked_language import MaskedLanguage
+from da.model.multitask import EqualWeights, MultiTask, PCGrad, UncertaintyWeights
+from da.model.sourcefree import SHOT
+from da.model.stochnorm import stochastic_normalisation
+from da.model.testtime import Tent, online
+from da.model.transferability import h_score, leep, logme, nce, regularized_h_score, transrate
+
+__all__ = [
+    "BiTuning",
+    "CoTuning",
+    "Delta",
+    "EqualWeights",
+    "GradualUnfreezing",
+    "Hint",
+    "LayerwiseDecay",
+    "MaskedLanguage",
+    "MultiTask",
+    "PCGrad",
+    "SHOT",
+    "Tent",
+    "UncertaintyWeights",
+    "adapt_statistics",
+    "bss",
+    "category_relationship",
+    "channel_attention",
+    "delta",
+    "feature_distillation",
+    "fit_head",
+    "frozen",
+    "h_score",
+    "knowledge_distillation",
+    "l2_sp",
+    "leep",
+    "logme",
+    "lwf",
+    "nce",
+    "online",
+    "regularized_h_score",
+    "stochastic_normalisation",
+    "transrate",
+    "with_new_head",
+]

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from da.networks import BatchNorm, DomainBatchNorm, Network, evaluating, use_statistics
+from da.networks.network import Network
+from da.networks.statistics import BatchNorm, DomainBatchNorm, evaluating, use_statistics
 
 
 def batch_norms(network: nn.Module) -> list[BatchNorm]:

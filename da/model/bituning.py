@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays import at_least_single
 from da.data.batches import LabelledBatch
-from da.heads import at_least_single, linear_head
-from da.method import Method, Terms
-from da.networks import Network
-from da.ops.gather import gather_rows
+from da.networks.network import Network, linear_head
+from da.train.distributed import gather_rows
+from da.train.method import Method, Terms
 
 
 def contrast(anchors: Tensor, own: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor, *, temperature: float = 0.07) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, full_precision, like
-from da.networks import Network
+from da.networks.network import Network
 
 
 def spectral_shrinkage(features: Array, *, k: int = 1) -> Array:

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import LabelledBatch
-from da.heads import linear_head
-from da.method import Method, Terms
-from da.networks import Network
+from da.networks.network import Network, linear_head
+from da.train.method import Method, Terms
 
 Approach = Literal["reverse", "direct"]
 

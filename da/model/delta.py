@@ -9,17 +9,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import LabelledBatch
-from da.method import Regularize, Terms
 from da.model.finetune import fit_head
 from da.model.maps import block_names, feature_maps, single, stage_layers, submodule, watched
-from da.networks import Network, frozen_statistics
+from da.networks.network import Network
+from da.networks.statistics import frozen_statistics
+from da.train.method import BatchNormTreatment, Regularize, Terms
 
 
 def behavioural_distance(maps: Sequence[Tensor], source_maps: Sequence[Tensor], attention: Sequence[Tensor] | None = None) -> Tensor:
@@ -98,10 +99,13 @@ class Delta(Regularize):
         attention: Sequence[Tensor] | None = None,
         alpha: float = 0.01,
         beta: float = 0.01,
-        **options: Any,
+        source_network: Network | None = None,
+        strength: float = 1.0,
+        decay: bool = False,
+        batch_norm: BatchNormTreatment = "train",
     ) -> None:
-        defaults: dict[str, Any] = {"decay": False, "source_network": network}
-        super().__init__(network, None, **(defaults | options))
+        start = network if source_network is None else source_network
+        super().__init__(network, None, source_network=start, strength=strength, decay=decay, batch_norm=batch_norm)
         self.layers, self.alpha, self.beta = layers, alpha, beta
         self.attention = None if attention is None else nn.ParameterList(nn.Parameter(a, requires_grad=False) for a in attention)
 

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.networks import Network
+from da.networks.network import Network
 
 
 def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temperature: float = 2.0) -> Array:

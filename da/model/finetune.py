@@ -8,7 +8,7 @@ linear probe, then     the head of the logistic regression on the kept features 
 layer-wise decay       the further a block lies below the head, the more slowly it learns (`LayerwiseDecay`)
 gradual unfreezing     block after block begins to learn, from the head down (`GradualUnfreezing`)
 
-The objective of all is that of `da.method.Regularize`: mean cross-entropy + lambda / 2 ||w||^2, lambda the optimiser's weight decay.
+The objective of all is that of `da.train.method.Regularize`: mean cross-entropy + lambda / 2 ||w||^2, lambda the optimiser's weight decay.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from da.data.batches import Batch, LabelledBatch
-from da.heads import linear_head
-from da.method import Method, Regularize, Terms
-from da.networks import BatchNorm, Frozen, Network
+from da.networks.network import Frozen, Network, linear_head
+from da.networks.statistics import BatchNorm
+from da.train.method import BatchNormTreatment, Method, Regularize, Terms
 
 
 def with_new_head(network: Network) -> Network:
@@ -87,8 +87,18 @@ class LayerwiseDecay(Regularize):
         options: of `Regularize`.
     """
 
-    def __init__(self, network: Network, penalty: Any = None, *, decay_per_block: float = 0.8, **options: Any) -> None:
-        super().__init__(network, penalty, **options)
+    def __init__(
+        self,
+        network: Network,
+        penalty: Any = None,
+        *,
+        decay_per_block: float = 0.8,
+        source_network: Network | None = None,
+        strength: float = 1.0,
+        decay: bool = True,
+        batch_norm: BatchNormTreatment = "train",
+    ) -> None:
+        super().__init__(network, penalty, source_network=source_network, strength=strength, decay=decay, batch_norm=batch_norm)
         if not 0 < decay_per_block <= 1:
             raise ValueError(f"decay_per_block must be in (0, 1]; got {decay_per_block}")
         self.decay_per_block = decay_per_block
@@ -112,8 +122,18 @@ class GradualUnfreezing(Regularize):
         options: of `Regularize`.
     """
 
-    def __init__(self, network: Network, penalty: Any = None, *, until: float = 0.5, **options: Any) -> None:
-        super().__init__(network, penalty, **options)
+    def __init__(
+        self,
+        network: Network,
+        penalty: Any = None,
+        *,
+        until: float = 0.5,
+        source_network: Network | None = None,
+        strength: float = 1.0,
+        decay: bool = True,
+        batch_norm: BatchNormTreatment = "train",
+    ) -> None:
+        super().__init__(network, penalty, source_network=source_network, strength=strength, decay=decay, batch_norm=batch_norm)
         if not 0 <= until <= 1:
             raise ValueError(f"until must be in [0, 1]; got {until}")
         self.until = until

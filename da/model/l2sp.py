@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from da.networks import Network
+from da.networks.network import Network
 
 
 def l2_sp(network: Network, source_network: Network, x: Tensor, *, alpha: float = 0.1, beta: float = 0.01) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from da.networks import Network, frozen_statistics, kept_statistics
+from da.networks.network import Network
+from da.networks.statistics import frozen_statistics, kept_statistics
 
 _STAGES = 4
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import LabelledBatch
-from da.method import Method, Terms
-from da.networks import Network, Outputs
-from da.ops.gather import gather_rows
+from da.networks.network import Network, Outputs
+from da.train.distributed import gather_rows
+from da.train.method import Method, Terms
 
 
 class Apart(Network):

@@ -21,10 +21,10 @@ from torch.nn import functional
 from da.arrays import Array, as_matrix, full_precision, like
 from da.data.batches import TargetBatch, Transform, without_labels
 from da.data.domain import Unlabelled
-from da.heads import entropies
-from da.method import Method, Terms, everywhere
-from da.networks import Network, evaluating
-from da.ops.gather import gather_rows
+from da.networks.network import Network, entropies
+from da.networks.statistics import evaluating
+from da.train.distributed import gather_rows
+from da.train.method import Method, Terms, everywhere
 
 ROWS = 256  # of the target in one forward pass without gradients
 

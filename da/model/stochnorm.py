@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.networks import BatchNorm, Network
+from da.networks.network import Network
+from da.networks.statistics import BatchNorm
 
 
 @final

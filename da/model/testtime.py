@@ -27,11 +27,11 @@ from torch import Tensor
 
 from da.arrays import as_matrix, full_precision
 from da.data.batches import TargetBatch
-from da.heads import entropies
-from da.method import Method, Terms
 from da.model.batchnorm import batch_norms
-from da.networks import Network, use_statistics
-from da.ops.gather import gather_rows
+from da.networks.network import Network, entropies
+from da.networks.statistics import use_statistics
+from da.train.distributed import gather_rows
+from da.train.method import Method, Terms
 
 FLOOR = 0.2 / math.log(1000)  # 0.2 nats of 1,000 classes, as in Niu et al. 2023
 KEPT = 0.9  # share of the old running mean that a batch leaves

@@ -23,9 +23,12 @@ import math
 import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf_shrinkage
-from torch import Tensor
+from torch import Tensor, nn
 
 from da.arrays import as_matrix
+from da.data.batches import Transform
+from da.data.domain import Labelled
+from da.train.evaluation import predict
 
 LARGEST = 46 * math.log(2)  # of the logarithm of beta / alpha, in units of the inverse mean squared singular value
 ROUNDING = 1e-10  # relative: what a residual in float64 may be of nothing
@@ -259,3 +262,19 @@ def _tensor(labels: Tensor | np.ndarray, name: str, x: Tensor | None) -> Tensor:
 def _indicator(classes: Tensor) -> Tensor:
     """(n, K) float64: 1 where a row is of the class."""
     return torch.nn.functional.one_hot(classes).double()
+
+
+OF_FEATURES = {"h_score": h_score, "regularized_h_score": regularized_h_score, "logme": logme, "transrate": transrate}
+
+
+def scores(network: nn.Module, labelled: Labelled, transform: Transform, *, classifier: bool = True) -> dict[str, float]:
+    """Every transferability score of `network` (x -> Outputs) on labelled target samples, by name.
+
+    classifier: whether the logits are those of the source's classes; without them there is neither leep nor nce.
+    Only what is passed is seen: give it the samples that training sees, none that the result is judged on.
+    """
+    features, logits = predict(network, labelled, transform, statistics="source", batch_size=64)  # type: ignore[arg-type]
+    found = {name: score(features, labelled.y) for name, score in OF_FEATURES.items()}
+    if classifier:
+        found |= {"leep": leep(logits.double().softmax(1), labelled.y), "nce": nce(logits.argmax(1), labelled.y)}
+    return found

@@ -1,1 +1,11 @@
-"""Device code: kernel sums and their gradients, permutation statistics. The specification of the mathematics is da.kernels."""
+"""Device code: kernel sums and their gradients. The specification of the mathematics is `da.kernels`."""
+
+from da.ops.discrepancy import Backend, kernel_discrepancy
+from da.ops.mixture import KernelName, Mixture
+
+__all__ = [
+    "Backend",
+    "KernelName",
+    "Mixture",
+    "kernel_discrepancy",
+]

@@ -13,12 +13,15 @@ matrix product. Tiles are overwritten in place: at a few hundred rows they stay 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from da.kernels import centred, resolve_bandwidth
 
 KernelName = Literal["gaussian", "laplacian", "rational_quadratic", "polynomial", "linear"]
 DEGREE, OFFSET = 3, 1.0  # of the polynomial
@@ -167,3 +170,18 @@ def _linear(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None
     kernel.copy_(base)
     if slope is not None:
         slope.fill_(1)
+
+
+Bandwidth = float | Literal["mean", "median"]
+
+
+def mixture_of(kernel: KernelName, pooled: Tensor, bandwidth: Bandwidth, multipliers: Sequence[float]) -> Mixture:
+    """The kernel with its scales a s; the bandwidth rule looks at the pooled rows."""
+    factors = tuple(float(a) for a in multipliers)
+    if len(factors) == 0 or not all(math.isfinite(a) and a > 0 for a in factors):
+        raise ValueError(f"multipliers must be one or more finite numbers > 0; got {multipliers}")
+    if kernel == "linear":
+        return Mixture(kernel, (1.0,))
+    z = pooled if of_distance(kernel) else centred(pooled)
+    s = float(resolve_bandwidth(z, bandwidth, norm=1 if kernel == "laplacian" else 2))
+    return Mixture(kernel, tuple(a * s for a in factors))

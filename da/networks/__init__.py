@@ -1,0 +1,31 @@
+"""Networks: input -> Outputs(features, logits), their backbones and encoders, batch statistics, and adversaries."""
+
+from da.networks.adversary import MultilinearMap, discriminator, reverse_gradient
+from da.networks.backbones import backbone, source_classifier
+from da.networks.network import Frozen, Network, Outputs, bottleneck
+from da.networks.new_encoder import new_encoder, save_encoder
+from da.networks.small import lenet, mlp
+from da.networks.statistics import DomainBatchNorm, split_statistics, use_statistics
+from da.networks.text_encoders import lora, text_network, tokenise
+
+__all__ = [
+    "DomainBatchNorm",
+    "Frozen",
+    "MultilinearMap",
+    "Network",
+    "Outputs",
+    "backbone",
+    "bottleneck",
+    "discriminator",
+    "lenet",
+    "lora",
+    "mlp",
+    "new_encoder",
+    "reverse_gradient",
+    "save_encoder",
+    "source_classifier",
+    "split_statistics",
+    "text_network",
+    "tokenise",
+    "use_statistics",
+]

@@ -1,0 +1,31 @@
+"""What the scripts in experiments/ share: flags, `main`, and the jobs of digits, photographs, fine-tuning and shallow methods."""
+
+from da.recipes.finetuning import FinetuneFlags, LabelFlags, Parts, labelled_job, photograph_job
+from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
+from da.recipes.frozen_features import frozen_features
+from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_job
+from da.recipes.script import Cell, Job, load_network, main
+from da.recipes.shallow import Samples, ShallowFlags
+
+__all__ = [
+    "Cell",
+    "CommonFlags",
+    "DANFlags",
+    "DigitFlags",
+    "FinetuneFlags",
+    "Flags",
+    "ImageFlags",
+    "Job",
+    "LabelFlags",
+    "Parts",
+    "PhotographFlags",
+    "Samples",
+    "ShallowFlags",
+    "configuration",
+    "frozen_features",
+    "image_job",
+    "labelled_job",
+    "load_network",
+    "main",
+    "photograph_job",
+]

@@ -1,0 +1,93 @@
+"""The features of photographs by a network that does not learn, computed once and kept.
+
+They lie beside the decoded photographs (`da.data.files.cache`): under `$DA_CACHE`, else ~/.cache/da. A file belongs to exactly one list of
+pixels, one set of weights and one size; its archive carries a checksum. What does not fit, or does not read back, is computed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from da.data.benchmarks import Benchmark
+from da.data.domain import Labelled
+from da.data.files.cache import cache_folder
+from da.data.readers import read_domain
+from da.data.transforms import IMAGENET, ImageTransform
+from da.networks.backbones import backbone
+from da.networks.network import Network
+from da.train.evaluation import predict
+
+VERSION = 1  # raise it when the same pixels and weights would give other features
+
+
+def frozen_features(
+    benchmark: Benchmark,
+    domain: str,
+    root: str | Path,
+    *,
+    network: str,
+    weights: Path | None = None,
+    stored_size: int = 256,
+    image_size: int = 224,
+    cache_dir: str | Path | None = None,
+) -> Labelled:
+    """All photographs of `domain` as features x (n, width) float32, as the backbone gives them in evaluation mode; y (n,) int64.
+
+    stored_size: side in pixels that photographs are resized to; image_size: of the crop in their middle that the network sees.
+    weights: as for `da.networks.backbones.backbone`; they expect ImageNet's mean and standard deviation.
+
+    Raises what `read_domain` and `backbone` raise, and OSError that names DA_CACHE where the folder cannot be written.
+    """
+    body, _ = backbone(network, weights=weights)  # before the photographs: missing weights are told at once
+    photographs = read_domain(benchmark, domain, root, size=stored_size, cache_dir=cache_dir)
+    key = _key(body, np.asarray(photographs.x), image_size)
+    path = cache_folder(cache_dir) / f"{benchmark.name}-{domain}-{network}-{image_size}-{key}.npz"
+    features = _open(path)
+    if features is None:
+        model = Network(body, nn.Identity(), nn.Identity())
+        features = predict(model, photographs, ImageTransform(image_size, *IMAGENET), batch_size=64).features.numpy()
+        _publish(path, features)
+        print(f"cached: the features of {len(features)} photographs of {domain} by {network} in {path}")
+    return Labelled(torch.from_numpy(features), photographs.y)
+
+
+def _key(body: nn.Module, pixels: np.ndarray, image_size: int) -> str:
+    """Digits that stand for the weights, the pixels and how they are cropped."""
+    digest = hashlib.sha256(f"{VERSION} {image_size} {pixels.shape} {zlib.crc32(np.ascontiguousarray(pixels).data)}".encode())
+    for name, values in body.state_dict().items():
+        digest.update(name.encode() + values.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _open(path: Path) -> np.ndarray | None:
+    """The features in `path`, None where there is no whole file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return archive["features"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _publish(path: Path, features: np.ndarray) -> None:
+    """Whole or not at all."""
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            np.savez(file, features=features)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can be written") from error
+    finally:
+        with suppress(OSError):  # where the folder itself cannot be, nothing was left in it
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""The methods that every image script offers, by the name of their row: a new loss is one file in da/feature and one line here.
+
+    "mine": partial(Align, alignment=mine),
+
+Scripts offer `Literal[*METHODS]`, the property tests take every row, and the paper index is made from the docstrings. A script whose
+recipe asks for another variant says `METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from da.feature.adversarial import CDAN, DANN
+from da.feature.classifiers import MCD, MDD
+from da.feature.conditional import DSAN, JAN, DeepJDOT
+from da.feature.coral import coral
+from da.feature.energy import energy_distance
+from da.feature.frechet import frechet_distance
+from da.feature.mmd import mmd2
+from da.feature.moments import cmd, homm
+from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
+from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation
+from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
+from da.feature.wasserstein import WDGRL
+from da.networks.network import Network
+from da.train.method import Adapt, Align, BatchStatistics, Ramp, constant
+
+Make = Callable[..., Adapt]  # (network, *, trade_off, ramp, batch_statistics, label_smoothing) -> method
+
+
+def _sliced(
+    network: Network,
+    *,
+    trade_off: float = 1.0,
+    ramp: Ramp = constant,
+    batch_statistics: BatchStatistics = "joint",
+    label_smoothing: float = 0.0,
+) -> Align:
+    """`Align` with directions drawn anew at every step, counted by each method for itself."""
+    alignment = FreshDraws(sliced_wasserstein)
+    return Align(network, alignment, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+
+
+METHODS: dict[str, Make] = {
+    "none": partial(Align, alignment=None),
+    "adabn": partial(Align, alignment=None, batch_statistics="domain"),
+    "mmd": partial(Align, alignment=mmd2),
+    "coral": partial(Align, alignment=coral),
+    "energy": partial(Align, alignment=energy_distance),
+    "frechet": partial(Align, alignment=frechet_distance, trade_off=1 / 128),  # per feature, as `sliced` counts
+    "cmd": partial(Align, alignment=partial(cmd, bounds=None)),
+    "homm": partial(Align, alignment=homm),
+    "sinkhorn": partial(Align, alignment=sinkhorn_divergence, trade_off=1 / 128),
+    "sliced": _sliced,
+    "jan": JAN,
+    "dsan": DSAN,
+    "deepjdot": DeepJDOT,
+    "dann": DANN,
+    "cdan": CDAN,
+    "cdan_e": partial(CDAN, entropy_conditioning=True),
+    "wdgrl": WDGRL,
+    "bsp": BSP,
+    "mcd": MCD,
+    "mdd": MDD,
+    "entropy": EntropyMinimisation,
+    "mcc": MCC,
+    "bnm": BNM,
+    "afn": AFN,
+    "pseudo_labels": PseudoLabels,
+    "fixmatch": FixMatch,
+    "mean_teacher": MeanTeacher,
+}
+
+
+def make_method(
+    make: Make,
+    network: Network,
+    *,
+    trade_off: float = 1.0,
+    ramp: Ramp | None = None,
+    batch_statistics: BatchStatistics = "joint",
+    label_smoothing: float = 0.0,
+) -> Adapt:
+    """The method of a row on `network`, under the options that a script's flags give to all rows.
+
+    Args:
+        make: a value of `METHODS`. What it fixes itself stays: AdaBN its batch statistics.
+        network: what it trains.
+        trade_off: multiple of the row's own trade-off.
+        ramp: progress in [0, 1] -> factor of the trade-off; None: the row's own.
+        batch_statistics, label_smoothing: as in `da.train.Adapt`.
+    """
+    fixed = make.keywords if isinstance(make, partial) else {}
+    statistics = fixed.get("batch_statistics", batch_statistics)
+    own = inspect.signature(make).parameters["trade_off"].default
+    ramps: Mapping[str, Callable[[float], float]] = {} if ramp is None else {"ramp": ramp}
+    return make(network, trade_off=trade_off * own, batch_statistics=statistics, label_smoothing=label_smoothing, **ramps)

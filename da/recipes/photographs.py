@@ -1,0 +1,148 @@
+"""Photographs: what the scripts for Office-31, Office-Caltech10 and Office-Home share.
+
+Stored pixels -> crop, flip, normalise -> backbone -> bottleneck -> head, as one `Job` a cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from da.data.batches import PairedBatches
+from da.data.benchmarks import Benchmark
+from da.data.digits import read_digits
+from da.data.domain import Labelled
+from da.data.readers import data_root, read_domain
+from da.data.transforms import HALF, IMAGENET, Augmentation, ImageTransform
+from da.model.finetune import fit_head
+from da.networks.backbones import backbone
+from da.networks.network import Network, bottleneck
+from da.recipes.flags import Flags
+from da.recipes.methods import Make, make_method
+from da.recipes.script import Cell, Job
+from da.train.evaluation import Evaluation, predict
+from da.train.method import BatchStatistics, sigmoid_ramp
+
+SMOKE_ROWS, SMOKE_SIZE = 32, 64
+NORMALISATION = {"imagenet": IMAGENET, "half": HALF}
+
+
+@dataclass(frozen=True)
+class PhotographFlags(Flags):
+    """A pretrained backbone on photographs."""
+
+    backbone: str = "resnet50"
+    """torchvision's name of the network."""
+    weights: Path | None = None
+    """State dict for the backbone; none: torchvision's ImageNet weights, from its cache or the network."""
+    normalisation: Literal["imagenet", "half"] = "imagenet"
+    """Mean and standard deviation the weights expect: ImageNet's, or 0.5 and 0.5 per channel."""
+    stored_size: int = 256
+    """Side in pixels that photographs are resized to and cached at."""
+    image_size: int = 224
+    """Side in pixels of the crop that the network sees."""
+    augmentation: Augmentation = "resized_crop"
+    """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.image_size <= self.stored_size:
+            raise ValueError(f"image_size must be from 1 to stored_size ({self.stored_size}); got {self.image_size}")
+
+
+@dataclass(frozen=True)
+class ImageFlags(PhotographFlags):
+    """Fine-tune a pretrained backbone on one photograph domain and adapt it to another."""
+
+    frozen_blocks: int = 0
+    """First blocks of the backbone that stay as they are."""
+    bottleneck: int = 256
+    """Width of the layer between backbone and head, whose outputs are aligned; 0: the backbone's own features."""
+    dropout: float = 0.5
+    """Probability after the bottleneck."""
+    feature_norm: float | None = None
+    """Scale every output of the backbone to this 2-norm, below the bottleneck; none: leave it."""
+    probe: float | None = None
+    """Start the head as a logistic regression on the source's features, with this C; none: from random weights."""
+    label_smoothing: float = 0.0
+    """Mass spread evenly over the classes."""
+    trade_off: float = 1.0
+    """Weight of the adaptation beside the cross-entropy, times the method's own."""
+    ramp: Literal["constant", "sigmoid"] = "constant"
+    """How the trade-off grows over training; a method that has a schedule of its own keeps it, unless sigmoid is asked for."""
+    batch_statistics: BatchStatistics = "joint"
+    """What batch normalisation sees: the source, both domains as one batch, or each its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bottleneck < 0 or not 0 <= self.dropout < 1:
+            raise ValueError(f"bottleneck must not be negative and dropout be in [0, 1); got {self.bottleneck} and {self.dropout}")
+
+
+@dataclass(frozen=True)
+class DANFlags(ImageFlags):
+    """The recipe of TLlib's DAN (thuml/Transfer-Learning-Library) for a ResNet-50."""
+
+    steps: int = 10_000
+    """Optimiser steps."""
+    batch_size: int = 32
+    """Images of each domain a step and device."""
+    learning_rate: float = 0.003
+    """Of bottleneck and head at the start."""
+    schedule: Literal["constant", "cosine", "inverse"] = "inverse"
+    """Rate by progress p in [0, 1]: 1; (1 + cos(pi p)) / 2; (1 + decay p)^-0.75."""
+    decay: float = 3.0
+    """3 is 3e-4 a step over 10,000 steps."""
+    evaluate_every: int = 500
+    """Steps between two evaluations, each followed by a checkpoint."""
+    workers: int = 2
+    """Background processes that prepare batches; the batches are the same for any number."""
+
+
+def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -> Job:
+    """The job of one cell: both domains, the network, the method `make(network, **options)`, and evaluation on all target photographs.
+
+    The options are those of `Adapt`.
+
+    The target's photographs are the same in training, without labels, and in evaluation: the transductive protocol of the
+    published tables.
+    """
+    root = None if flags.smoke_test else data_root(flags.data_root)
+    network = image_network(flags, len(benchmark.classes))  # before the photographs: missing weights are told at once
+    source, target = (smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size) for d in cell[1:3])
+    size = SMOKE_SIZE if flags.smoke_test else flags.image_size
+    evaluating = ImageTransform(size, *NORMALISATION[flags.normalisation])
+    if flags.probe is not None and not flags.smoke_test:
+        features = predict(network, source, evaluating, batch_size=64).features
+        fit_head(network, features, source.y, strength=flags.probe)
+    method = make_method(
+        make,
+        network,
+        trade_off=flags.trade_off,
+        ramp=None if flags.ramp == "constant" else sigmoid_ramp,
+        batch_statistics=flags.batch_statistics,
+        label_smoothing=flags.label_smoothing,
+    )
+    training = ImageTransform(size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation)
+    stream = PairedBatches(source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training)
+    return Job(method, stream, Evaluation(target, evaluating, source, batch_size=64))
+
+
+def image_network(flags: ImageFlags, classes: int) -> Network:
+    """Backbone, bottleneck and a new head; the backbone's weights are random in a smoke test and nowhere else."""
+    weights, pretrained = (None, False) if flags.smoke_test else (flags.weights, True)
+    body, width = backbone(flags.backbone, weights=weights, pretrained=pretrained, frozen_blocks=flags.frozen_blocks)
+    neck, width = bottleneck(width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm)
+    head = nn.Linear(width, classes)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return Network(body, neck, head, pretrained=True)
+
+
+def smoke_domain() -> Labelled:
+    """A few clean digits in colour, for a smoke test."""
+    return read_digits("clean", size=SMOKE_SIZE, channels=3).subset(torch.arange(SMOKE_ROWS))

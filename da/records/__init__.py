@@ -1,0 +1,18 @@
+"""A run on disk, and what is made of runs: tables, rankings, packed records. Reads without PyTorch, and imports nothing of da."""
+
+from da.records.cells import Metric
+from da.records.difference import Difference, paired_difference
+from da.records.ranking import ranking
+from da.records.run import Record, Run, read_runs
+from da.records.table import Table
+
+__all__ = [
+    "Difference",
+    "Metric",
+    "Record",
+    "Run",
+    "Table",
+    "paired_difference",
+    "ranking",
+    "read_runs",
+]

@@ -1,0 +1,59 @@
+"""Where a run took place: what must be known to compare its numbers and times. No host name and no path.
+
+Versions are read from the installed packages' metadata, so that nothing heavy is imported for them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "wandb", "lightning-fabric", "lightning", "triton", "transformers", "peft")
+
+
+def environment(device: str | None = None) -> dict[str, Any]:
+    """Versions, platform, `device` (the processor's model without it), cores, the project's commit, and the time now in UTC."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    commit, dirty = git_state(Path(__file__).resolve().parents[2])
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "packages": versions,
+        "git": {"commit": commit, "dirty": dirty},
+        "device": device or processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def git_state(root: Path) -> tuple[str | None, bool | None]:
+    """The commit of the project's checkout and whether tracked files differ from it; None twice where it is no checkout of its own."""
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True, timeout=10)
+        status = ["git", "status", "--porcelain", "--untracked-files=no"]
+        changes = subprocess.run(status, cwd=root, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit.stdout.strip(), bool(changes.stdout.strip())
+
+
+def processor() -> str:
+    """The processor's model, as far as the system tells it."""
+    try:
+        model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        model = None
+    return model.group(1).strip() if model else platform.processor() or platform.machine()

@@ -1,0 +1,46 @@
+"""Training: the interface that every method has, the one loop, and what a run is judged on."""
+
+from da.train.config import TrainConfig
+from da.train.distributed import gather_rows
+from da.train.engine import launch
+from da.train.evaluation import Evaluation, predict
+from da.train.loop import fit
+from da.train.method import Adapt, Align, Method, Regularize, Reweight, constant, sigmoid_ramp
+from da.train.metrics import (
+    OpenSetMetrics,
+    accuracy,
+    balanced_accuracy,
+    confusion_matrix,
+    macro_f1,
+    mean_absolute_error,
+    mean_squared_error,
+    open_set_metrics,
+    per_class_recall,
+    r_squared,
+)
+
+__all__ = [
+    "Adapt",
+    "Align",
+    "Evaluation",
+    "Method",
+    "OpenSetMetrics",
+    "Regularize",
+    "Reweight",
+    "TrainConfig",
+    "accuracy",
+    "balanced_accuracy",
+    "confusion_matrix",
+    "constant",
+    "fit",
+    "gather_rows",
+    "launch",
+    "macro_f1",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "open_set_metrics",
+    "per_class_recall",
+    "predict",
+    "r_squared",
+    "sigmoid_ramp",
+]
