@@ -35,7 +35,9 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
         raise TypeError(f"{name} must be a torch tensor or a NumPy array; got {type(x).__name__}")
     tensor = x if isinstance(x, Tensor) else _from_numpy(x, name)
     if not tensor.is_floating_point():
-        raise TypeError(f"{name} must hold floats; got {tensor.dtype}: convert it first, with {name}.float() or {name}.astype('float32')")
+        raise TypeError(
+            f"{name} must hold floats; got {tensor.dtype}: convert it first, with {name}.float() or {name}.astype('float32')"
+        )
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise ValueError(
             f"{name} must have shape (n, d) with at least one row and one column; got {tuple(tensor.shape)}: flatten each sample to a row"
@@ -44,12 +46,18 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
     # A sum is finite only if every value is, short of overflow, which the second look excludes; so the good case costs one reduction.
     if not bool(tensor.detach().sum().isfinite()) and not bool(tensor.isfinite().all()):
         row = int((~tensor.isfinite().all(dim=1)).nonzero()[0])
-        raise NonFiniteError(f"{name} must be finite; row {row} holds NaN or infinity: look at what produced it, it is not dropped here")
+        raise NonFiniteError(
+            f"{name} must be finite; row {row} holds NaN or infinity: look at what produced it, it is not dropped here"
+        )
     return tensor
 
 
 def check_two_samples(
-    source: Tensor | np.ndarray, target: Tensor | np.ndarray, *, names: tuple[str, str] = ("source", "target"), least: int = 1
+    source: Tensor | np.ndarray,
+    target: Tensor | np.ndarray,
+    *,
+    names: tuple[str, str] = ("source", "target"),
+    least: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Both samples as tensors (n, d) and (m, d) of one precision (the wider of the two); one object given twice stays one object.
 
@@ -58,11 +66,17 @@ def check_two_samples(
     first = as_matrix(source, names[0])
     second = first if target is source else as_matrix(target, names[1])
     if isinstance(source, Tensor) != isinstance(target, Tensor):
-        raise TypeError(f"{names[0]} and {names[1]} must be of one kind; got {type(source).__name__} and {type(target).__name__}")
+        raise TypeError(
+            f"{names[0]} and {names[1]} must be of one kind; got {type(source).__name__} and {type(target).__name__}"
+        )
     if first.shape[1] != second.shape[1]:
-        raise ValueError(f"{names[0]} and {names[1]} must have equal widths d; got {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have equal widths d; got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
     if first.device != second.device:
-        raise ValueError(f"{names[0]} and {names[1]} must be on one device; got {first.device} and {second.device}")
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be on one device; got {first.device} and {second.device}"
+        )
     for name, x in zip(names, (first, second), strict=True):
         if len(x) < least:
             raise ValueError(f"{name} must have at least {least} rows; got {len(x)}")

@@ -65,20 +65,28 @@ def laplacian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
         return like(torch.exp(-torch.cdist(first, second, p=1) / check_bandwidth(bandwidth)), x)
 
 
-def rational_quadratic(x: Array, y: Array, *, bandwidth: float | Tensor, alpha: float = 1.0) -> Array:
+def rational_quadratic(
+    x: Array, y: Array, *, bandwidth: float | Tensor, alpha: float = 1.0
+) -> Array:
     """(1 + ||x - y||^2 / (alpha bandwidth))^(-alpha), (n, m). bandwidth: a squared length; alpha: the tail's power; both > 0."""
     first, second = check_two_samples(x, y, names=("x", "y"))
     if not alpha > 0:
         raise ValueError(f"alpha must be > 0; got {alpha}")
     with full_precision(first):
-        return like((1 + gram_distances(first, second) / (alpha * check_bandwidth(bandwidth))) ** -alpha, x)
+        return like(
+            (1 + gram_distances(first, second) / (alpha * check_bandwidth(bandwidth))) ** -alpha, x
+        )
 
 
-def polynomial(x: Array, y: Array, *, bandwidth: float | Tensor, degree: int = 3, offset: float = 1.0) -> Array:
+def polynomial(
+    x: Array, y: Array, *, bandwidth: float | Tensor, degree: int = 3, offset: float = 1.0
+) -> Array:
     """(<x, y> / bandwidth + offset)^degree, (n, m). bandwidth: a squared length, > 0; degree >= 1; offset >= 0, without unit."""
     first, second = check_two_samples(x, y, names=("x", "y"))
     if degree < 1 or degree != int(degree) or not offset >= 0:
-        raise ValueError(f"degree must be a whole number >= 1 and offset >= 0, or the kernel is not positive; got {degree} and {offset}")
+        raise ValueError(
+            f"degree must be a whole number >= 1 and offset >= 0, or the kernel is not positive; got {degree} and {offset}"
+        )
     with full_precision(first):
         return like((first @ second.T / check_bandwidth(bandwidth) + offset) ** int(degree), x)
 
@@ -115,11 +123,17 @@ def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
     tensor = as_matrix(x, "x").detach()
     n = _count_pairs_of(tensor)
     if n > MEDIAN_ROWS:
-        tensor = tensor[torch.linspace(0, n - 1, MEDIAN_ROWS, dtype=torch.float64, device=tensor.device).long()]
+        tensor = tensor[
+            torch.linspace(0, n - 1, MEDIAN_ROWS, dtype=torch.float64, device=tensor.device).long()
+        ]
     with full_precision(tensor):
         distances = torch.pdist(tensor - tensor[0], p=norm)
         positive = distances[distances > 0]
-        value = (positive.square() if norm == 2 else positive).quantile(0.5) if len(positive) else tensor.new_zeros(())
+        value = (
+            (positive.square() if norm == 2 else positive).quantile(0.5)
+            if len(positive)
+            else tensor.new_zeros(())
+        )
     return like(value, x)
 
 
@@ -142,7 +156,9 @@ def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
     """`bandwidth`, or a ValueError where it is not a finite number > 0."""
     value = float(bandwidth)
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"bandwidth must be a finite number > 0; got {value}: 0 from a bandwidth rule means that all rows coincide")
+        raise ValueError(
+            f"bandwidth must be a finite number > 0; got {value}: 0 from a bandwidth rule means that all rows coincide"
+        )
     return bandwidth
 
 
@@ -162,7 +178,9 @@ def gram_distances(x: Tensor, y: Tensor) -> Tensor:
 
 def _count_pairs_of(x: Tensor) -> int:
     if len(x) < 2:
-        raise ValueError(f"a bandwidth rule needs at least two rows; got {len(x)}: give the bandwidth as a number")
+        raise ValueError(
+            f"a bandwidth rule needs at least two rows; got {len(x)}: give the bandwidth as a number"
+        )
     return len(x)
 
 
@@ -180,5 +198,7 @@ def _mean_distance(z: Tensor, norm: Norm) -> Tensor:
 def covariance(x: Tensor) -> Tensor:
     """The covariance (d, d) of rows x (n, d), with n - 1; twice differentiable."""
     z = centred(x)
-    z = z - z.mean(dim=0)  # of size eps: it lets the gradient (and its own gradient) pass through the mean
+    z = z - z.mean(
+        dim=0
+    )  # of size eps: it lets the gradient (and its own gradient) pass through the mean
     return z.T @ z / (len(x) - 1)

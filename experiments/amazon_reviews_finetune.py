@@ -91,15 +91,23 @@ class Config(Flags):
                 extra(package)
         except ImportError as error:
             raise ValueError(str(error)) from error
-        files = sorted(find_encoder(str(self.encoder), download=self.download).glob("*.safetensors"))
-        object.__setattr__(self, "weights", " ".join(f"sha256:{fingerprint(file)}" for file in files))
+        files = sorted(
+            find_encoder(str(self.encoder), download=self.download).glob("*.safetensors")
+        )
+        object.__setattr__(
+            self, "weights", " ".join(f"sha256:{fingerprint(file)}" for file in files)
+        )
 
 
 @cache
 def smoke_folder() -> TemporaryDirectory:
     """A folder with a tiny encoder of random weights for made-up reviews; it goes with the process."""
     folder = TemporaryDirectory()
-    texts = [text for domain in AMAZON_REVIEW_TEXTS.domains for text in toy_reviews(domain, 50, seed=0).texts]
+    texts = [
+        text
+        for domain in AMAZON_REVIEW_TEXTS.domains
+        for text in toy_reviews(domain, 50, seed=0).texts
+    ]
     save_encoder(Path(folder.name), *new_encoder(texts, vocabulary=150, width=32))
     return folder
 
@@ -112,28 +120,39 @@ def encoder(config: Config) -> str:
 @cache  # a file is read once, not once a run
 def read(config: Config, domain: str) -> Reviews:
     """Texts and labels of one domain."""
-    return toy_reviews(domain, 60, seed=0) if config.smoke_test else read_reviews(domain, data_root(config.data_root))
+    return (
+        toy_reviews(domain, 60, seed=0)
+        if config.smoke_test
+        else read_reviews(domain, data_root(config.data_root))
+    )
 
 
 @cache
 def tokenised(config: Config, domain: str) -> Labelled:
     """One domain as tokens (n, 2, length)."""
     reviews = read(config, domain)
-    return Labelled(tokenise(reviews.texts, encoder(config), max_length=config.max_length), reviews.y)
+    return Labelled(
+        tokenise(reviews.texts, encoder(config), max_length=config.max_length), reviews.y
+    )
 
 
 @cache
 def features(config: Config, domain: str) -> Labelled:
     """One domain as features (n, width) of the encoder as it came."""
     network = text_network(encoder(config), 2)
-    return Labelled(predict(network, tokenised(config, domain), tokens, batch_size=64).features, read(config, domain).y)
+    return Labelled(
+        predict(network, tokenised(config, domain), tokens, batch_size=64).features,
+        read(config, domain).y,
+    )
 
 
 @cache
 def counts(config: Config, source: str, target: str) -> tuple[Labelled, Labelled]:
     """Both domains as counts (n, WORDS) of the words and pairs of words that are most frequent in them together, labels unseen."""
     pair = read(config, source), read(config, target)
-    words = CountVectorizer(ngram_range=(1, 2), max_features=WORDS, dtype=np.float32).fit([*pair[0].texts, *pair[1].texts])
+    words = CountVectorizer(ngram_range=(1, 2), max_features=WORDS, dtype=np.float32).fit(
+        [*pair[0].texts, *pair[1].texts]
+    )
     first, second = (Labelled(words.transform(reviews.texts), reviews.y) for reviews in pair)
     return first, second
 
@@ -148,7 +167,9 @@ def regression(config: Config, source: str, target: str, row: str) -> tuple[Tens
     return network.head.weight.detach(), network.head.bias.detach()
 
 
-def linear_input(config: Config, row: str, source: str, target: str) -> tuple[Labelled, Labelled, Transform]:
+def linear_input(
+    config: Config, row: str, source: str, target: str
+) -> tuple[Labelled, Labelled, Transform]:
     """Source, target and transform of the rows that are a logistic regression."""
     if row == "bag_of_words":
         return *counts(config, source, target), log_counts
@@ -164,13 +185,25 @@ def build(config: Config, cell: Cell) -> Job:
         network.head.load_state_dict({"weight": weight, "bias": bias})
         method: Method = Probe(network)
     else:
-        train, test, transform = tokenised(config, cell.source), tokenised(config, cell.target), tokens
+        train, test, transform = (
+            tokenised(config, cell.source),
+            tokenised(config, cell.target),
+            tokens,
+        )
         network = text_network(encoder(config), 2, pretrained=cell.method != "scratch")
         method = Regularize(lora(network) if cell.method == "lora" else network, None)
-    stream = LabelledBatches(train, batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = LabelledBatches(
+        train, batch_size=config.batch_size, seed=cell.seed, transform=transform
+    )
     learned = sum(p.numel() for p in method.network.parameters() if p.requires_grad)
     return Job(method, stream, Evaluation(test, transform), {"learned parameters": learned})
 
 
 if __name__ == "__main__":
-    main(Config, experiment="amazon_reviews_finetune", benchmark=AMAZON_REVIEW_TEXTS, build=build, baseline="scratch")
+    main(
+        Config,
+        experiment="amazon_reviews_finetune",
+        benchmark=AMAZON_REVIEW_TEXTS,
+        build=build,
+        baseline="scratch",
+    )

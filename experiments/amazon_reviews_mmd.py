@@ -46,7 +46,12 @@ LOSSES = {"none": None, "mmd": mmd2, "coral": covariance_distance, "energy": ene
 class Config(Flags):
     """Adapt a classifier of reviews from one kind of product to another."""
 
-    loss: tuple[Literal["none", "mmd", "coral", "energy", "dann"], ...] = ("none", "mmd", "coral", "dann")
+    loss: tuple[Literal["none", "mmd", "coral", "energy", "dann"], ...] = (
+        "none",
+        "mmd",
+        "coral",
+        "dann",
+    )
     """What is compared; none: source only."""
     trade_off: float = 1.0
     """Weight of the discrepancy beside the cross-entropy at the end, towards which it rises from 0; dann: of the reversed gradient."""
@@ -76,12 +81,22 @@ def build(config: Config, cell: Cell) -> Job:
     parts = (cell.source, "train"), (cell.target, "train"), (cell.target, "test")
     source, target, held_out = (read(config, domain, split) for domain, split in parts)
     backbone = nn.Sequential(nn.Linear(source.x.shape[1], config.hidden), nn.ReLU())
-    network = Network(backbone, nn.Identity(), nn.Linear(config.hidden, 10 if config.smoke_test else 2))
+    network = Network(
+        backbone, nn.Identity(), nn.Linear(config.hidden, 10 if config.smoke_test else 2)
+    )
     if cell.method == "dann":  # a linear discriminator, as the paper's for this experiment
-        method: Method = DANN(network, discriminator(config.hidden, hidden=()), trade_off=config.trade_off)
+        method: Method = DANN(
+            network, discriminator(config.hidden, hidden=()), trade_off=config.trade_off
+        )
     else:
         method = Align(network, LOSSES[cell.method], trade_off=config.trade_off, ramp=sigmoid_ramp)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=log_counts)
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=log_counts,
+    )
     return Job(method, stream, Evaluation(held_out, log_counts, source))
 
 

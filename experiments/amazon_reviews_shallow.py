@@ -40,7 +40,9 @@ from da.shallow.transport import LinearMongeMap, OTMap
 
 COMPONENTS = 400  # singular directions
 LOGISTIC, SVM = LogisticRegression(C=10.0, max_iter=1000), LinearSVC(C=1.0, max_iter=10_000)
-SCALED = LogisticRegression(C=10.0 / COMPONENTS, max_iter=1000)  # LOGISTIC on rows that are sqrt(COMPONENTS) times as long
+SCALED = LogisticRegression(
+    C=10.0 / COMPONENTS, max_iter=1000
+)  # LOGISTIC on rows that are sqrt(COMPONENTS) times as long
 MODELS = {
     "logistic": Adapted(estimator=LOGISTIC),
     "svm": Adapted(estimator=SVM),
@@ -50,7 +52,9 @@ MODELS = {
     "ot": Adapted(OTMap(), estimator=SCALED),
     "sa": Adapted(SubspaceAlignment(), estimator=SCALED),
     "tca": Adapted(TCA(n_components=100, kernel="primal"), estimator=SCALED),
-    "jda": Adapted(JDA(n_components=100, kernel="primal", classifier=LOGISTIC), estimator=LOGISTIC),  # it makes rows of norm 1
+    "jda": Adapted(
+        JDA(n_components=100, kernel="primal", classifier=LOGISTIC), estimator=LOGISTIC
+    ),  # it makes rows of norm 1
     "easytl": EasyTL(),
     "meda": MEDA(classifier=SCALED),
 }
@@ -84,10 +88,17 @@ def samples(config: Config, cell: Cell) -> Samples:
     """Training reviews of both domains, and the target's test reviews."""
     parts = (cell.source, "train"), (cell.target, "train"), (cell.target, "test")
     source, target, test = (read(config, domain, split) for domain, split in parts)
-    if cell.method not in ALL_WORDS:  # scaled so that an entry's mean square is about 1, which CORAL's regularization goes by
+    if (
+        cell.method not in ALL_WORDS
+    ):  # scaled so that an entry's mean square is about 1, which CORAL's regularization goes by
         svd = directions(config, frozenset(cell[1:3]))
-        rows = (COMPONENTS**0.5 * torch.from_numpy(svd.transform(part.x)) for part in (source, target, test))
-        source, target, test = (Labelled(x, part.y) for x, part in zip(rows, (source, target, test), strict=True))
+        rows = (
+            COMPONENTS**0.5 * torch.from_numpy(svd.transform(part.x))
+            for part in (source, target, test)
+        )
+        source, target, test = (
+            Labelled(x, part.y) for x, part in zip(rows, (source, target, test), strict=True)
+        )
     return Samples(source, target.unlabelled(), test)
 
 

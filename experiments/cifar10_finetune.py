@@ -54,14 +54,22 @@ def read(config: Config) -> Parts:
     if config.target == "digits":
         return Parts.of(read_digits("clean", size=config.stored_size, channels=3))
     root = data_root(config.data_root)
-    train, test = (enlarged(read_cifar10(root, s, download=config.download), config.stored_size) for s in ("train", "test"))
+    train, test = (
+        enlarged(read_cifar10(root, s, download=config.download), config.stored_size)
+        for s in ("train", "test")
+    )
     return Parts.of(train, test=test)
 
 
 def enlarged(domain: Labelled, size: int) -> Labelled:
     """The photographs, bilinearly enlarged to `size` pixels; a thousand at a time, for memory."""
     parts = torch.arange(len(domain)).split(1000)
-    x = [functional.interpolate(domain.rows(rows).float(), size=(size, size), mode="bilinear").round().byte() for rows in parts]
+    x = [
+        functional.interpolate(domain.rows(rows).float(), size=(size, size), mode="bilinear")
+        .round()
+        .byte()
+        for rows in parts
+    ]
     return replace(domain, x=torch.cat(x))
 
 

@@ -54,7 +54,17 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "density": density_weights,
     "neighbours": neighbour_weights,
 }
-Name = Literal["none", "true_ratio", "kmm", "kliep", "ulsif", "rulsif", "discriminator", "density", "neighbours"]
+Name = Literal[
+    "none",
+    "true_ratio",
+    "kmm",
+    "kliep",
+    "ulsif",
+    "rulsif",
+    "discriminator",
+    "density",
+    "neighbours",
+]
 TEST_ROWS = 10_000
 
 
@@ -66,7 +76,9 @@ class Problem(NamedTuple):
     source: tuple[float, float]
     target: tuple[float, float]
 
-    def draw(self, domain: tuple[float, float], rows: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, domain: tuple[float, float], rows: int, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """x (rows, 1) and y (rows,)."""
         x = generator.normal(*domain, rows)
         return x[:, None], self.rule(x) + self.noise * generator.normal(size=rows)
@@ -108,36 +120,70 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.rows < 10 or self.threads < 1:
-            raise ValueError(f"rows must be at least 10 and threads at least 1; got {self.rows} and {self.threads}")
+            raise ValueError(
+                f"rows must be at least 10 and threads at least 1; got {self.rows} and {self.threads}"
+            )
         if not self.seeds or min(self.seeds) < 0 or not self.loss or not self.problem:
-            raise ValueError(f"seeds must be one or more numbers from 0, loss and problem not empty; got {self.seeds}")
+            raise ValueError(
+                f"seeds must be one or more numbers from 0, loss and problem not empty; got {self.seeds}"
+            )
 
 
 def run_cell(options: Options, problem: str, method: str, seed: int) -> None:
     """The record of one method on one pair of samples: every method sees the same ones."""
-    names = {"experiment": "covariate_shift", "method": method, "source": problem, "target": "shifted", "seed": seed}
+    names = {
+        "experiment": "covariate_shift",
+        "method": method,
+        "source": problem,
+        "target": "shifted",
+        "seed": seed,
+    }
     chosen = PROBLEMS[problem]
-    config = {"rows": options.rows, "noise": chosen.noise, "source_normal": chosen.source, "target_normal": chosen.target}
+    config = {
+        "rows": options.rows,
+        "noise": chosen.noise,
+        "source_normal": chosen.source,
+        "target_normal": chosen.target,
+    }
     run = Run.start(options.runs_dir, config, **names, wandb=options.wandb, force=options.force)
     if run.finished:
         return
     run.rewind(0)
     generator = np.random.default_rng((seed, sorted(PROBLEMS).index(problem)))
-    (x, y), (target_x, _) = (chosen.draw(domain, options.rows, generator) for domain in (chosen.source, chosen.target))
+    (x, y), (target_x, _) = (
+        chosen.draw(domain, options.rows, generator) for domain in (chosen.source, chosen.target)
+    )
     test_x, test_y = chosen.draw(chosen.target, TEST_ROWS, generator)
     ratio = chosen.ratio(x)
-    weights = {"none": np.ones_like(ratio), "true_ratio": ratio}[method] if method not in METHODS else METHODS[method](x, target_x)
+    weights = (
+        {"none": np.ones_like(ratio), "true_ratio": ratio}[method]
+        if method not in METHODS
+        else METHODS[method](x, target_x)
+    )
     report = describe(weights)
     figures = scores(np.polyfit(x[:, 0], y, 1, w=np.sqrt(weights)), test_x[:, 0], test_y)
-    facts = {"effective_sample_size": report.effective_sample_size, "largest_share": report.largest_share, "zeros": report.zeros}
+    facts = {
+        "effective_sample_size": report.effective_sample_size,
+        "largest_share": report.largest_share,
+        "zeros": report.zeros,
+    }
     run.log(0, figures)
-    run.finish({"selected": {"last": {"step": 0, **figures}}, **facts, "ratio_error": ratio_error(weights, ratio)})
+    run.finish(
+        {
+            "selected": {"last": {"step": 0, **figures}},
+            **facts,
+            "ratio_error": ratio_error(weights, ratio),
+        }
+    )
 
 
 def scores(line: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Mean absolute error and R^2 of a line (slope, intercept) on rows x (k,), y (k,)."""
     residuals = y - np.polyval(line, x)
-    return {"target_mae": float(np.abs(residuals).mean()), "target_r2": float(1 - np.square(residuals).mean() / y.var())}
+    return {
+        "target_mae": float(np.abs(residuals).mean()),
+        "target_r2": float(1 - np.square(residuals).mean() / y.var()),
+    }
 
 
 def table(records: Iterable[Record]) -> list[list[str]]:
@@ -151,9 +197,16 @@ def table(records: Iterable[Record]) -> list[list[str]]:
 def line(runs: list[Record]) -> list[str]:
     """One cell of the study: error and its standard deviation over seeds, effective sample size, distance to the ratio, number of seeds."""
     errors = [run.result["selected"]["last"]["target_mae"] for run in runs]
-    sizes, distances = ([run.result[key] for run in runs] for key in ("effective_sample_size", "ratio_error"))
+    sizes, distances = (
+        [run.result[key] for run in runs] for key in ("effective_sample_size", "ratio_error")
+    )
     spread = f" ± {np.std(errors, ddof=1):.3f}" if len(errors) > 1 else ""
-    return [f"{np.mean(errors):.3f}{spread}", f"{np.mean(sizes):.0f}", f"{np.mean(distances):.2f}", str(len(runs))]
+    return [
+        f"{np.mean(errors):.3f}{spread}",
+        f"{np.mean(sizes):.0f}",
+        f"{np.mean(distances):.2f}",
+        str(len(runs)),
+    ]
 
 
 def main() -> None:
@@ -163,7 +216,9 @@ def main() -> None:
         if options.smoke_test:
             options = replace(options, rows=20, seeds=(0, 1), runs_dir=options.runs_dir / "smoke")
         torch.set_num_threads(options.threads)
-        warnings.filterwarnings("ignore", message=".*the weights are uniform")  # the table says so: an effective sample size of all rows
+        warnings.filterwarnings(
+            "ignore", message=".*the weights are uniform"
+        )  # the table says so: an effective sample size of all rows
         cells = list(itertools.product(options.problem, options.loss, options.seeds))
         for cell in tqdm(cells, unit="run", disable=None):  # disable=None: only in a terminal
             run_cell(options, *cell)
@@ -171,7 +226,19 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(
-        aligned([["problem", "weights", "mean absolute error", "effective sample size", "distance to the ratio", "seeds"], *table(records)])
+        aligned(
+            [
+                [
+                    "problem",
+                    "weights",
+                    "mean absolute error",
+                    "effective sample size",
+                    "distance to the ratio",
+                    "seeds",
+                ],
+                *table(records),
+            ]
+        )
     )
     if options.smoke_test:
         print("smoke test: the numbers mean nothing", file=sys.stderr)

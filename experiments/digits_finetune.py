@@ -27,7 +27,12 @@ from da.train.evaluation import Evaluation
 from da.train.method import Regularize
 
 EXPERIMENT = "digits_finetune"
-START = {"scratch": lambda network: lenet(10), "frozen": frozen, "full": copy.deepcopy, "l2_sp": copy.deepcopy}
+START = {
+    "scratch": lambda network: lenet(10),
+    "frozen": frozen,
+    "full": copy.deepcopy,
+    "l2_sp": copy.deepcopy,
+}
 PENALTY = {"l2_sp": l2_sp}
 
 
@@ -35,7 +40,13 @@ PENALTY = {"l2_sp": l2_sp}
 class Config(DigitFlags):
     """Fine-tune on few labelled target digits."""
 
-    loss: tuple[Literal["source", "scratch", "frozen", "full", "l2_sp"], ...] = ("source", "scratch", "frozen", "full", "l2_sp")
+    loss: tuple[Literal["source", "scratch", "frozen", "full", "l2_sp"], ...] = (
+        "source",
+        "scratch",
+        "frozen",
+        "full",
+        "l2_sp",
+    )
     """What is compared."""
     labels: int = 2
     """Labelled target digits of each class."""
@@ -53,24 +64,41 @@ class Config(DigitFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.labels <= 80:
-            raise ValueError(f"labels must be from 1 to 80 a class, so that every class keeps digits to test on; got {self.labels}")
+            raise ValueError(
+                f"labels must be from 1 to 80 a class, so that every class keeps digits to test on; got {self.labels}"
+            )
 
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a starting point, and a labelled set to learn from."""
     transform = ImageTransform(16)
     target = read_digits(cell.target)
-    few, rest = train_test_split(torch.arange(len(target)), train_size=10 * config.labels, stratify=target.y, random_state=cell.seed)
+    few, rest = train_test_split(
+        torch.arange(len(target)),
+        train_size=10 * config.labels,
+        stratify=target.y,
+        random_state=cell.seed,
+    )
     evaluation = Evaluation(target.subset(rest), transform)
     if cell.method == "source":
-        stream = LabelledBatches(read_digits(cell.source), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+        stream = LabelledBatches(
+            read_digits(cell.source),
+            batch_size=config.batch_size,
+            seed=cell.seed,
+            transform=transform,
+        )
         return Job(Regularize(lenet(10), None), stream, evaluation)
     source_network = lenet(10)
     load_network(source_network, config, EXPERIMENT, cell._replace(method="source"), build)
     method = Regularize(
-        START[cell.method](source_network), PENALTY.get(cell.method), source_network=source_network, strength=config.strength
+        START[cell.method](source_network),
+        PENALTY.get(cell.method),
+        source_network=source_network,
+        strength=config.strength,
     )
-    stream = LabelledBatches(target.subset(few), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = LabelledBatches(
+        target.subset(few), batch_size=config.batch_size, seed=cell.seed, transform=transform
+    )
     return Job(method, stream, evaluation)
 
 

@@ -26,7 +26,11 @@ from da.recipes.script import Cell, Job, main
 from da.train.evaluation import Evaluation
 from da.train.method import Reweight
 
-WEIGHTS = {"none": lambda source, target: torch.ones(len(source)), "kmm": kmm, "discriminator": discriminator_weights}
+WEIGHTS = {
+    "none": lambda source, target: torch.ones(len(source)),
+    "kmm": kmm,
+    "discriminator": discriminator_weights,
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,18 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: weights, network and data."""
     source, target = read_digits(cell.source), read_digits(cell.target)
     pixels = torch.cat([source.x, target.x]).flatten(1).double() / 255  # (n + m, 256)
-    pooled = torch.from_numpy(PCA(config.components, svd_solver="full").fit_transform(pixels.numpy()))
+    pooled = torch.from_numpy(
+        PCA(config.components, svd_solver="full").fit_transform(pixels.numpy())
+    )
     weights = WEIGHTS[cell.method](pooled[: len(source)], pooled[len(source) :])
     transform = ImageTransform(16)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=transform,
+    )
     facts = {"effective_sample_size": effective_sample_size(weights)}
     return Job(Reweight(lenet(10), weights), stream, Evaluation(target, transform, source), facts)
 

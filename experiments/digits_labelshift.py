@@ -38,7 +38,15 @@ Row = Literal["none", "bbse", "mlls", "oracle", "bbse_adjusted", "mlls_adjusted"
 class Config(DigitFlags):
     """Find how frequent each digit is in the target, and use it."""
 
-    loss: tuple[Row, ...] = ("none", "bbse", "mlls", "oracle", "bbse_adjusted", "mlls_adjusted", "oracle_adjusted")
+    loss: tuple[Row, ...] = (
+        "none",
+        "bbse",
+        "mlls",
+        "oracle",
+        "bbse_adjusted",
+        "mlls_adjusted",
+        "oracle_adjusted",
+    )
     """What is compared; none: source only."""
     factor: float = 5.0
     """How many times as frequent 0 to 4 are as 5 to 9."""
@@ -48,7 +56,9 @@ class Config(DigitFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.factor <= 20:
-            raise ValueError(f"factor must be from 1 to 20, so that every digit is left; got {self.factor}")
+            raise ValueError(
+                f"factor must be from 1 to 20, so that every digit is left; got {self.factor}"
+            )
 
 
 def read(config: Config, cell: Cell) -> tuple[Labelled, Labelled, Labelled]:
@@ -57,13 +67,20 @@ def read(config: Config, cell: Cell) -> tuple[Labelled, Labelled, Labelled]:
     source, target = read_digits(cell.source), read_digits(look)
     if look == cell.source:  # different digits for both
         source, target = split(source, 0.5, cell.seed)
-    drawn = torch.rand(len(target), generator=torch.Generator().manual_seed(cell.seed)) < 1 / config.factor
-    return *split(source, 1 / 3, cell.seed), target.subset(((target.y < 5) | drawn).nonzero().flatten())
+    drawn = (
+        torch.rand(len(target), generator=torch.Generator().manual_seed(cell.seed))
+        < 1 / config.factor
+    )
+    return *split(source, 1 / 3, cell.seed), target.subset(
+        ((target.y < 5) | drawn).nonzero().flatten()
+    )
 
 
 def split(domain: Labelled, second: float, seed: int) -> tuple[Labelled, Labelled]:
     """`domain` in two, the second part with this share of the rows of every class."""
-    parts = train_test_split(torch.arange(len(domain)), test_size=second, stratify=domain.y, random_state=seed)
+    parts = train_test_split(
+        torch.arange(len(domain)), test_size=second, stratify=domain.y, random_state=seed
+    )
     return domain.subset(parts[0]), domain.subset(parts[1])
 
 
@@ -71,7 +88,9 @@ def estimate(config: Config, cell: Cell, held_out: Labelled, target: Labelled) -
     """The weights of the classes (10,) by bbse or mlls; of the target, predictions alone."""
     network = lenet(10)
     load_network(network, config, EXPERIMENT, cell._replace(method="none"), build)
-    of_source, of_target = (predict(network, domain, TRANSFORM).logits.softmax(1) for domain in (held_out, target))
+    of_source, of_target = (
+        predict(network, domain, TRANSFORM).logits.softmax(1) for domain in (held_out, target)
+    )
     if cell.method.startswith("bbse"):
         return bbse(of_source, held_out.y, of_target)
     return mlls(held_out.y, calibrate(of_source, held_out.y)(of_target))
@@ -81,16 +100,32 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: class weights, and a network that learns with them or is corrected by them."""
     network = lenet(10)  # before anything else is drawn, so that all rows start alike
     train, held_out, target = read(config, cell)
-    truth = target.y.bincount(minlength=10) / len(target) / (train.y.bincount(minlength=10) / len(train))
+    truth = (
+        target.y.bincount(minlength=10)
+        / len(target)
+        / (train.y.bincount(minlength=10) / len(train))
+    )
     class_weights, weights = torch.ones(10), torch.ones(len(train))
     if cell.method != "none":
-        class_weights = truth if cell.method.startswith("oracle") else estimate(config, cell, held_out, target).float()
+        class_weights = (
+            truth
+            if cell.method.startswith("oracle")
+            else estimate(config, cell, held_out, target).float()
+        )
         if cell.method.endswith("adjusted"):
             network.head = AdjustedHead(network.head, class_weights)
         else:
             weights = sample_weights(class_weights, train.y)
-    stream = PairedBatches(train, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM)
-    facts = {"class_weight_error_percent": float(100 * (class_weights - truth).norm() / truth.norm())}
+    stream = PairedBatches(
+        train,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=TRANSFORM,
+    )
+    facts = {
+        "class_weight_error_percent": float(100 * (class_weights - truth).norm() / truth.norm())
+    }
     return Job(Reweight(network, weights), stream, Evaluation(target, TRANSFORM, train), facts)
 
 

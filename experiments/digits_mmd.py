@@ -44,9 +44,16 @@ def prepare(config: Config, cell: Cell) -> Method[Batch]:
     network = lenet(10)
     if cell.method == "adda":
         load_network(network, config, EXPERIMENT, cell._replace(method="none"), build)
-        torch.manual_seed(cell.seed)  # the discriminator's draws do not depend on the network's, which was loaded
+        torch.manual_seed(
+            cell.seed
+        )  # the discriminator's draws do not depend on the network's, which was loaded
         return ADDA(network)
-    return make_method(METHODS[cell.method], network, trade_off=config.trade_off, batch_statistics=config.batch_statistics)
+    return make_method(
+        METHODS[cell.method],
+        network,
+        trade_off=config.trade_off,
+        batch_statistics=config.batch_statistics,
+    )
 
 
 def build(config: Config, cell: Cell) -> Job:
@@ -54,7 +61,13 @@ def build(config: Config, cell: Cell) -> Job:
     source, target = read_digits(cell.source), read_digits(cell.target)
     method = prepare(config, cell)
     transform = ImageTransform(16)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=transform,
+    )
     return Job(method, stream, Evaluation(target, transform, source))
 
 

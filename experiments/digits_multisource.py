@@ -30,7 +30,9 @@ from da.train.evaluation import Evaluation
 from da.train.method import Align
 
 DOMAINS = ("clean", "rotated45", "noisy", "photo")
-TASKS = tuple(("+".join(domain for domain in DOMAINS if domain != target), target) for target in DOMAINS[1:])
+TASKS = tuple(
+    ("+".join(domain for domain in DOMAINS if domain != target), target) for target in DOMAINS[1:]
+)
 pooled = partial(Align, alignment=None)
 LOSSES = {
     "single": pooled, "none": pooled, "adabn": partial(pooled, batch_statistics="domain"), "mmd": partial(Align, alignment=mmd2),
@@ -42,7 +44,13 @@ LOSSES = {
 class Config(DigitFlags):
     """Adapt several domains of digits to another."""
 
-    loss: tuple[Literal["single", "none", "adabn", "mmd", "m3sda"], ...] = ("single", "none", "adabn", "mmd", "m3sda")
+    loss: tuple[Literal["single", "none", "adabn", "mmd", "m3sda"], ...] = (
+        "single",
+        "none",
+        "adabn",
+        "mmd",
+        "m3sda",
+    )
     """What is compared; single: the clean source alone, none: all sources pooled, adabn: these with the target's batch statistics."""
     trade_off: float = 1.0
     """Weight of the adaptation beside the cross-entropy, times the method's own."""
@@ -51,19 +59,29 @@ class Config(DigitFlags):
 def read(domain: str, *, target: bool = False) -> Labelled:
     """A domain of `da.data.digits`. The changed ones hold the same digits, so of these the target has one half and sources the other."""
     whole = read_digits(domain)
-    labelled, unlabelled = train_test_split(torch.arange(len(whole)), test_size=0.5, stratify=whole.y, random_state=0)
+    labelled, unlabelled = train_test_split(
+        torch.arange(len(whole)), test_size=0.5, stratify=whole.y, random_state=0
+    )
     return whole if domain == "clean" else whole.subset(unlabelled if target else labelled)
 
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: network, loss and data."""
-    sources, target, transform = [read(domain) for domain in cell.source.split("+")], read(cell.target, target=True), ImageTransform(16)
+    sources, target, transform = (
+        [read(domain) for domain in cell.source.split("+")],
+        read(cell.target, target=True),
+        ImageTransform(16),
+    )
     method = LOSSES[cell.method](lenet(10))
     method.trade_off *= config.trade_off
     used = sources[:1] if cell.method == "single" else sources
-    stream = MultiSourceBatches(used, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = MultiSourceBatches(
+        used, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform
+    )
     return Job(method, stream, Evaluation(target, transform, sources[0]))
 
 
 if __name__ == "__main__":
-    main(Config, experiment="digits_multisource", benchmark=replace(DIGITS, tasks=TASKS), build=build)
+    main(
+        Config, experiment="digits_multisource", benchmark=replace(DIGITS, tasks=TASKS), build=build
+    )

@@ -54,7 +54,9 @@ class Config(DigitFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.known <= 9:
-            raise ValueError(f"known must be from 1 to 9, so that some digits are unknown; got {self.known}")
+            raise ValueError(
+                f"known must be from 1 to 9, so that some digits are unknown; got {self.known}"
+            )
 
 
 def build(config: Config, cell: Cell) -> Job:
@@ -62,8 +64,16 @@ def build(config: Config, cell: Cell) -> Job:
     source, target = read_digits(cell.source), read_digits(cell.target)
     source = source.subset((source.y < config.known).nonzero().flatten())
     transform = ImageTransform(16)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
-    return Job(METHODS[cell.method](config), stream, Evaluation(target, transform, source, task="open_set"))
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=transform,
+    )
+    return Job(
+        METHODS[cell.method](config), stream, Evaluation(target, transform, source, task="open_set")
+    )
 
 
 if __name__ == "__main__":

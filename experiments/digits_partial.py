@@ -38,7 +38,14 @@ LOSSES = {
 class Config(DigitFlags):
     """Adapt ten clean digits to the few that a changed domain has."""
 
-    loss: tuple[Literal["none", "adabn", "mmd", "dann", "pada", "iwan"], ...] = ("none", "adabn", "mmd", "dann", "pada", "iwan")
+    loss: tuple[Literal["none", "adabn", "mmd", "dann", "pada", "iwan"], ...] = (
+        "none",
+        "adabn",
+        "mmd",
+        "dann",
+        "pada",
+        "iwan",
+    )
     """What is compared; none: source only, adabn: source only with the target's batch statistics."""
     target_classes: int = 5
     """Digits from 0 that the target has."""
@@ -54,7 +61,13 @@ def build(config: Config, cell: Cell) -> Job:
     source, target = read_digits(cell.source), read_digits(cell.target)
     target = target.subset((target.y < config.target_classes).nonzero().flatten())
     transform = ImageTransform(16)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=transform,
+    )
     return Job(LOSSES[cell.method](lenet(10)), stream, Evaluation(target, transform, source))
 
 

@@ -63,11 +63,21 @@ def read_turned(domain: str) -> Labelled:
     uniform within LARGEST degrees and drawn once.
     """
     clean, digits = domain == "clean", read_digits("clean")
-    upright = digits.rows(torch.arange(0 if clean else 1, len(digits), 2).repeat(TURNS))[:, 0].numpy() / 255  # (n, 16, 16)
+    upright = (
+        digits.rows(torch.arange(0 if clean else 1, len(digits), 2).repeat(TURNS))[:, 0].numpy()
+        / 255
+    )  # (n, 16, 16)
     degrees = np.random.default_rng(3 if clean else 4).uniform(-LARGEST, LARGEST, len(upright))
-    turned = np.stack([ndimage.rotate(x, angle, reshape=False, order=1) for x, angle in zip(upright, degrees, strict=True)])
+    turned = np.stack(
+        [
+            ndimage.rotate(x, angle, reshape=False, order=1)
+            for x, angle in zip(upright, degrees, strict=True)
+        ]
+    )
     pixels = np.round(np.clip(CHANGES[domain](turned), 0, 1) * 255).astype(np.uint8)
-    return Labelled(torch.from_numpy(pixels)[:, None], torch.from_numpy(np.deg2rad(degrees)).float())
+    return Labelled(
+        torch.from_numpy(pixels)[:, None], torch.from_numpy(np.deg2rad(degrees)).float()
+    )
 
 
 def build(config: Config, cell: Cell) -> Job:
@@ -78,7 +88,13 @@ def build(config: Config, cell: Cell) -> Job:
     method = LOSSES[cell.method](lenet(1), batch_statistics=statistics)
     method.trade_off *= config.trade_off
     transform = ImageTransform(16)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=transform,
+    )
     return Job(method, stream, Evaluation(target, transform, source, task="regression"))
 
 

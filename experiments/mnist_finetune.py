@@ -35,7 +35,19 @@ class Config(LabelFlags):
 
     target: Literal["mnist", "digits"] = "mnist"
     """The data set."""
-    loss: tuple[Row, ...] = ("scratch", "frozen", "full", "lp_ft", "l2_sp", "delta", "bss", "stoch_norm", "bi_tuning", "lwf", "co_tuning")
+    loss: tuple[Row, ...] = (
+        "scratch",
+        "frozen",
+        "full",
+        "lp_ft",
+        "l2_sp",
+        "delta",
+        "bss",
+        "stoch_norm",
+        "bi_tuning",
+        "lwf",
+        "co_tuning",
+    )
     """What is compared; scratch: random weights, frozen: a new head alone, full: everything learns."""
     percent: tuple[int, ...] = (1, 15)
     """Percent of the training labels that are known: the columns."""
@@ -57,8 +69,12 @@ class Config(LabelFlags):
 def read(config: Config, domain: str, split: Literal["train", "test"]) -> Labelled:
     """One part of one data set."""
     if config.smoke_test or config.target == "digits":
-        return read_digits("clean" if config.smoke_test or domain == "clean" else "rotated30", size=SIZE)
-    return read_domain(MNIST_USPS, domain, data_root(config.data_root), size=SIZE, channels=1, split=split)
+        return read_digits(
+            "clean" if config.smoke_test or domain == "clean" else "rotated30", size=SIZE
+        )
+    return read_domain(
+        MNIST_USPS, domain, data_root(config.data_root), size=SIZE, channels=1, split=split
+    )
 
 
 def build(config: Config, cell: Cell) -> Job:
@@ -66,15 +82,29 @@ def build(config: Config, cell: Cell) -> Job:
     transform = ImageTransform(SIZE)
     if cell.method == "source":
         source = read(config, cell.source, "train")
-        stream = LabelledBatches(source, batch_size=config.batch_size, seed=cell.seed, transform=transform)
-        return Job(Regularize(lenet(10), None), stream, Evaluation(read(config, config.target, "test"), transform))
+        stream = LabelledBatches(
+            source, batch_size=config.batch_size, seed=cell.seed, transform=transform
+        )
+        return Job(
+            Regularize(lenet(10), None),
+            stream,
+            Evaluation(read(config, config.target, "test"), transform),
+        )
     whole, test = read(config, config.target, "train"), read(config, config.target, "test")
     parts = Parts.of(whole, test=test) if config.target == "mnist" else Parts.of(whole)
     if cell.method == "scratch":
         return labelled_job(config, cell, parts, lenet(10), None, transform, transform)
     source_network = lenet(10)
-    load_network(source_network, config, EXPERIMENT, cell._replace(method="source", target=config.target), build)
-    return labelled_job(config, cell, parts, with_new_head(source_network), source_network, transform, transform)
+    load_network(
+        source_network,
+        config,
+        EXPERIMENT,
+        cell._replace(method="source", target=config.target),
+        build,
+    )
+    return labelled_job(
+        config, cell, parts, with_new_head(source_network), source_network, transform, transform
+    )
 
 
 if __name__ == "__main__":

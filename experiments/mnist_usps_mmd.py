@@ -61,13 +61,23 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: network, loss and data."""
     channels = 3 if "mnist_m" in (cell.source, cell.target) else 1
     source, target, held_out = (
-        read(config, domain, split, channels) for domain, split in ((cell.source, "train"), (cell.target, "train"), (cell.target, "test"))
+        read(config, domain, split, channels)
+        for domain, split in ((cell.source, "train"), (cell.target, "train"), (cell.target, "test"))
     )
     method = make_method(
-        METHODS[cell.method], lenet(10, channels=channels), trade_off=config.trade_off, batch_statistics=config.batch_statistics
+        METHODS[cell.method],
+        lenet(10, channels=channels),
+        trade_off=config.trade_off,
+        batch_statistics=config.batch_statistics,
     )
     transform = ImageTransform(SIZE)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=transform)
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=transform,
+    )
     return Job(method, stream, Evaluation(held_out, transform, source))
 
 

@@ -39,7 +39,9 @@ METHODS: dict[str, Callable[[], MultiTask]] = {
     "equal": lambda: EqualWeights(lenet(sum(TASKS.values())), TASKS),
     "uncertainty": lambda: UncertaintyWeights(lenet(sum(TASKS.values())), TASKS),
     "pcgrad": lambda: PCGrad(lenet(sum(TASKS.values())), TASKS),
-    "wide": lambda: EqualWeights(lenet(sum(TASKS.values()), width=24, features=168), TASKS),  # 161,608 parameters; single has 160,240
+    "wide": lambda: EqualWeights(
+        lenet(sum(TASKS.values()), width=24, features=168), TASKS
+    ),  # 161,608 parameters; single has 160,240
 }
 Loss = Literal["single", "equal", "uncertainty", "pcgrad", "wide"]
 
@@ -60,7 +62,9 @@ class Config(DigitFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.labels <= 13:
-            raise ValueError(f"labels must be from 1 to 13 a digit and change, so that digits are left to test on; got {self.labels}")
+            raise ValueError(
+                f"labels must be from 1 to 13 a digit and change, so that digits are left to test on; got {self.labels}"
+            )
 
 
 def read_changed() -> Labelled:
@@ -80,16 +84,31 @@ def split(domain: Labelled, labels: int, seed: int) -> tuple[Tensor, Tensor]:
     digits = domain.y[order, 0]
     few = torch.cat([order[digits == digit][: kinds * labels] for digit in range(10)])
     rest = order[~torch.isin(order, few)]
-    return few + n * (torch.arange(len(few)) % kinds), torch.cat([rest + n * kind for kind in range(kinds)])
+    return few + n * (torch.arange(len(few)) % kinds), torch.cat(
+        [rest + n * kind for kind in range(kinds)]
+    )
 
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a method, and a labelled set to learn from."""
     transform, domain = ImageTransform(16), read_changed()
     few, rest = split(domain, config.labels, cell.seed)
-    stream = LabelledBatches(domain.subset(few), batch_size=config.batch_size, seed=cell.seed, transform=transform)
-    return Job(METHODS[cell.method](), stream, Evaluation(domain.subset(rest), transform, task="multitask", tasks=TASKS))
+    stream = LabelledBatches(
+        domain.subset(few), batch_size=config.batch_size, seed=cell.seed, transform=transform
+    )
+    return Job(
+        METHODS[cell.method](),
+        stream,
+        Evaluation(domain.subset(rest), transform, task="multitask", tasks=TASKS),
+    )
 
 
 if __name__ == "__main__":
-    main(Config, experiment="multitask_digits", benchmark=CHANGED, build=build, baseline="single", metric="target_digit_accuracy")
+    main(
+        Config,
+        experiment="multitask_digits",
+        benchmark=CHANGED,
+        build=build,
+        baseline="single",
+        metric="target_digit_accuracy",
+    )

@@ -54,7 +54,9 @@ class Config(FinetuneFlags):
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a share of the labels and what is trained on it."""
-    return photograph_job(config, cell, lambda domain: benchmark_parts(config, OFFICE_CALTECH10, domain))
+    return photograph_job(
+        config, cell, lambda domain: benchmark_parts(config, OFFICE_CALTECH10, domain)
+    )
 
 
 if __name__ == "__main__":

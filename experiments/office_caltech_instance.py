@@ -78,12 +78,17 @@ def samples(config: Config, cell: Cell) -> Samples:
     """Both domains in their common principal components; the target's rows are judged too."""
     source, target = read(config, cell.source), read(config, cell.target)
     pca = PCA(config.components, svd_solver="full").fit(torch.cat([source.x, target.x]).numpy())
-    source, target = (Labelled(torch.from_numpy(pca.transform(part.x.numpy())), part.y) for part in (source, target))
+    source, target = (
+        Labelled(torch.from_numpy(pca.transform(part.x.numpy())), part.y)
+        for part in (source, target)
+    )
     return Samples(source, target.unlabelled(), target)
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*the weights are uniform")  # the table says so: an effective sample size of all rows
+    warnings.filterwarnings(
+        "ignore", message=".*the weights are uniform"
+    )  # the table says so: an effective sample size of all rows
     main(
         Config, experiment="office_caltech_instance", benchmark=OFFICE_CALTECH_SURF, baseline="none", model=model, samples=samples
     )  # fmt: skip

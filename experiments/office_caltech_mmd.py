@@ -60,9 +60,20 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell."""
     if cell.method != "probe":
         return image_job(config, OFFICE_CALTECH10, cell, METHODS[cell.method])
-    job = image_job(replace(config, bottleneck=0, feature_norm=1.0, probe=10.0), OFFICE_CALTECH10, cell, METHODS["none"])
+    job = image_job(
+        replace(config, bottleneck=0, feature_norm=1.0, probe=10.0),
+        OFFICE_CALTECH10,
+        cell,
+        METHODS["none"],
+    )
     return job._replace(method=Probe(job.method.network))
 
 
 if __name__ == "__main__":
-    main(Config, experiment="office_caltech_mmd", benchmark=OFFICE_CALTECH10, build=build, tasks=TASKS)
+    main(
+        Config,
+        experiment="office_caltech_mmd",
+        benchmark=OFFICE_CALTECH10,
+        build=build,
+        tasks=TASKS,
+    )

@@ -44,7 +44,9 @@ from da.shallow.transport import LinearMongeMap, OTMap
 
 NN = KNeighborsClassifier(1, algorithm="brute")
 LOGISTIC = LogisticRegression(max_iter=1000)
-ON_UNIT_ROWS = LogisticRegression(C=10.0, max_iter=1000)  # which JDA makes: small numbers want large coefficients
+ON_UNIT_ROWS = LogisticRegression(
+    C=10.0, max_iter=1000
+)  # which JDA makes: small numbers want large coefficients
 MODELS = {
     "nn": Adapted(estimator=NN),
     "pca": Adapted(PrincipalComponents(n_components=100), estimator=NN),
@@ -66,7 +68,9 @@ MODELS = {
     "jda_logistic": Adapted(JDA(n_components=100, classifier=ON_UNIT_ROWS), estimator=ON_UNIT_ROWS),
     "meda_logistic": MEDA(classifier=LOGISTIC),
 }
-UNIT_ROWS = {"jgsa"}  # whose published cells stand on rows of norm 1; JDA, BDA and TJM see to it themselves
+UNIT_ROWS = {
+    "jgsa"
+}  # whose published cells stand on rows of norm 1; JDA, BDA and TJM see to it themselves
 STORED_SIZE, IMAGE_SIZE = 224, 192  # of photographs, as in office_caltech_mmd.py
 Row = Literal[*MODELS]
 
@@ -91,8 +95,12 @@ def read(config: Config, domain: str) -> Labelled:
         counts = read_surf(domain, root)
         return Labelled(standardise(counts.x), counts.y)
     sizes = {"stored_size": STORED_SIZE, "image_size": IMAGE_SIZE}
-    deep = frozen_features(OFFICE_CALTECH10, domain, root, network=config.features, weights=config.weights, **sizes)
-    scale = deep.x.shape[1] ** 0.5  # so that the mean square of an entry is 1 as that of SURF's is, and every setting means the same
+    deep = frozen_features(
+        OFFICE_CALTECH10, domain, root, network=config.features, weights=config.weights, **sizes
+    )
+    scale = (
+        deep.x.shape[1] ** 0.5
+    )  # so that the mean square of an entry is 1 as that of SURF's is, and every setting means the same
     return Labelled(scale * torch.nn.functional.normalize(deep.x.double(), dim=1), deep.y)
 
 
@@ -100,7 +108,10 @@ def samples(config: Config, cell: Cell) -> Samples:
     """Both domains; the target's rows are judged too."""
     source, target = read(config, cell.source), read(config, cell.target)
     if cell.method in UNIT_ROWS:
-        source, target = (Labelled(torch.nn.functional.normalize(part.x, dim=1), part.y) for part in (source, target))
+        source, target = (
+            Labelled(torch.nn.functional.normalize(part.x, dim=1), part.y)
+            for part in (source, target)
+        )
     return Samples(source, target.unlabelled(), target)
 
 

@@ -109,39 +109,70 @@ class Whole(nn.Module):
         maps = self.network.features(x)  # (b, width, h, w)
         pooled = maps.mean((2, 3))
         convolutional = isinstance(self.network, torchvision.models.SqueezeNet)
-        return Outputs(pooled, self.network.classifier(maps if convolutional else pooled).flatten(1))
+        return Outputs(
+            pooled, self.network.classifier(maps if convolutional else pooled).flatten(1)
+        )
 
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a backbone, scored and then fine-tuned."""
     candidate = CANDIDATES[cell.method]
-    network, whole = networks(config, candidate)  # before the photographs: missing weights are told at once
+    network, whole = networks(
+        config, candidate
+    )  # before the photographs: missing weights are told at once
     train, rest = halves(config, cell)
     size = SMOKE_SIZE if config.smoke_test else config.image_size
-    normalisation = NORMALISATION["imagenet" if candidate.backbone == "squeezenet1_1" else config.mobilenet_normalisation]
+    normalisation = NORMALISATION[
+        "imagenet" if candidate.backbone == "squeezenet1_1" else config.mobilenet_normalisation
+    ]
     evaluating = ImageTransform(size, *normalisation)
     if whole is not None:
         facts = scores(whole, train, evaluating)
     else:
-        facts = scores(Network(network.backbone, nn.Identity(), nn.Identity()), train, evaluating, classifier=False)
+        facts = scores(
+            Network(network.backbone, nn.Identity(), nn.Identity()),
+            train,
+            evaluating,
+            classifier=False,
+        )
     training = ImageTransform(size, *normalisation, augmentation=config.augmentation)
-    stream = LabelledBatches(train, batch_size=config.batch_size, seed=cell.seed, transform=training)
-    return Job(Regularize(network, None), stream, Evaluation(rest, evaluating, batch_size=64), facts)
+    stream = LabelledBatches(
+        train, batch_size=config.batch_size, seed=cell.seed, transform=training
+    )
+    return Job(
+        Regularize(network, None), stream, Evaluation(rest, evaluating, batch_size=64), facts
+    )
 
 
 def networks(config: Config, candidate: Candidate) -> tuple[Network, Whole | None]:
     """The backbone under a new head, and with its own classifier, if it was not cut off; random weights in a smoke test."""
-    weights = config.squeezenet_weights if candidate.backbone == "squeezenet1_1" else config.mobilenet_weights
+    weights = (
+        config.squeezenet_weights
+        if candidate.backbone == "squeezenet1_1"
+        else config.mobilenet_weights
+    )
     pretrained = candidate.pretrained and not config.smoke_test
-    body, _ = backbone(candidate.backbone, weights=weights if pretrained else None, pretrained=pretrained)
-    whole = None if candidate.blocks else Whole(_with_classifier(candidate.backbone, body, weights if pretrained else None, pretrained))
+    body, _ = backbone(
+        candidate.backbone, weights=weights if pretrained else None, pretrained=pretrained
+    )
+    whole = (
+        None
+        if candidate.blocks
+        else Whole(
+            _with_classifier(candidate.backbone, body, weights if pretrained else None, pretrained)
+        )
+    )
     body = nn.Sequential(body[0][: candidate.blocks], body[1])  # type: ignore[index]
     width = body.eval()(torch.zeros(1, 3, SMOKE_SIZE, SMOKE_SIZE)).shape[1]
     neck, width = bottleneck(width, 0, dropout=0.0, scale=config.feature_norm)
-    return Network(body, neck, nn.Linear(width, len(OFFICE_CALTECH10.classes)), pretrained=candidate.pretrained), whole
+    return Network(
+        body, neck, nn.Linear(width, len(OFFICE_CALTECH10.classes)), pretrained=candidate.pretrained
+    ), whole
 
 
-def _with_classifier(name: str, body: nn.Module, weights: Path | None, pretrained: bool) -> nn.Module:
+def _with_classifier(
+    name: str, body: nn.Module, weights: Path | None, pretrained: bool
+) -> nn.Module:
     """torchvision's network around the blocks of `body`; its classifier from where those came from."""
     network = whole_network(name, weights=weights, pretrained=pretrained)
     network.features = body[0]  # type: ignore[index]
@@ -153,8 +184,12 @@ def halves(config: Config, cell: Cell) -> tuple[Labelled, Labelled]:
     if config.smoke_test:
         domain = read_digits("clean", size=SMOKE_SIZE, channels=3).subset(torch.arange(100))
     else:
-        domain = read_domain(OFFICE_CALTECH10, cell.target, data_root(config.data_root), size=config.stored_size)
-    parts = train_test_split(np.arange(len(domain)), train_size=TRAIN, stratify=domain.y, random_state=cell.seed)
+        domain = read_domain(
+            OFFICE_CALTECH10, cell.target, data_root(config.data_root), size=config.stored_size
+        )
+    parts = train_test_split(
+        np.arange(len(domain)), train_size=TRAIN, stratify=domain.y, random_state=cell.seed
+    )
     train, rest = (domain.subset(torch.from_numpy(np.sort(part))) for part in parts)
     return train, rest
 

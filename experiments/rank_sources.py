@@ -49,7 +49,9 @@ class Config(DigitFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.labels <= 40:
-            raise ValueError(f"labels must be from 1 to 40 a class, so that every class keeps digits to test on; got {self.labels}")
+            raise ValueError(
+                f"labels must be from 1 to 40 a class, so that every class keeps digits to test on; got {self.labels}"
+            )
 
 
 def halves(domain: str) -> tuple[Labelled, Labelled]:
@@ -60,7 +62,9 @@ def halves(domain: str) -> tuple[Labelled, Labelled]:
 
 def cut(digits: Labelled, count: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of `count` digits, each class alike, and of the rest."""
-    parts = train_test_split(np.arange(len(digits)), train_size=count, stratify=digits.y, random_state=seed)
+    parts = train_test_split(
+        np.arange(len(digits)), train_size=count, stratify=digits.y, random_state=seed
+    )
     return torch.from_numpy(parts[0]), torch.from_numpy(parts[1])
 
 
@@ -68,14 +72,20 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: a starting point, scored and then fine-tuned. Method `source` is the training of a candidate's own network."""
     if cell.method == "source":
         own, other = halves(cell.source)
-        return Job(Regularize(lenet(10), None), _stream(config, own, cell.seed), Evaluation(other, TRANSFORM))
+        return Job(
+            Regularize(lenet(10), None),
+            _stream(config, own, cell.seed),
+            Evaluation(other, TRANSFORM),
+        )
     target = halves(cell.target)[1]
     few, rest = (target.subset(rows) for rows in cut(target, 10 * config.labels, seed=cell.seed))
     stream, evaluation = _stream(config, few, cell.seed), Evaluation(rest, TRANSFORM)
     network = lenet(10)
     if cell.method == "scratch":
         return Job(Regularize(network, None), stream, evaluation)
-    load_network(network, config, EXPERIMENT, Cell("source", cell.method, cell.method, cell.seed), build)
+    load_network(
+        network, config, EXPERIMENT, Cell("source", cell.method, cell.method, cell.seed), build
+    )
     facts = {} if cell.method == cell.target else scores(network, few, TRANSFORM)
     return Job(Regularize(with_new_head(network), None), stream, evaluation, facts)
 
@@ -90,4 +100,12 @@ def tasks(config: Config) -> tuple[tuple[str, str], ...]:
 
 
 if __name__ == "__main__":
-    main(Config, experiment=EXPERIMENT, benchmark=DIGITS, build=build, tasks=tasks, baseline="scratch", report=report)
+    main(
+        Config,
+        experiment=EXPERIMENT,
+        benchmark=DIGITS,
+        build=build,
+        tasks=tasks,
+        baseline="scratch",
+        report=report,
+    )

@@ -57,8 +57,12 @@ class Config(DigitFlags):
         super().__post_init__()
         if self.source_run is not None and self.source_run.name != "network.pt":
             if not (self.source_run / "network.pt").is_file():
-                raise ValueError(f"source_run must be the folder of a finished run, with its network.pt; got {self.source_run}")
-            object.__setattr__(self, "source_run", self.source_run / "network.pt")  # a file, so that the record names its content
+                raise ValueError(
+                    f"source_run must be the folder of a finished run, with its network.pt; got {self.source_run}"
+                )
+            object.__setattr__(
+                self, "source_run", self.source_run / "network.pt"
+            )  # a file, so that the record names its content
 
 
 def build(config: Config, cell: Cell) -> Job:
@@ -67,14 +71,22 @@ def build(config: Config, cell: Cell) -> Job:
     evaluation = Evaluation(target, TRANSFORM)
     if cell.method == "source" and config.source_run is None:
         stream = PairedBatches(
-            read_digits(cell.source), target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM
+            read_digits(cell.source),
+            target.unlabelled(),
+            batch_size=config.batch_size,
+            seed=cell.seed,
+            transform=TRANSFORM,
         )
         return Job(Align(lenet(10), None, label_smoothing=0.1), stream, evaluation)
     network = saved_network(config, cell)
-    batches = TargetBatches(target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM)
+    batches = TargetBatches(
+        target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM
+    )
     facts = {}
     if cell.method in GUARDS:
-        facts["online_accuracy_percent"] = 100 * online_accuracy(network, cell.method, target, one_pass(batches))
+        facts["online_accuracy_percent"] = 100 * online_accuracy(
+            network, cell.method, target, one_pass(batches)
+        )
     return Job(make_method(config, cell.method, network, batches), batches, evaluation, facts)
 
 
@@ -85,9 +97,13 @@ def saved_network(config: Config, cell: Cell) -> Network:
         load_network(network, config, EXPERIMENT, cell._replace(method="source"), build)
         return network
     try:
-        network.load_state_dict(torch.load(config.source_run, map_location="cpu", weights_only=True))
+        network.load_state_dict(
+            torch.load(config.source_run, map_location="cpu", weights_only=True)
+        )
     except Exception as error:
-        raise ValueError(f"source_run: {config.source_run} does not hold a LeNet for ten grey digits: {str(error)[:200]}") from error
+        raise ValueError(
+            f"source_run: {config.source_run} does not hold a LeNet for ten grey digits: {str(error)[:200]}"
+        ) from error
     return network
 
 
@@ -97,7 +113,11 @@ def make_method(config: Config, name: str, network: Network, batches: TargetBatc
         return SHOT(network, batches.target, TRANSFORM, beta=config.beta)
     if name in GUARDS:
         return Tent(network, **GUARDS[name])
-    return Probe(adapt_statistics(network, (batch.target_x for batch in one_pass(batches))) if name == "adabn" else network)
+    return Probe(
+        adapt_statistics(network, (batch.target_x for batch in one_pass(batches)))
+        if name == "adabn"
+        else network
+    )
 
 
 def one_pass(batches: TargetBatches) -> list[TargetBatch]:
@@ -105,7 +125,9 @@ def one_pass(batches: TargetBatches) -> list[TargetBatch]:
     return [batches.batch(t) for t in range(max(1, len(batches.target) // batches.batch_size))]
 
 
-def online_accuracy(network: Network, name: str, target: Labelled, batches: list[TargetBatch]) -> float:
+def online_accuracy(
+    network: Network, name: str, target: Labelled, batches: list[TargetBatch]
+) -> float:
     """In [0, 1], of the predictions that a copy of `network` makes while it is tested. The labels are only counted with."""
     method = Tent(copy.deepcopy(network), **GUARDS[name])
     optimizer = torch.optim.Adam(method.parameter_groups(ONLINE_RATE, 1.0))

@@ -88,9 +88,16 @@ def build_encoder(texts: Sequence[str], flags: EncoderFlags) -> dict[str, Any]:
     if there and run.finished:
         return run.result()
     if there or run.finished:
-        raise FileExistsError(f"folder: {flags.folder} holds another encoder, or what is left of one; give an empty folder with --folder")
+        raise FileExistsError(
+            f"folder: {flags.folder} holds another encoder, or what is left of one; give an empty folder with --folder"
+        )
     tokenizer, model = new_encoder(
-        texts, vocabulary=flags.vocabulary, layers=flags.layers, width=flags.width, max_length=flags.max_length, seed=flags.seed
+        texts,
+        vocabulary=flags.vocabulary,
+        layers=flags.layers,
+        width=flags.width,
+        max_length=flags.max_length,
+        seed=flags.seed,
     )
     x = apply_tokenizer(tokenizer, texts, max_length=flags.max_length)  # (n, 2, length)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(flags.seed))
@@ -99,14 +106,20 @@ def build_encoder(texts: Sequence[str], flags: EncoderFlags) -> dict[str, Any]:
     torch.manual_seed(flags.seed)
     method = MaskedLanguage(model, gaps=flags.gaps)
     stream = LabelledBatches(unread, batch_size=flags.batch_size, seed=flags.seed, transform=tokens)
-    result = fit(method, stream, flags, run, FilledGaps(one_gap_each(held_out, seed=flags.seed), tokens))
+    result = fit(
+        method, stream, flags, run, FilledGaps(one_gap_each(held_out, seed=flags.seed), tokens)
+    )
     save_encoder(flags.folder, tokenizer, model)
     return result
 
 
 def _configuration(flags: EncoderFlags) -> dict[str, Any]:
     """What the encoder depends on."""
-    values = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags) if field.name not in NOT_CONFIGURATION}
+    values = {
+        field.name: getattr(flags, field.name)
+        for field in dataclasses.fields(flags)
+        if field.name not in NOT_CONFIGURATION
+    }
     return values | {"folder": flags.folder.name}
 
 
@@ -115,12 +128,18 @@ def main() -> None:
     try:
         flags = tyro.cli(EncoderFlags, description=__doc__)
         root = data_root(flags.data_root)
-        texts = [text for domain in AMAZON_REVIEW_TEXTS.domains for text in read_reviews(domain, root).texts]
+        texts = [
+            text
+            for domain in AMAZON_REVIEW_TEXTS.domains
+            for text in read_reviews(domain, root).texts
+        ]
         result = build_encoder(texts, flags)
     except (ValueError, OSError, ImportError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
     share = result["selected"]["last"]["target_accuracy"]
-    print(f"{flags.folder}: an encoder of {flags.layers} layers; {100 * share:.1f} % of the held-out gaps filled rightly")
+    print(
+        f"{flags.folder}: an encoder of {flags.layers} layers; {100 * share:.1f} % of the held-out gaps filled rightly"
+    )
 
 
 if __name__ == "__main__":

@@ -39,18 +39,52 @@ def record(options: Options, source: Sample, target: Sample, found: Findings) ->
     """Writes the record and the picture; returns their folder. The same content gives the same folder, which is then written anew."""
     left_out = ("source", "target", "runs_dir", "wandb", "threads", "seed")
     config = {key: value for key, value in asdict(options).items() if key not in left_out}
-    config |= {"weights": options.weights and fingerprint(options.weights), "source_rows": digest(source), "target_rows": digest(target)}
-    names = {"source": sample_name(options, "source"), "target": sample_name(options, "target"), "seed": options.seed}
-    run = Run.start(options.runs_dir, config, experiment="two_sample", method=options.test, **names, wandb=options.wandb, force=True)
+    config |= {
+        "weights": options.weights and fingerprint(options.weights),
+        "source_rows": digest(source),
+        "target_rows": digest(target),
+    }
+    names = {
+        "source": sample_name(options, "source"),
+        "target": sample_name(options, "target"),
+        "seed": options.seed,
+    }
+    run = Run.start(
+        options.runs_dir,
+        config,
+        experiment="two_sample",
+        method=options.test,
+        **names,
+        wandb=options.wandb,
+        force=True,
+    )
     centre, axes, deviation = principal_components(source, target)
-    points = {name: (sample.x - centre) @ axes.T for name, sample in (("source", source), ("target", target))}
+    points = {
+        name: (sample.x - centre) @ axes.T
+        for name, sample in (("source", source), ("target", target))
+    }
     total = float(np.concatenate([source.x, target.x]).astype(np.float64).var(axis=0).sum()) or 1.0
-    projection = Projection(points, deviation**2 / total, moved_columns(points["source"], points["target"]).distance)
-    figure = draw(found.test, options.alpha, projection, found.columns, column_names(source, target), found.classes)
+    projection = Projection(
+        points, deviation**2 / total, moved_columns(points["source"], points["target"]).distance
+    )
+    figure = draw(
+        found.test,
+        options.alpha,
+        projection,
+        found.columns,
+        column_names(source, target),
+        found.classes,
+    )
     figure.savefig(run.directory / "two_sample.png", dpi=300)
     figure.savefig(run.directory / "two_sample.pdf", metadata={"CreationDate": None})
-    numbers = {"null": found.test.null, **{f"{name}_points": p for name, p in points.items()}, **found.columns._asdict()}
-    np.savez_compressed(run.directory / "two_sample.npz", names=np.array(column_names(source, target)), **numbers)
+    numbers = {
+        "null": found.test.null,
+        **{f"{name}_points": p for name, p in points.items()},
+        **found.columns._asdict(),
+    }
+    np.savez_compressed(
+        run.directory / "two_sample.npz", names=np.array(column_names(source, target)), **numbers
+    )
     run.log(0, {"statistic": found.test.statistic, "p_value": found.test.p_value})
     run.finish(result(options, found))
     return run.directory
@@ -58,13 +92,26 @@ def record(options: Options, source: Sample, target: Sample, found: Findings) ->
 
 def result(options: Options, found: Findings) -> dict[str, Any]:
     """What result.json says."""
-    whole: dict[str, Any] = {"statistic": found.test.statistic, "p_value": found.test.p_value, "alpha": options.alpha}
-    whole |= {"differs": found.differs, "found_shift": found.found_shift, "monitor": found.monitor, "strangers": found.strangers}
+    whole: dict[str, Any] = {
+        "statistic": found.test.statistic,
+        "p_value": found.test.p_value,
+        "alpha": options.alpha,
+    }
+    whole |= {
+        "differs": found.differs,
+        "found_shift": found.found_shift,
+        "monitor": found.monitor,
+        "strangers": found.strangers,
+    }
     whole["columns_that_differ"] = int((found.columns.p_value <= options.alpha).sum())
     whole["classes"] = [line._asdict() for line in found.classes]
     if found.proportions is not None:
         shares = found.proportions
-        whole["proportions"] = {"p_value": shares.p_value, "classes": shares.classes.tolist(), "counts": shares.counts.tolist()}
+        whole["proportions"] = {
+            "p_value": shares.p_value,
+            "classes": shares.classes.tolist(),
+            "counts": shares.counts.tolist(),
+        }
     return whole
 
 
@@ -79,7 +126,9 @@ def main() -> None:
     try:
         options = tyro.cli(Options, description=__doc__)
         if options.smoke_test:
-            options = replace(options, permutations=199, max_rows=100, runs_dir=options.runs_dir / "smoke")
+            options = replace(
+                options, permutations=199, max_rows=100, runs_dir=options.runs_dir / "smoke"
+            )
         torch.set_num_threads(options.threads)
         source, target = read_pair(options)
         print(described(options, source, target), flush=True)

@@ -74,14 +74,27 @@ class Options:
     """Two repetitions with few rows, to see that everything runs; the numbers mean nothing."""
 
     def __post_init__(self) -> None:
-        least = {"repetitions": 1, "permutations": 1, "sizes": 2, "size": 2, "perturbations": 0, "digit_sizes": 2, "seed": 0, "threads": 1}
+        least = {
+            "repetitions": 1,
+            "permutations": 1,
+            "sizes": 2,
+            "size": 2,
+            "perturbations": 0,
+            "digit_sizes": 2,
+            "seed": 0,
+            "threads": 1,
+        }
         for name, bound in least.items():
             if np.size(getattr(self, name)) == 0 or np.min(getattr(self, name)) < bound:
                 raise ValueError(f"{name} must be at least {bound}; got {getattr(self, name)}")
         if not 0 < self.alpha < 1 or not 0 <= self.rotated <= 1:
-            raise ValueError(f"alpha must lie in (0, 1) and rotated in [0, 1]; got {self.alpha} and {self.rotated}")
+            raise ValueError(
+                f"alpha must lie in (0, 1) and rotated in [0, 1]; got {self.alpha} and {self.rotated}"
+            )
         if max(self.digit_sizes) > 449:
-            raise ValueError(f"digit_sizes must be at most 449, half of the clean digits; got {self.digit_sizes}")
+            raise ValueError(
+                f"digit_sizes must be at most 449, half of the clean digits; got {self.digit_sizes}"
+            )
 
 
 class Curve(NamedTuple):
@@ -95,10 +108,17 @@ class Curve(NamedTuple):
 def curves(options: Options) -> Iterator[Curve]:
     """The curves of the header."""
     for d, fixed in ((1, 2), (2, 1)):
-        yield Curve("uniform", f"perturbed d={d}, P={fixed} by rows", {n: perturbed(d, fixed, n) for n in options.sizes})
+        yield Curve(
+            "uniform",
+            f"perturbed d={d}, P={fixed} by rows",
+            {n: perturbed(d, fixed, n) for n in options.sizes},
+        )
         counts = {p: perturbed(d, p, options.size) for p in options.perturbations}
         yield Curve("uniform", f"perturbed d={d}, n={options.size} by perturbations", counts)
-    for share, name in ((0.0, "clean by rows"), (options.rotated, f"{options.rotated:g} rotated30 by rows")):
+    for share, name in (
+        (0.0, "clean by rows"),
+        (options.rotated, f"{options.rotated:g} rotated30 by rows"),
+    ):
         yield Curve("clean", name, {n: digits(share, n) for n in options.digit_sizes})
 
 
@@ -113,7 +133,10 @@ def perturbed(d: int, perturbations: int, n: int) -> Draw:
         signs = generator.choice((-1.0, 1.0), (perturbations,) * d)
         rows = np.empty((0, d))
         while len(rows) < n:
-            proposed, height = generator.random((2 * n, d)), generator.random(2 * n) * (1 + amplitude)
+            proposed, height = (
+                generator.random((2 * n, d)),
+                generator.random(2 * n) * (1 + amplitude),
+            )
             rows = np.concatenate([rows, proposed[height < 1 + amplitude * bumps(proposed, signs)]])
         return uniform, rows[:n]
 
@@ -124,7 +147,9 @@ def bumps(x: np.ndarray, signs: np.ndarray) -> np.ndarray:
     """Sign of the cell times the product over coordinates of a bump up and a bump down of height 1: x (n, d) in [0, 1)^d -> (n,)."""
     scaled = x * signs.shape[0]
     cells = np.floor(scaled).astype(int)
-    place = 4 * (scaled - cells)  # in [0, 4): up to 2 the bump up about 1, then the one down about 3
+    place = 4 * (
+        scaled - cells
+    )  # in [0, 4): up to 2 the bump up about 1, then the one down about 3
     u = np.where(place < 2, place - 1, place - 3)
     with np.errstate(divide="ignore"):
         height = np.exp(1 - 1 / (1 - u**2))  # 0 at the ends
@@ -133,7 +158,9 @@ def bumps(x: np.ndarray, signs: np.ndarray) -> np.ndarray:
 
 def digits(share: float, n: int) -> Draw:
     """n clean digits, and n others of which round(share n) come from the rotated half of the data: pixels in [0, 1], (n, 256)."""
-    clean, rotated = (read_digits(name).x.flatten(1).double().numpy() / 255 for name in ("clean", "rotated30"))
+    clean, rotated = (
+        read_digits(name).x.flatten(1).double().numpy() / 255 for name in ("clean", "rotated30")
+    )
     count = round(share * n)
 
     def draw(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -146,8 +173,18 @@ def digits(share: float, n: int) -> Draw:
 
 def estimate(options: Options, curve: Curve, name: str, bar: tqdm) -> None:
     """The record of one test along one curve. Both tests see the same samples."""
-    config = {key: value for key, value in asdict(options).items() if key not in ("runs_dir", "wandb", "force", "threads", "seed")}
-    names = {"experiment": "two_sample_power", "method": name, "source": curve.source, "target": curve.target, "seed": options.seed}
+    config = {
+        key: value
+        for key, value in asdict(options).items()
+        if key not in ("runs_dir", "wandb", "force", "threads", "seed")
+    }
+    names = {
+        "experiment": "two_sample_power",
+        "method": name,
+        "source": curve.source,
+        "target": curve.target,
+        "seed": options.seed,
+    }
     run = Run.start(options.runs_dir, config, **names, wandb=options.wandb, force=options.force)
     bar.set_postfix_str(f"{name}, {curve.target}")
     if run.finished:
@@ -161,7 +198,14 @@ def estimate(options: Options, curve: Curve, name: str, bar: tqdm) -> None:
             found = TESTS[name](x, y, permutations=options.permutations, random_state=repetition)
             rejections += found.p_value <= options.alpha
             bar.update()
-        run.log(place, {"rejections": int(rejections), "repetitions": options.repetitions, "power": rejections / options.repetitions})
+        run.log(
+            place,
+            {
+                "rejections": int(rejections),
+                "repetitions": options.repetitions,
+                "power": rejections / options.repetitions,
+            },
+        )
     run.finish({"alpha": options.alpha})
 
 
@@ -170,7 +214,9 @@ def line(record: Record) -> list[str]:
     cells = []
     for point in record.metrics():
         interval = binomtest(int(point["rejections"]), int(point["repetitions"])).proportion_ci()
-        cells.append(f"{point['step']}: {point['power']:.3f} ({interval.low:.2f} to {interval.high:.2f})")
+        cells.append(
+            f"{point['step']}: {point['power']:.3f} ({interval.low:.2f} to {interval.high:.2f})"
+        )
     return [record.result["target"], record.result["method"], ", ".join(cells)]
 
 
@@ -180,17 +226,23 @@ def main() -> None:
         options = tyro.cli(Options, description=__doc__)
         if options.smoke_test:
             few = {"sizes": (5, 8), "size": 6, "perturbations": (0, 1), "digit_sizes": (5, 8)}
-            options = replace(options, repetitions=2, permutations=19, runs_dir=options.runs_dir / "smoke", **few)
+            options = replace(
+                options, repetitions=2, permutations=19, runs_dir=options.runs_dir / "smoke", **few
+            )
         torch.set_num_threads(options.threads)
         every = list(itertools.product(curves(options), TESTS))
         total = sum(len(curve.points) for curve, _ in every) * options.repetitions
-        with tqdm(total=total, unit="test", disable=None) as bar:  # disable=None: only in a terminal
+        with tqdm(
+            total=total, unit="test", disable=None
+        ) as bar:  # disable=None: only in a terminal
             for curve, name in every:
                 estimate(options, curve, name, bar)
         records = read_runs(options.runs_dir, experiment="two_sample_power")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(aligned([["problem", "test", "rows or perturbations: power"], *sorted(map(line, records))]))
+    print(
+        aligned([["problem", "test", "rows or perturbations: power"], *sorted(map(line, records))])
+    )
     if options.smoke_test:
         print("smoke test: the numbers mean nothing", file=sys.stderr)
 

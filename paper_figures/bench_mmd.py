@@ -23,7 +23,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 RECORDS = Path("experiments/records")
-COLUMNS = ("machine", "precision", "threads", "clock", "contestant", "n", "d", "ratio", "ratio_min", "ratio_max", "extra_mb")
+COLUMNS = (
+    "machine",
+    "precision",
+    "threads",
+    "clock",
+    "contestant",
+    "n",
+    "d",
+    "ratio",
+    "ratio_min",
+    "ratio_max",
+    "extra_mb",
+)
 FLOOR = 1.5  # products that cannot be saved: half of Z Z^T, as it is symmetric, and one for the gradient
 PRODUCTS = {"cuda events": 2}  # that a ratio is taken to; three otherwise
 LOOKS = {
@@ -60,17 +72,33 @@ def read(paths: tuple[Path, ...]) -> list[Group]:
     """Groups in the order of the files. Raises FileNotFoundError without files, ValueError for one of another kind."""
     paths = paths or tuple(sorted(RECORDS.glob("bench_mmd_*.csv")))
     if not paths:
-        raise FileNotFoundError(f"no {RECORDS}/bench_mmd_*.csv: run experiments/benchmarks/mmd.py and give its CSV with --csv")
+        raise FileNotFoundError(
+            f"no {RECORDS}/bench_mmd_*.csv: run experiments/benchmarks/mmd.py and give its CSV with --csv"
+        )
     groups = []
     for path in paths:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         if not rows or not set(COLUMNS) <= set(rows[0]):
-            raise ValueError(f"{path} is not a CSV of experiments/benchmarks/mmd.py: its columns must include {', '.join(COLUMNS)}")
+            raise ValueError(
+                f"{path} is not a CSV of experiments/benchmarks/mmd.py: its columns must include {', '.join(COLUMNS)}"
+            )
         for precision in dict.fromkeys(row["precision"] for row in rows):
-            own = [row for row in rows if row["precision"] == precision and row["contestant"] in LOOKS]
-            threads = "" if own[0]["clock"] == "cuda events" else f", {own[0]['threads']} thread{'s' * (own[0]['threads'] != '1')}"
-            groups.append(Group(f"{own[0]['machine']}, {precision}{threads}", PRODUCTS.get(own[0]["clock"], 3), own))
+            own = [
+                row for row in rows if row["precision"] == precision and row["contestant"] in LOOKS
+            ]
+            threads = (
+                ""
+                if own[0]["clock"] == "cuda events"
+                else f", {own[0]['threads']} thread{'s' * (own[0]['threads'] != '1')}"
+            )
+            groups.append(
+                Group(
+                    f"{own[0]['machine']}, {precision}{threads}",
+                    PRODUCTS.get(own[0]["clock"], 3),
+                    own,
+                )
+            )
     return groups
 
 
@@ -93,23 +121,52 @@ def draw(groups: list[Group]) -> Figure:
     shown = {row["contestant"] for group in groups for row in group.rows}
     handles = {}
     for axes in grid[:, :-1].flat:
-        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        handles |= {
+            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
     order = [name for name in LOOKS if name in shown and name in handles] + ["floor: 1.5 products"]
-    figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=len(order))
+    figure.legend(
+        [handles[name] for name in order], order, loc="outside lower center", ncols=len(order)
+    )
     return figure
 
 
 def _ratios(axes: Axes, group: Group, d: int) -> None:
     """Median ratios against n, with bars from the lowest round to the highest."""
     for name, (colour, marker, dash) in reversed(LOOKS.items()):
-        rows = sorted((row for row in group.rows if (row["contestant"], int(row["d"])) == (name, d) and row["ratio"]), key=_n)
+        rows = sorted(
+            (
+                row
+                for row in group.rows
+                if (row["contestant"], int(row["d"])) == (name, d) and row["ratio"]
+            ),
+            key=_n,
+        )
         if not rows:
             continue
-        ratio, low, high = ([float(row[key]) for row in rows] for key in ("ratio", "ratio_min", "ratio_max"))
-        spread = [[r - a for r, a in zip(ratio, low, strict=True)], [b - r for r, b in zip(ratio, high, strict=True)]]
-        look = {"color": colour, "marker": marker, "linestyle": dash, "markersize": 3.2, "linewidth": 1.0, "elinewidth": 0.7}
+        ratio, low, high = (
+            [float(row[key]) for row in rows] for key in ("ratio", "ratio_min", "ratio_max")
+        )
+        spread = [
+            [r - a for r, a in zip(ratio, low, strict=True)],
+            [b - r for r, b in zip(ratio, high, strict=True)],
+        ]
+        look = {
+            "color": colour,
+            "marker": marker,
+            "linestyle": dash,
+            "markersize": 3.2,
+            "linewidth": 1.0,
+            "elinewidth": 0.7,
+        }
         axes.errorbar([_n(row) for row in rows], ratio, spread, label=name, **look)
-    axes.axhline(FLOOR / group.products, color="black", linewidth=0.7, linestyle=(0, (1, 2)), label="floor: 1.5 products")
+    axes.axhline(
+        FLOOR / group.products,
+        color="black",
+        linewidth=0.7,
+        linestyle=(0, (1, 2)),
+        label="floor: 1.5 products",
+    )
     axes.set(xscale="log", yscale="log", xlabel="n, rows of each sample")
     ticks = sorted({_n(row) for row in group.rows if int(row["d"]) == d and row["ratio"]})
     axes.set_xticks(ticks, [f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in ticks])
@@ -128,12 +185,27 @@ def _memory(axes: Axes, group: Group) -> None:
         axes.set_axis_off()
         return
     size = max(sizes, key=sizes.count)
-    values = {row["contestant"]: float(row["extra_mb"]) for row, own in zip(rows, sizes, strict=True) if own == size}
+    values = {
+        row["contestant"]: float(row["extra_mb"])
+        for row, own in zip(rows, sizes, strict=True)
+        if own == size
+    }
     names = [name for name in reversed(LOOKS) if name in values]
     for place, name in enumerate(names):
         axes.plot(values[name], place, color=LOOKS[name][0], marker=LOOKS[name][1], markersize=4)
-        axes.annotate(f"{values[name]:,.0f}", (values[name], place), (5, 0), textcoords="offset points", va="center", fontsize=6)
-    axes.set(xscale="log", xlabel="memory beyond the inputs (MB)", xlim=(max(min(values.values()) / 2, 0.1), 4 * max(values.values())))
+        axes.annotate(
+            f"{values[name]:,.0f}",
+            (values[name], place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6,
+        )
+    axes.set(
+        xscale="log",
+        xlabel="memory beyond the inputs (MB)",
+        xlim=(max(min(values.values()) / 2, 0.1), 4 * max(values.values())),
+    )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(axis="y", linewidth=0.4, color="#dddddd")

@@ -16,7 +16,11 @@ from matplotlib.figure import Figure
 
 from da.records.table import Table
 
-MARKS = ("o-", "s--", "^:")  # of the first methods as many as there are colours, of the next ones ...
+MARKS = (
+    "o-",
+    "s--",
+    "^:",
+)  # of the first methods as many as there are colours, of the next ones ...
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,33 @@ class Options(style.TableOptions):
 def draw(table: Table, options: Options) -> Figure:
     """Two panels: mean and standard deviation of accuracy; difference to the baseline, paired by seed."""
     shares = np.array([_share(task) for task in table.tasks])
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(style.INCHES[options.width], 2.5), layout="constrained")
+    figure, (left, right) = pyplot.subplots(
+        1, 2, figsize=(style.INCHES[options.width], 2.5), layout="constrained"
+    )
     others = [method for method in table.rows if method != table.baseline]
-    looks = dict(zip(others, [(colour, mark) for mark in MARKS for colour in style.METHODS], strict=False))
+    looks = dict(
+        zip(others, [(colour, mark) for mark in MARKS for colour in style.METHODS], strict=False)
+    )
     looks[table.baseline] = style.GREY, "o-"
     for place, method in enumerate(table.rows):
-        shift = 1.02 ** (place - (len(table.rows) - 1) / 2)  # so that whiskers stand side by side on the logarithmic axis
-        _curve(left, shares * shift, [_level(table, method, task) for task in table.tasks], method, looks[method])
+        shift = 1.02 ** (
+            place - (len(table.rows) - 1) / 2
+        )  # so that whiskers stand side by side on the logarithmic axis
+        _curve(
+            left,
+            shares * shift,
+            [_level(table, method, task) for task in table.tasks],
+            method,
+            looks[method],
+        )
         if method != table.baseline and method not in options.apart:
-            _curve(right, shares * shift, [_gain(table, method, task) for task in table.tasks], None, looks[method])
+            _curve(
+                right,
+                shares * shift,
+                [_gain(table, method, task) for task in table.tasks],
+                None,
+                looks[method],
+            )
     right.axhline(0, color=style.GREY, linewidth=0.8)
     for axes in (left, right):
         axes.set_xscale("log")
@@ -56,7 +78,10 @@ def draw(table: Table, options: Options) -> Figure:
     left.set_ylabel("target accuracy (%)")
     right.set_ylabel(f"difference to {table.baseline} (points)")
     oracle = ", which reads target labels" if table.select == "oracle" else ""
-    left.set_title(f"{table.experiment}: selected by '{table.select}'{oracle}\nmean ± standard deviation, {style.seeds(table)}", loc="left")
+    left.set_title(
+        f"{table.experiment}: selected by '{table.select}'{oracle}\nmean ± standard deviation, {style.seeds(table)}",
+        loc="left",
+    )
     right.set_title("mean and 95 % interval,\npaired by seed", loc="left")
     figure.legend(loc="outside right center")
     return figure
@@ -66,7 +91,9 @@ def _share(task: str) -> int:
     """5 of imagenet>amazon_05. Raises ValueError for a name without it."""
     share = task.rpartition("_")[2]
     if not share.isdigit():
-        raise ValueError(f"experiment: its target domains must be named for the share of their labels, as amazon_05 is; got {task}")
+        raise ValueError(
+            f"experiment: its target domains must be named for the share of their labels, as amazon_05 is; got {task}"
+        )
     return int(share)
 
 
@@ -81,12 +108,32 @@ def _gain(table: Table, method: str, task: str) -> tuple[float, float, float]:
     gain = table.difference(method, task)
     if gain is None:
         return np.nan, 0.0, 0.0
-    return (gain.mean, 0.0, 0.0) if gain.low is None or gain.high is None else (gain.mean, gain.mean - gain.low, gain.high - gain.mean)
+    return (
+        (gain.mean, 0.0, 0.0)
+        if gain.low is None or gain.high is None
+        else (gain.mean, gain.mean - gain.low, gain.high - gain.mean)
+    )
 
 
-def _curve(axes: Axes, places: np.ndarray, values: list[tuple[float, float, float]], label: str | None, look: tuple[str, str]) -> None:
+def _curve(
+    axes: Axes,
+    places: np.ndarray,
+    values: list[tuple[float, float, float]],
+    label: str | None,
+    look: tuple[str, str],
+) -> None:
     mean, below, above = np.array(values).T
-    axes.errorbar(places, mean, [below, above], fmt=look[1], label=label, color=look[0], markersize=2.5, linewidth=0.9, elinewidth=0.6)
+    axes.errorbar(
+        places,
+        mean,
+        [below, above],
+        fmt=look[1],
+        label=label,
+        color=look[0],
+        markersize=2.5,
+        linewidth=0.9,
+        elinewidth=0.6,
+    )
 
 
 if __name__ == "__main__":

@@ -25,13 +25,25 @@ def draw(table: Table, options: Options) -> Figure:
     """Colour from the lowest mean to 100 %; a cell without runs stays empty."""
     columns = [*table.tasks, AVERAGE] if len(table.tasks) > 1 else list(table.tasks)
     rows = sorted(table.rows, key=lambda method: -_overall(table, method))
-    means = np.array([[table.mean(method, task) for task in columns] for method in rows], float)  # None becomes NaN
-    figure, axes = pyplot.subplots(figsize=(style.INCHES[options.width], 0.9 + 0.17 * len(rows)), layout="constrained")
+    means = np.array(
+        [[table.mean(method, task) for task in columns] for method in rows], float
+    )  # None becomes NaN
+    figure, axes = pyplot.subplots(
+        figsize=(style.INCHES[options.width], 0.9 + 0.17 * len(rows)), layout="constrained"
+    )
     low = float(np.nanmin(means))
     axes.imshow(means, cmap="viridis", vmin=low, vmax=100, aspect="auto")
     for row, column in np.argwhere(~np.isnan(means)):
         dark = (means[row, column] - low) / max(100 - low, 1e-9) < 0.6
-        axes.text(column, row, f"{means[row, column]:.1f}", ha="center", va="center", color="white" if dark else "black", fontsize=6)
+        axes.text(
+            column,
+            row,
+            f"{means[row, column]:.1f}",
+            ha="center",
+            va="center",
+            color="white" if dark else "black",
+            fontsize=6,
+        )
     one_source = len({task.split(">")[0] for task in table.tasks}) == 1
     names = [name.split(">")[-1] if one_source else name.replace(">", " → ") for name in columns]
     axes.set_xticks(range(len(columns)), names, rotation=35, ha="left", rotation_mode="anchor")
@@ -44,7 +56,9 @@ def draw(table: Table, options: Options) -> Figure:
     if len(columns) > 1:
         axes.axvline(len(columns) - 1.5, color="white", linewidth=2)
     oracle = ", which reads target labels" if table.select == "oracle" else ""
-    axes.set_xlabel(f"{table.experiment}: mean target accuracy (%)\nover {style.seeds(table)}, model selected by '{table.select}'{oracle}")
+    axes.set_xlabel(
+        f"{table.experiment}: mean target accuracy (%)\nover {style.seeds(table)}, model selected by '{table.select}'{oracle}"
+    )
     return figure
 
 
@@ -52,7 +66,13 @@ def _overall(table: Table, method: str) -> float:
     """Its average, or the mean of what it has where tasks are missing."""
     average = table.mean(method, AVERAGE)
     return (
-        average if average is not None else float(np.mean([mean for task in table.tasks if (mean := table.mean(method, task)) is not None]))
+        average
+        if average is not None
+        else float(
+            np.mean(
+                [mean for task in table.tasks if (mean := table.mean(method, task)) is not None]
+            )
+        )
     )
 
 

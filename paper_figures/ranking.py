@@ -53,7 +53,9 @@ def draw(table: Table, found: Sequence[Point], *, width: style.Width) -> Figure:
     columns = COLUMNS if width == "double" else 2
     lines = -(-len(table.rows) // columns)
     size = (style.INCHES[width], 1.75 * lines + 0.35)
-    figure, grid = pyplot.subplots(lines, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    figure, grid = pyplot.subplots(
+        lines, columns, figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
     for axes in grid.flat[len(table.rows) :]:
         axes.remove()
     for axes, score in zip(grid.flat, table.rows, strict=False):
@@ -68,7 +70,15 @@ def draw(table: Table, found: Sequence[Point], *, width: style.Width) -> Figure:
 def _panel(axes: Axes, table: Table, own: Sequence[Point]) -> None:
     for target, colour, mark in zip(table.tasks, style.METHODS, MARKS, strict=False):
         means = _means([point for point in own if point.target == target])  # (candidates, 2)
-        axes.plot(means[:, 0], 100 * means[:, 1], linestyle="none", color=colour, marker=mark, markersize=3.5, label=target)
+        axes.plot(
+            means[:, 0],
+            100 * means[:, 1],
+            linestyle="none",
+            color=colour,
+            marker=mark,
+            markersize=3.5,
+            label=target,
+        )
     score = own[0].score
     axes.set_xlabel(LABELS.get(score, score))
     axes.ticklabel_format(useOffset=False)
@@ -78,13 +88,18 @@ def _panel(axes: Axes, table: Table, own: Sequence[Point]) -> None:
         axes.set_title("no ranking: all candidates alike", loc="left")
     else:
         left_out = f", {len(known)} of {len(taus)} targets" if len(known) < len(taus) else ""
-        axes.set_title(f"weighted τ {np.mean(known):z.2f}{left_out}".replace("-", "−"), loc="left")  # z: no minus before 0.00
+        axes.set_title(
+            f"weighted τ {np.mean(known):z.2f}{left_out}".replace("-", "−"), loc="left"
+        )  # z: no minus before 0.00
 
 
 def _means(own: Sequence[Point]) -> np.ndarray:
     """Score and accuracy of each candidate, means over seeds: (candidates, 2)."""
     candidates = dict.fromkeys(point.candidate for point in own)
-    pairs = [np.mean([(p.value, p.accuracy) for p in own if p.candidate == candidate], axis=0) for candidate in candidates]
+    pairs = [
+        np.mean([(p.value, p.accuracy) for p in own if p.candidate == candidate], axis=0)
+        for candidate in candidates
+    ]
     return np.array(pairs).reshape(-1, 2)
 
 
@@ -96,7 +111,11 @@ def main() -> None:
         table, found = ranking(records), points(records)
         style.set_style()
         figure = draw(table, found, width=options.width)
-        style.save(figure, options.out / f"{options.experiment}_ranking", style.csv_text(Point._fields, found))
+        style.save(
+            figure,
+            options.out / f"{options.experiment}_ranking",
+            style.csv_text(Point._fields, found),
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -27,7 +27,18 @@ GREY = "#8c8c8c"
 # Okabe and Ito's colours for every kind of colour vision, the darker ones first; the baseline is grey.
 METHODS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 # Paul Tol's "muted" scheme, made for up to nine classes, and black.
-CLASSES = ("#332288", "#88ccee", "#117733", "#ddcc77", "#cc6677", "#882255", "#44aa99", "#999933", "#aa4499", "#000000")
+CLASSES = (
+    "#332288",
+    "#88ccee",
+    "#117733",
+    "#ddcc77",
+    "#cc6677",
+    "#882255",
+    "#44aa99",
+    "#999933",
+    "#aa4499",
+    "#000000",
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,9 @@ class TableOptions:
 OptionsType = TypeVar("OptionsType", bound=TableOptions)
 
 
-def main(options_type: type[OptionsType], draw: Callable[[Table, OptionsType], Figure], *, kind: str) -> None:
+def main(
+    options_type: type[OptionsType], draw: Callable[[Table, OptionsType], Figure], *, kind: str
+) -> None:
     """The command line of such a figure: parses the flags, reads the table, and saves what `draw` gives as EXPERIMENT_kind."""
     try:
         options = tyro.cli(options_type, description=sys.modules["__main__"].__doc__)
@@ -86,7 +99,11 @@ def set_style() -> None:
 def seeds(table: Table) -> str:
     """How many seeds its cells have: "3 seeds", or "1 to 3 seeds" where they differ."""
     counts = sorted({len(values) for values in table.measured.values()})
-    return f"{counts[0]} to {counts[-1]} seeds" if counts[0] < counts[-1] else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
+    return (
+        f"{counts[0]} to {counts[-1]} seeds"
+        if counts[0] < counts[-1]
+        else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
+    )
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -101,7 +118,9 @@ def save(figure: Figure, stem: Path, numbers: str) -> None:
     """Writes stem.pdf, stem.png (300 dots an inch) and the `numbers` behind them to stem.csv, and prints the three names."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")]
-    figure.savefig(paths[0], metadata={"CreationDate": None})  # no clock: the same runs give the same bytes
+    figure.savefig(
+        paths[0], metadata={"CreationDate": None}
+    )  # no clock: the same runs give the same bytes
     figure.savefig(paths[1], dpi=300)
     paths[2].write_text(numbers, encoding="utf-8")
     print(*paths, sep="\n")

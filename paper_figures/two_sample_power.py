@@ -28,7 +28,18 @@ from da.records.table import load, matching
 EXPERIMENT = "two_sample_power"
 LABELS = {"mmd_test": "MMD, median bandwidth", "mmd_fuse": "MMD-FUSE"}
 MARKS = {"mmd_test": (style.METHODS[0], "o", -1), "mmd_fuse": (style.METHODS[1], "s", 1)}
-COLUMNS = ("problem", "axis", "place", "test", "repetitions", "rejections", "power", "low", "high", "alpha")
+COLUMNS = (
+    "problem",
+    "axis",
+    "place",
+    "test",
+    "repetitions",
+    "rejections",
+    "power",
+    "low",
+    "high",
+    "alpha",
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,9 @@ def points(records: Sequence[Record]) -> list[Point]:
     for record in records:
         key = (f"{record.result['source']} > {record.result['target']}", record.result["method"])
         if key in found:
-            raise ValueError(f"{found[key].directory} and {record.directory} are one curve: choose one with --where key=value")
+            raise ValueError(
+                f"{found[key].directory} and {record.directory} are one curve: choose one with --where key=value"
+            )
         found[key] = record
     if not found:
         raise ValueError(f"no finished run of {EXPERIMENT}: check --runs-dir and --where")
@@ -76,7 +89,14 @@ def points(records: Sequence[Record]) -> list[Point]:
         for metrics in record.metrics():
             count, rejections = int(metrics["repetitions"]), int(metrics["rejections"])
             interval = binomtest(rejections, count).proportion_ci()
-            numbers = (count, rejections, rejections / count, interval.low, interval.high, record.config["alpha"])
+            numbers = (
+                count,
+                rejections,
+                rejections / count,
+                interval.low,
+                interval.high,
+                record.config["alpha"],
+            )
             lines.append(Point(problem, axis, int(metrics["step"]), test, *numbers))
     return lines
 
@@ -87,7 +107,9 @@ def draw(lines: Sequence[Point], *, width: style.Width) -> Figure:
     columns = 3 if width == "double" else 2
     rows = -(-len(panels) // columns)
     size = (style.INCHES[width], 1.55 * rows + 0.4)
-    figure, grid = pyplot.subplots(rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    figure, grid = pyplot.subplots(
+        rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
     for axes in grid.flat[len(panels) :]:
         axes.remove()
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -107,16 +129,36 @@ def _order(panel: tuple[str, str]) -> tuple[bool, bool, str]:
 def _panel(axes: Axes, lines: Sequence[Point]) -> None:
     places = sorted({line.place for line in lines})
     spread = 0.006 * (places[-1] - places[0])  # so that whiskers stand side by side
-    axes.axhline(lines[0].alpha, color="black", linewidth=0.7, linestyle=(0, (4, 3)), label=f"level {lines[0].alpha:g}", zorder=1)
+    axes.axhline(
+        lines[0].alpha,
+        color="black",
+        linewidth=0.7,
+        linestyle=(0, (4, 3)),
+        label=f"level {lines[0].alpha:g}",
+        zorder=1,
+    )
     for test in sorted({line.test for line in lines}, reverse=True):
         own = sorted((line for line in lines if line.test == test), key=lambda line: line.place)
         colour, marker, side = MARKS[test]
         x = np.array([line.place for line in own]) + side * spread
         power = np.array([line.power for line in own])
         reach = np.abs(np.array([(line.low, line.high) for line in own]).T - power)  # (2, points)
-        drawing = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1, "elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7}
+        drawing = {
+            "color": colour,
+            "marker": marker,
+            "markersize": 3,
+            "linewidth": 1,
+            "elinewidth": 0.7,
+            "capsize": 1.5,
+            "capthick": 0.7,
+        }
         axes.errorbar(x, power, reach, label=LABELS[test], zorder=3, **drawing)
-    axes.set(ylim=(-0.03, 1.05), xlabel="rows of each sample" if lines[0].axis == "rows" else "perturbations along each axis")
+    axes.set(
+        ylim=(-0.03, 1.05),
+        xlabel="rows of each sample"
+        if lines[0].axis == "rows"
+        else "perturbations along each axis",
+    )
     if lines[0].axis != "rows":
         axes.set_xticks(places)
     axes.set_title(lines[0].problem.replace(">", "→"), loc="left")
@@ -128,7 +170,11 @@ def main() -> None:
         options = tyro.cli(Options, description=__doc__)
         lines = points(matching(load(options.runs_dir, EXPERIMENT), options.where))
         style.set_style()
-        style.save(draw(lines, width=options.width), options.out / EXPERIMENT, style.csv_text(COLUMNS, lines))
+        style.save(
+            draw(lines, width=options.width),
+            options.out / EXPERIMENT,
+            style.csv_text(COLUMNS, lines),
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

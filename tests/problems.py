@@ -27,15 +27,29 @@ def digits_job(seed: int = 0, batch_size: int = 16) -> tuple[Align, PairedBatche
     """Clean digits to rotated ones with MMD, small."""
     torch.manual_seed(seed)
     source, target = read_digits("clean"), read_digits("rotated30")
-    stream = PairedBatches(source, target.unlabelled(), batch_size=batch_size, seed=seed, transform=TRANSFORM)
-    return Align(lenet(10), mmd2), stream, Evaluation(target.subset(torch.arange(200)), TRANSFORM, source)
+    stream = PairedBatches(
+        source, target.unlabelled(), batch_size=batch_size, seed=seed, transform=TRANSFORM
+    )
+    return (
+        Align(lenet(10), mmd2),
+        stream,
+        Evaluation(target.subset(torch.arange(200)), TRANSFORM, source),
+    )
 
 
-def run_script(script: str, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+def run_script(
+    script: str, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """A script of experiments/ as its user starts it: another process, no PYTHONPATH."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"} | (env or {})
+    environment = (
+        {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        | {"OMP_NUM_THREADS": "1"}
+        | (env or {})
+    )
     command = [sys.executable, str(ROOT / "experiments" / script), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 def real_data(*folders: str) -> Path:
@@ -58,7 +72,10 @@ def turned_triangle(seed: int, n: int = 200) -> tuple[Batch, Tensor]:
     domains = []
     for turn in (0, 45):
         angle = torch.deg2rad(120.0 * labels + turn)
-        domains.append(1.5 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.3 * torch.randn(n, 2, generator=generator))
+        domains.append(
+            1.5 * torch.stack([angle.cos(), angle.sin()], dim=1)
+            + 0.3 * torch.randn(n, 2, generator=generator)
+        )
     return Batch(domains[0], labels, domains[1], torch.arange(n), torch.arange(n)), labels
 
 

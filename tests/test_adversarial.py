@@ -40,7 +40,13 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def batch() -> Batch:
     """More source rows than target rows."""
-    return Batch(draw(N, D), torch.arange(N) % CLASSES, draw(M, D, seed=1) + 1, torch.arange(N), torch.arange(M))
+    return Batch(
+        draw(N, D),
+        torch.arange(N) % CLASSES,
+        draw(M, D, seed=1) + 1,
+        torch.arange(N),
+        torch.arange(M),
+    )
 
 
 def network(seed: int = 0) -> Network:
@@ -53,7 +59,9 @@ def adversary(width: int = WIDTH) -> nn.Module:
     return discriminator(width, hidden=(6,), dropout=0.0).double()
 
 
-def bce(source: np.ndarray, target: np.ndarray, w: np.ndarray | float = 1.0, v: np.ndarray | float = 1.0) -> float:
+def bce(
+    source: np.ndarray, target: np.ndarray, w: np.ndarray | float = 1.0, v: np.ndarray | float = 1.0
+) -> float:
     """Binary cross-entropy from probabilities, source 1 and target 0, each domain one half."""
     return float((-(w * np.log(expit(source))).mean() - (v * np.log(1 - expit(target))).mean()) / 2)
 
@@ -101,7 +109,11 @@ def test_exact_multilinear_map() -> None:
     f, g = draw(5, 4), draw(5, 3, seed=1).softmax(1)
     module = MultilinearMap(4, 3)
     assert module.width == 12 and not module.state_dict()
-    np.testing.assert_allclose(module(f, g).numpy(), np.einsum("bi,bj->bij", f.numpy(), g.numpy()).reshape(5, 12), rtol=1e-12)
+    np.testing.assert_allclose(
+        module(f, g).numpy(),
+        np.einsum("bi,bj->bij", f.numpy(), g.numpy()).reshape(5, 12),
+        rtol=1e-12,
+    )
     assert not MultilinearMap(1024, 4).random and MultilinearMap(1025, 4).random
 
 
@@ -114,7 +126,9 @@ def test_randomised_multilinear_map_keeps_inner_products_in_expectation() -> Non
         a, b = MultilinearMap(6, 3, limit=0, output=64).double()(f, g)
         found.append(float(a @ b))
     error = np.std(found, ddof=1) / math.sqrt(len(found))
-    assert abs(np.mean(found) - exact) < 4 * error and 4 * error < float(f.norm(dim=1).prod() * g.norm(dim=1).prod())
+    assert abs(np.mean(found) - exact) < 4 * error and 4 * error < float(
+        f.norm(dim=1).prod() * g.norm(dim=1).prod()
+    )
 
 
 def test_randomised_multilinear_map_is_seeded_fixed_and_kept() -> None:
@@ -124,7 +138,11 @@ def test_randomised_multilinear_map_is_seeded_fixed_and_kept() -> None:
     torch.manual_seed(0)
     two = MultilinearMap(100, 50)
     other = MultilinearMap(100, 50)
-    assert one(f, g).shape == (3, 1024) and torch.equal(one(f, g), two(f, g)) and not torch.equal(one(f, g), other(f, g))
+    assert (
+        one(f, g).shape == (3, 1024)
+        and torch.equal(one(f, g), two(f, g))
+        and not torch.equal(one(f, g), other(f, g))
+    )
     other.load_state_dict(one.state_dict())
     assert torch.equal(one(f, g), other(f, g)) and not list(one.parameters())
     with pytest.raises(ValueError, match="classes must be at least 1; got 0"):
@@ -137,15 +155,22 @@ def test_randomised_multilinear_map_is_seeded_fixed_and_kept() -> None:
 def test_domain_confusion_is_binary_cross_entropy() -> None:
     s, t, w, v = draw(N), draw(M, seed=1), draw(N, seed=2).exp(), draw(M, seed=3).exp()
     assert domain_confusion_loss(s, t).item() == pytest.approx(bce(s.numpy(), t.numpy()), rel=1e-12)
-    weighted = domain_confusion_loss(s[:, None], t[:, None], source_weights=w, target_weights=v).item()
+    weighted = domain_confusion_loss(
+        s[:, None], t[:, None], source_weights=w, target_weights=v
+    ).item()
     assert weighted == pytest.approx(bce(s.numpy(), t.numpy(), w.numpy(), v.numpy()), rel=1e-12)
-    assert domain_confusion_loss(torch.zeros(3), torch.zeros(7)).item() == pytest.approx(math.log(2))
+    assert domain_confusion_loss(torch.zeros(3), torch.zeros(7)).item() == pytest.approx(
+        math.log(2)
+    )
 
 
 def test_domain_confusion_of_large_and_of_half_precision_logits() -> None:
     far = torch.tensor([-300.0], dtype=torch.bfloat16)
     assert domain_confusion_loss(far, -far).item() == pytest.approx(300, rel=1e-2)
-    assert domain_confusion_loss(-far, far).item() == 0 and domain_confusion_loss(far, far).dtype == torch.float32
+    assert (
+        domain_confusion_loss(-far, far).item() == 0
+        and domain_confusion_loss(far, far).dtype == torch.float32
+    )
 
 
 def test_bad_logits_and_weights() -> None:
@@ -159,7 +184,9 @@ def test_entropy_weights() -> None:
     p = torch.cat([draw(6, CLASSES).softmax(1), torch.eye(CLASSES, dtype=torch.float64)])
     raw = 1 + np.exp(-entropy(p.numpy(), axis=1))
     np.testing.assert_allclose(entropy_weights(p).numpy(), raw / raw.mean(), rtol=1e-12)
-    np.testing.assert_allclose(entropy_weights(torch.full((5, 4), 0.25)).numpy(), np.ones(5), rtol=1e-6)
+    np.testing.assert_allclose(
+        entropy_weights(torch.full((5, 4), 0.25)).numpy(), np.ones(5), rtol=1e-6
+    )
 
 
 def linear_critic(slope: float) -> nn.Module:
@@ -179,7 +206,9 @@ def test_gradient_penalty_of_a_linear_critic(slope: float) -> None:
     if slope:
         direction = critic.weight.detach() / slope
         torch.testing.assert_close(found, 2 * (slope - 1) * direction, rtol=1e-9, atol=1e-12)
-    assert torch.autograd.grad(gradient_penalty(critic, x, y), y, allow_unused=True) == (None,)  # the features are taken as given
+    assert torch.autograd.grad(gradient_penalty(critic, x, y), y, allow_unused=True) == (
+        None,
+    )  # the features are taken as given
 
 
 class _Square(nn.Module):
@@ -196,13 +225,23 @@ class _Square(nn.Module):
 @pytest.mark.parametrize(("n", "m"), [(N, M), (M, N), (4, 4)])
 def test_gradient_penalty_by_loop(n: int, m: int) -> None:
     critic, x, y = _Square(), draw(n, WIDTH), draw(m, WIDTH, seed=1)
-    share = torch.rand(min(n, m), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(9)).numpy()
-    points = [*x.numpy(), *y.numpy(), *(a * p + (1 - a) * q for a, p, q in zip(share, x.numpy(), y.numpy(), strict=False))]
+    share = torch.rand(
+        min(n, m), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(9)
+    ).numpy()
+    points = [
+        *x.numpy(),
+        *y.numpy(),
+        *(a * p + (1 - a) * q for a, p, q in zip(share, x.numpy(), y.numpy(), strict=False)),
+    ]
     lengths = np.array([np.sqrt((z**2).sum()) for z in points])
     value = gradient_penalty(critic, x, y, generator=torch.Generator().manual_seed(9))
-    assert len(points) == n + m + min(n, m) and value.item() == pytest.approx(((0.7 * lengths - 1) ** 2).mean(), rel=1e-12)
+    assert len(points) == n + m + min(n, m) and value.item() == pytest.approx(
+        ((0.7 * lengths - 1) ** 2).mean(), rel=1e-12
+    )
     value.backward()
-    assert critic.a.grad is not None and critic.a.grad.item() == pytest.approx((2 * (0.7 * lengths - 1) * lengths).mean(), rel=1e-12)
+    assert critic.a.grad is not None and critic.a.grad.item() == pytest.approx(
+        (2 * (0.7 * lengths - 1) * lengths).mean(), rel=1e-12
+    )
 
 
 def test_wasserstein_gap_of_the_best_critic_is_the_distance_of_shifted_samples() -> None:
@@ -215,7 +254,11 @@ def test_wasserstein_gap_of_the_best_critic_is_the_distance_of_shifted_samples()
 # ---- who learns what
 
 
-@pytest.mark.parametrize("make", [DANN, CDAN, lambda n, d: CDAN(n, d, entropy_conditioning=True)], ids=["dann", "cdan", "cdan_e"])
+@pytest.mark.parametrize(
+    "make",
+    [DANN, CDAN, lambda n, d: CDAN(n, d, entropy_conditioning=True)],
+    ids=["dann", "cdan", "cdan_e"],
+)
 def test_reversed_methods_by_hand(make: Callable) -> None:
     net, data = network(), batch()
     wide = make is not DANN
@@ -229,7 +272,9 @@ def test_reversed_methods_by_hand(make: Callable) -> None:
     p, q = source.logits.softmax(1).detach(), target.logits.softmax(1).detach()
     seen = [source.features, target.features]
     if wide:
-        seen = [torch.einsum("bi,bj->bij", f, g).flatten(1) for f, g in zip(seen, (p, q), strict=True)]
+        seen = [
+            torch.einsum("bi,bj->bij", f, g).flatten(1) for f, g in zip(seen, (p, q), strict=True)
+        ]
     s, t = critic(seen[0]), critic(seen[1])
     w = v = torch.ones(1, dtype=torch.float64)
     if getattr(method, "entropy_conditioning", False):
@@ -237,11 +282,17 @@ def test_reversed_methods_by_hand(make: Callable) -> None:
     w, v = w / w.mean(), v / v.mean()
     plain = -((w * s.sigmoid().log()).mean() + (v * (1 - t.sigmoid()).log()).mean()) / 2
     assert terms["domain"].item() == pytest.approx(plain.item(), rel=1e-9)
-    assert_all_close(gradients(terms["domain"], critic), gradients(plain, critic))  # the discriminator learns at full strength
+    assert_all_close(
+        gradients(terms["domain"], critic), gradients(plain, critic)
+    )  # the discriminator learns at full strength
     assert not is_zero(gradients(plain, critic))
-    assert_all_close(gradients(terms["domain"], net.backbone), [-0.6 * g for g in gradients(plain, net.backbone)])
+    assert_all_close(
+        gradients(terms["domain"], net.backbone), [-0.6 * g for g in gradients(plain, net.backbone)]
+    )
     assert not is_zero(gradients(plain, net.backbone))
-    assert is_zero(gradients(terms["domain"], net.head)) and not is_zero(gradients(terms["task"], net.head))
+    assert is_zero(gradients(terms["domain"], net.head)) and not is_zero(
+        gradients(terms["task"], net.head)
+    )
     assert is_zero(gradients(terms["task"], critic))
     at_start = method.loss(data, 0.0)["domain"]
     assert is_zero(gradients(at_start, net.backbone)) and not is_zero(gradients(at_start, critic))
@@ -249,15 +300,23 @@ def test_reversed_methods_by_hand(make: Callable) -> None:
 
 def test_the_ramp_is_the_papers() -> None:
     method = DANN(network(), adversary())
-    (full,), (half,) = (gradients(method.loss(batch(), p)["domain"], method.network.backbone)[:1] for p in (1.0, 0.1))
-    torch.testing.assert_close(half / full, torch.full_like(full, math.tanh(0.5) / math.tanh(5)))  # 2 / (1 + e^-10p) - 1 = tanh 5p
+    (full,), (half,) = (
+        gradients(method.loss(batch(), p)["domain"], method.network.backbone)[:1]
+        for p in (1.0, 0.1)
+    )
+    torch.testing.assert_close(
+        half / full, torch.full_like(full, math.tanh(0.5) / math.tanh(5))
+    )  # 2 / (1 + e^-10p) - 1 = tanh 5p
 
 
 def test_equal_entropies_make_cdan_e_cdan() -> None:
     net = network()
     with torch.no_grad():
         net.head.weight.zero_()
-    plain, entropic = (CDAN(net, adversary(WIDTH * CLASSES), entropy_conditioning=e).loss(batch(), 0.5) for e in (False, True))
+    plain, entropic = (
+        CDAN(net, adversary(WIDTH * CLASSES), entropy_conditioning=e).loss(batch(), 0.5)
+        for e in (False, True)
+    )
     torch.testing.assert_close(entropic, plain)
 
 
@@ -265,20 +324,36 @@ def test_a_wide_cdan_is_randomised_and_its_map_survives_a_restart() -> None:
     one, two = (CDAN(mlp(D, 40), discriminator(1024, hidden=(6,), dropout=0.0)) for _ in range(2))
     assert one.multilinear.random and not torch.equal(one.multilinear.left, two.multilinear.left)
     two.load_state_dict(one.state_dict())
-    data = Batch(*(getattr(batch(), f).float() if f.endswith("x") else getattr(batch(), f) for f in Batch.__dataclass_fields__))
+    data = Batch(
+        *(
+            getattr(batch(), f).float() if f.endswith("x") else getattr(batch(), f)
+            for f in Batch.__dataclass_fields__
+        )
+    )
     torch.testing.assert_close(two.loss(data, 0.5), one.loss(data, 0.5))
 
 
 def moves(method: Method, data: Batch, rate: float = 0.1) -> list[tuple[Terms, set[str]]]:
     """The terms of each move, and which parameters it moved."""
-    optimizer = torch.optim.SGD(method.parameter_groups(rate, 1.0), lr=rate, momentum=0.9, weight_decay=0.1)
+    optimizer = torch.optim.SGD(
+        method.parameter_groups(rate, 1.0), lr=rate, momentum=0.9, weight_decay=0.1
+    )
     seen = []
     for terms in method.step(data, 0.5):
         before = copy.deepcopy(method.state_dict())
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
-        seen.append((terms, {name for name, value in method.state_dict().items() if not torch.equal(value, before[name])}))
+        seen.append(
+            (
+                terms,
+                {
+                    name
+                    for name, value in method.state_dict().items()
+                    if not torch.equal(value, before[name])
+                },
+            )
+        )
     return seen
 
 
@@ -295,13 +370,17 @@ def test_adda_moves() -> None:
     expected = bce(first(source).detach().numpy(), first(target).detach().numpy())
     assert discriminator_terms["discriminator"].item() == pytest.approx(expected, rel=1e-9)
     assert discriminator_moved == named(method, "discriminator.")
-    fooled = -np.log(expit(method.discriminator(target).detach().numpy())).mean()  # labels inverted, by the discriminator that has moved
+    fooled = -np.log(
+        expit(method.discriminator(target).detach().numpy())
+    ).mean()  # labels inverted, by the discriminator that has moved
     assert encoder_terms["encoder"].item() == pytest.approx(fooled, rel=1e-9)
     assert encoder_moved == named(method, "network.backbone.")
     for name, value in method.source_network.state_dict().items():
         assert torch.equal(value, start.state_dict()[name])
     x = draw(4, D, seed=7)
-    torch.testing.assert_close(net(x).logits, start.head(net(x).features))  # the source's head on the target's encoder
+    torch.testing.assert_close(
+        net(x).logits, start.head(net(x).features)
+    )  # the source's head on the target's encoder
     assert not torch.equal(net(x).features, start(x).features)
 
 
@@ -329,8 +408,12 @@ def test_wdgrl_moves() -> None:
     assert len(critic_moves) == 3 and all(names == {"critic.weight"} for _, names in critic_moves)
     assert critic_moves[0][0]["critic"].item() == pytest.approx(-(weight @ gap).item(), rel=1e-9)
     assert critic_moves[0][0]["penalty"].item() == pytest.approx(10 * (0.3 - 1) ** 2, rel=1e-9)
-    expected = 0.5 * (method.critic.weight @ gap).item()  # after all its moves, on the same features
-    assert list(last) == ["task", "wasserstein"] and last["wasserstein"].item() == pytest.approx(expected, rel=1e-9)
+    expected = (
+        0.5 * (method.critic.weight @ gap).item()
+    )  # after all its moves, on the same features
+    assert list(last) == ["task", "wasserstein"] and last["wasserstein"].item() == pytest.approx(
+        expected, rel=1e-9
+    )
     assert moved == named(method, "network.")
 
 
@@ -342,7 +425,9 @@ def test_wdgrl_critic_ascends_and_features_descend() -> None:
     first = next(iter(method.step(data, 0.0)))
     (found,) = torch.autograd.grad(torch.stack(list(first.values())).sum(), weight)
     gap = (source.features.mean(0) - target.features.mean(0)).detach()
-    torch.testing.assert_close(found, -gap[None])  # descent on -gap; a critic of slope 1 pays nothing
+    torch.testing.assert_close(
+        found, -gap[None]
+    )  # descent on -gap; a critic of slope 1 pays nothing
     term = method.transfer(source, target, data.source_y)["wasserstein"]
     on_source, on_target = torch.autograd.grad(term, (source.features, target.features))
     torch.testing.assert_close(on_source, weight.detach().expand(N, WIDTH) / N)
@@ -351,26 +436,41 @@ def test_wdgrl_critic_ascends_and_features_descend() -> None:
 
 
 @pytest.mark.parametrize("make", [DANN, CDAN, ADDA, WDGRL])
-def test_every_parameter_is_learned_at_its_rate_or_not_at_all(make: Callable[[Network], Method]) -> None:
+def test_every_parameter_is_learned_at_its_rate_or_not_at_all(
+    make: Callable[[Network], Method],
+) -> None:
     net = mlp(D, CLASSES)
     net.pretrained = True
     method = make(net)
-    rates = {id(p): group["lr"] for group in method.parameter_groups(0.4, 0.1) for p in group["params"]}
+    rates = {
+        id(p): group["lr"] for group in method.parameter_groups(0.4, 0.1) for p in group["params"]
+    }
     for name, p in method.named_parameters():
-        frozen = name.startswith("source_network") or (make is ADDA and name.startswith("network.head"))
+        frozen = name.startswith("source_network") or (
+            make is ADDA and name.startswith("network.head")
+        )
         expected = None if frozen else 0.04 if name.startswith("network.backbone") else 0.4
         assert rates.get(id(p)) == (None if expected is None else pytest.approx(expected)), name
         assert p.requires_grad != frozen
 
 
 def test_half_precision_keeps_the_penalty_and_the_losses_single() -> None:
-    data = Batch(*(getattr(batch(), f).float() if f.endswith("x") else getattr(batch(), f) for f in Batch.__dataclass_fields__))
+    data = Batch(
+        *(
+            getattr(batch(), f).float() if f.endswith("x") else getattr(batch(), f)
+            for f in Batch.__dataclass_fields__
+        )
+    )
     for make in (DANN, CDAN, lambda n: CDAN(n, entropy_conditioning=True), ADDA, WDGRL):
         method = make(mlp(D, CLASSES)).train()  # type: ignore[operator]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             every = list(method.step(data, 0.5))
         for terms in every:
-            assert all(value.dtype == torch.float32 and torch.isfinite(value) for name, value in terms.items() if name != "task")
+            assert all(
+                value.dtype == torch.float32 and torch.isfinite(value)
+                for name, value in terms.items()
+                if name != "task"
+            )
 
 
 def test_what_is_refused() -> None:
@@ -398,7 +498,10 @@ MAKE: dict[str, Callable[[Network], Method]] = {
     "adda": lambda net: ADDA(net, small(16)),
     "wdgrl": WDGRL,
 }
-ADAM = {"optimizer": "adamw", "learning_rate": 0.003}  # the papers of ADDA and WDGRL use Adam, those of the others momentum
+ADAM = {
+    "optimizer": "adamw",
+    "learning_rate": 0.003,
+}  # the papers of ADDA and WDGRL use Adam, those of the others momentum
 SETTINGS: dict[str, dict] = {"adda": ADAM, "wdgrl": ADAM}
 
 
@@ -410,9 +513,26 @@ def trained(name: str, net: Network, folder: Path, settings: dict, seed: int = 0
     """Target accuracy after the loop's own 300 steps."""
     problem = moved_gap(seed=seed)
     config = TrainConfig(threads=1, **({"learning_rate": 0.03} | settings))
-    stream = PairedBatches(problem.source, problem.target.unlabelled(), batch_size=config.batch_size, seed=seed, transform=same)
-    run = Run.start(folder, {}, experiment="toy", method=name, source="source", target="target", seed=seed, wandb="disabled")
-    return fit(MAKE[name](net), stream, config, run, Evaluation(problem.target, same))["selected"]["last"]["target_accuracy"]
+    stream = PairedBatches(
+        problem.source,
+        problem.target.unlabelled(),
+        batch_size=config.batch_size,
+        seed=seed,
+        transform=same,
+    )
+    run = Run.start(
+        folder,
+        {},
+        experiment="toy",
+        method=name,
+        source="source",
+        target="target",
+        seed=seed,
+        wandb="disabled",
+    )
+    return fit(MAKE[name](net), stream, config, run, Evaluation(problem.target, same))["selected"][
+        "last"
+    ]["target_accuracy"]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -423,14 +543,23 @@ def test_the_toy_is_what_it_says(seed: int) -> None:
         return ((domain.x[:, 0] > boundary).long() == domain.y).double().mean().item()
 
     assert right(problem.target, 0.0) == pytest.approx(0.75, abs=0.01)
-    assert right(problem.source, 0.5) > norm.cdf(0.5 / 0.15) - 5e-4 and right(problem.target, 0.5) > norm.cdf(0.5 / 0.15) - 5e-4
-    assert right(problem.source, 0.0) > 0.9999 and problem.best_accuracy == pytest.approx(norm.cdf(1 / 0.15))
+    assert (
+        right(problem.source, 0.5) > norm.cdf(0.5 / 0.15) - 5e-4
+        and right(problem.target, 0.5) > norm.cdf(0.5 / 0.15) - 5e-4
+    )
+    assert right(problem.source, 0.0) > 0.9999 and problem.best_accuracy == pytest.approx(
+        norm.cdf(1 / 0.15)
+    )
 
 
-@pytest.mark.parametrize("name", ["dann", "bsp", "cdan", "cdan_e", "adda", pytest.param("wdgrl", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["dann", "bsp", "cdan", "cdan_e", "adda", pytest.param("wdgrl", marks=pytest.mark.slow)]
+)
 def test_methods_solve_what_the_source_alone_does_not(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net, settings = mlp(2, 2, hidden=32, features=16), SETTINGS.get(name, {})
-    before = trained("source", net if name == "adda" else copy.deepcopy(net), tmp_path / "source", settings)  # ADDA goes on from there
+    before = trained(
+        "source", net if name == "adda" else copy.deepcopy(net), tmp_path / "source", settings
+    )  # ADDA goes on from there
     assert before < 0.85
     assert trained(name, net, tmp_path / name, settings) > 0.95

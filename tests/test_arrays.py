@@ -28,7 +28,9 @@ def test_a_tensor_keeps_its_gradient():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_raised_to_float32(dtype):
-    x = torch.full((3, 2), 60000.0, dtype=dtype)  # the sum overflows float16, so a check in half precision would refuse it
+    x = torch.full(
+        (3, 2), 60000.0, dtype=dtype
+    )  # the sum overflows float16, so a check in half precision would refuse it
     assert as_matrix(x, "x").dtype == torch.float32
 
 
@@ -73,13 +75,21 @@ def test_finite_values_whose_sum_overflows_are_accepted():
     ("x", "error", "says"),
     [
         ([[1.0]], TypeError, "source must be a torch tensor or a NumPy array; got list"),
-        (torch.ones(2, 3, dtype=torch.int64), TypeError, "source must hold floats; got torch.int64"),
+        (
+            torch.ones(2, 3, dtype=torch.int64),
+            TypeError,
+            "source must hold floats; got torch.int64",
+        ),
         (np.array([["a"]]), TypeError, "source must hold floats; got <U1"),
         (torch.ones(3), ValueError, r"source must have shape \(n, d\).*got \(3,\)"),
         (torch.ones(2, 3, 4), ValueError, r"source must have shape \(n, d\).*got \(2, 3, 4\)"),
         (torch.ones(0, 3), ValueError, "at least one row"),
         (torch.ones(3, 0), ValueError, "one column"),
-        (torch.tensor([[0.0, 1.0], [2.0, float("nan")]]), ValueError, "source must be finite; row 1"),
+        (
+            torch.tensor([[0.0, 1.0], [2.0, float("nan")]]),
+            ValueError,
+            "source must be finite; row 1",
+        ),
         (np.array([[float("inf"), -float("inf")]]), ValueError, "source must be finite; row 0"),
         (torch.ones(2, 4), ValueError, "equal widths"),
         (np.ones((2, 3)), TypeError, "one kind"),

@@ -14,7 +14,13 @@ from torch import Tensor
 from da._torchvision import torchvision
 from da.networks.backbones import backbone, fingerprint, source_classifier
 
-WIDTHS = {"squeezenet1_1": 512, "mobilenet_v2": 1280, "resnet18": 512, "resnet50": 2048, "vit_b_16": 768}
+WIDTHS = {
+    "squeezenet1_1": 512,
+    "mobilenet_v2": 1280,
+    "resnet18": 512,
+    "resnet50": 2048,
+    "vit_b_16": 768,
+}
 
 
 def weights_file(name: str) -> Path:
@@ -57,7 +63,9 @@ def test_features_are_those_of_torchvisions_own_network(name: str) -> None:
         torch.testing.assert_close(features @ weight.T + bias, logits, atol=1e-4, rtol=1e-4)
 
 
-def test_resnet_features_are_what_its_classifier_sees(resnet18_state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_resnet_features_are_what_its_classifier_sees(
+    resnet18_state: dict[str, Tensor], tmp_path: Path
+) -> None:
     torch.save(resnet18_state, tmp_path / "weights.pt")
     own = torchvision.models.resnet18(weights=None)
     own.load_state_dict(resnet18_state)
@@ -65,27 +73,39 @@ def test_resnet_features_are_what_its_classifier_sees(resnet18_state: dict[str, 
     x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         features, logits = module.eval()(x), own.eval()(x)
-    torch.testing.assert_close(features @ own.fc.weight.T + own.fc.bias, logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        features @ own.fc.weight.T + own.fc.bias, logits, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_another_architectures_weights(resnet18_state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(resnet18_state, tmp_path / "weights.pt")
     for name in ("squeezenet1_1", "resnet50", "vit_b_16"):
-        with pytest.raises(ValueError, match=f"weights: .*weights.pt does not hold the weights of {name}: ") as caught:
+        with pytest.raises(
+            ValueError, match=f"weights: .*weights.pt does not hold the weights of {name}: "
+        ) as caught:
             backbone(name, weights=tmp_path / "weights.pt")  # type: ignore[arg-type]
         assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"conv1.weight": "text"}, {}, torch.zeros(3)], ids=["list", "strings", "empty", "tensor"])
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"conv1.weight": "text"}, {}, torch.zeros(3)],
+    ids=["list", "strings", "empty", "tensor"],
+)
 def test_a_file_that_holds_something_else(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="weights: .*weights.pt does not hold the weights of resnet18"):
+    with pytest.raises(
+        ValueError, match="weights: .*weights.pt does not hold the weights of resnet18"
+    ):
         backbone("resnet18", weights=tmp_path / "weights.pt")
 
 
 def test_no_file_or_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.pt", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"weights: no file {path}; .*--weights FILE.pt"):
+        with pytest.raises(
+            FileNotFoundError, match=f"weights: no file {path}; .*--weights FILE.pt"
+        ):
             backbone("resnet18", weights=path)
 
 
@@ -102,7 +122,10 @@ class _Harm:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
     mark, file = tmp_path / "mark", tmp_path / "weights.pt"
-    for write in (lambda: torch.save({"weight": _Harm(mark)}, file), lambda: file.write_bytes(pickle.dumps(_Harm(mark)))):
+    for write in (
+        lambda: torch.save({"weight": _Harm(mark)}, file),
+        lambda: file.write_bytes(pickle.dumps(_Harm(mark))),
+    ):
         write()
         with pytest.raises(ValueError, match="weights: .*is not a state dict that torch.load"):
             backbone("resnet18", weights=file)
@@ -119,7 +142,9 @@ def test_a_damaged_file(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cached", [None, b"", b"garbage"])
-def test_published_weights_that_cannot_be_had(cached: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_that_cannot_be_had(
+    cached: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An empty or broken cache, and a proxy at a closed port, so that this machine's network does not matter."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -129,7 +154,10 @@ def test_published_weights_that_cannot_be_had(cached: bytes | None, tmp_path: Pa
         url = torchvision.models.ResNet18_Weights.DEFAULT.url
         (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
         (tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1]).write_bytes(cached)
-    with pytest.raises(FileNotFoundError, match=f"weights: torchvision's ImageNet weights of resnet18.*{tmp_path}.*--weights FILE.pt"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"weights: torchvision's ImageNet weights of resnet18.*{tmp_path}.*--weights FILE.pt",
+    ):
         backbone("resnet18")
 
 
@@ -141,7 +169,17 @@ def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
 # ---- the classifier that the backbone leaves out
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "shufflenet_v2_x0_5", "convnext_tiny", "efficientnet_b0", "alexnet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v2",
+        "resnet18",
+        "shufflenet_v2_x0_5",
+        "convnext_tiny",
+        "efficientnet_b0",
+        "alexnet",
+    ],
+)
 def test_backbone_and_source_classifier_are_the_whole_network(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     whole = getattr(torchvision.models, name)(weights=None).eval()
@@ -160,5 +198,8 @@ def test_squeezenet_has_no_linear_classifier() -> None:
 
 @pytest.mark.parametrize("name", ["resnet19", "inception_v3", "surf"])
 def test_a_network_that_torchvision_has_not_or_that_has_classifiers_within(name: str) -> None:
-    with pytest.raises(ValueError, match=f"backbone must be one of torchvision's classification networks, alexnet,.*got '{name}'"):
+    with pytest.raises(
+        ValueError,
+        match=f"backbone must be one of torchvision's classification networks, alexnet,.*got '{name}'",
+    ):
         backbone(name, pretrained=False)

@@ -47,10 +47,22 @@ def samples(kind: str, n: int, folder: Path, seed: int = 0) -> Tensor | np.ndarr
     return np.load(folder / f"{seed}.npy", mmap_mode="r")
 
 
-def paired(kind: str, folder: Path, *, n: int = 23, m: int = 17, batch_size: int = 4, seed: int = 3) -> PairedBatches:
-    transform = identity if kind in ("arrays", "features") else ImageTransform(8, augmentation="resized_crop")
+def paired(
+    kind: str, folder: Path, *, n: int = 23, m: int = 17, batch_size: int = 4, seed: int = 3
+) -> PairedBatches:
+    transform = (
+        identity
+        if kind in ("arrays", "features")
+        else ImageTransform(8, augmentation="resized_crop")
+    )
     source = Labelled(samples(kind, n, folder, 0), torch.arange(n) % 3)
-    return PairedBatches(source, Unlabelled(samples(kind, m, folder, 1)), batch_size=batch_size, seed=seed, transform=transform)
+    return PairedBatches(
+        source,
+        Unlabelled(samples(kind, m, folder, 1)),
+        batch_size=batch_size,
+        seed=seed,
+        transform=transform,
+    )
 
 
 def equal(a: Batch | LabelledBatch | TargetBatch, b: Batch | LabelledBatch | TargetBatch) -> bool:
@@ -60,7 +72,13 @@ def equal(a: Batch | LabelledBatch | TargetBatch, b: Batch | LabelledBatch | Tar
 def numbers(n: int, m: int, batch_size: int, seed: int) -> PairedBatches:
     """A stream over samples that are their own row numbers."""
     source = Labelled(torch.arange(n)[:, None], torch.arange(n))
-    return PairedBatches(source, Unlabelled(torch.arange(m)[:, None]), batch_size=batch_size, seed=seed, transform=identity)
+    return PairedBatches(
+        source,
+        Unlabelled(torch.arange(m)[:, None]),
+        batch_size=batch_size,
+        seed=seed,
+        transform=identity,
+    )
 
 
 def test_a_batch_has_no_place_for_target_labels() -> None:
@@ -84,11 +102,21 @@ def test_batch_size_is_positive(batch_size: int) -> None:
     with pytest.raises(ValueError, match=f"batch_size must be at least 1; got {batch_size}"):
         numbers(3, 3, batch_size, 0)
     with pytest.raises(ValueError, match="batch_size"):
-        LabelledBatches(Labelled(torch.zeros(4, 2), torch.zeros(4).long()), batch_size=batch_size, seed=0, transform=identity)
+        LabelledBatches(
+            Labelled(torch.zeros(4, 2), torch.zeros(4).long()),
+            batch_size=batch_size,
+            seed=0,
+            transform=identity,
+        )
 
 
 @settings(deadline=None, max_examples=60)
-@given(n=st.integers(1, 20), m=st.integers(1, 20), batch_size=st.integers(1, 50), seed=st.integers(0, 2**40))
+@given(
+    n=st.integers(1, 20),
+    m=st.integers(1, 20),
+    batch_size=st.integers(1, 50),
+    seed=st.integers(0, 2**40),
+)
 def test_every_sample_once_an_epoch(n: int, m: int, batch_size: int, seed: int) -> None:
     stream = numbers(n, m, batch_size, seed)
     steps = 3 * max(n, m) // batch_size + 1
@@ -101,16 +129,28 @@ def test_every_sample_once_an_epoch(n: int, m: int, batch_size: int, seed: int) 
 
 
 @settings(deadline=None, max_examples=30)
-@given(n=st.integers(1, 20), batch_size=st.integers(1, 30), world_size=st.integers(1, 5), step=st.integers(0, 40))
+@given(
+    n=st.integers(1, 20),
+    batch_size=st.integers(1, 30),
+    world_size=st.integers(1, 5),
+    step=st.integers(0, 40),
+)
 def test_shards_are_one_global_batch(n: int, batch_size: int, world_size: int, step: int) -> None:
-    shards = [numbers(n, n, batch_size, 5).batch(step, rank, world_size) for rank in range(world_size)]
+    shards = [
+        numbers(n, n, batch_size, 5).batch(step, rank, world_size) for rank in range(world_size)
+    ]
     whole = numbers(n, n, batch_size * world_size, 5).batch(step)
     for field in ("source_index", "target_index", "source_y", "source_x"):
-        assert torch.equal(torch.cat([getattr(shard, field) for shard in shards]), getattr(whole, field))
+        assert torch.equal(
+            torch.cat([getattr(shard, field) for shard in shards]), getattr(whole, field)
+        )
 
 
 def test_shards_are_disjoint_within_an_epoch() -> None:
-    ranks = [[numbers(60, 60, 5, 0).batch(t, rank, 3).source_index.tolist() for t in range(4)] for rank in range(3)]
+    ranks = [
+        [numbers(60, 60, 5, 0).batch(t, rank, 3).source_index.tolist() for t in range(4)]
+        for rank in range(3)
+    ]
     seen = Counter(itertools.chain.from_iterable(itertools.chain.from_iterable(ranks)))
     assert seen == Counter(range(60))
 
@@ -120,10 +160,16 @@ def test_rows_labels_and_indices_belong_together(kind: str, tmp_path: Path) -> N
     """Against NumPy indexing, with a transform that only converts."""
     x, other = samples(kind, 11, tmp_path, 0), samples(kind, 7, tmp_path, 1)
     y = torch.arange(11) * 10
-    stream = PairedBatches(Labelled(x, y), Unlabelled(other), batch_size=5, seed=1, transform=identity)
+    stream = PairedBatches(
+        Labelled(x, y), Unlabelled(other), batch_size=5, seed=1, transform=identity
+    )
     for batch in load(stream, start=0, stop=6):
-        assert np.array_equal(batch.source_x.numpy(), np.asarray(x)[batch.source_index.numpy()].astype(np.float32))
-        assert np.array_equal(batch.target_x.numpy(), np.asarray(other)[batch.target_index.numpy()].astype(np.float32))
+        assert np.array_equal(
+            batch.source_x.numpy(), np.asarray(x)[batch.source_index.numpy()].astype(np.float32)
+        )
+        assert np.array_equal(
+            batch.target_x.numpy(), np.asarray(other)[batch.target_index.numpy()].astype(np.float32)
+        )
         assert batch.source_y.tolist() == [10 * i for i in batch.source_index.tolist()]
 
 
@@ -161,13 +207,21 @@ def test_starting_late_is_skipping(workers: int, tmp_path: Path) -> None:
 
 def test_it_never_ends() -> None:
     batch = numbers(3, 2, 4, 0).batch(10**9)
-    assert sorted(set(batch.source_index.tolist())) == [0, 1, 2] and set(batch.target_index.tolist()) == {0, 1}
+    assert sorted(set(batch.source_index.tolist())) == [0, 1, 2] and set(
+        batch.target_index.tolist()
+    ) == {0, 1}
 
 
 def test_augmentation_differs_between_steps_ranks_and_domains() -> None:
     image = torch.randint(0, 256, (1, 1, 40, 40), dtype=torch.uint8)
     transform = ImageTransform(20, augmentation="crop")
-    stream = PairedBatches(Labelled(image, torch.zeros(1).long()), Unlabelled(image), batch_size=1, seed=0, transform=transform)
+    stream = PairedBatches(
+        Labelled(image, torch.zeros(1).long()),
+        Unlabelled(image),
+        batch_size=1,
+        seed=0,
+        transform=transform,
+    )
     batches = [stream.batch(t, rank, 2) for t in range(3) for rank in range(2)]
     views = [x.numpy().tobytes() for batch in batches for x in (batch.source_x, batch.target_x)]
     assert len(set(views)) == 12
@@ -188,7 +242,9 @@ def several(sizes: list[int], m: int, batch_size: int, seed: int = 0) -> MultiSo
         return torch.stack([torch.full((n,), domain), torch.arange(n)], dim=1)
 
     sources = [Labelled(rows(i, n), 100 * i + torch.arange(n)) for i, n in enumerate(sizes)]
-    return MultiSourceBatches(sources, Unlabelled(rows(-1, m)), batch_size=batch_size, seed=seed, transform=identity)
+    return MultiSourceBatches(
+        sources, Unlabelled(rows(-1, m)), batch_size=batch_size, seed=seed, transform=identity
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -198,25 +254,43 @@ def several(sizes: list[int], m: int, batch_size: int, seed: int = 0) -> MultiSo
     batch_size=st.integers(1, 20),
     seed=st.integers(0, 2**40),
 )
-def test_every_sample_of_every_source_once_an_epoch(sizes: list[int], m: int, batch_size: int, seed: int) -> None:
+def test_every_sample_of_every_source_once_an_epoch(
+    sizes: list[int], m: int, batch_size: int, seed: int
+) -> None:
     stream = several(sizes, m, batch_size, seed)
     batches = [stream.batch(t) for t in range(3 * max(*sizes, m) // batch_size + 1)]
     for batch in batches:
         assert type(batch) is MultiSourceBatch
-        assert batch.source_domain.tolist() == [i for i in range(len(sizes)) for _ in range(batch_size)]
-        assert torch.equal(batch.source_x, torch.stack([batch.source_domain, batch.source_index], dim=1).float())
+        assert batch.source_domain.tolist() == [
+            i for i in range(len(sizes)) for _ in range(batch_size)
+        ]
+        assert torch.equal(
+            batch.source_x, torch.stack([batch.source_domain, batch.source_index], dim=1).float()
+        )
         assert torch.equal(batch.source_y, 100 * batch.source_domain + batch.source_index)
-        assert torch.equal(batch.target_x[:, 1], batch.target_index.float()) and bool((batch.target_x[:, 0] == -1).all())
-    drawn = {i: torch.cat([b.source_index[b.source_domain == i] for b in batches]).tolist() for i in range(len(sizes))}
-    for size, order in [*zip(sizes, drawn.values(), strict=True), (m, torch.cat([b.target_index for b in batches]).tolist())]:
+        assert torch.equal(batch.target_x[:, 1], batch.target_index.float()) and bool(
+            (batch.target_x[:, 0] == -1).all()
+        )
+    drawn = {
+        i: torch.cat([b.source_index[b.source_domain == i] for b in batches]).tolist()
+        for i in range(len(sizes))
+    }
+    for size, order in [
+        *zip(sizes, drawn.values(), strict=True),
+        (m, torch.cat([b.target_index for b in batches]).tolist()),
+    ]:
         epochs = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
         assert len(epochs) >= 3 and all(sorted(epoch) == list(range(size)) for epoch in epochs)
 
 
 @settings(deadline=None, max_examples=20)
 @given(batch_size=st.integers(1, 10), world_size=st.integers(1, 4), step=st.integers(0, 40))
-def test_shards_of_several_sources_are_one_global_batch(batch_size: int, world_size: int, step: int) -> None:
-    shards = [several([7, 12], 9, batch_size).batch(step, rank, world_size) for rank in range(world_size)]
+def test_shards_of_several_sources_are_one_global_batch(
+    batch_size: int, world_size: int, step: int
+) -> None:
+    shards = [
+        several([7, 12], 9, batch_size).batch(step, rank, world_size) for rank in range(world_size)
+    ]
     whole = several([7, 12], 9, batch_size * world_size).batch(step)
     for domain in (0, 1):
         mine = [shard.source_index[shard.source_domain == domain] for shard in shards]
@@ -225,8 +299,14 @@ def test_shards_of_several_sources_are_one_global_batch(batch_size: int, world_s
 
 
 def photographs(folder: Path, seed: int = 3, count: int = 2) -> MultiSourceBatches:
-    sources = [Labelled(samples(kind, n, folder, n), torch.arange(n) % 3) for kind, n in [("images", 23), ("mapped images", 11)][:count]]
-    target, transform = Unlabelled(samples("images", 17, folder, 1)), ImageTransform(8, augmentation="resized_crop")
+    sources = [
+        Labelled(samples(kind, n, folder, n), torch.arange(n) % 3)
+        for kind, n in [("images", 23), ("mapped images", 11)][:count]
+    ]
+    target, transform = (
+        Unlabelled(samples("images", 17, folder, 1)),
+        ImageTransform(8, augmentation="resized_crop"),
+    )
     return MultiSourceBatches(sources, target, batch_size=4, seed=seed, transform=transform)
 
 
@@ -245,35 +325,52 @@ def test_one_source_of_several_is_a_pair(tmp_path: Path) -> None:
     pair = PairedBatches(source, target, batch_size=4, seed=3, transform=several_of_one.transform)
     for t, rank in [(0, 0), (1, 2), (9, 1)]:
         one, batch = several_of_one.batch(t, rank, 3), pair.batch(t, rank, 3)
-        assert all(torch.equal(getattr(one, f.name), getattr(batch, f.name)) for f in dataclasses.fields(Batch))
+        assert all(
+            torch.equal(getattr(one, f.name), getattr(batch, f.name))
+            for f in dataclasses.fields(Batch)
+        )
 
 
 def test_a_further_source_leaves_the_orders_of_the_others_and_has_its_own() -> None:
     two, three = several([50, 50], 50, 50).batch(1), several([50, 50, 50], 50, 50).batch(1)
-    assert torch.equal(three.source_index[:100], two.source_index) and torch.equal(three.target_index, two.target_index)
+    assert torch.equal(three.source_index[:100], two.source_index) and torch.equal(
+        three.target_index, two.target_index
+    )
     orders = [*three.source_index.split(50), three.target_index]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(orders, 2))
 
 
 def test_a_batch_of_several_sources_has_no_place_for_target_labels() -> None:
-    assert {f.name for f in dataclasses.fields(MultiSourceBatch)} - {f.name for f in dataclasses.fields(Batch)} == {"source_domain"}
+    assert {f.name for f in dataclasses.fields(MultiSourceBatch)} - {
+        f.name for f in dataclasses.fields(Batch)
+    } == {"source_domain"}
     moved = several([3, 3], 3, 2).batch(0).to("meta")
-    assert type(moved) is MultiSourceBatch and all(getattr(moved, f.name).is_meta for f in dataclasses.fields(moved))
+    assert type(moved) is MultiSourceBatch and all(
+        getattr(moved, f.name).is_meta for f in dataclasses.fields(moved)
+    )
 
 
 def test_several_sources_that_do_not_belong_together_are_refused() -> None:
-    whole, floats = Labelled(torch.zeros(4, 2), torch.zeros(4).long()), Labelled(torch.zeros(4, 2), torch.zeros(4))
+    whole, floats = (
+        Labelled(torch.zeros(4, 2), torch.zeros(4).long()),
+        Labelled(torch.zeros(4, 2), torch.zeros(4)),
+    )
     wide = Labelled(torch.zeros(4, 3), torch.zeros(4).long())
     target = whole.unlabelled()
     with pytest.raises(TypeError, match=r"target must be Unlabelled.*target\.unlabelled\(\)"):
         MultiSourceBatches([whole, whole], whole, batch_size=2, seed=0, transform=identity)
-    with pytest.raises(ValueError, match="sources must be one or more domains with one dtype of labels; got none"):
+    with pytest.raises(
+        ValueError, match="sources must be one or more domains with one dtype of labels; got none"
+    ):
         MultiSourceBatches([], target, batch_size=2, seed=0, transform=identity)
     with pytest.raises(ValueError, match="one dtype of labels; got torch.int64, torch.float32"):
         MultiSourceBatches([whole, floats], target, batch_size=2, seed=0, transform=identity)
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         MultiSourceBatches([whole], target, batch_size=0, seed=0, transform=identity)
-    with pytest.raises(ValueError, match=r"sources must have samples of one shape after the transform; got \(2,\), \(3,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"sources must have samples of one shape after the transform; got \(2,\), \(3,\)",
+    ):
         MultiSourceBatches([whole, wide], target, batch_size=2, seed=0, transform=identity).batch(0)
 
 
@@ -303,15 +400,26 @@ def test_target_batches_have_no_source_and_no_labels() -> None:
 def test_target_batches_are_the_target_half_of_paired_ones() -> None:
     domain = Unlabelled(10 * torch.arange(10)[:, None])
     stream = TargetBatches(domain, batch_size=4, seed=7, transform=identity)
-    pairs = PairedBatches(Labelled(torch.zeros(7, 1), torch.zeros(7)), domain, batch_size=4, seed=7, transform=identity)
+    pairs = PairedBatches(
+        Labelled(torch.zeros(7, 1), torch.zeros(7)),
+        domain,
+        batch_size=4,
+        seed=7,
+        transform=identity,
+    )
     batches = list(load(stream, start=0, stop=5, workers=1))
     for t, batch in enumerate(batches):
-        assert equal(batch, stream.batch(t)) and torch.equal(batch.target_x, pairs.batch(t).target_x)
+        assert equal(batch, stream.batch(t)) and torch.equal(
+            batch.target_x, pairs.batch(t).target_x
+        )
     drawn = torch.cat([b.target_index for b in batches])
     assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
     assert torch.equal(torch.cat([b.target_x for b in batches])[:, 0], 10.0 * drawn)
     shards = torch.cat([stream.batch(2, rank, 2).target_index for rank in range(2)])
-    assert torch.equal(shards, TargetBatches(domain, batch_size=8, seed=7, transform=identity).batch(2).target_index)
+    assert torch.equal(
+        shards,
+        TargetBatches(domain, batch_size=8, seed=7, transform=identity).batch(2).target_index,
+    )
 
 
 def test_moving_a_batch_moves_every_field() -> None:
@@ -324,7 +432,9 @@ def test_moving_a_batch_moves_every_field() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
 def test_pinned_batches_are_the_same(tmp_path: Path) -> None:
-    for t, batch in enumerate(load(paired("images", tmp_path), start=0, stop=3, workers=1, pin_memory=True)):
+    for t, batch in enumerate(
+        load(paired("images", tmp_path), start=0, stop=3, workers=1, pin_memory=True)
+    ):
         assert batch.source_x.is_pinned() and equal(batch, paired("images", tmp_path).batch(t))
         assert equal(batch.to("cuda").to("cpu"), batch)
 

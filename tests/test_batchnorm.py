@@ -18,7 +18,9 @@ def network(seed: int = 0) -> Network:
     """Two batch normalisations, one in each part, and dropout between them; trained, so that nothing is at its default."""
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5))
-    own = Network(backbone, nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, momentum=0.3)), nn.Linear(5, 2)).double()
+    own = Network(
+        backbone, nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, momentum=0.3)), nn.Linear(5, 2)
+    ).double()
     with torch.no_grad():
         for parameter in own.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -28,7 +30,9 @@ def network(seed: int = 0) -> Network:
 
 def batches(count: int = 4, size: int = 6) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return [3 * torch.randn(size, 3, generator=generator, dtype=torch.float64) + 2 for _ in range(count)]
+    return [
+        3 * torch.randn(size, 3, generator=generator, dtype=torch.float64) + 2 for _ in range(count)
+    ]
 
 
 def by_hand(net: Network, data: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -37,7 +41,9 @@ def by_hand(net: Network, data: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
     first = [x @ linear.weight.T + linear.bias for x in data]
     seen = []
     for h in first:
-        z = (h - h.mean(0)) / (((h - h.mean(0)) ** 2).mean(0) + norm.eps).sqrt() * norm.weight + norm.bias
+        z = (h - h.mean(0)) / (
+            ((h - h.mean(0)) ** 2).mean(0) + norm.eps
+        ).sqrt() * norm.weight + norm.bias
         seen.append(z.clamp(min=0) @ net.bottleneck[0].weight.T + net.bottleneck[0].bias)  # type: ignore[index]
     result = []
     for inputs in (first, seen):
@@ -54,13 +60,17 @@ def test_statistics_by_hand() -> None:
         torch.testing.assert_close(norm.running_mean, mean)
         torch.testing.assert_close(norm.running_var, variance)
     torch.testing.assert_close(
-        batch_norms(adapted)[0].running_mean, (torch.cat(data) @ net.backbone[0].weight.T + net.backbone[0].bias).mean(0)
+        batch_norms(adapted)[0].running_mean,
+        (torch.cat(data) @ net.backbone[0].weight.T + net.backbone[0].bias).mean(0),
     )  # type: ignore[index]
 
 
 def test_neither_the_order_nor_the_old_statistics_matter() -> None:
     data = batches()
-    first, again = (adapt_statistics(network().train(mode), rows) for mode, rows in ((True, data), (False, data[::-1])))
+    first, again = (
+        adapt_statistics(network().train(mode), rows)
+        for mode, rows in ((True, data), (False, data[::-1]))
+    )
     other = adapt_statistics(adapt_statistics(network(), [100 * x for x in data]), data)
     for a, b, c in zip(*(n.buffers() for n in (first, again, other)), strict=True):
         torch.testing.assert_close(a, b)
@@ -73,8 +83,15 @@ def test_nothing_else_changes(mode: bool) -> None:
     net.head.eval()
     before = copy.deepcopy(net)
     adapted = adapt_statistics(net, batches())
-    for old, kept, new in zip(before.parameters(), net.parameters(), adapted.parameters(), strict=True):
-        assert torch.equal(old, kept) and torch.equal(old, new) and new.requires_grad and kept is not new
+    for old, kept, new in zip(
+        before.parameters(), net.parameters(), adapted.parameters(), strict=True
+    ):
+        assert (
+            torch.equal(old, kept)
+            and torch.equal(old, new)
+            and new.requires_grad
+            and kept is not new
+        )
     assert all(torch.equal(a, b) for a, b in zip(before.buffers(), net.buffers(), strict=True))
     assert [m.training for m in adapted.modules()] == [m.training for m in before.modules()]
     assert [n.momentum for n in batch_norms(adapted)] == [0.1, 0.3]
@@ -87,7 +104,9 @@ def test_a_shift_and_a_scale_of_the_input_are_undone() -> None:
     data = batches()
     moved = [x * torch.tensor([2.0, 0.5, 30.0]).double() - 7 for x in data]
     plain, changed = adapt_statistics(net, data).eval(), adapt_statistics(net, moved).eval()
-    torch.testing.assert_close(plain(data[0]).logits, changed(moved[0]).logits, rtol=1e-4, atol=1e-4)  # eps is not scaled
+    torch.testing.assert_close(
+        plain(data[0]).logits, changed(moved[0]).logits, rtol=1e-4, atol=1e-4
+    )  # eps is not scaled
     assert not torch.allclose(plain(data[0]).logits, plain(moved[0]).logits, atol=0.1)
 
 
@@ -119,6 +138,8 @@ def test_what_cannot_adapt() -> None:
         adapt_statistics(mlp(3, 2), batches())
     with pytest.raises(ValueError, match="batches must hold at least one batch"):
         adapt_statistics(network(), [])
-    untracked = Network(nn.BatchNorm1d(3, track_running_stats=False), nn.Identity(), nn.Linear(3, 2))
+    untracked = Network(
+        nn.BatchNorm1d(3, track_running_stats=False), nn.Identity(), nn.Linear(3, 2)
+    )
     with pytest.raises(ValueError, match="running statistics"):
         adapt_statistics(untracked, batches())

@@ -17,7 +17,9 @@ SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "benchmarks" / "s
 
 
 def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "DA_DATA"} | {"OMP_NUM_THREADS": "1"}
+    environment = {key: value for key, value in os.environ.items() if key != "DA_DATA"} | {
+        "OMP_NUM_THREADS": "1"
+    }
     command = [sys.executable, str(SCRIPT), *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -27,12 +29,20 @@ def test_smoke_test_prints_what_the_csv_says(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Left out" not in done.stdout  # photographs are no part of a smoke test
     rows = list(csv.DictReader((tmp_path / "times" / "bench.csv").open()))
-    assert [(row["measure"], row["round"]) for row in rows] == [("loader", "0"), ("loader", "1"), ("fit", "0"), ("fit", "1")]
+    assert [(row["measure"], row["round"]) for row in rows] == [
+        ("loader", "0"),
+        ("loader", "1"),
+        ("fit", "0"),
+        ("fit", "1"),
+    ]
     for measure in ("loader", "fit"):
         own = [row for row in rows if row["measure"] == measure]
         ratio = np.median([float(row["wall_ms"]) / float(row["reference_wall_ms"]) for row in own])
         printed = re.findall(rf"^{measure} .*$", done.stdout, re.MULTILINE)[0]
-        assert any(float(number) == pytest.approx(ratio, abs=0.002) for number in re.findall(r"\d+\.\d{3}", printed))  # the CSV is rounded
+        assert any(
+            float(number) == pytest.approx(ratio, abs=0.002)
+            for number in re.findall(r"\d+\.\d{3}", printed)
+        )  # the CSV is rounded
         assert all(0 < float(row["process_ms"]) and int(row["threads"]) == 1 for row in own)
 
 
@@ -41,15 +51,31 @@ def test_without_photographs_the_report_names_what_is_left_out(tmp_path, monkeyp
     monkeypatch.delenv("DA_DATA", raising=False)
     script = runpy.run_path(str(SCRIPT))
     cases: list = []
-    assert "Left out, SqueezeNet 1.1 on photographs: no data folder data" in script["add_photographs"](cases, script["Options"]())
+    assert "Left out, SqueezeNet 1.1 on photographs: no data folder data" in script[
+        "add_photographs"
+    ](cases, script["Options"]())
     assert cases == []
 
 
 def test_medians_and_verdict_by_hand():
     script = runpy.run_path(str(SCRIPT))
-    own, other = np.array([[12.0, 5.0], [22.0, 5.0], [99.0, 9.0]]), np.array([[10.0, 5.0], [20.0, 4.0], [90.0, 9.0]])
-    line = script["summary"]("fit", "case", script["Times"](own, other))  # ratios 1.2, 1.1, 1.1 and 1, 1.25, 1
-    assert line == ["fit", "case", "22.00", "20.00", "1.100", "1.100 to 1.150", "1.000", "1.05 MISSED"]
+    own, other = (
+        np.array([[12.0, 5.0], [22.0, 5.0], [99.0, 9.0]]),
+        np.array([[10.0, 5.0], [20.0, 4.0], [90.0, 9.0]]),
+    )
+    line = script["summary"](
+        "fit", "case", script["Times"](own, other)
+    )  # ratios 1.2, 1.1, 1.1 and 1, 1.25, 1
+    assert line == [
+        "fit",
+        "case",
+        "22.00",
+        "20.00",
+        "1.100",
+        "1.100 to 1.150",
+        "1.000",
+        "1.05 MISSED",
+    ]
 
 
 def test_a_wrong_flag_is_one_message(tmp_path, monkeypatch, capsys):
@@ -66,7 +92,13 @@ METHODS = SCRIPT.with_name("step_methods.py")
 def test_methods_are_timed_on_both_networks(tmp_path):
     words = ["--loss", "none", "coral", "--rounds", "2", "--steps", "2", "--out", "times.csv"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(METHODS), *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(METHODS), *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "times.csv").open()))
     assert len(rows) == 8 and {(row["network"], row["method"]) for row in rows} == {
@@ -76,7 +108,10 @@ def test_methods_are_timed_on_both_networks(tmp_path):
         own = [row for row in rows if row["network"] == network and row["method"] == "coral"]
         ratio = np.median([float(row["ms"]) / float(row["reference_ms"]) for row in own])
         printed = re.findall(rf"^{network} +coral .*$", done.stdout, re.MULTILINE)[0]
-        assert any(float(number) == pytest.approx(ratio, abs=0.02) for number in re.findall(r"\d+\.\d{2}", printed))  # the CSV is rounded
+        assert any(
+            float(number) == pytest.approx(ratio, abs=0.02)
+            for number in re.findall(r"\d+\.\d{2}", printed)
+        )  # the CSV is rounded
 
 
 def test_an_unknown_method_is_one_message(tmp_path, monkeypatch, capsys):

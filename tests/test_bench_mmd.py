@@ -25,7 +25,11 @@ ON_CPU = [name for name, each in CONTESTANTS.items() if not each.only]
 
 def by_definition(x: np.ndarray, y: np.ndarray, bandwidth: float) -> float:
     def mean(a: np.ndarray, b: np.ndarray) -> float:
-        pairs = [sum(np.exp(-((p - q) ** 2).sum() / (c * bandwidth)) for c in (0.25, 0.5, 1, 2, 4)) for p in a for q in b]
+        pairs = [
+            sum(np.exp(-((p - q) ** 2).sum() / (c * bandwidth)) for c in (0.25, 0.5, 1, 2, 4))
+            for p in a
+            for q in b
+        ]
         return float(np.mean(pairs))
 
     return mean(x, x) + mean(y, y) - 2 * mean(x, y)
@@ -65,9 +69,16 @@ def test_the_judge_in_panels_is_the_definition():
 
 
 def test_errors_are_relative_to_the_value_and_to_the_whole_gradient():
-    x, y = torch.ones(1, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True)  # value 4, gradient (1, 1, 1, 1)
-    found = bench_mmd_contestants.errors(lambda x, y: x.sum() + y.sum(), x, y, (5.0, torch.tensor([[1.0, 1.0], [1.0, 2.0]]).double()))
-    assert found["value_error"] == pytest.approx(0.2) and found["gradient_error"] == pytest.approx(1 / np.sqrt(7))
+    x, y = (
+        torch.ones(1, 2, requires_grad=True),
+        torch.ones(1, 2, requires_grad=True),
+    )  # value 4, gradient (1, 1, 1, 1)
+    found = bench_mmd_contestants.errors(
+        lambda x, y: x.sum() + y.sum(), x, y, (5.0, torch.tensor([[1.0, 1.0], [1.0, 2.0]]).double())
+    )
+    assert found["value_error"] == pytest.approx(0.2) and found["gradient_error"] == pytest.approx(
+        1 / np.sqrt(7)
+    )
 
 
 @pytest.mark.slow
@@ -81,9 +92,20 @@ def test_memory_is_that_of_the_call_alone():
 
 
 def test_ratios_pair_the_times_of_a_round():
-    times = [{"products": 1.0, "a": 3.0}, {"products": 2.0, "a": 4.0}, {"products": 10.0, "a": 10.0}]
+    times = [
+        {"products": 1.0, "a": 3.0},
+        {"products": 2.0, "a": 4.0},
+        {"products": 10.0, "a": 10.0},
+    ]
     found = bench_mmd.summary(times, "a")
-    assert found == {"rounds": 3, "seconds": 4.0, "product_seconds": 2.0, "ratio": 2.0, "ratio_min": 1.0, "ratio_max": 3.0}
+    assert found == {
+        "rounds": 3,
+        "seconds": 4.0,
+        "product_seconds": 2.0,
+        "ratio": 2.0,
+        "ratio_min": 1.0,
+        "ratio_max": 3.0,
+    }
 
 
 def test_every_round_calls_each_and_short_calls_are_repeated():
@@ -95,7 +117,9 @@ def test_every_round_calls_each_and_short_calls_are_repeated():
     calls = {name: lambda name=name: call(name) for name in counts}
     rounds = list(bench_mmd.in_turns(calls, 3, 1e-4, "wall"))
     assert len(rounds) == 3 and all(set(times) == set(counts) for times in rounds)
-    assert all(count > 2 + 3 for count in counts.values())  # two of the warm-up; a call takes far less than 0.1 ms
+    assert all(
+        count > 2 + 3 for count in counts.values()
+    )  # two of the warm-up; a call takes far less than 0.1 ms
 
 
 def row(contestant: str, n: int, d: int, precision: str = "float32", **values: float) -> dict:
@@ -117,7 +141,13 @@ def test_verdicts_by_hand():
     assert found["da auto, 64x2048, float32: value_error"] == ["1e-05", "2e-06", "met"]
     assert found["da auto, 256x2048, float32: gradient_error"] == ["1e-05", "2e-05", "MISSED"]
     assert len(found) == 5 + 2 + 2
-    cuda = bench_mmd.verdicts([row("da auto", 1024, 256, "bf16", ratio=1.6), row("da gram", 1024, 256, "bf16", ratio=9.0)], "cuda")
+    cuda = bench_mmd.verdicts(
+        [
+            row("da auto", 1024, 256, "bf16", ratio=1.6),
+            row("da gram", 1024, 256, "bf16", ratio=9.0),
+        ],
+        "cuda",
+    )
     assert cuda[1:] == [["da auto, 1024x256, bf16: ratio", "1.5", "1.6", "MISSED"]]
 
 
@@ -125,19 +155,42 @@ def test_what_would_not_fit_or_take_too_long_is_left_out_with_the_reason(tmp_pat
     bench = bench_mmd.Bench(bench_mmd.Options(out=tmp_path / "bench.csv", slowest=90.0))
     truth = bench_mmd_contestants.exact(*bench_mmd_contestants.samples(Size(8, 2), "cpu"))
     bench.slow["autograd Gram", 2, "float32"] = (2, 6.0)  # four times the rows: 96 s
-    assert bench.try_out("autograd Gram", Size(8, 2), "float32", truth) == {"note": "left out: would take about 96 s"}
+    assert bench.try_out("autograd Gram", Size(8, 2), "float32", truth) == {
+        "note": "left out: would take about 96 s"
+    }
     bench.memory = 9000
-    assert bench.try_out("torch.cdist", Size(8, 2), "float32", truth)["note"].startswith("left out: needs about")
-    assert bench.try_out("da stream", Size(8, 2), "float32", truth).keys() == {"value_error", "gradient_error"}
+    assert bench.try_out("torch.cdist", Size(8, 2), "float32", truth)["note"].startswith(
+        "left out: needs about"
+    )
+    assert bench.try_out("da stream", Size(8, 2), "float32", truth).keys() == {
+        "value_error",
+        "gradient_error",
+    }
     bench.add("torch.cdist", Size(8, 2), "float32", note="left out: x")
     bench.write()
     (written,) = csv.DictReader(bench.out.open())
-    assert (written["contestant"], written["note"], written["ratio"]) == ("torch.cdist", "left out: x", "")
+    assert (written["contestant"], written["note"], written["ratio"]) == (
+        "torch.cdist",
+        "left out: x",
+        "",
+    )
 
 
 def test_smoke_test_prints_what_the_csv_says(tmp_path):
-    command = [sys.executable, str(ROOT / "experiments/benchmarks/mmd.py"), "--smoke-test", "--out", "times/bench.csv"]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        str(ROOT / "experiments/benchmarks/mmd.py"),
+        "--smoke-test",
+        "--out",
+        "times/bench.csv",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "times/bench.csv").open()))
     timed = [each for each in rows if each["ratio"]]
@@ -146,12 +199,18 @@ def test_smoke_test_prints_what_the_csv_says(tmp_path):
     }
     for each in timed:
         assert 0 < float(each["ratio_min"]) <= float(each["ratio"]) <= float(each["ratio_max"])
-        (shown,) = re.findall(rf"^{each['n']}x4 +float32 +{each['contestant']} +\S+ +\S+ +(\S+) .*$", done.stdout, re.MULTILINE)
+        (shown,) = re.findall(
+            rf"^{each['n']}x4 +float32 +{each['contestant']} +\S+ +\S+ +(\S+) .*$",
+            done.stdout,
+            re.MULTILINE,
+        )
         assert float(shown) == pytest.approx(float(each["ratio"]), abs=0.0051)
         assert each["rounds"] == "2" and each["clock"] == "process" and each["threads"] == "1"
         assert float(each["value_error"]) < 1e-5 and float(each["gradient_error"]) < 1e-5
     (memory,) = [each for each in rows if each["extra_mb"]]
-    assert (memory["contestant"], memory["n"]) == ("da auto", "64") and float(memory["extra_mb"]) < 50
+    assert (memory["contestant"], memory["n"]) == ("da auto", "64") and float(
+        memory["extra_mb"]
+    ) < 50
 
 
 @pytest.mark.parametrize(
@@ -172,17 +231,33 @@ def test_a_wrong_flag_is_one_message(words, says, monkeypatch, capsys):
 def test_the_figure_has_the_numbers_of_its_csv(tmp_path):
     bench = bench_mmd.Bench(bench_mmd.Options(out=tmp_path / "bench.csv"))
     for n in (32, 64):
-        bench.add("da auto", Size(n, 4), "float32", ratio=2.0 / n, ratio_min=1.0 / n, ratio_max=3.0 / n, extra_mb=float(n))
+        bench.add(
+            "da auto",
+            Size(n, 4),
+            "float32",
+            ratio=2.0 / n,
+            ratio_min=1.0 / n,
+            ratio_max=3.0 / n,
+            extra_mb=float(n),
+        )
     bench.add("POT", Size(64, 4), "float32", note="left out: needs about 9 GB")
     bench.write()
-    command = [sys.executable, str(ROOT / "paper_figures/bench_mmd.py"), "--out", str(tmp_path / "out"), "--csv"]
+    command = [
+        sys.executable,
+        str(ROOT / "paper_figures/bench_mmd.py"),
+        "--out",
+        str(tmp_path / "out"),
+        "--csv",
+    ]
     done = subprocess.run([*command, str(bench.out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "out/bench_mmd.csv").open()))
     assert [(each["contestant"], each["n"], each["ratio"]) for each in rows] == [
         ("da auto", "32", "0.0625"), ("da auto", "64", "0.03125"), ("POT", "64", ""),
     ]  # fmt: skip
-    assert (tmp_path / "out/bench_mmd.pdf").read_bytes().startswith(b"%PDF") and (tmp_path / "out/bench_mmd.png").is_file()
+    assert (tmp_path / "out/bench_mmd.pdf").read_bytes().startswith(b"%PDF") and (
+        tmp_path / "out/bench_mmd.png"
+    ).is_file()
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("a,b\n1,2\n")
     done = subprocess.run([*command, str(wrong)], capture_output=True, text=True)

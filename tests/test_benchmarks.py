@@ -17,7 +17,12 @@ ALL = [OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, MNIST_USPS]
 
 @pytest.mark.parametrize(
     ("benchmark", "images", "classes", "tasks"),
-    [(OFFICE31, 4110, 31, 6), (OFFICE_CALTECH10, 2533, 10, 12), (OFFICE_HOME, 15588, 65, 12), (MNIST_USPS, 147300, 10, 3)],
+    [
+        (OFFICE31, 4110, 31, 6),
+        (OFFICE_CALTECH10, 2533, 10, 12),
+        (OFFICE_HOME, 15588, 65, 12),
+        (MNIST_USPS, 147300, 10, 3),
+    ],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_totals_as_published(benchmark: Benchmark, images: int, classes: int, tasks: int) -> None:
@@ -29,7 +34,10 @@ def test_totals_as_published(benchmark: Benchmark, images: int, classes: int, ta
 @pytest.mark.parametrize("benchmark", ALL, ids=lambda benchmark: benchmark.name)
 def test_parts_agree_with_each_other(benchmark: Benchmark) -> None:
     assert len(set(benchmark.tasks)) == len(benchmark.tasks)
-    assert all(source != target and {source, target} <= set(benchmark.domains) for source, target in benchmark.tasks)
+    assert all(
+        source != target and {source, target} <= set(benchmark.domains)
+        for source, target in benchmark.tasks
+    )
     assert len({squeeze(name) for name in benchmark.classes}) == len(benchmark.classes)
     assert {benchmark.aliases[alias] for alias in benchmark.aliases} <= set(benchmark.classes)
     assert set(benchmark.by_hand) <= set(benchmark.domains)
@@ -59,7 +67,9 @@ def test_counts_by_split() -> None:
     assert MNIST_USPS.count("usps", "train") == 7291
     assert MNIST_USPS.count("usps", "test") == 2007
     assert MNIST_USPS.count("usps") == 9298
-    with pytest.raises(ValueError, match="Office-31 has no domain 'caltech'; it has amazon, dslr, webcam"):
+    with pytest.raises(
+        ValueError, match="Office-31 has no domain 'caltech'; it has amazon, dslr, webcam"
+    ):
         OFFICE31.count("caltech")
     with pytest.raises(ValueError, match="Office-31 has no split 'train' of amazon; pass 'all'"):
         OFFICE31.count("amazon", "train")
@@ -67,7 +77,11 @@ def test_counts_by_split() -> None:
 
 def test_travels_between_processes() -> None:
     copy = pickle.loads(pickle.dumps(OFFICE_HOME))
-    assert (copy.name, copy.classes, copy.tasks) == (OFFICE_HOME.name, OFFICE_HOME.classes, OFFICE_HOME.tasks)
+    assert (copy.name, copy.classes, copy.tasks) == (
+        OFFICE_HOME.name,
+        OFFICE_HOME.classes,
+        OFFICE_HOME.tasks,
+    )
 
 
 def test_pinned_usps_is_the_real_file() -> None:

@@ -28,7 +28,9 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def batch(seed: int = 0, b: int = 6, d: int = 4, dtype: torch.dtype = torch.float64) -> LabelledBatch:
+def batch(
+    seed: int = 0, b: int = 6, d: int = 4, dtype: torch.dtype = torch.float64
+) -> LabelledBatch:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(b, d, generator=generator, dtype=dtype)
     return LabelledBatch(x, torch.randint(CLASSES, (b,), generator=generator), torch.arange(b))
@@ -36,10 +38,15 @@ def batch(seed: int = 0, b: int = 6, d: int = 4, dtype: torch.dtype = torch.floa
 
 def small(**options: float) -> BiTuning:
     torch.manual_seed(1)
-    return BiTuning(mlp(4, CLASSES, hidden=6, features=5).double(), **({"queue_size": 2, "projection": 3} | options)).train()  # type: ignore[arg-type]
+    return BiTuning(
+        mlp(4, CLASSES, hidden=6, features=5).double(),
+        **({"queue_size": 2, "projection": 3} | options),
+    ).train()  # type: ignore[arg-type]
 
 
-def advance(method: BiTuning, data: LabelledBatch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def advance(
+    method: BiTuning, data: LabelledBatch, optimizer: torch.optim.Optimizer
+) -> dict[str, float]:
     """One step as the loop does it."""
     for terms in method.step(data, 0.0):
         optimizer.zero_grad()
@@ -52,12 +59,25 @@ def sgd(method: BiTuning, rate: float = 0.1) -> torch.optim.SGD:
     return torch.optim.SGD(method.parameter_groups(rate, 0.1), momentum=0.9)
 
 
-def by_loop(anchors: np.ndarray, own: np.ndarray, labels: list[int], keys: np.ndarray, key_labels: list[int], t: float) -> float:
+def by_loop(
+    anchors: np.ndarray,
+    own: np.ndarray,
+    labels: list[int],
+    keys: np.ndarray,
+    key_labels: list[int],
+    t: float,
+) -> float:
     total = 0.0
     for i, label in enumerate(labels):
-        candidates = [(own[i], True)] + [(key, other == label) for key, other in zip(keys, key_labels, strict=True)]
+        candidates = [(own[i], True)] + [
+            (key, other == label) for key, other in zip(keys, key_labels, strict=True)
+        ]
         everything = sum(math.exp(float(anchors[i] @ c) / t) for c, _ in candidates)
-        shares = [math.log(math.exp(float(anchors[i] @ c) / t) / everything) for c, positive in candidates if positive]
+        shares = [
+            math.log(math.exp(float(anchors[i] @ c) / t) / everything)
+            for c, positive in candidates
+            if positive
+        ]
         total -= sum(shares) / len(shares)
     return total / len(labels)
 
@@ -67,29 +87,50 @@ def by_loop(anchors: np.ndarray, own: np.ndarray, labels: list[int], keys: np.nd
 def test_contrast_by_loop(m: int, t: float) -> None:
     anchors, own, keys = unit(5, 4, seed=1), unit(5, 4, seed=2), unit(m, 4, seed=3)
     labels, key_labels = [0, 1, 2, 1, 1], [0, 1, 1, 0, 3, 3, 1][:m]
-    value = contrast(anchors, own, torch.tensor(labels), keys, torch.tensor(key_labels, dtype=torch.long), temperature=t)
+    value = contrast(
+        anchors,
+        own,
+        torch.tensor(labels),
+        keys,
+        torch.tensor(key_labels, dtype=torch.long),
+        temperature=t,
+    )
     assert value.shape == ()
-    assert value.item() == pytest.approx(by_loop(anchors.numpy(), own.numpy(), labels, keys.numpy(), key_labels, t), rel=1e-12, abs=1e-15)
+    assert value.item() == pytest.approx(
+        by_loop(anchors.numpy(), own.numpy(), labels, keys.numpy(), key_labels, t),
+        rel=1e-12,
+        abs=1e-15,
+    )
 
 
 def test_contrast_by_hand() -> None:
     """All cosines equal: each candidate has the share 1 / (1 + m), whatever the temperature."""
     same = torch.tensor([[1.0, 0.0]])
-    value = contrast(same, same, torch.tensor([0]), same.expand(9, 2), torch.arange(9), temperature=0.5)
+    value = contrast(
+        same, same, torch.tensor([0]), same.expand(9, 2), torch.arange(9), temperature=0.5
+    )
     assert value.item() == pytest.approx(math.log(10), rel=1e-6)
     orthogonal = torch.tensor([[0.0, 1.0]])
     value = contrast(same, same, torch.tensor([0]), orthogonal, torch.tensor([1]), temperature=0.5)
     assert value.item() == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
-    assert contrast(same, orthogonal, torch.tensor([0]), orthogonal[:0], torch.tensor([])).item() == 0
+    assert (
+        contrast(same, orthogonal, torch.tensor([0]), orthogonal[:0], torch.tensor([])).item() == 0
+    )
 
 
 def test_contrast_pulls_to_its_class_and_pushes_from_others() -> None:
     anchors = unit(1, 3, seed=4).requires_grad_()
     keys = unit(2, 3, seed=5)
-    contrast(anchors, anchors.detach(), torch.tensor([0]), keys, torch.tensor([0, 1]), temperature=1.0).backward()
+    contrast(
+        anchors, anchors.detach(), torch.tensor([0]), keys, torch.tensor([0, 1]), temperature=1.0
+    ).backward()
     slope = -anchors.grad  # type: ignore[operator]  # the way down
-    shares = torch.softmax(torch.cat([torch.ones(1, 1), anchors.detach() @ keys.T], dim=1)[0].double(), 0)
-    expected = (0.5 - shares[0]) * anchors.detach() + (0.5 - shares[1]) * keys[:1] - shares[2] * keys[1:]
+    shares = torch.softmax(
+        torch.cat([torch.ones(1, 1), anchors.detach() @ keys.T], dim=1)[0].double(), 0
+    )
+    expected = (
+        (0.5 - shares[0]) * anchors.detach() + (0.5 - shares[1]) * keys[:1] - shares[2] * keys[1:]
+    )
     torch.testing.assert_close(slope, expected)
 
 
@@ -99,7 +140,9 @@ def test_contrast_gradcheck() -> None:
     def value(a: Tensor, o: Tensor, k: Tensor) -> Tensor:
         return contrast(a, o, labels, k, key_labels, temperature=0.3)
 
-    assert torch.autograd.gradcheck(value, tuple(unit(n, 4, seed=n).requires_grad_() for n in (3, 3, 4)))
+    assert torch.autograd.gradcheck(
+        value, tuple(unit(n, 4, seed=n).requires_grad_() for n in (3, 3, 4))
+    )
 
 
 def test_terms_by_loop() -> None:
@@ -120,16 +163,27 @@ def test_terms_by_loop() -> None:
         return rows(v @ layer.weight.detach().numpy().T + layer.bias.detach().numpy())
 
     old = queued.network(first.x).features.detach().numpy()  # the first keys are those of the start
-    kept = [i for c in range(CLASSES) for i in [j for j in range(len(first.y)) if first.y[j] == c][-2:]]  # the last two of each class
+    kept = [
+        i for c in range(CLASSES) for i in [j for j in range(len(first.y)) if first.y[j] == c][-2:]
+    ]  # the last two of each class
     key_labels, labels = [int(first.y[i]) for i in kept], second.y.tolist()
     head = method.network.head
     weights = rows(np.hstack([head.weight.detach().numpy(), head.bias.detach().numpy()[:, None]]))
     kept_z = projected(queued.projection, old)[kept]
     mine = projected(method.key_projection, method.key_network(second.x).features.detach().numpy())
     expected = {
-        "task": np.mean([np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)]),
-        "classifier": by_loop(weights[labels], hidden(features), labels, hidden(old)[kept], key_labels, 0.07),
-        "projection": by_loop(projected(method.projection, features), mine, labels, kept_z, key_labels, 0.07),
+        "task": np.mean(
+            [
+                np.log(np.exp(row).sum()) - row[label]
+                for row, label in zip(logits, labels, strict=True)
+            ]
+        ),
+        "classifier": by_loop(
+            weights[labels], hidden(features), labels, hidden(old)[kept], key_labels, 0.07
+        ),
+        "projection": by_loop(
+            projected(method.projection, features), mine, labels, kept_z, key_labels, 0.07
+        ),
     }
     assert list(terms) == list(expected)
     for name, value in expected.items():
@@ -155,12 +209,19 @@ def test_queue_by_hand() -> None:
 
     def put(*rows: tuple[int, int]) -> list[list[int]]:
         x = torch.tensor([[float(n)] for n, _ in rows])
-        advance(method, LabelledBatch(x, torch.tensor([c for _, c in rows]), torch.arange(len(rows))), optimizer)
+        advance(
+            method,
+            LabelledBatch(x, torch.tensor([c for _, c in rows]), torch.arange(len(rows))),
+            optimizer,
+        )
         return [angles(method, c) for c in range(2)]
 
     assert put((1, 0), (2, 1), (3, 0)) == [[1, 3, -1], [2, -1, -1]]
     assert put((4, 0), (5, 0)) == [[5, 3, 4], [2, -1, -1]]  # the oldest, 1, has gone
-    assert put((6, 1), (7, 1), (8, 1), (9, 1), (10, 1)) == [[5, 3, 4], [8, 9, 10]]  # of five new ones the last three stay
+    assert put((6, 1), (7, 1), (8, 1), (9, 1), (10, 1)) == [
+        [5, 3, 4],
+        [8, 9, 10],
+    ]  # of five new ones the last three stay
     assert method.seen.tolist() == [4, 6]
     assert put((11, 0), (12, 1)) == [[5, 11, 4], [12, 9, 10]]
 
@@ -175,10 +236,20 @@ def test_momentum_closed_form() -> None:
     """After t steps a copy is m^t theta_0 + (1 - m) sum_i m^(t - i) theta_i."""
     m, method = 0.7, small(momentum=0.7)
     optimizer = sgd(method)
-    path = [[p.detach().clone() for p in [*method.network.parameters(), *method.projection.parameters()]]]
+    path = [
+        [
+            p.detach().clone()
+            for p in [*method.network.parameters(), *method.projection.parameters()]
+        ]
+    ]
     for t in range(4):
         advance(method, batch(t), optimizer)
-        path.append([p.detach().clone() for p in [*method.network.parameters(), *method.projection.parameters()]])
+        path.append(
+            [
+                p.detach().clone()
+                for p in [*method.network.parameters(), *method.projection.parameters()]
+            ]
+        )
     copies = [*method.key_network.parameters(), *method.key_projection.parameters()]
     for j, found in enumerate(copies):
         expected = m**4 * path[0][j] + (1 - m) * sum(m ** (4 - i) * path[i][j] for i in range(1, 5))
@@ -191,7 +262,11 @@ def test_momentum_at_its_ends(momentum: float) -> None:
     method = small(momentum=momentum)
     start = copy.deepcopy(method.network)
     advance(method, batch(), sgd(method))
-    for slow, same in zip(method.key_network.parameters(), (start if momentum else method.network).parameters(), strict=True):
+    for slow, same in zip(
+        method.key_network.parameters(),
+        (start if momentum else method.network).parameters(),
+        strict=True,
+    ):
         torch.testing.assert_close(slow, same, rtol=0, atol=0)
 
 
@@ -210,17 +285,24 @@ def test_who_learns() -> None:
         found = torch.autograd.grad(terms[name], [*parameters, still[name]], allow_unused=True)
         assert all(g is not None and g.abs().max() > 1e-8 for g in found[:-1]) and found[-1] is None
     trained = {id(p) for group in method.parameter_groups(0.1, 0.1) for p in group["params"]}
-    assert trained == {id(p) for p in [*method.network.parameters(), *method.projection.parameters()]}
+    assert trained == {
+        id(p) for p in [*method.network.parameters(), *method.projection.parameters()]
+    }
     assert method.parameter_groups(0.1, 0.1)[-1]["lr"] == 0.1
 
 
-@pytest.mark.parametrize("make", [lambda: lenet(CLASSES, width=2, features=6), lambda: mlp(256, CLASSES)])
+@pytest.mark.parametrize(
+    "make", [lambda: lenet(CLASSES, width=2, features=6), lambda: mlp(256, CLASSES)]
+)
 def test_a_restart_goes_on_as_if_nothing_had_been(make: Callable[[], Network]) -> None:
     """Images and vectors; three steps, saved, loaded into another method, which then takes the same two steps."""
     torch.manual_seed(0)
     network = make()
     shape = (8, 1, 16, 16) if isinstance(network.backbone[0], nn.Conv2d) else (8, 256)  # type: ignore[index]
-    data = [LabelledBatch(torch.randn(shape), torch.arange(8) % CLASSES, torch.arange(8)) for _ in range(5)]
+    data = [
+        LabelledBatch(torch.randn(shape), torch.arange(8) % CLASSES, torch.arange(8))
+        for _ in range(5)
+    ]
     method = BiTuning(network, queue_size=3).train()
     optimizer = torch.optim.SGD(method.parameter_groups(0.1, 0.1))
     for t in range(3):
@@ -263,7 +345,10 @@ def test_two_processes_share_their_queues(tmp_path: Path) -> None:
     x, y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 4 % 3
     torch.save((x, y), tmp_path / "data.pt")
     (tmp_path / "worker.py").write_text(WORKER)
-    workers = [subprocess.Popen([sys.executable, str(tmp_path / "worker.py"), str(rank), str(tmp_path)]) for rank in (0, 1)]
+    workers = [
+        subprocess.Popen([sys.executable, str(tmp_path / "worker.py"), str(rank), str(tmp_path)])
+        for rank in (0, 1)
+    ]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
     torch.manual_seed(0)
     alone = BiTuning(mlp(4, 3, hidden=6, features=5), queue_size=3, projection=2)
@@ -271,14 +356,18 @@ def test_two_processes_share_their_queues(tmp_path: Path) -> None:
         pass
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt")
-        for a, b in zip(found, [alone.feature_keys, alone.projection_keys, alone.seen], strict=True):
+        for a, b in zip(
+            found, [alone.feature_keys, alone.projection_keys, alone.seen], strict=True
+        ):
             torch.testing.assert_close(a, b)
 
 
 def accuracy(seed: int, contrasts: bool) -> float:
     """Of 300 new rows after 100 steps on 30 labelled ones: the turned triangle in 2 of 10 columns, N(0, 1) in the others."""
     rows, labels = turned_triangle(seed, n=330)
-    x = torch.cat([rows.source_x, torch.randn(330, 8, generator=torch.Generator().manual_seed(seed))], dim=1)
+    x = torch.cat(
+        [rows.source_x, torch.randn(330, 8, generator=torch.Generator().manual_seed(seed))], dim=1
+    )
     torch.manual_seed(seed)
     method = BiTuning(mlp(10, 3, hidden=32, features=16), queue_size=8).train()
     optimizer = torch.optim.SGD(method.parameter_groups(0.05, 1.0), momentum=0.9)
@@ -294,7 +383,9 @@ def accuracy(seed: int, contrasts: bool) -> float:
 
 def test_few_labels_and_noisy_columns() -> None:
     """The contrasts leave fewer errors than cross-entropy alone, which makes some; over four seeds."""
-    plain, tuned = (np.mean([accuracy(seed, contrasts) for seed in range(4)]) for contrasts in (False, True))
+    plain, tuned = (
+        np.mean([accuracy(seed, contrasts) for seed in range(4)]) for contrasts in (False, True)
+    )
     assert plain < 0.98 < tuned
 
 
@@ -311,7 +402,12 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match=message):
             BiTuning(mlp(2, 3), **dict([options]))  # type: ignore[arg-type]
     a, y = unit(2, 3), torch.tensor([0, 1])
-    for bad in ((a, a[:1], y, a, y), (a, a, y[:1], a, y), (a, a, y, a[:, :2], y), (a, a, y, a, y[:1])):
+    for bad in (
+        (a, a[:1], y, a, y),
+        (a, a, y[:1], a, y),
+        (a, a, y, a[:, :2], y),
+        (a, a, y, a, y[:1]),
+    ):
         with pytest.raises(ValueError, match="anchors, own, labels, keys, key_labels must be"):
             contrast(*bad)
     with pytest.raises(ValueError, match="temperature must be positive"):
@@ -324,6 +420,10 @@ def test_a_head_without_bias_and_a_batch_of_one() -> None:
     method = BiTuning(network, queue_size=1)
     optimizer = sgd(method)
     for t in range(3):
-        terms = advance(method, LabelledBatch(torch.randn(1, 2), torch.tensor([t % 2]), torch.tensor([0])), optimizer)
+        terms = advance(
+            method,
+            LabelledBatch(torch.randn(1, 2), torch.tensor([t % 2]), torch.tensor([0])),
+            optimizer,
+        )
         assert all(math.isfinite(value) for value in terms.values())
     assert terms["classifier"] > 0

@@ -18,7 +18,13 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier
 
 from da.instance.boosting import TrAdaBoost, source_factor
-from da.instance.boosting_regression import TrAdaBoostR2, TwoStageTrAdaBoostR2, adaboost_r2, towards_target, weighted_median
+from da.instance.boosting_regression import (
+    TrAdaBoostR2,
+    TwoStageTrAdaBoostR2,
+    adaboost_r2,
+    towards_target,
+    weighted_median,
+)
 
 
 class Stump(ClassifierMixin, BaseEstimator):
@@ -49,7 +55,9 @@ class RegressionStump(RegressorMixin, BaseEstimator):
                 right = x[:, column] > threshold
                 if min(sample_weight[right].sum(), sample_weight[~right].sum()) <= 1e-12:
                     continue
-                means = [np.average(y[side], weights=sample_weight[side]) for side in (~right, right)]
+                means = [
+                    np.average(y[side], weights=sample_weight[side]) for side in (~right, right)
+                ]
                 loss = (sample_weight * (y - np.where(right, means[1], means[0])) ** 2).sum()
                 if loss < best - 1e-9:
                     best, self.rule_ = loss, (column, threshold, means)
@@ -82,7 +90,9 @@ def tradaboost_as_published(x, y, t, t_y, rounds, queries):
         p = w / w.sum()
         h = Stump().fit(rows, labels, p * len(rows))
         miss = np.abs(h.predict(rows) - labels)
-        eps = sum(w[i] * miss[i] for i in range(n, len(rows))) / sum(w[i] for i in range(n, len(rows)))
+        eps = sum(w[i] * miss[i] for i in range(n, len(rows))) / sum(
+            w[i] for i in range(n, len(rows))
+        )
         assert 0.01 < eps < 0.49, "a case the paper covers"
         beta_t = eps / (1 - eps)
         for i in range(len(rows)):
@@ -91,7 +101,11 @@ def tradaboost_as_published(x, y, t, t_y, rounds, queries):
         betas.append(beta_t)
         errors.append(eps)
     half = range(math.ceil(rounds / 2) - 1, rounds)
-    final = [math.prod(betas[k] ** -said[k][i] for k in half) >= math.prod(betas[k] ** -0.5 for k in half) for i in range(len(queries))]
+    final = [
+        math.prod(betas[k] ** -said[k][i] for k in half)
+        >= math.prod(betas[k] ** -0.5 for k in half)
+        for i in range(len(queries))
+    ]
     return np.array(final, int), np.array(errors), w / w.sum()
 
 
@@ -102,11 +116,16 @@ def test_tradaboost_is_the_published_algorithm(seed, rounds):
     model = TrAdaBoost(Stump(), n_estimators=rounds).fit(*data)
     np.testing.assert_array_equal(model.predict(queries), final)
     np.testing.assert_allclose(model.estimator_errors_, errors, rtol=1e-10)
-    np.testing.assert_allclose(np.concatenate([model.source_weights_, model.target_weights_]), distribution, rtol=1e-9)
+    np.testing.assert_allclose(
+        np.concatenate([model.source_weights_, model.target_weights_]), distribution, rtol=1e-9
+    )
 
 
 def test_the_source_factor_is_the_papers():
-    assert source_factor(100, 20) == pytest.approx(1 / (1 + (2 * np.log(100) / 20) ** 0.5)) and source_factor(1, 5) == 1
+    assert (
+        source_factor(100, 20) == pytest.approx(1 / (1 + (2 * np.log(100) / 20) ** 0.5))
+        and source_factor(1, 5) == 1
+    )
 
 
 def contrary(seed: int, n: int = 250, m: int = 16, d: int = 12) -> tuple[np.ndarray, ...]:
@@ -126,9 +145,17 @@ def test_tradaboost_beats_the_target_alone_and_the_pooled_rows():
         model = TrAdaBoost(n_estimators=40).fit(x, y, t, t_y)
         learner = LogisticRegression(max_iter=1000)
         pooled = clone(learner).fit(np.concatenate([x, t]), np.concatenate([y, t_y]))
-        accuracies.append([model.score(test, test_y), learner.fit(t, t_y).score(test, test_y), pooled.score(test, test_y)])
+        accuracies.append(
+            [
+                model.score(test, test_y),
+                learner.fit(t, t_y).score(test, test_y),
+                pooled.score(test, test_y),
+            ]
+        )
         wrong = other & (y != (x[:, 0] + x[:, 1] > 0))
-        assert np.median(model.source_weights_[wrong]) < 0.2 * np.median(model.source_weights_[~wrong])
+        assert np.median(model.source_weights_[wrong]) < 0.2 * np.median(
+            model.source_weights_[~wrong]
+        )
     boosted, alone, together = np.mean(accuracies, axis=0)
     assert boosted > alone + 0.04 and boosted > together + 0.04
 
@@ -140,11 +167,20 @@ def test_a_perfect_round_has_the_only_vote_and_a_bad_one_has_none():
     np.testing.assert_array_equal(model.predict(t), t_y)
     rows = np.linspace(-1, 1, 41)[:, None]
     target = np.array([[-0.9], [-0.5], [0.5], [0.9]])
-    model = TrAdaBoost(Stump(), n_estimators=60)  # the source says the contrary, but the target has more rows
-    model.fit(rows[::8], (rows[::8, 0] <= 0).astype(int), np.repeat(target, 2, axis=0), np.repeat([0, 1], 4))
+    model = TrAdaBoost(
+        Stump(), n_estimators=60
+    )  # the source says the contrary, but the target has more rows
+    model.fit(
+        rows[::8],
+        (rows[::8, 0] <= 0).astype(int),
+        np.repeat(target, 2, axis=0),
+        np.repeat([0, 1], 4),
+    )
     assert (model.predict(target) == [0, 0, 1, 1]).all()
     with pytest.raises(ValueError, match="none of 2 rounds has an error below 1/2 on the target"):
-        TrAdaBoost(Stump(), n_estimators=2).fit(rows, (rows[:, 0] <= 0).astype(int), target, np.array([0, 0, 1, 1]))
+        TrAdaBoost(Stump(), n_estimators=2).fit(
+            rows, (rows[:, 0] <= 0).astype(int), target, np.array([0, 0, 1, 1])
+        )
 
 
 def test_rounds_at_one_half_discount_the_source_and_leave_the_target():
@@ -155,7 +191,9 @@ def test_rounds_at_one_half_discount_the_source_and_leave_the_target():
     with pytest.raises(ValueError, match="none of 30 rounds"):
         model.fit(rows, y, np.array([[-0.55], [0.5]]), np.array([0, 1]))
     assert (model.estimator_errors_ == 1).all() and (model.estimator_weights_ == 0).all()
-    assert model.source_weights_[3] < 0.1 * model.source_weights_[4] and model.target_weights_[0] == pytest.approx(model.source_weights_[4])
+    assert model.source_weights_[3] < 0.1 * model.source_weights_[4] and model.target_weights_[
+        0
+    ] == pytest.approx(model.source_weights_[4])
 
 
 def median_by_definition(values: np.ndarray, weights: np.ndarray) -> float:
@@ -167,7 +205,9 @@ def median_by_definition(values: np.ndarray, weights: np.ndarray) -> float:
 def test_the_weighted_median_is_the_definition(t, seed):
     rng = np.random.default_rng(seed)
     values, weights = rng.integers(0, 4, (t, 5)).astype(float), rng.integers(1, 4, t).astype(float)
-    np.testing.assert_array_equal(weighted_median(values, weights), [median_by_definition(v, weights) for v in values.T])
+    np.testing.assert_array_equal(
+        weighted_median(values, weights), [median_by_definition(v, weights) for v in values.T]
+    )
 
 
 def r2_as_published(x, y, t, t_y, rounds, queries):
@@ -181,11 +221,15 @@ def r2_as_published(x, y, t, t_y, rounds, queries):
         eps = sum(w[i] * e[i] for i in range(n, len(rows))) / w[n:].sum()
         assert 0 < eps < 0.5
         beta_t = eps / (1 - eps)
-        w = np.array([w[i] * beta ** e[i] if i < n else w[i] * beta_t ** -e[i] for i in range(len(rows))])
+        w = np.array(
+            [w[i] * beta ** e[i] if i < n else w[i] * beta_t ** -e[i] for i in range(len(rows))]
+        )
         said.append(h.predict(queries))
         votes.append(math.log(1 / beta_t))
     half = slice(math.ceil(rounds / 2) - 1, rounds)
-    return np.array([median_by_definition(v, np.array(votes[half])) for v in np.array(said[half]).T]), w / w.sum()
+    return np.array(
+        [median_by_definition(v, np.array(votes[half])) for v in np.array(said[half]).T]
+    ), w / w.sum()
 
 
 @pytest.mark.parametrize(("seed", "rounds"), [(0, 1), (1, 3), (2, 4)])
@@ -194,7 +238,9 @@ def test_tradaboost_r2_is_the_published_algorithm(seed, rounds):
     expected, distribution = r2_as_published(*data, rounds, queries)
     model = TrAdaBoostR2(RegressionStump(), n_estimators=rounds).fit(*data)
     np.testing.assert_allclose(model.predict(queries), expected, rtol=1e-9)
-    np.testing.assert_allclose(np.concatenate([model.source_weights_, model.target_weights_]), distribution, rtol=1e-9)
+    np.testing.assert_allclose(
+        np.concatenate([model.source_weights_, model.target_weights_]), distribution, rtol=1e-9
+    )
 
 
 def adaboost_as_published(rows, labels, n, w, rounds, queries):
@@ -220,13 +266,19 @@ def test_two_stage_takes_the_published_steps(seed):
     """Every share of the target, and the model of the chosen step, recomputed; leave-one-out, so that no fold is random."""
     x, y, t, t_y = numbers(seed, 20, 6)
     n, m, steps = 20, 6, 4
-    rows, labels, queries = np.concatenate([x, t]), np.concatenate([y, t_y]), np.random.default_rng(9).normal(size=(30, 2))
+    rows, labels, queries = (
+        np.concatenate([x, t]),
+        np.concatenate([y, t_y]),
+        np.random.default_rng(9).normal(size=(30, 2)),
+    )
     w, errors, models = np.full(26, 1 / 26), [], []
     for step in range(1, steps + 1):
         squares = []
         for held in range(n, n + m):
             kept = np.delete(np.arange(n + m), held)
-            answer = adaboost_as_published(rows[kept], labels[kept], n, w[kept], 3, rows[held : held + 1])
+            answer = adaboost_as_published(
+                rows[kept], labels[kept], n, w[kept], 3, rows[held : held + 1]
+            )
             squares.append((answer[0] - labels[held]) ** 2)
         errors.append(np.mean(squares))
         models.append(adaboost_as_published(rows, labels, n, w, 3, queries))
@@ -238,14 +290,22 @@ def test_two_stage_takes_the_published_steps(seed):
             moved = np.append(w[:n] * beta ** e[:n], w[n:])
             low, high = (beta, high) if moved[n:].sum() / moved.sum() > share else (low, beta)
         w = moved / moved.sum()
-    model = TwoStageTrAdaBoostR2(RegressionStump(), n_steps=steps, n_estimators=3, folds=m).fit(x, y, t, t_y)
+    model = TwoStageTrAdaBoostR2(RegressionStump(), n_steps=steps, n_estimators=3, folds=m).fit(
+        x, y, t, t_y
+    )
     np.testing.assert_allclose(model.cross_validation_errors_, errors, rtol=1e-6)
     assert model.step_ == np.argmin(errors) + 1
     np.testing.assert_allclose(model.predict(queries), models[model.step_ - 1], rtol=1e-6)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
-@given(n=st.integers(1, 8), m=st.integers(1, 5), share=st.floats(0.5, 1), exact=st.integers(0, 3), seed=st.integers(0, 10**6))
+@given(
+    n=st.integers(1, 8),
+    m=st.integers(1, 5),
+    share=st.floats(0.5, 1),
+    exact=st.integers(0, 3),
+    seed=st.integers(0, 10**6),
+)
 def test_the_target_gets_its_share(n, m, share, exact, seed):
     rng = np.random.default_rng(seed)
     weights, errors = rng.uniform(0.1, 1, n + m), rng.uniform(0.01, 1, n + m)
@@ -255,9 +315,15 @@ def test_the_target_gets_its_share(n, m, share, exact, seed):
     assert moved.sum() == pytest.approx(1) and moved[n:].sum() == pytest.approx(share, abs=1e-9)
     np.testing.assert_allclose(moved[n:] / moved[n], weights[n:] / weights[n])
     factors = moved[:n] / weights[:n]
-    if share < 1 and (factors > 0).all():  # one beta for all: the logarithms are proportional to the errors
+    if (
+        share < 1 and (factors > 0).all()
+    ):  # one beta for all: the logarithms are proportional to the errors
         logs = np.log(factors * weights[n] / moved[n])
-        np.testing.assert_allclose(logs * errors[:n].max(), logs[errors[:n].argmax()] * errors[:n], atol=1e-6 * max(1, abs(logs).max()))
+        np.testing.assert_allclose(
+            logs * errors[:n].max(),
+            logs[errors[:n].argmax()] * errors[:n],
+            atol=1e-6 * max(1, abs(logs).max()),
+        )
 
 
 def test_the_second_stage_leaves_the_source_alone():
@@ -306,10 +372,17 @@ MODELS = [
 @pytest.mark.parametrize(("model", "data"), MODELS)
 def test_the_order_of_the_rows_does_not_matter(model, data):
     x, y, t, t_y = data
-    first, second = np.random.default_rng(1).permutation(len(x)), np.random.default_rng(2).permutation(len(t))
+    first, second = (
+        np.random.default_rng(1).permutation(len(x)),
+        np.random.default_rng(2).permutation(len(t)),
+    )
     queries = np.random.default_rng(3).normal(size=(40, 2))
     expected = clone(model).fit(x, y, t, t_y).predict(queries)
-    np.testing.assert_allclose(clone(model).fit(x[first], y[first], t[second], t_y[second]).predict(queries), expected, atol=1e-8)
+    np.testing.assert_allclose(
+        clone(model).fit(x[first], y[first], t[second], t_y[second]).predict(queries),
+        expected,
+        atol=1e-8,
+    )
 
 
 @pytest.mark.parametrize(("model", "data"), MODELS)
@@ -332,12 +405,20 @@ def test_classes_may_be_strings_and_a_class_may_lack_in_the_target():
 
 def test_constant_columns_duplicated_rows_and_more_columns_than_rows():
     x, y, t, t_y = classes()
-    wide = [np.concatenate([z, np.ones((len(z), 1)), np.zeros((len(z), 60))], axis=1) for z in (x, t)]
-    model = TrAdaBoost(n_estimators=5).fit(np.repeat(wide[0], 2, axis=0), np.repeat(y, 2), wide[1], t_y)
+    wide = [
+        np.concatenate([z, np.ones((len(z), 1)), np.zeros((len(z), 60))], axis=1) for z in (x, t)
+    ]
+    model = TrAdaBoost(n_estimators=5).fit(
+        np.repeat(wide[0], 2, axis=0), np.repeat(y, 2), wide[1], t_y
+    )
     assert model.score(wide[1], t_y) > 0.6
-    same = TrAdaBoostR2(n_estimators=3).fit(np.ones((4, 2)), np.ones(4), np.ones((2, 2)), np.ones(2))
+    same = TrAdaBoostR2(n_estimators=3).fit(
+        np.ones((4, 2)), np.ones(4), np.ones((2, 2)), np.ones(2)
+    )
     assert same.predict(np.ones((1, 2))) == pytest.approx(1)
-    two = TwoStageTrAdaBoostR2(n_steps=2, n_estimators=2, folds=2).fit(np.ones((4, 2)), np.ones(4), np.ones((2, 2)), np.ones(2))
+    two = TwoStageTrAdaBoostR2(n_steps=2, n_estimators=2, folds=2).fit(
+        np.ones((4, 2)), np.ones(4), np.ones((2, 2)), np.ones(2)
+    )
     assert two.predict(np.ones((1, 2))) == pytest.approx(1)
 
 
@@ -357,22 +438,70 @@ TWO = TwoStageTrAdaBoostR2(LinearRegression(), n_steps=2, n_estimators=1, folds=
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (bad(estimator=TrAdaBoost(KNeighborsClassifier())), TypeError, "takes sample_weight.*got KNeighborsClassifier"),
-        (bad(estimator=TrAdaBoostR2(KNeighborsRegressor())), TypeError, "takes sample_weight.*got KNeighborsRegressor"),
-        (bad(estimator=TrAdaBoost(n_estimators=0)), ValueError, "n_estimators must be an integer >= 1"),
-        (bad(source_labels=np.arange(30) % 3), ValueError, r"must have two classes together; got \[0, 1, 2\]"),
-        (bad(source_labels=np.zeros(30, int), target_labels=np.zeros(10, int)), ValueError, r"two classes together; got \[0\]"),
-        (bad(target_labels=np.zeros(9, int)), ValueError, r"target_labels must hold one label a row, shape \(10,\); got \(9,\)"),
+        (
+            bad(estimator=TrAdaBoost(KNeighborsClassifier())),
+            TypeError,
+            "takes sample_weight.*got KNeighborsClassifier",
+        ),
+        (
+            bad(estimator=TrAdaBoostR2(KNeighborsRegressor())),
+            TypeError,
+            "takes sample_weight.*got KNeighborsRegressor",
+        ),
+        (
+            bad(estimator=TrAdaBoost(n_estimators=0)),
+            ValueError,
+            "n_estimators must be an integer >= 1",
+        ),
+        (
+            bad(source_labels=np.arange(30) % 3),
+            ValueError,
+            r"must have two classes together; got \[0, 1, 2\]",
+        ),
+        (
+            bad(source_labels=np.zeros(30, int), target_labels=np.zeros(10, int)),
+            ValueError,
+            r"two classes together; got \[0\]",
+        ),
+        (
+            bad(target_labels=np.zeros(9, int)),
+            ValueError,
+            r"target_labels must hold one label a row, shape \(10,\); got \(9,\)",
+        ),
         (bad(source_labels=np.zeros(30)), TypeError, "source_labels must hold classes"),
         (bad(target=np.zeros((10, 3))), ValueError, "equal widths"),
         (bad(target=np.full((10, 2), np.nan)), ValueError, "target must be finite"),
         (bad(target=np.zeros((0, 2))), ValueError, "target must have shape"),
-        (bad(estimator=TrAdaBoostR2(), target_labels=np.full(10, np.nan)), ValueError, "target_labels must be finite; row 0"),
-        (bad(estimator=TrAdaBoostR2(), target_labels=np.full(10, "a")), TypeError, "target_labels must hold numbers"),
-        (bad(estimator=TrAdaBoostR2(), source_labels=np.zeros((30, 1))), ValueError, "source_labels must hold one number a row"),
-        (bad(estimator=clone(TWO).set_params(folds=11)), ValueError, "folds must be at most the number of target rows, 10"),
-        (bad(estimator=clone(TWO).set_params(n_steps=1)), ValueError, "n_steps must be an integer >= 2"),
-        (lambda: bad(estimator=clone(TWO))().predict(np.zeros((2, 3))), ValueError, "x must have 2 columns as in fit"),
+        (
+            bad(estimator=TrAdaBoostR2(), target_labels=np.full(10, np.nan)),
+            ValueError,
+            "target_labels must be finite; row 0",
+        ),
+        (
+            bad(estimator=TrAdaBoostR2(), target_labels=np.full(10, "a")),
+            TypeError,
+            "target_labels must hold numbers",
+        ),
+        (
+            bad(estimator=TrAdaBoostR2(), source_labels=np.zeros((30, 1))),
+            ValueError,
+            "source_labels must hold one number a row",
+        ),
+        (
+            bad(estimator=clone(TWO).set_params(folds=11)),
+            ValueError,
+            "folds must be at most the number of target rows, 10",
+        ),
+        (
+            bad(estimator=clone(TWO).set_params(n_steps=1)),
+            ValueError,
+            "n_steps must be an integer >= 2",
+        ),
+        (
+            lambda: bad(estimator=clone(TWO))().predict(np.zeros((2, 3))),
+            ValueError,
+            "x must have 2 columns as in fit",
+        ),
         (lambda: TrAdaBoost().predict(np.zeros((2, 3))), NotFittedError, "not fitted"),
         (lambda: TwoStageTrAdaBoostR2().predict(np.zeros((2, 3))), NotFittedError, "not fitted"),
     ],

@@ -25,17 +25,23 @@ SOURCE = np.array(PEERS["inputs"]["source"])
 
 
 def test_the_value_of_tllib() -> None:
-    assert float(spectral_shrinkage(SOURCE, k=1)) == pytest.approx(PEERS["values"]["tllib.bss(k=1)"], rel=1e-12)
+    assert float(spectral_shrinkage(SOURCE, k=1)) == pytest.approx(
+        PEERS["values"]["tllib.bss(k=1)"], rel=1e-12
+    )
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99), st.data())
-def test_it_is_the_sum_of_the_smallest_eigenvalues_of_the_gram_matrix(b: int, d: int, seed: int, data: st.DataObject) -> None:
+def test_it_is_the_sum_of_the_smallest_eigenvalues_of_the_gram_matrix(
+    b: int, d: int, seed: int, data: st.DataObject
+) -> None:
     k = data.draw(st.integers(1, min(b, d)))
     f = np.random.default_rng(seed).normal(size=(b, d))
     gram = f @ f.T if b <= d else f.T @ f
     expected = np.sort(np.linalg.eigvalsh(gram))[:k].sum()
     assert float(spectral_shrinkage(f, k=k)) == pytest.approx(expected, rel=1e-8, abs=1e-12)
-    assert float(spectral_shrinkage(f.T.copy(), k=k)) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+    assert float(spectral_shrinkage(f.T.copy(), k=k)) == pytest.approx(
+        expected, rel=1e-8, abs=1e-12
+    )
 
 
 def test_all_of_them_are_the_squared_frobenius_norm() -> None:
@@ -44,14 +50,18 @@ def test_all_of_them_are_the_squared_frobenius_norm() -> None:
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
 def test_gradient(shape: tuple[int, int]) -> None:
-    f = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    f = torch.randn(
+        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     for k in (1, 2, 3):
         assert torch.autograd.gradcheck(partial(spectral_shrinkage, k=k), (f,))
 
 
 def test_gradient_where_singular_values_are_equal_or_zero() -> None:
     """All equal and all taken: 2 F. One is taken of equal ones: 2 s u v^T, of norm 2 s. Rank too low: 0, a minimum."""
-    turned = torch.linalg.qr(torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[0]
+    turned = torch.linalg.qr(
+        torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    )[0]
     for f in (3 * torch.eye(4, dtype=torch.float64), 3 * turned, 3 * turned.T):
         own = f.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(spectral_shrinkage(own, k=4), own)
@@ -70,15 +80,23 @@ def test_gradient_where_singular_values_are_equal_or_zero() -> None:
 def test_half_precision_is_raised() -> None:
     f = torch.from_numpy(SOURCE).half()
     assert spectral_shrinkage(f).dtype == torch.float32
-    assert float(spectral_shrinkage(f)) == pytest.approx(float(spectral_shrinkage(SOURCE)), rel=1e-2)
+    assert float(spectral_shrinkage(f)) == pytest.approx(
+        float(spectral_shrinkage(SOURCE)), rel=1e-2
+    )
 
 
 def test_the_penalty_is_eta_times_it_on_the_network_s_features() -> None:
     torch.manual_seed(0)
-    network, source, x = mlp(4, 3, hidden=8, features=6).double(), mlp(4, 3), torch.randn(9, 4, dtype=torch.float64)
+    network, source, x = (
+        mlp(4, 3, hidden=8, features=6).double(),
+        mlp(4, 3),
+        torch.randn(9, 4, dtype=torch.float64),
+    )
     values = np.linalg.svd(network(x).features.detach().numpy(), compute_uv=False)
     assert bss(network, source, x).item() == pytest.approx(0.001 * values[-1] ** 2, rel=1e-9)
-    assert bss(network, source, x, k=3, eta=0.5).item() == pytest.approx(0.5 * (values[-3:] ** 2).sum(), rel=1e-9)
+    assert bss(network, source, x, k=3, eta=0.5).item() == pytest.approx(
+        0.5 * (values[-3:] ** 2).sum(), rel=1e-9
+    )
     bss(network, source, x).backward()
     assert all(p.grad is None for p in [*source.parameters(), *network.head.parameters()])
     assert any(p.grad is not None and bool(p.grad.any()) for p in network.bottleneck.parameters())

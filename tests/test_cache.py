@@ -37,7 +37,13 @@ class Sources:
         return np.load(file)
 
     def read(self, **options) -> np.ndarray:
-        settings = {"root": self.root, "shape": SHAPE, "decode": self.decode, "cache_dir": self.cache, **options}
+        settings = {
+            "root": self.root,
+            "shape": SHAPE,
+            "decode": self.decode,
+            "cache_dir": self.cache,
+            **options,
+        }
         return cached_images("toy/left", self.files, **settings)
 
     def content(self) -> np.ndarray:
@@ -55,7 +61,12 @@ def sources(tmp_path: Path) -> Sources:
 def test_built_once_then_mapped(sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
     first = sources.read()
     out = capsys.readouterr().out
-    assert out.count("\n") == 1 and "cached: 6 images of toy/left in" in out and str(sources.cache) in out and "MB" in out
+    assert (
+        out.count("\n") == 1
+        and "cached: 6 images of toy/left in" in out
+        and str(sources.cache) in out
+        and "MB" in out
+    )
     second = sources.read()
     assert capsys.readouterr().out == ""
     assert sources.decoded == 6
@@ -75,9 +86,22 @@ def test_sidecar_describes_the_file(sources: Sources) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated", "emptied", "flipped", "longer", "header", "removed", "sidecar cut", "sidecar removed", "sidecar list"]
+    "damage",
+    [
+        "truncated",
+        "emptied",
+        "flipped",
+        "longer",
+        "header",
+        "removed",
+        "sidecar cut",
+        "sidecar removed",
+        "sidecar list",
+    ],
 )
-def test_damage_is_repaired_never_used(sources: Sources, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_repaired_never_used(
+    sources: Sources, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     sources.read()
     (name,) = sources.names()
     path = sources.cache / name
@@ -145,7 +169,14 @@ def test_other_sizes_roots_and_domains_stay(sources: Sources, tmp_path: Path) ->
     os.utime(other.files[0], ns=(0, 0))
     other.cache = sources.cache
     other.read()
-    cached_images("toy/left-over", sources.files[:1], root=sources.root, shape=SHAPE, decode=np.load, cache_dir=sources.cache)
+    cached_images(
+        "toy/left-over",
+        sources.files[:1],
+        root=sources.root,
+        shape=SHAPE,
+        decode=np.load,
+        cache_dir=sources.cache,
+    )
     assert len(sources.names()) == 4
     np.testing.assert_array_equal(small, sources.content()[:, :, :2, :2])
     # a change in one root removes what was made from it, of every size, and no more
@@ -182,7 +213,9 @@ def test_failing_decode_leaves_nothing(sources: Sources, error: BaseException) -
 
 
 def test_decode_must_give_the_stated_shape(sources: Sources) -> None:
-    with pytest.raises(ValueError, match=r"decode gave uint8 \(3, 4, 4\) where uint8 \(3, 8, 8\) was expected"):
+    with pytest.raises(
+        ValueError, match=r"decode gave uint8 \(3, 4, 4\) where uint8 \(3, 8, 8\) was expected"
+    ):
         sources.read(shape=(3, 8, 8))
 
 
@@ -196,7 +229,9 @@ def test_folder_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def test_unwritable_folder_names_da_cache(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OSError, match=r"cannot write the cache .*file/deeper.*; set DA_CACHE to a folder with room"):
+    with pytest.raises(
+        OSError, match=r"cannot write the cache .*file/deeper.*; set DA_CACHE to a folder with room"
+    ):
         sources.read(cache_dir=tmp_path / "file" / "deeper")
 
 
@@ -225,7 +260,15 @@ assert (images == np.stack([np.load(file) for file in files])).all()
 def start(sources: Sources, *, together: int, limit: int = 0) -> subprocess.Popen[str]:
     """A process that reads through the cache and compares what it gets; `limit` bounds the size of its files, in bytes."""
     pytest.importorskip("resource", reason="no limits on the size of files on this system")
-    command = [sys.executable, "-c", PROGRAM, str(sources.root), str(sources.cache), str(together), str(limit)]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(sources.root),
+        str(sources.cache),
+        str(together),
+        str(limit),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -248,7 +291,9 @@ def test_two_processes_build_at_once(sources: Sources) -> None:
 
 
 def test_killed_process_leaves_no_cache_that_counts(sources: Sources) -> None:
-    process = start(sources, together=2)  # there is no other, so it waits in the middle of its build
+    process = start(
+        sources, together=2
+    )  # there is no other, so it waits in the middle of its build
     deadline = time.monotonic() + 30
     while not list(sources.root.glob("building-*")) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -22,7 +22,11 @@ from da.train.method import Adapt, Align, BatchStatistics, Terms
 from problems import turned_triangle
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
-LOGITS = {name: torch.tensor(value, dtype=torch.float64) for name, value in PEERS["inputs"].items() if name.startswith("logits")}
+LOGITS = {
+    name: torch.tensor(value, dtype=torch.float64)
+    for name, value in PEERS["inputs"].items()
+    if name.startswith("logits")
+}
 MODES: list[BatchStatistics] = ["source", "joint", "domain"]
 B, D, CLASSES = 10, 5, 3
 
@@ -56,31 +60,55 @@ def total(terms: Terms) -> Tensor:
 
 def test_discrepancy_is_tllibs_and_that_of_a_loop():
     p, q = LOGITS["logits_target"].softmax(1), LOGITS["logits_target_b"].softmax(1)
-    loop = sum(abs(p[i, c].item() - q[i, c].item()) for i in range(len(p)) for c in range(p.shape[1])) / p.numel()
+    loop = (
+        sum(abs(p[i, c].item() - q[i, c].item()) for i in range(len(p)) for c in range(p.shape[1]))
+        / p.numel()
+    )
     assert discrepancy(p, q).item() == pytest.approx(loop, rel=1e-12)
-    assert loop == pytest.approx(PEERS["values"]["tllib.mcd.discrepancy(softmax,softmax)"], abs=1e-7)  # float32 there
+    assert loop == pytest.approx(
+        PEERS["values"]["tllib.mcd.discrepancy(softmax,softmax)"], abs=1e-7
+    )  # float32 there
     assert discrepancy(p, p).item() == 0
-    assert discrepancy(torch.eye(5), torch.eye(5).roll(1, dims=1)).item() == pytest.approx(2 / 5)  # its largest value
+    assert discrepancy(torch.eye(5), torch.eye(5).roll(1, dims=1)).item() == pytest.approx(
+        2 / 5
+    )  # its largest value
     with pytest.raises(ValueError, match="same rows and classes"):
         discrepancy(p, q[:3])
 
 
-def disparity_by_loops(s: np.ndarray, s2: np.ndarray, t: np.ndarray, t2: np.ndarray, margin: float) -> float:
+def disparity_by_loops(
+    s: np.ndarray, s2: np.ndarray, t: np.ndarray, t2: np.ndarray, margin: float
+) -> float:
     def probability(logits: np.ndarray, said: int) -> float:
         return float(np.exp(logits[said]) / np.exp(logits).sum())
 
-    agree = [-math.log(probability(second, int(first.argmax()))) for first, second in zip(s, s2, strict=True)]
-    differ = [math.log(1 - probability(second, int(first.argmax()))) for first, second in zip(t, t2, strict=True)]
+    agree = [
+        -math.log(probability(second, int(first.argmax())))
+        for first, second in zip(s, s2, strict=True)
+    ]
+    differ = [
+        math.log(1 - probability(second, int(first.argmax())))
+        for first, second in zip(t, t2, strict=True)
+    ]
     return -margin * sum(agree) / len(agree) + sum(differ) / len(differ)
 
 
 def test_margin_disparity_is_tllibs_and_that_of_a_loop():
-    four = [LOGITS[name] for name in ("logits_source", "logits_source_b", "logits_target", "logits_target_b")]
+    four = [
+        LOGITS[name]
+        for name in ("logits_source", "logits_source_b", "logits_target", "logits_target_b")
+    ]
     value = margin_disparity(*four).item()
-    assert value == pytest.approx(PEERS["values"]["tllib.mdd.classification(margin=4)"], abs=1e-5)  # it adds 1e-6 within the logarithm
+    assert value == pytest.approx(
+        PEERS["values"]["tllib.mdd.classification(margin=4)"], abs=1e-5
+    )  # it adds 1e-6 within the logarithm
     for margin in (4.0, 0.5):
         value = margin_disparity(four[0], four[1], four[2][:9], four[3][:9], margin=margin).item()
-        assert value == pytest.approx(disparity_by_loops(*(x.numpy() for x in four[:2]), *(x[:9].numpy() for x in four[2:]), margin))
+        assert value == pytest.approx(
+            disparity_by_loops(
+                *(x.numpy() for x in four[:2]), *(x[:9].numpy() for x in four[2:]), margin
+            )
+        )
 
 
 @pytest.mark.parametrize("gap", [-300.0, -1.0, 0.0, 5.0, 60.0, 300.0])
@@ -89,7 +117,9 @@ def test_the_logarithm_is_exact_where_the_probability_rounds_to_one(gap):
     first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[gap, 0.0]], requires_grad=True)
     agreed = torch.tensor([[300.0, 0.0]])  # the source's part is 0
     value = margin_disparity(first, agreed, first, second)
-    assert value.item() == pytest.approx(-gap if gap > 100 else -math.log1p(math.exp(gap)), rel=1e-6)
+    assert value.item() == pytest.approx(
+        -gap if gap > 100 else -math.log1p(math.exp(gap)), rel=1e-6
+    )
     value.backward()
     slope = 1 / (1 + math.exp(-gap))
     torch.testing.assert_close(second.grad, torch.tensor([[-slope, slope]]))
@@ -99,7 +129,8 @@ def test_no_gradient_reaches_what_the_first_head_says():
     four = [LOGITS[name].clone().requires_grad_() for name in LOGITS]
     names = list(LOGITS)
     source, source2, target, target2 = (
-        four[names.index(n)] for n in ("logits_source", "logits_source_b", "logits_target", "logits_target_b")
+        four[names.index(n)]
+        for n in ("logits_source", "logits_source_b", "logits_target", "logits_target_b")
     )
     margin_disparity(source, source2, target, target2).backward()
     assert source.grad is None and target.grad is None
@@ -114,20 +145,28 @@ def test_another_head():
     before = copy.deepcopy(head.state_dict())
     other = another_head(head)
     assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
-    for (name, p), (other_name, q) in zip(head.named_parameters(), other.named_parameters(), strict=True):
+    for (name, p), (other_name, q) in zip(
+        head.named_parameters(), other.named_parameters(), strict=True
+    ):
         assert name == other_name and p.shape == q.shape and p is not q
         assert "1." in name or not torch.allclose(p, q)  # all linear weights and biases are others
     torch.manual_seed(0)
     large = another_head(nn.Linear(1000, 50))
     bound = 1 / math.sqrt(1000)  # a linear layer's uniform distribution
-    assert 0.98 * bound < large.weight.abs().max() <= bound and large.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert (
+        0.98 * bound < large.weight.abs().max() <= bound
+        and large.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    )
 
     class Scale(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.factor = nn.Parameter(torch.ones(1))
 
-    for bad, says in ((nn.Identity(), "Identity"), (nn.Sequential(nn.Linear(2, 2), Scale()), "Scale")):
+    for bad, says in (
+        (nn.Identity(), "Identity"),
+        (nn.Sequential(nn.Linear(2, 2), Scale()), "Scale"),
+    ):
         with pytest.raises(ValueError, match=rf"reset_parameters.*{says}"):
             another_head(bad)
 
@@ -138,7 +177,11 @@ def test_kept_statistics_normalise_by_the_batch_and_stay():
     with kept_statistics(norm):
         y = norm(x)
     torch.testing.assert_close(y, (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt())
-    assert norm.running_mean.abs().max() == 0 and norm.num_batches_tracked == 0 and norm.track_running_stats
+    assert (
+        norm.running_mean.abs().max() == 0
+        and norm.num_batches_tracked == 0
+        and norm.track_running_stats
+    )
     with pytest.raises(RuntimeError, match="stop"), kept_statistics(norm):
         raise RuntimeError("stop")
     norm(x)
@@ -154,13 +197,21 @@ def test_kept_statistics_normalise_by_the_batch_and_stay():
 def test_every_statistic_is_updated_once_a_step_and_every_parameter_is_trained(make, mode, network):
     method = make(network(), batch_statistics=mode).train()
     groups = method.parameter_groups(0.3, 0.1)
-    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(id(p) for p in method.parameters())
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(
+        id(p) for p in method.parameters()
+    )
     reached = set()
     for terms in method.step(batch(), 0.5):
         method.zero_grad()
         total(terms).backward()
-        reached |= {name for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
-    shift_before_norm = {"network.head.0.bias", "second_head.0.bias"} if network is normalised_network else set()
+        reached |= {
+            name
+            for name, p in method.named_parameters()
+            if p.grad is not None and p.grad.abs().max() > 0
+        }
+    shift_before_norm = (
+        {"network.head.0.bias", "second_head.0.bias"} if network is normalised_network else set()
+    )
     assert reached | shift_before_norm == {name for name, _ in method.named_parameters()}
     counts = [int(m.num_batches_tracked) for m in method.modules() if isinstance(m, nn.BatchNorm1d)]
     assert counts == [1] * (0 if network is plain_network else 3 * (1 + (mode == "domain")))
@@ -183,11 +234,16 @@ def test_a_head_treats_statistics_as_the_network_does(mode):
 def test_evaluation_is_the_networks_own_head():
     method = MCD(plain_network()).eval()
     x = batch().target_x
-    torch.testing.assert_close(method.network(x).logits, method.network.head(method.network(x).features))
+    torch.testing.assert_close(
+        method.network(x).logits, method.network.head(method.network(x).features)
+    )
     assert "second_head" not in "".join(method.network.state_dict())
 
 
-@pytest.mark.parametrize("make, options", [(MCD, {"generator_steps": 0}), (MDD, {"margin": 0.0}), (MDD, {"margin": math.nan})])
+@pytest.mark.parametrize(
+    "make, options",
+    [(MCD, {"generator_steps": 0}), (MDD, {"margin": 0.0}), (MDD, {"margin": math.nan})],
+)
 def test_bad_options(make, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         make(plain_network(), **options)
@@ -213,15 +269,22 @@ def plain_discrepancy(net: Network, second: nn.Module, x: Tensor, *, frozen: str
 
 
 def gradients(method: MCD | MDD) -> dict[str, Tensor | None]:
-    return {name: None if p.grad is None else p.grad.clone() for name, p in method.named_parameters()}
+    return {
+        name: None if p.grad is None else p.grad.clone() for name, p in method.named_parameters()
+    }
 
 
 def test_what_each_move_of_mcd_is_and_freezes():
-    method, data = MCD(plain_network(), generator_steps=2, trade_off=0.7, ramp=lambda p: 2 * p).train(), batch()
+    method, data = (
+        MCD(plain_network(), generator_steps=2, trade_off=0.7, ramp=lambda p: 2 * p).train(),
+        batch(),
+    )
     net, second, w = method.network, method.second_head, 0.7 * 2 * 0.25
 
     def tasks(z: Tensor) -> Tensor:
-        return functional.cross_entropy(net.head(z), data.source_y) + functional.cross_entropy(second(z), data.source_y)
+        return functional.cross_entropy(net.head(z), data.source_y) + functional.cross_entropy(
+            second(z), data.source_y
+        )
 
     def expected(value: Tensor) -> dict[str, Tensor | None]:
         found = torch.autograd.grad(value, list(method.parameters()), allow_unused=True)
@@ -229,14 +292,24 @@ def test_what_each_move_of_mcd_is_and_freezes():
 
     plain = [
         lambda: tasks(features(net, data.source_x)),
-        lambda: tasks(features(net, data.source_x).detach()) - w * plain_discrepancy(net, second, data.target_x, frozen="features"),
+        lambda: (
+            tasks(features(net, data.source_x).detach())
+            - w * plain_discrepancy(net, second, data.target_x, frozen="features")
+        ),
         *[lambda: w * plain_discrepancy(net, second, data.target_x, frozen="heads")] * 2,
     ]
-    names = [["task", "second_task"], ["task", "second_task", "discrepancy"], ["discrepancy"], ["discrepancy"]]
+    names = [
+        ["task", "second_task"],
+        ["task", "second_task", "discrepancy"],
+        ["discrepancy"],
+        ["discrepancy"],
+    ]
     optimizer = torch.optim.SGD(method.parameters(), lr=0.3)
     for i, terms in enumerate(method.step(data, 0.25)):
         by_hand = plain[i]()
-        assert list(terms) == names[i] and total(terms).item() == pytest.approx(by_hand.item(), rel=1e-10)
+        assert list(terms) == names[i] and total(terms).item() == pytest.approx(
+            by_hand.item(), rel=1e-10
+        )
         optimizer.zero_grad(set_to_none=True)
         total(terms).backward()
         hand = expected(by_hand)
@@ -259,9 +332,16 @@ def test_the_heads_part_and_the_features_bring_them_together():
     for terms in method.step(data, 0.0):
         optimizer.zero_grad(set_to_none=True)
         total(terms).backward()
-        before = plain_discrepancy(method.network, method.second_head, data.target_x, frozen="heads").item()
+        before = plain_discrepancy(
+            method.network, method.second_head, data.target_x, frozen="heads"
+        ).item()
         optimizer.step()
-        values.append(plain_discrepancy(method.network, method.second_head, data.target_x, frozen="heads").item() - before)
+        values.append(
+            plain_discrepancy(
+                method.network, method.second_head, data.target_x, frozen="heads"
+            ).item()
+            - before
+        )
     assert len(values) == 6 and values[1] > 0 and all(change < 0 for change in values[2:])
 
 
@@ -285,7 +365,9 @@ def test_the_shared_pass_is_the_same_as_a_fresh_one():
     net, second = copy.deepcopy(method.network), copy.deepcopy(method.second_head)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
     one = torch.optim.SGD(method.parameters(), **settings)
-    extractor = torch.optim.SGD([*net.backbone.parameters(), *net.bottleneck.parameters()], **settings)
+    extractor = torch.optim.SGD(
+        [*net.backbone.parameters(), *net.bottleneck.parameters()], **settings
+    )
     heads = torch.optim.SGD([*net.head.parameters(), *second.parameters()], **settings)
 
     def move(value: Tensor, *optimizers: torch.optim.Optimizer) -> None:
@@ -302,7 +384,11 @@ def test_the_shared_pass_is_the_same_as_a_fresh_one():
             total(terms).backward()
             one.step()
         z = features(net, data.source_x)
-        move(sum(functional.cross_entropy(h(z), data.source_y) for h in (net.head, second)), extractor, heads)
+        move(
+            sum(functional.cross_entropy(h(z), data.source_y) for h in (net.head, second)),
+            extractor,
+            heads,
+        )
         z = features(net, data.source_x)
         task = sum(functional.cross_entropy(h(z), data.source_y) for h in (net.head, second))
         z = features(net, data.target_x)
@@ -327,9 +413,16 @@ def test_who_learns_what_in_mdd():
     disparity = -4 * functional.cross_entropy(second(source), net.head(source).argmax(1))
     disparity = disparity + torch.log(1 - second(target).softmax(1)[rows, said]).mean()
     assert list(terms) == ["task", "disparity"]
-    assert terms["task"].item() == pytest.approx(task.item()) and terms["disparity"].item() == pytest.approx(-disparity.item())
+    assert terms["task"].item() == pytest.approx(task.item()) and terms[
+        "disparity"
+    ].item() == pytest.approx(-disparity.item())
     total(terms).backward()
-    parts = {"network.backbone": w, "network.bottleneck": w, "network.head": 0.0, "second_head": -1.0}  # the sign: + minimises it
+    parts = {
+        "network.backbone": w,
+        "network.bottleneck": w,
+        "network.head": 0.0,
+        "second_head": -1.0,
+    }  # the sign: + minimises it
     for (name, p), a, b in zip(
         method.named_parameters(),
         torch.autograd.grad(task, list(method.parameters()), allow_unused=True, retain_graph=True),
@@ -338,7 +431,9 @@ def test_who_learns_what_in_mdd():
     ):
         factor = next(value for part, value in parts.items() if name.startswith(part))
         zero = torch.zeros_like(p)
-        torch.testing.assert_close(p.grad, (zero if a is None else a) + factor * (zero if b is None else b))
+        torch.testing.assert_close(
+            p.grad, (zero if a is None else a) + factor * (zero if b is None else b)
+        )
         assert (a is None) == (factor == -1.0) and (b is None) == (factor == 0.0)
 
 
@@ -348,7 +443,10 @@ def test_the_factor_is_of_the_features_alone_and_rises_to_a_tenth():
     for progress in (0.0, 0.2, 1.0):
         method.zero_grad()
         method.loss(data, progress)["disparity"].backward()
-        found[progress] = method.network.backbone[0].weight.grad.clone(), method.second_head.weight.grad.clone()
+        found[progress] = (
+            method.network.backbone[0].weight.grad.clone(),
+            method.second_head.weight.grad.clone(),
+        )
     assert found[0.0][0].abs().max() == 0 < found[1.0][0].abs().max()
     torch.testing.assert_close(found[0.2][0] * math.tanh(5), found[1.0][0] * math.tanh(1))
     torch.testing.assert_close(found[0.0][1], found[1.0][1])
@@ -364,7 +462,11 @@ def accuracies(make: type[Adapt] | None, seed: int, steps: int = 200) -> tuple[f
     network = mlp(2, 3, hidden=32, features=16)
     method = make(network) if make else Align(network, None)
     groups = method.train().parameter_groups(0.005 if make is MDD else 0.01, 1.0)
-    optimizer = torch.optim.AdamW(groups) if make is MDD else torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+    optimizer = (
+        torch.optim.AdamW(groups)
+        if make is MDD
+        else torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+    )
     rate = groups[0]["lr"]
     for t in range(steps):
         for group in optimizer.param_groups:
@@ -374,7 +476,9 @@ def accuracies(make: type[Adapt] | None, seed: int, steps: int = 200) -> tuple[f
             total(terms).backward()
             optimizer.step()
     said = [network(x).logits.argmax(1) for x in (data.source_x, data.target_x)]
-    return (said[0] == data.source_y).float().mean().item(), (said[1] == target_labels).float().mean().item()
+    return (said[0] == data.source_y).float().mean().item(), (
+        said[1] == target_labels
+    ).float().mean().item()
 
 
 @pytest.mark.parametrize("seed", [0, 1])

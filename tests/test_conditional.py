@@ -32,11 +32,15 @@ FLOATS = {name: torch.tensor(value, dtype=torch.float64) for name, value in PEER
 LABELS = INPUTS["source_labels"]
 
 
-def outputs(n: int, m: int, d: int = 3, classes: int = 4, seed: int = 0) -> tuple[Outputs, Outputs, Tensor]:
+def outputs(
+    n: int, m: int, d: int = 3, classes: int = 4, seed: int = 0
+) -> tuple[Outputs, Outputs, Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def rows(count: int, width: int, shift: float = 0.0) -> Tensor:
-        return (torch.randn(count, width, generator=generator, dtype=torch.float64) + shift).requires_grad_()
+        return (
+            torch.randn(count, width, generator=generator, dtype=torch.float64) + shift
+        ).requires_grad_()
 
     labels = torch.randint(classes, (n,), generator=generator)
     return Outputs(rows(n, d), rows(n, classes)), Outputs(rows(m, d, 0.7), rows(m, classes)), labels
@@ -51,7 +55,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def joint_by_loops(source: Outputs, target: Outputs, estimator: str) -> float:
     """Of features at the mean squared distance over pairs, five kernels, times one kernel exp(-d / 1.69) of probabilities."""
-    layers = [(o.features.detach().numpy(), softmax(o.logits.detach().numpy())) for o in (source, target)]
+    layers = [
+        (o.features.detach().numpy(), softmax(o.logits.detach().numpy())) for o in (source, target)
+    ]
     pooled = np.concatenate([layer[0] for layer in layers])
     s = cdist(pooled, pooled, "sqeuclidean").sum() / (len(pooled) ** 2 - len(pooled))
 
@@ -61,7 +67,17 @@ def joint_by_loops(source: Outputs, target: Outputs, estimator: str) -> float:
 
     x, y = layers
     n, m = len(x[0]), len(y[0])
-    own = [np.mean([k(z, i, z, j) for i in range(len(z[0])) for j in range(len(z[0])) if estimator == "biased" or i != j]) for z in layers]
+    own = [
+        np.mean(
+            [
+                k(z, i, z, j)
+                for i in range(len(z[0]))
+                for j in range(len(z[0]))
+                if estimator == "biased" or i != j
+            ]
+        )
+        for z in layers
+    ]
     return float(own[0] + own[1] - 2 * np.mean([k(x, i, y, j) for i in range(n) for j in range(m)]))
 
 
@@ -69,18 +85,29 @@ def joint_by_loops(source: Outputs, target: Outputs, estimator: str) -> float:
 def test_jan_by_loops(estimator):
     source, target, labels = outputs(5, 7)
     method = JAN(mlp(2, 4), estimator=estimator)
-    assert method.transfer(source, target, labels)["align"].item() == pytest.approx(joint_by_loops(source, target, estimator), rel=1e-10)
+    assert method.transfer(source, target, labels)["align"].item() == pytest.approx(
+        joint_by_loops(source, target, estimator), rel=1e-10
+    )
     assert JAN(mlp(2, 4)).estimator == "unbiased"
 
 
 def test_jan_is_tllibs_less_its_constant():
-    source, target = Outputs(FLOATS["source"], FLOATS["source2"]), Outputs(FLOATS["target"], FLOATS["target2"])
+    source, target = (
+        Outputs(FLOATS["source"], FLOATS["source2"]),
+        Outputs(FLOATS["target"], FLOATS["target2"]),
+    )
     pooled = torch.cat([FLOATS["source"], FLOATS["target"]]).numpy()
-    mean_of_all = float(cdist(pooled, pooled, "sqeuclidean").mean())  # its bandwidth: zeros i = j included
+    mean_of_all = float(
+        cdist(pooled, pooled, "sqeuclidean").mean()
+    )  # its bandwidth: zeros i = j included
     method = JAN(mlp(8, 5), bandwidths=(mean_of_all, 2 * 0.92**2))
     value = method.transfer(source, target, LABELS)["align"].item()
-    assert value + 2 / (len(pooled) / 2 - 1) == pytest.approx(PEERS["values"]["tllib.jan.quadratic"], abs=1e-6)  # its indices are float32
-    near = JAN(mlp(8, 5)).transfer(source, target, LABELS)["align"].item()  # 1.3^2 = 1.69 and 2 * 0.92^2 = 1.6928
+    assert value + 2 / (len(pooled) / 2 - 1) == pytest.approx(
+        PEERS["values"]["tllib.jan.quadratic"], abs=1e-6
+    )  # its indices are float32
+    near = (
+        JAN(mlp(8, 5)).transfer(source, target, LABELS)["align"].item()
+    )  # 1.3^2 = 1.69 and 2 * 0.92^2 = 1.6928
     assert near == pytest.approx(value, abs=0.02)
 
 
@@ -97,13 +124,21 @@ def test_jan_moves_features_and_logits_of_both_domains_whatever_the_labels():
 def test_the_papers_linear_estimator_needs_equal_numbers():
     method = JAN(mlp(2, 4), estimator="linear")
     source, target, labels = outputs(6, 6)
-    x, y = ([o.features.detach().numpy(), softmax(o.logits.detach().numpy())] for o in (source, target))
+    x, y = (
+        [o.features.detach().numpy(), softmax(o.logits.detach().numpy())] for o in (source, target)
+    )
     pooled = np.concatenate([x[0], y[0]])
     s = cdist(pooled, pooled, "sqeuclidean").sum() / (12 * 11)
     k = sum(np.exp(-cdist(pooled, pooled, "sqeuclidean") / (a * s)) for a in MULTIPLIERS)
-    k = k * np.exp(-cdist(np.concatenate([x[1], y[1]]), np.concatenate([x[1], y[1]]), "sqeuclidean") / 1.69)  # (12, 12)
-    expected = np.mean([k[i, i + 1] + k[6 + i, 7 + i] - k[i, 7 + i] - k[i + 1, 6 + i] for i in (0, 2, 4)])
-    assert method.transfer(source, target, labels)["align"].item() == pytest.approx(expected, rel=1e-10)
+    k = k * np.exp(
+        -cdist(np.concatenate([x[1], y[1]]), np.concatenate([x[1], y[1]]), "sqeuclidean") / 1.69
+    )  # (12, 12)
+    expected = np.mean(
+        [k[i, i + 1] + k[6 + i, 7 + i] - k[i, 7 + i] - k[i + 1, 6 + i] for i in (0, 2, 4)]
+    )
+    assert method.transfer(source, target, labels)["align"].item() == pytest.approx(
+        expected, rel=1e-10
+    )
     with pytest.raises(ValueError, match="linear"):
         method.transfer(*outputs(6, 5))
 
@@ -112,7 +147,10 @@ def test_the_papers_linear_estimator_needs_equal_numbers():
 
 
 def test_dsan_is_deepdas_local_mmd():
-    source, target = Outputs(FLOATS["source"], FLOATS["source2"]), Outputs(FLOATS["target"], FLOATS["logits_target"])
+    source, target = (
+        Outputs(FLOATS["source"], FLOATS["source2"]),
+        Outputs(FLOATS["target"], FLOATS["logits_target"]),
+    )
     value = DSAN(mlp(8, 5)).transfer(source, target, LABELS)["align"].item()
     name = "deepda.lmmd(source, target, source_labels, softmax(logits_target)), schedule factor 1"
     assert value == pytest.approx(PEERS["values"][name], rel=1e-5)  # float32 there
@@ -132,7 +170,9 @@ def test_dsan_pulls_a_target_row_towards_the_source_rows_of_its_class():
     certain = torch.tensor([[9.0, -9.0], [9.0, -9.0], [-9.0, 9.0], [-9.0, 9.0]])
     labels = torch.tensor([0, 0, 1, 1])
     for logits, signs in ((certain, [1, 1, -1, -1]), (-certain, [-1, -1, 1, 1])):
-        (gradient,) = torch.autograd.grad(DSAN(mlp(1, 2)).transfer(source, Outputs(features, logits), labels)["align"], features)
+        (gradient,) = torch.autograd.grad(
+            DSAN(mlp(1, 2)).transfer(source, Outputs(features, logits), labels)["align"], features
+        )
         assert gradient.sign().flatten().tolist() == signs
 
 
@@ -150,7 +190,9 @@ def test_jan_and_dsan_start_from_nothing_and_rise_as_in_the_papers(make, factor)
     for progress in (0.0, 0.1, 0.5, 1.0):
         terms = method.loss(batch, progress)
         assert list(terms) == ["task", "align"]
-        assert terms["align"].item() == pytest.approx(factor * math.tanh(5 * progress) * plain, rel=1e-5, abs=1e-9)
+        assert terms["align"].item() == pytest.approx(
+            factor * math.tanh(5 * progress) * plain, rel=1e-5, abs=1e-9
+        )
 
 
 # ---- optimal transport
@@ -159,7 +201,9 @@ def test_jan_and_dsan_start_from_nothing_and_rise_as_in_the_papers(make, factor)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_plan_of_equal_sizes_is_the_best_assignment(seed, dtype):
-    cost = torch.rand(20, 20, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_()
+    cost = torch.rand(
+        20, 20, generator=torch.Generator().manual_seed(seed), dtype=dtype
+    ).requires_grad_()
     plan = joint_transport_plan(cost)
     rows, columns = linear_sum_assignment(cost.detach().numpy())
     expected = torch.zeros(20, 20, dtype=dtype)
@@ -177,32 +221,63 @@ def test_a_plan_has_its_margins_and_the_least_cost(n, m, seed):
     np.testing.assert_allclose(plan.sum(1), np.full(n, 1 / n), atol=1e-12)
     np.testing.assert_allclose(plan.sum(0), np.full(m, 1 / m), atol=1e-12)
     margins = np.concatenate([np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))])
-    best = linprog(cost.numpy().ravel(), A_eq=margins, b_eq=np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)]))
+    best = linprog(
+        cost.numpy().ravel(),
+        A_eq=margins,
+        b_eq=np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)]),
+    )
     assert (plan * cost.numpy()).sum() == pytest.approx(best.fun, abs=1e-9)
 
 
 def test_a_negative_cost_is_as_good_as_any():
-    assert joint_transport_plan(torch.tensor([[-2.15]])).item() == 1.0  # the solver alone finds this infeasible
+    assert (
+        joint_transport_plan(torch.tensor([[-2.15]])).item() == 1.0
+    )  # the solver alone finds this infeasible
     for seed in range(300):
-        cost = torch.randn(2 + seed % 4, 1 + seed % 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        cost = torch.randn(
+            2 + seed % 4,
+            1 + seed % 5,
+            generator=torch.Generator().manual_seed(seed),
+            dtype=torch.float64,
+        )
         torch.testing.assert_close(joint_transport_plan(cost), joint_transport_plan(cost + 7))
 
 
-def cost_by_loops(x: np.ndarray, y: np.ndarray, labels: np.ndarray, logits: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+def cost_by_loops(
+    x: np.ndarray, y: np.ndarray, labels: np.ndarray, logits: np.ndarray, alpha: float, beta: float
+) -> np.ndarray:
     cost = np.zeros((len(x), len(y)))
     for i, j in itertools.product(range(len(x)), range(len(y))):
         cross_entropy = math.log(np.exp(logits[j]).sum()) - logits[j][labels[i]]
-        cost[i, j] = alpha * sum((a - b) ** 2 for a, b in zip(x[i], y[j], strict=True)) + beta * cross_entropy
+        cost[i, j] = (
+            alpha * sum((a - b) ** 2 for a, b in zip(x[i], y[j], strict=True))
+            + beta * cross_entropy
+        )
     return cost
 
 
 @pytest.mark.parametrize("alpha, beta", [(0.001, 0.0001), (1.0, 3.0), (0.0, 1.0), (2.0, 0.0)])
 def test_the_loss_is_the_least_over_all_permutations(alpha, beta):
     source, target, labels = outputs(5, 5)
-    arrays = source.features.detach().numpy(), target.features.detach().numpy(), labels.numpy(), target.logits.detach().numpy()
+    arrays = (
+        source.features.detach().numpy(),
+        target.features.detach().numpy(),
+        labels.numpy(),
+        target.logits.detach().numpy(),
+    )
     cost = cost_by_loops(*arrays, alpha, beta)
-    least = min(sum(cost[i, j] for i, j in enumerate(order)) / 5 for order in itertools.permutations(range(5)))
-    loss = deep_jdot_loss(source.features, target.features, labels, target.logits, feature_weight=alpha, label_weight=beta)
+    least = min(
+        sum(cost[i, j] for i, j in enumerate(order)) / 5
+        for order in itertools.permutations(range(5))
+    )
+    loss = deep_jdot_loss(
+        source.features,
+        target.features,
+        labels,
+        target.logits,
+        feature_weight=alpha,
+        label_weight=beta,
+    )
     assert loss.item() == pytest.approx(least, rel=1e-9)
 
 
@@ -216,9 +291,14 @@ def test_the_gradient_is_of_the_cost_alone_and_of_the_minimum():
     assert torch.autograd.gradcheck(loss, leaves)  # Danskin: the plan's own change adds nothing
     cost = cost_by_loops(*(t.detach().numpy() for t in (*leaves[:2], labels, leaves[2])), 0.4, 0.9)
     plan = joint_transport_plan(torch.from_numpy(cost)).numpy()
-    gradient, x, y = torch.autograd.grad(loss(*leaves), leaves)[1].numpy(), *(t.detach().numpy() for t in leaves[:2])
+    gradient, x, y = (
+        torch.autograd.grad(loss(*leaves), leaves)[1].numpy(),
+        *(t.detach().numpy() for t in leaves[:2]),
+    )
     for j in range(4):
-        np.testing.assert_allclose(gradient[j], sum(0.8 * plan[i, j] * (y[j] - x[i]) for i in range(6)), atol=1e-12)
+        np.testing.assert_allclose(
+            gradient[j], sum(0.8 * plan[i, j] * (y[j] - x[i]) for i in range(6)), atol=1e-12
+        )
 
 
 def test_labels_decide_where_features_do_not():
@@ -228,16 +308,26 @@ def test_labels_decide_where_features_do_not():
     loss = deep_jdot_loss(x, torch.zeros(2, 3), labels, logits, label_weight=1.0)
     assert loss.item() == pytest.approx(math.log1p(math.exp(-1)), rel=1e-6)
     loss.backward()
-    assert (logits.grad.diag() < 0).all() and (logits.grad.flip(1).diag() > 0).all() and x.grad.abs().max() == 0
+    assert (
+        (logits.grad.diag() < 0).all()
+        and (logits.grad.flip(1).diag() > 0).all()
+        and x.grad.abs().max() == 0
+    )
 
 
 def test_deep_jdot_is_its_function_and_leaves_the_source_logits_alone():
     source, target, labels = outputs(6, 5)
     method = DeepJDOT(mlp(2, 4))
     terms = method.transfer(source, target, labels)
-    cost = cost_by_loops(*(t.detach().numpy() for t in (source.features, target.features, labels, target.logits)), 0.001, 0.0001)
+    cost = cost_by_loops(
+        *(t.detach().numpy() for t in (source.features, target.features, labels, target.logits)),
+        0.001,
+        0.0001,
+    )
     assert list(terms) == ["transport"]
-    assert terms["transport"].item() == pytest.approx((joint_transport_plan(torch.from_numpy(cost)).numpy() * cost).sum(), rel=1e-9)
+    assert terms["transport"].item() == pytest.approx(
+        (joint_transport_plan(torch.from_numpy(cost)).numpy() * cost).sum(), rel=1e-9
+    )
     terms["transport"].backward()
     assert source.logits.grad is None and target.logits.grad is not None
     assert method.ramp(0.0) == method.trade_off == 1.0
@@ -245,7 +335,12 @@ def test_deep_jdot_is_its_function_and_leaves_the_source_logits_alone():
 
 def test_autocast_does_not_touch_the_cost():
     source, target, labels = outputs(8, 8)
-    arguments = source.features.detach().float(), target.features.detach().float(), labels, target.logits.detach().float()
+    arguments = (
+        source.features.detach().float(),
+        target.features.detach().float(),
+        labels,
+        target.logits.detach().float(),
+    )
     plain = deep_jdot_loss(*arguments, label_weight=0.1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert deep_jdot_loss(*arguments, label_weight=0.1).item() == plain.item()
@@ -306,11 +401,28 @@ def test_it_turns_the_target_onto_its_classes(make, seed):
     batch, target_labels = turned_triangle(seed)
     torch.manual_seed(seed)
     network = mlp(2, 3, hidden=32, features=16)
-    trained(source_only := Align(network, None), batch, torch.optim.SGD(source_only.parameters(), 0.01, momentum=0.9), 100)
+    trained(
+        source_only := Align(network, None),
+        batch,
+        torch.optim.SGD(source_only.parameters(), 0.01, momentum=0.9),
+        100,
+    )
     before = network(batch.target_x).logits.argmax(1)
     method = make(network)
     groups = method.parameter_groups(0.005 if make is DeepJDOT else 0.01, 1.0)
-    trained(method, batch, torch.optim.AdamW(groups) if make is DeepJDOT else torch.optim.SGD(groups, momentum=0.9, nesterov=True), 150)
+    trained(
+        method,
+        batch,
+        torch.optim.AdamW(groups)
+        if make is DeepJDOT
+        else torch.optim.SGD(groups, momentum=0.9, nesterov=True),
+        150,
+    )
     after = network(batch.target_x).logits.argmax(1)
-    assert (before == target_labels).float().mean() < 0.9 < 0.97 < (after == target_labels).float().mean()
+    assert (
+        (before == target_labels).float().mean()
+        < 0.9
+        < 0.97
+        < (after == target_labels).float().mean()
+    )
     assert (network(batch.source_x).logits.argmax(1) == batch.source_y).float().mean() > 0.97

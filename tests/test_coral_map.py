@@ -17,7 +17,9 @@ from problems import real_data
 def samples(n: int, m: int, d: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     mix = generator.normal(size=(d, d))
-    return generator.normal(size=(n, d)) @ mix + 3, generator.normal(size=(m, d)) * np.linspace(0.1, 2, d) - 1
+    return generator.normal(size=(n, d)) @ mix + 3, generator.normal(size=(m, d)) * np.linspace(
+        0.1, 2, d
+    ) - 1
 
 
 @pytest.mark.parametrize("shape", [(40, 30, 6), (5, 4, 9), (2, 2, 1), (60, 3, 7)])
@@ -25,9 +27,16 @@ def samples(n: int, m: int, d: int, *, seed: int = 0) -> tuple[np.ndarray, np.nd
 def test_the_map_is_scipys(shape: tuple[int, int, int], regularization: float) -> None:
     source, target = samples(*shape)
     identity = regularization * np.eye(shape[2])
-    whiten = np.linalg.inv(scipy.linalg.sqrtm(np.cov(source.T).reshape(identity.shape) + identity).real)
+    whiten = np.linalg.inv(
+        scipy.linalg.sqrtm(np.cov(source.T).reshape(identity.shape) + identity).real
+    )
     colour = scipy.linalg.sqrtm(np.cov(target.T).reshape(identity.shape) + identity).real
-    np.testing.assert_allclose(coral_map(source, target, regularization=regularization), whiten @ colour, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        coral_map(source, target, regularization=regularization),
+        whiten @ colour,
+        rtol=1e-10,
+        atol=1e-10,
+    )
 
 
 def test_the_mapped_source_has_the_targets_covariance() -> None:
@@ -83,7 +92,8 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "published"), [("webcam", "dslr", 86.6), pytest.param("dslr", "webcam", 84.7, marks=pytest.mark.slow)]
+    ("source", "target", "published"),
+    [("webcam", "dslr", 86.6), pytest.param("dslr", "webcam", 84.7, marks=pytest.mark.slow)],
 )
 def test_published_accuracies(source: str, target: str, published: float) -> None:
     """As the authors' released code classifies: an SVM on X_s A X_s^T as if it were a kernel, tested on X_t A^T X_s^T; C = 0.01, as their

@@ -21,14 +21,23 @@ from da.networks.network import Network
 from da.networks.small import lenet, mlp
 from da.train.method import Method, Regularize
 
-SHARED = [[12, 3, 0, 0, 6], [0, 9, 9, 0, 3], [3, 0, 0, 15, 6]]  # samples of target class t that are source class s
+SHARED = [
+    [12, 3, 0, 0, 6],
+    [0, 9, 9, 0, 3],
+    [3, 0, 0, 15, 6],
+]  # samples of target class t that are source class s
 DISJOINT = [[6, 12, 0, 0, 0], [0, 0, 9, 0, 0], [0, 0, 0, 3, 15]]
 TWO = [[9, 3, 0], [3, 3, 12]]
 
 
 def certain(table: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Samples of the table, source predictions certain and right, as three equal parts one after another: each fold is like the whole."""
-    cells = [(t, s) for t, row in enumerate(table) for s, count in enumerate(row) for _ in range(count // 3)] * 3
+    cells = [
+        (t, s)
+        for t, row in enumerate(table)
+        for s, count in enumerate(row)
+        for _ in range(count // 3)
+    ] * 3
     labels, sources = torch.tensor(cells).T
     return functional.one_hot(sources, len(table[0])).double(), labels
 
@@ -43,7 +52,9 @@ def test_certain_predictions_give_frequencies(table: list[list[int]], approach: 
     """Both approaches estimate p(s | t) then, and the estimate is the frequency; the reverse one but for a weak L2 penalty."""
     found = category_relationship(*certain(table), approach=approach)
     assert found.shape == (len(table), len(table[0])) and found.dtype == torch.float64
-    np.testing.assert_allclose(found.numpy(), frequencies(table), atol=1e-12 if approach == "direct" else 0.01)
+    np.testing.assert_allclose(
+        found.numpy(), frequencies(table), atol=1e-12 if approach == "direct" else 0.01
+    )
     np.testing.assert_allclose(found.sum(1).numpy(), 1, atol=1e-12)
 
 
@@ -51,12 +62,18 @@ def test_reverse_sees_through_blurred_predictions() -> None:
     """Half of each prediction is spread evenly: the mean is spread too, by half of 1 / 5 a class; who never goes with t is still known."""
     sharp, labels = certain(DISJOINT)
     blurred = 0.5 * sharp + 0.1
-    direct, reverse = (category_relationship(blurred, labels, approach=a) for a in ("direct", "reverse"))  # type: ignore[arg-type]
+    direct, reverse = (
+        category_relationship(blurred, labels, approach=a) for a in ("direct", "reverse")
+    )  # type: ignore[arg-type]
     np.testing.assert_allclose(direct.numpy(), 0.5 * frequencies(DISJOINT) + 0.1, atol=1e-12)
     elsewhere = np.array(DISJOINT) == 0
     assert direct.numpy()[elsewhere].min() > 0.09 and reverse.numpy()[elsewhere].max() < 1e-3
-    marginal = blurred.mean(0).numpy() * ~elsewhere  # then p(s | t) is p(s) within the classes that go with t
-    np.testing.assert_allclose(reverse.numpy(), marginal / marginal.sum(1, keepdims=True), atol=2e-3)
+    marginal = (
+        blurred.mean(0).numpy() * ~elsewhere
+    )  # then p(s | t) is p(s) within the classes that go with t
+    np.testing.assert_allclose(
+        reverse.numpy(), marginal / marginal.sum(1, keepdims=True), atol=2e-3
+    )
 
 
 def test_reverse_of_a_known_logistic_model() -> None:
@@ -65,11 +82,15 @@ def test_reverse_of_a_known_logistic_model() -> None:
     w = np.array([[3.0, -1.0, 0.0, 1.0], [-2.0, 2.0, 1.0, 1.0], [0.0, 0.0, 0.0, -3.0]])
     p = draw.dirichlet([0.4] * 4, size=20000)
     scores = np.exp(p @ w.T)
-    labels = (draw.random(20000)[:, None] > (scores / scores.sum(1, keepdims=True)).cumsum(1)).sum(1)
+    labels = (draw.random(20000)[:, None] > (scores / scores.sum(1, keepdims=True)).cumsum(1)).sum(
+        1
+    )
     expected = np.empty((3, 4))
     for t in range(3):
         for s in range(4):
-            expected[t, s] = math.exp(w[t, s]) / sum(math.exp(w[k, s]) for k in range(3)) * p[:, s].mean()
+            expected[t, s] = (
+                math.exp(w[t, s]) / sum(math.exp(w[k, s]) for k in range(3)) * p[:, s].mean()
+            )
         expected[t] /= expected[t].sum()
     found = category_relationship(torch.from_numpy(p), torch.from_numpy(labels))
     np.testing.assert_allclose(found.numpy(), expected, atol=0.03)
@@ -96,9 +117,13 @@ def test_few_samples_of_many_source_classes() -> None:
 def test_calibration_temperature() -> None:
     """Two classes, logits (0, 4), right in 3 of 4: softmax(4 / T) must be 3 / 4. And the root of the derivative, by SciPy."""
     logits = torch.tensor([[0.0, 4.0]]).expand(8, 2)
-    assert calibration_temperature(logits, torch.tensor([1, 1, 1, 0] * 2)) == pytest.approx(4 / math.log(3), rel=1e-3)
+    assert calibration_temperature(logits, torch.tensor([1, 1, 1, 0] * 2)) == pytest.approx(
+        4 / math.log(3), rel=1e-3
+    )
     z = 3 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    y = (z + 4 * torch.randn(50, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).argmax(1)
+    y = (
+        z + 4 * torch.randn(50, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ).argmax(1)
 
     def slope(inverse: float) -> float:
         shares = np.exp(inverse * z.numpy())
@@ -111,7 +136,12 @@ def test_calibration_temperature() -> None:
 def pair(**options: float) -> tuple[CoTuning, Network]:
     torch.manual_seed(0)
     source = mlp(4, 5, hidden=6, features=3)
-    network = Network(copy.deepcopy(source.backbone), copy.deepcopy(source.bottleneck), nn.Linear(3, 2), pretrained=True)
+    network = Network(
+        copy.deepcopy(source.backbone),
+        copy.deepcopy(source.bottleneck),
+        nn.Linear(3, 2),
+        pretrained=True,
+    )
     relationship = torch.rand(2, 5).softmax(1)
     return CoTuning(network.double(), source.double(), relationship, **options).train(), source
 
@@ -121,7 +151,9 @@ def data(seed: int = 0) -> LabelledBatch:
     return LabelledBatch(x, torch.arange(7) % 2, torch.arange(7))
 
 
-@pytest.mark.parametrize("options, factor", [({}, 2.3), ({"trade_off": 0.5}, 0.5), ({"trade_off": 0.0}, 0.0)])
+@pytest.mark.parametrize(
+    "options, factor", [({}, 2.3), ({"trade_off": 0.5}, 0.5), ({"trade_off": 0.0}, 0.0)]
+)
 def test_terms_by_loop(options: dict, factor: float) -> None:
     method, source = pair(**options)
     terms = method.loss(data(), 0.0)
@@ -129,7 +161,10 @@ def test_terms_by_loop(options: dict, factor: float) -> None:
     weight, bias = source.head.weight.detach().numpy(), source.head.bias.detach().numpy()
     task = total = 0.0
     for i in range(7):
-        row, z = outputs.logits[i].detach().numpy(), weight @ outputs.features[i].detach().numpy() + bias
+        row, z = (
+            outputs.logits[i].detach().numpy(),
+            weight @ outputs.features[i].detach().numpy() + bias,
+        )
         task -= row[i % 2] - math.log(np.exp(row).sum())
         for s in range(5):
             total -= method.relationship[i % 2, s].item() * (z[s] - math.log(np.exp(z).sum()))
@@ -145,14 +180,25 @@ def test_who_learns() -> None:
     groups = method.parameter_groups(0.1, 0.2)
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in method.parameters()}
     rates = {id(p): g["lr"] for g in groups for p in g["params"]}
-    assert rates[id(method.source_head.weight)] == pytest.approx(0.02) and rates[id(method.network.head.weight)] == 0.1
+    assert (
+        rates[id(method.source_head.weight)] == pytest.approx(0.02)
+        and rates[id(method.network.head.weight)] == 0.1
+    )
     optimizer = torch.optim.SGD(groups)
     terms = method.loss(data(), 0.0)
-    assert torch.autograd.grad(terms["source"], method.network.head.weight, retain_graph=True, allow_unused=True)[0] is None
+    assert (
+        torch.autograd.grad(
+            terms["source"], method.network.head.weight, retain_graph=True, allow_unused=True
+        )[0]
+        is None
+    )
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in method.parameters())
     optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(before.values(), source.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before.values(), source.state_dict().values(), strict=True)
+    )
     method.network.pretrained = False
     assert method.parameter_groups(0.1, 0.2)[-1]["lr"] == 0.1
 
@@ -166,7 +212,11 @@ def test_a_frozen_source_network_gives_a_head_that_learns() -> None:
 def test_a_restart_goes_on_as_if_nothing_had_been() -> None:
     method, _ = pair()
     torch.manual_seed(5)
-    twin = CoTuning(mlp(4, 2, hidden=6, features=3).double(), mlp(4, 5, hidden=2, features=3).double(), torch.full((2, 5), 0.2))
+    twin = CoTuning(
+        mlp(4, 2, hidden=6, features=3).double(),
+        mlp(4, 5, hidden=2, features=3).double(),
+        torch.full((2, 5), 0.2),
+    )
     optimizer = torch.optim.SGD(method.parameter_groups(0.1, 1.0))
     for t in range(3):
         optimizer.zero_grad()
@@ -182,7 +232,9 @@ def six_blobs(n: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     s = torch.arange(n) % 6
     angle = torch.deg2rad(60.0 * s)
-    x = torch.stack([angle.cos(), angle.sin()], dim=1) * 2 + 0.4 * torch.randn(n, 2, generator=generator)
+    x = torch.stack([angle.cos(), angle.sin()], dim=1) * 2 + 0.4 * torch.randn(
+        n, 2, generator=generator
+    )
     return torch.cat([x, torch.randn(n, 8, generator=generator)], dim=1), s
 
 
@@ -190,13 +242,17 @@ def train(method: nn.Module, x: Tensor, y: Tensor, steps: int) -> None:
     optimizer = torch.optim.SGD(method.parameter_groups(0.05, 1.0), momentum=0.9)  # type: ignore[operator]
     for _ in range(steps):
         optimizer.zero_grad()
-        torch.stack(list(method.loss(LabelledBatch(x, y, torch.arange(len(x))), 0.0).values())).sum().backward()  # type: ignore[operator]
+        torch.stack(
+            list(method.loss(LabelledBatch(x, y, torch.arange(len(x))), 0.0).values())
+        ).sum().backward()  # type: ignore[operator]
         optimizer.step()
 
 
 def turned(x: Tensor, degrees: float) -> Tensor:
     angle = math.radians(degrees)
-    rotation = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    rotation = torch.tensor(
+        [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    )
     return torch.cat([x[:, :2] @ rotation, x[:, 2:]], dim=1)
 
 
@@ -217,8 +273,12 @@ def test_both_classifiers_reach_what_can_be_reached(classes: int) -> None:
     with torch.no_grad():
         relationship = category_relationship(source(x).logits.softmax(1), y)
     expected = functional.one_hot(names, classes).float().T  # (classes, 6)
-    torch.testing.assert_close(relationship, expected / expected.sum(1, keepdim=True), atol=0.35, rtol=0)
-    network = Network(copy.deepcopy(source.backbone), copy.deepcopy(source.bottleneck), nn.Linear(16, classes))
+    torch.testing.assert_close(
+        relationship, expected / expected.sum(1, keepdim=True), atol=0.35, rtol=0
+    )
+    network = Network(
+        copy.deepcopy(source.backbone), copy.deepcopy(source.bottleneck), nn.Linear(16, classes)
+    )
     method = CoTuning(network, source, relationship)
     train(method, x, y, 200)
     terms = method.loss(LabelledBatch(x, y, y), 1.0)
@@ -233,15 +293,21 @@ def test_both_classifiers_reach_what_can_be_reached(classes: int) -> None:
 
 def digits(domain: str, rows: range) -> tuple[Tensor, Tensor]:
     part = read_digits(domain).subset(torch.tensor(rows))
-    return ImageTransform(16)(part.rows(torch.arange(len(part))), torch.Generator().manual_seed(0)), part.y
+    return ImageTransform(16)(
+        part.rows(torch.arange(len(part))), torch.Generator().manual_seed(0)
+    ), part.y
 
 
 def train_on(method: Method, data: tuple[Tensor, Tensor], steps: int) -> None:
-    optimizer = torch.optim.SGD(method.train().parameter_groups(0.01, 0.1), momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(
+        method.train().parameter_groups(0.01, 0.1), momentum=0.9, nesterov=True
+    )
     for t in range(steps):
         pick = torch.randperm(len(data[0]), generator=torch.Generator().manual_seed(t))[:32]
         optimizer.zero_grad()
-        torch.stack(list(method.loss(LabelledBatch(data[0][pick], data[1][pick], pick), t / steps).values())).sum().backward()
+        torch.stack(
+            list(method.loss(LabelledBatch(data[0][pick], data[1][pick], pick), t / steps).values())
+        ).sum().backward()
         optimizer.step()
 
 
@@ -259,7 +325,11 @@ def test_fifty_labels_of_turned_digits() -> None:
         for name in right:
             torch.manual_seed(seed)
             network = with_new_head(source)
-            method = CoTuning(network, source, relationship) if name == "co-tuning" else Regularize(network, None)
+            method = (
+                CoTuning(network, source, relationship)
+                if name == "co-tuning"
+                else Regularize(network, None)
+            )
             train_on(method, few, 60)
             with torch.no_grad():
                 right[name] += int((network.eval()(new[0]).logits.argmax(1) == new[1]).sum())
@@ -277,7 +347,11 @@ def test_bad_input() -> None:
         (p, y.float(), "labels must be integers"),
         (p, y - 1, "labels must be integers"),
         (p[:0], y[:0], "labels must be integers"),
-        (p, y * 2, r"labels must hold two or more classes, each at least 2 times; got counts \[21, 0, 21, 0, 24\]"),
+        (
+            p,
+            y * 2,
+            r"labels must hold two or more classes, each at least 2 times; got counts \[21, 0, 21, 0, 24\]",
+        ),
         (p, y * 0, "labels must hold two or more classes"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -286,14 +360,24 @@ def test_bad_input() -> None:
         category_relationship(p, y, approach="forward")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="logits and labels must be"):
         calibration_temperature(p, y[:-1])
-    network, source, relation = mlp(4, 2, features=3), mlp(4, 5, features=3), torch.full((2, 5), 0.2)
+    network, source, relation = (
+        mlp(4, 2, features=3),
+        mlp(4, 5, features=3),
+        torch.full((2, 5), 0.2),
+    )
     with pytest.raises(TypeError, match="network must end in a linear head"):
         CoTuning(Network(nn.Identity(), nn.Identity(), nn.Identity()), source, relation)
-    with pytest.raises(TypeError, match="source_network must end in a linear head, which Co-Tuning goes on training; got Identity"):
+    with pytest.raises(
+        TypeError,
+        match="source_network must end in a linear head, which Co-Tuning goes on training; got Identity",
+    ):
         CoTuning(network, Network(nn.Identity(), nn.Identity(), nn.Identity()), relation)
     with pytest.raises(ValueError, match="features of the network's width 3; it sees 7"):
         CoTuning(network, mlp(4, 5, features=7), relation)
-    with pytest.raises(ValueError, match=r"relationship must be \(classes, source classes\) = \(2, 5\); got \(5, 2\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"relationship must be \(classes, source classes\) = \(2, 5\); got \(5, 2\)",
+    ):
         CoTuning(network, source, relation.T)
     with pytest.raises(ValueError, match="relationship must be floats"):
         CoTuning(network, source, 2 * relation)

@@ -34,7 +34,11 @@ def exponential(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.exp(source[:, 0])
 
 
-@pytest.mark.parametrize("y", [Y, GARBAGE, np.where(DOMAIN > 0, X[:, 0], np.nan), None], ids=["all", "garbage", "numbers", "none"])
+@pytest.mark.parametrize(
+    "y",
+    [Y, GARBAGE, np.where(DOMAIN > 0, X[:, 0], np.nan), None],
+    ids=["all", "garbage", "numbers", "none"],
+)
 @pytest.mark.parametrize("n_splits", [2, 5])
 def test_source_rows_are_cut_and_target_rows_stay(y, n_splits):
     cv = SourceFolds(n_splits, random_state=3)
@@ -51,8 +55,14 @@ def test_source_rows_are_cut_and_target_rows_stay(y, n_splits):
 
 
 def test_folds_repeat_themselves_and_what_they_refuse():
-    first, second, other = (list(SourceFolds(random_state=s).split(X, Y, sample_domain=DOMAIN)) for s in (0, 0, 1))
-    assert all(np.array_equal(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True))
+    first, second, other = (
+        list(SourceFolds(random_state=s).split(X, Y, sample_domain=DOMAIN)) for s in (0, 0, 1)
+    )
+    assert all(
+        np.array_equal(a, b)
+        for one, two in zip(first, second, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
     assert not all(np.array_equal(one[1], two[1]) for one, two in zip(first, other, strict=True))
     with pytest.raises(ValueError, match="must be given sample_domain"):
         next(SourceFolds().split(X, Y))
@@ -65,10 +75,16 @@ def test_folds_repeat_themselves_and_what_they_refuse():
 def test_the_score_is_the_weighted_share_of_right_answers():
     model = DomainAdaptationClassifier(OTMap()).fit(X, GARBAGE, sample_domain=DOMAIN)
     answers = model.predict(X, sample_domain=DOMAIN)
-    right = sum(np.exp(X[i, 0]) * (answers[i] == Y[i]) for i in SOURCE) / sum(np.exp(X[i, 0]) for i in SOURCE)
+    right = sum(np.exp(X[i, 0]) * (answers[i] == Y[i]) for i in SOURCE) / sum(
+        np.exp(X[i, 0]) for i in SOURCE
+    )
     plain = sum(answers[i] == Y[i] for i in SOURCE) / len(SOURCE)
-    assert ImportanceWeightedScore(exponential)(model, X, GARBAGE, sample_domain=DOMAIN) == pytest.approx(right)
-    assert ImportanceWeightedScore()(model, X.tolist(), GARBAGE.tolist(), sample_domain=DOMAIN) == pytest.approx(plain)
+    assert ImportanceWeightedScore(exponential)(
+        model, X, GARBAGE, sample_domain=DOMAIN
+    ) == pytest.approx(right)
+    assert ImportanceWeightedScore()(
+        model, X.tolist(), GARBAGE.tolist(), sample_domain=DOMAIN
+    ) == pytest.approx(plain)
     weights = discriminator_weights(X[DOMAIN > 0], X[DOMAIN < 0])
     scored = ImportanceWeightedScore(discriminator_weights)(model, X, GARBAGE, sample_domain=DOMAIN)
     assert scored == pytest.approx(np.average((answers == Y)[DOMAIN > 0], weights=weights))
@@ -76,9 +92,15 @@ def test_the_score_is_the_weighted_share_of_right_answers():
 
 def test_for_regressions_it_is_minus_the_weighted_squared_error():
     z = X[:, 1] ** 2
-    model = DomainAdaptationRegressor().fit(X, np.where(DOMAIN > 0, z, np.nan), sample_domain=DOMAIN)
-    error = sum(np.exp(X[i, 0]) * (model.predict(X[i : i + 1])[0] - z[i]) ** 2 for i in SOURCE) / sum(np.exp(X[i, 0]) for i in SOURCE)
-    scored = ImportanceWeightedScore(exponential)(model, X, np.where(DOMAIN > 0, z, np.nan), sample_domain=DOMAIN)
+    model = DomainAdaptationRegressor().fit(
+        X, np.where(DOMAIN > 0, z, np.nan), sample_domain=DOMAIN
+    )
+    error = sum(
+        np.exp(X[i, 0]) * (model.predict(X[i : i + 1])[0] - z[i]) ** 2 for i in SOURCE
+    ) / sum(np.exp(X[i, 0]) for i in SOURCE)
+    scored = ImportanceWeightedScore(exponential)(
+        model, X, np.where(DOMAIN > 0, z, np.nan), sample_domain=DOMAIN
+    )
     assert scored == pytest.approx(-error)
 
 
@@ -91,9 +113,13 @@ def test_what_the_score_refuses():
     with pytest.raises(ValueError, match="take cv=SourceFolds"):
         ImportanceWeightedScore(exponential)(model, X, Y, sample_domain=np.full(125, 1))
     with pytest.raises(TypeError, match="dense data is required"):
-        ImportanceWeightedScore(exponential)(model, scipy.sparse.csr_array(X), Y, sample_domain=DOMAIN)
+        ImportanceWeightedScore(exponential)(
+            model, scipy.sparse.csr_array(X), Y, sample_domain=DOMAIN
+        )
     with pytest.raises(ValueError, match="weigher must return"):
-        ImportanceWeightedScore(lambda source, target: -np.ones(len(source)))(model, X, Y, sample_domain=DOMAIN)
+        ImportanceWeightedScore(lambda source, target: -np.ones(len(source)))(
+            model, X, Y, sample_domain=DOMAIN
+        )
 
 
 def test_weighted_folds_estimate_the_risk_on_the_target_and_choose_by_it():
@@ -111,16 +137,28 @@ def test_weighted_folds_estimate_the_risk_on_the_target_and_choose_by_it():
     found = {}
     with sklearn.config_context(enable_metadata_routing=True):
         for weigher in (None, ratio):
-            search = GridSearchCV(DomainAdaptationRegressor(), grid, cv=SourceFolds(3), scoring=ImportanceWeightedScore(weigher))
+            search = GridSearchCV(
+                DomainAdaptationRegressor(),
+                grid,
+                cv=SourceFolds(3),
+                scoring=ImportanceWeightedScore(weigher),
+            )
             search.fit(x, y, sample_domain=domain)
-            found[weigher] = -search.cv_results_["mean_test_score"], search.best_params_["estimator"].constant
+            found[weigher] = (
+                -search.cv_results_["mean_test_score"],
+                search.best_params_["estimator"].constant,
+            )
     assert found[None][1] == 0.0 and found[ratio][1] == 1.5
     np.testing.assert_allclose(found[None][0], [1 + c**2 for c in constants], rtol=0.08)
-    np.testing.assert_allclose(found[ratio][0], [0.25 + (1.5 - c) ** 2 for c in constants], rtol=0.08)
+    np.testing.assert_allclose(
+        found[ratio][0], [0.25 + (1.5 - c) ** 2 for c in constants], rtol=0.08
+    )
 
 
 def test_a_search_over_a_pipeline_and_its_adapter_reads_no_target_label():
-    pipeline = make_pipeline(StandardScaler(), DomainAdaptationClassifier(OTMap(), estimator=LogisticRegression()))
+    pipeline = make_pipeline(
+        StandardScaler(), DomainAdaptationClassifier(OTMap(), estimator=LogisticRegression())
+    )
     grid = {
         "domainadaptationclassifier__adapter__regularization": [0.05, 0.5],
         "domainadaptationclassifier__estimator": [LogisticRegression(), DummyClassifier()],
@@ -128,14 +166,30 @@ def test_a_search_over_a_pipeline_and_its_adapter_reads_no_target_label():
     cv, scoring = SourceFolds(3), ImportanceWeightedScore(exponential)
     with sklearn.config_context(enable_metadata_routing=True):
         search, clean = (
-            GridSearchCV(pipeline, grid, cv=cv, scoring=scoring, error_score="raise").fit(X, y, sample_domain=DOMAIN) for y in (GARBAGE, Y)
+            GridSearchCV(pipeline, grid, cv=cv, scoring=scoring, error_score="raise").fit(
+                X, y, sample_domain=DOMAIN
+            )
+            for y in (GARBAGE, Y)
         )
-        scores = cross_val_score(search.best_estimator_, X, GARBAGE, cv=cv, scoring=scoring, params={"sample_domain": DOMAIN})
-    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], clean.cv_results_["mean_test_score"])
-    assert isinstance(search.best_params_["domainadaptationclassifier__estimator"], LogisticRegression)
+        scores = cross_val_score(
+            search.best_estimator_,
+            X,
+            GARBAGE,
+            cv=cv,
+            scoring=scoring,
+            params={"sample_domain": DOMAIN},
+        )
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_score"], clean.cv_results_["mean_test_score"]
+    )
+    assert isinstance(
+        search.best_params_["domainadaptationclassifier__estimator"], LogisticRegression
+    )
     by_hand = []
     for train, test in cv.split(X, Y, sample_domain=DOMAIN):
-        fitted = DomainAdaptationClassifier(search.best_estimator_[-1].adapter, estimator=LogisticRegression())
+        fitted = DomainAdaptationClassifier(
+            search.best_estimator_[-1].adapter, estimator=LogisticRegression()
+        )
         scaler = StandardScaler().fit(X[train])
         fitted.fit(scaler.transform(X[train]), Y[train], sample_domain=DOMAIN[train])
         held = test[DOMAIN[test] > 0]
@@ -146,7 +200,9 @@ def test_a_search_over_a_pipeline_and_its_adapter_reads_no_target_label():
 
 def test_without_routing_the_way_is_shown():
     with pytest.raises(ValueError, match="enable_metadata_routing=True"):
-        cross_val_score(DomainAdaptationClassifier(), X, Y, cv=SourceFolds(3), params={"sample_domain": DOMAIN})
+        cross_val_score(
+            DomainAdaptationClassifier(), X, Y, cv=SourceFolds(3), params={"sample_domain": DOMAIN}
+        )
     with pytest.raises(ValueError, match="enable_metadata_routing=True"):
         cross_val_score(
             DomainAdaptationClassifier(),
@@ -160,7 +216,14 @@ def test_without_routing_the_way_is_shown():
 
 
 def test_folds_and_scores_can_be_copied():
-    scorer = clone(GridSearchCV(LogisticRegression(), {}, scoring=ImportanceWeightedScore(exponential), cv=SourceFolds(4))).scoring
+    scorer = clone(
+        GridSearchCV(
+            LogisticRegression(),
+            {},
+            scoring=ImportanceWeightedScore(exponential),
+            cv=SourceFolds(4),
+        )
+    ).scoring
     assert scorer == pickle.loads(pickle.dumps(scorer)) == ImportanceWeightedScore(exponential)
     assert repr(SourceFolds(4)) == "SourceFolds(n_splits=4, random_state=0)"
 
@@ -168,7 +231,12 @@ def test_folds_and_scores_can_be_copied():
 def test_rows_and_labels_told_apart():
     assert is_source([3, -1, 1], 3).tolist() == [True, False, True]
     chosen = np.array([True, False, True])
-    for y in (["a", object(), "b"], np.array(["a", None, "b"], dtype=object), ("a", 1.5, "b"), np.array([["a"], ["x"], ["b"]])[:, 0]):
+    for y in (
+        ["a", object(), "b"],
+        np.array(["a", None, "b"], dtype=object),
+        ("a", 1.5, "b"),
+        np.array([["a"], ["x"], ["b"]])[:, 0],
+    ):
         assert labels_of(y, chosen).tolist() == ["a", "b"]
     assert labels_of([1, "garbage", 2], chosen).dtype.kind == "i"
     assert labels_of(np.array([1, None, 2], dtype=object), chosen).dtype.kind == "i"

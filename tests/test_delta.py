@@ -54,33 +54,48 @@ def by_loop(maps: list[Tensor], source_maps: list[Tensor], attention: list[Tenso
         for i in range(b):
             for j in range(c):
                 weight = 1 / c if attention is None else float(attention[n][j])
-                square = sum((float(m[i, j, p, q]) - float(s[i, j, p, q])) ** 2 for p in range(h) for q in range(w))
+                square = sum(
+                    (float(m[i, j, p, q]) - float(s[i, j, p, q])) ** 2
+                    for p in range(h)
+                    for q in range(w)
+                )
                 total += c * weight * square / (h * w) / b
     return total
 
 
 MAPS = [drawn(3, 2, 4, 5, seed=1), drawn(3, 4, 2, 1, seed=2)]
 OTHERS = [drawn(3, 2, 4, 5, seed=3), drawn(3, 4, 2, 1, seed=4)]
-WEIGHTS = [torch.tensor([0.25, 0.75], dtype=DOUBLE), torch.tensor([0.1, 0.2, 0.0, 0.7], dtype=DOUBLE)]
+WEIGHTS = [
+    torch.tensor([0.25, 0.75], dtype=DOUBLE),
+    torch.tensor([0.1, 0.2, 0.0, 0.7], dtype=DOUBLE),
+]
 
 
 @pytest.mark.parametrize("attention", [None, WEIGHTS])
 def test_the_distance_by_loop(attention: list[Tensor] | None) -> None:
     value = behavioural_distance(MAPS, OTHERS, attention)
-    assert value.shape == () and value.item() == pytest.approx(by_loop(MAPS, OTHERS, attention), rel=1e-12)
+    assert value.shape == () and value.item() == pytest.approx(
+        by_loop(MAPS, OTHERS, attention), rel=1e-12
+    )
 
 
 def test_no_attention_is_even_attention_and_vectors_are_maps_without_positions() -> None:
     even = [torch.full((m.shape[1],), 1 / m.shape[1], dtype=DOUBLE) for m in MAPS]
-    assert behavioural_distance(MAPS, OTHERS, even).item() == pytest.approx(behavioural_distance(MAPS, OTHERS).item(), rel=1e-12)
+    assert behavioural_distance(MAPS, OTHERS, even).item() == pytest.approx(
+        behavioural_distance(MAPS, OTHERS).item(), rel=1e-12
+    )
     x, y = drawn(4, 3), drawn(4, 3, seed=5)
-    assert behavioural_distance([x], [y]).item() == pytest.approx(((x - y) ** 2).sum(1).mean().item(), rel=1e-12)
+    assert behavioural_distance([x], [y]).item() == pytest.approx(
+        ((x - y) ** 2).sum(1).mean().item(), rel=1e-12
+    )
 
 
 def test_the_distance_s_gradient() -> None:
     maps = [m.clone().requires_grad_() for m in MAPS]
     others = [m.clone().requires_grad_() for m in OTHERS]
-    assert torch.autograd.gradcheck(lambda *m: behavioural_distance(m, OTHERS, WEIGHTS), tuple(maps))
+    assert torch.autograd.gradcheck(
+        lambda *m: behavioural_distance(m, OTHERS, WEIGHTS), tuple(maps)
+    )
     behavioural_distance(maps, others).backward()
     assert all(o.grad is None for o in others)
     for m, o in zip(maps, others, strict=True):
@@ -88,8 +103,13 @@ def test_the_distance_s_gradient() -> None:
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    halves, others = [torch.full((1, 1, 200, 400), 20.0).half()], [torch.zeros(1, 1, 200, 400).half()]
-    assert behavioural_distance(halves, others).item() == 400.0, "the sum of squares, 3.2e7, is beyond half precision"
+    halves, others = (
+        [torch.full((1, 1, 200, 400), 20.0).half()],
+        [torch.zeros(1, 1, 200, 400).half()],
+    )
+    assert behavioural_distance(halves, others).item() == 400.0, (
+        "the sum of squares, 3.2e7, is beyond half precision"
+    )
 
 
 def test_the_penalty_by_loop_and_what_it_moves() -> None:
@@ -98,7 +118,9 @@ def test_the_penalty_by_loop_and_what_it_moves() -> None:
     layers = ["0.1", "1.3"]
 
     def maps(net: Network) -> list[Tensor]:
-        first = functional.relu(functional.conv2d(x, net.backbone[0][0].weight, net.backbone[0][0].bias, padding=1))  # type: ignore[index]
+        first = functional.relu(
+            functional.conv2d(x, net.backbone[0][0].weight, net.backbone[0][0].bias, padding=1)
+        )  # type: ignore[index]
         return [first, net.backbone[1](net.backbone[0][2](first))]  # type: ignore[index]
 
     with torch.no_grad():
@@ -106,7 +128,9 @@ def test_the_penalty_by_loop_and_what_it_moves() -> None:
     expected += 0.2 / 2 * sum((p.detach().numpy() ** 2).sum() for p in network.head.parameters())
     value = delta(network, source, x, layers=layers, alpha=0.3, beta=0.2)
     assert value.item() == pytest.approx(expected, rel=1e-10)
-    assert delta(network, source, x, alpha=0.3, beta=0.2).item() == pytest.approx(expected, rel=1e-10), "they are the stages' last"
+    assert delta(network, source, x, alpha=0.3, beta=0.2).item() == pytest.approx(
+        expected, rel=1e-10
+    ), "they are the stages' last"
     value.backward()
     assert all(p.grad is None for p in source.parameters())
     assert all(p.grad is not None and bool(p.grad.any()) for p in network.backbone.parameters())
@@ -117,7 +141,9 @@ def test_the_penalty_by_loop_and_what_it_moves() -> None:
 def test_defaults_and_the_start() -> None:
     network, x = small(), drawn(2, 1, 8, 8)
     value = delta(network, copy.deepcopy(network), x)
-    assert value.item() == pytest.approx(0.005 * sum((p.detach().numpy() ** 2).sum() for p in network.head.parameters()), rel=1e-10)
+    assert value.item() == pytest.approx(
+        0.005 * sum((p.detach().numpy() ** 2).sum() for p in network.head.parameters()), rel=1e-10
+    )
     value.backward()
     assert all(not bool(p.grad.any()) for p in network.backbone.parameters() if p.grad is not None)
 
@@ -134,10 +160,16 @@ def test_a_second_pass_leaves_running_statistics() -> None:
     source = copy.deepcopy(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     value = delta(network, source, torch.randn(4, 1, 16, 16), beta=0.0)
-    assert value.item() > 0, "the network normalises by the batch, the source network by its running statistics"
+    assert value.item() > 0, (
+        "the network normalises by the batch, the source network by its running statistics"
+    )
     for state in (network.state_dict(), source.state_dict()):
         assert all(torch.equal(value, before[name]) for name, value in state.items())
-    assert network.training and all(m.training for m in network.modules()) and all(m.training for m in source.modules())
+    assert (
+        network.training
+        and all(m.training for m in network.modules())
+        and all(m.training for m in source.modules())
+    )
     assert delta(network.eval(), source, torch.randn(4, 1, 16, 16), beta=0.0).item() == 0.0
 
 
@@ -176,11 +208,15 @@ def test_the_method_is_the_penalty_with_one_pass_less() -> None:
     options = {"alpha": 0.7, "beta": 0.1, "attention": attention}
     methods = [
         Delta(copy.deepcopy(start), source_network=source, strength=2.0, **options).train(),  # type: ignore[arg-type]
-        Regularize(copy.deepcopy(start), partial(delta, **options), source_network=source, strength=2.0).train(),  # type: ignore[arg-type]
+        Regularize(
+            copy.deepcopy(start), partial(delta, **options), source_network=source, strength=2.0
+        ).train(),  # type: ignore[arg-type]
     ]
     passes = [0, 0]
     for i, method in enumerate(methods):
-        method.network.backbone.register_forward_hook(lambda *_, i=i: passes.__setitem__(i, passes[i] + 1))
+        method.network.backbone.register_forward_hook(
+            lambda *_, i=i: passes.__setitem__(i, passes[i] + 1)
+        )
     terms = [method.loss(batch, 0.0) for method in methods]
     assert passes == [1, 2]
     for name in ("task", "penalty"):
@@ -189,7 +225,9 @@ def test_the_method_is_the_penalty_with_one_pass_less() -> None:
         (term["task"] + term["penalty"]).backward()
     for p, q in zip(methods[0].network.parameters(), methods[1].network.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad)
-    torch.testing.assert_close(list(methods[0].network.buffers()), list(methods[1].network.buffers()))
+    torch.testing.assert_close(
+        list(methods[0].network.buffers()), list(methods[1].network.buffers())
+    )
     assert {group.get("weight_decay") for group in methods[0].parameter_groups(0.1, 0.1)} == {0.0}
 
 
@@ -220,11 +258,16 @@ def scaled_softmax(increases: list[float]) -> np.ndarray:
 @pytest.mark.parametrize("layers", [["0.1", "1.3"], ["1.0", "0.2"], ["1", "1.1"]])
 def test_attention_is_the_softmax_of_what_each_removal_costs(layers: list[str]) -> None:
     network, x = small(), drawn(12, 1, 8, 8)
-    labels = torch.tensor([7, 9, 2]).repeat(4)  # any numbers; the network's own head is of another size
+    labels = torch.tensor([7, 9, 2]).repeat(
+        4
+    )  # any numbers; the network's own head is of another size
     network.head = nn.Linear(5, 8).double()
     before = copy.deepcopy(network.state_dict())
     found = channel_attention(network, x, labels, layers=layers)
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items()) and network.training
+    assert (
+        all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        and network.training
+    )
     probe = copy.deepcopy(network)
     probe.head, y = nn.Linear(5, 3).double(), torch.tensor([1, 2, 0]).repeat(4)
     fit_head(probe, probe(x).features.detach(), y)
@@ -262,8 +305,13 @@ def test_removal_in_a_network_that_is_no_chain() -> None:
     (found,) = channel_attention(copy.deepcopy(probe).train(), x, y, layers=["block"])
     fit_head(probe, probe(x).features.detach(), y)
     with torch.no_grad():
-        losses = [functional.cross_entropy(probe.head(body(x, channel=j)), y).item() for j in (*range(4), None)]
-    np.testing.assert_allclose(found.numpy(), scaled_softmax([v - losses[-1] for v in losses[:-1]]), rtol=1e-6)
+        losses = [
+            functional.cross_entropy(probe.head(body(x, channel=j)), y).item()
+            for j in (*range(4), None)
+        ]
+    np.testing.assert_allclose(
+        found.numpy(), scaled_softmax([v - losses[-1] for v in losses[:-1]]), rtol=1e-6
+    )
 
 
 def test_first_order_attention_by_finite_differences() -> None:
@@ -286,7 +334,9 @@ def test_first_order_attention_by_finite_differences() -> None:
 
 def test_attention_falls_on_the_filter_that_the_classes_need() -> None:
     """Two filters pass on two channels of the images; only the second channel differs between the classes. Three more are dead."""
-    body = nn.Sequential(nn.Conv2d(2, 5, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    body = nn.Sequential(
+        nn.Conv2d(2, 5, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     nn.init.zeros_(body[0].weight)  # type: ignore[arg-type]
     with torch.no_grad():
         body[0].weight[0, 0] = body[0].weight[1, 1] = 1  # type: ignore[index, operator, union-attr]
@@ -294,8 +344,13 @@ def test_attention_falls_on_the_filter_that_the_classes_need() -> None:
     x = torch.rand(40, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     x[:, 1] += y[:, None, None]
     for exact in (True, False):
-        (attention,) = channel_attention(Network(body, nn.Identity(), nn.Linear(5, 2)), x, y, layers=["1"], exact=exact)
-        assert attention.sum().item() == pytest.approx(1.0, abs=1e-6) and attention.argmax().item() == 1
+        (attention,) = channel_attention(
+            Network(body, nn.Identity(), nn.Linear(5, 2)), x, y, layers=["1"], exact=exact
+        )
+        assert (
+            attention.sum().item() == pytest.approx(1.0, abs=1e-6)
+            and attention.argmax().item() == 1
+        )
         torch.testing.assert_close(attention[2:], attention[2].expand(3))
 
 
@@ -307,7 +362,9 @@ def test_filters_that_cost_nothing_get_even_attention() -> None:
         network.backbone[1][0].bias.fill_(-1.0)  # type: ignore[index]
         network.backbone[1][2].bias.fill_(1.0)  # type: ignore[index]
     for exact in (True, False):
-        (attention,) = channel_attention(network, drawn(6, 1, 8, 8), torch.arange(6) % 3, layers=["1.1"], exact=exact)
+        (attention,) = channel_attention(
+            network, drawn(6, 1, 8, 8), torch.arange(6) % 3, layers=["1.1"], exact=exact
+        )
         torch.testing.assert_close(attention, torch.full((5,), 0.2, dtype=DOUBLE))
 
 
@@ -334,11 +391,17 @@ def test_training_with_it_keeps_what_the_filters_said() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": ["0.9"]}, "layers must be names of modules below the backbone, such as 0.0; got '0.9'"),
+        (
+            {"layers": ["0.9"]},
+            "layers must be names of modules below the backbone, such as 0.0; got '0.9'",
+        ),
         ({"layers": ["0.0", "0.0"]}, "layers must give one tensor each in a pass; 0.0 gave 2"),
         ({"layers": []}, "1 or more"),
         ({"layers": ["0.0"], "attention": WEIGHTS}, "one entry a layer"),
-        ({"layers": ["0.0"], "attention": [torch.ones(3)]}, r"attention must be \(4,\) for a layer of 4 channels; got \(3,\)"),
+        (
+            {"layers": ["0.0"], "attention": [torch.ones(3)]},
+            r"attention must be \(4,\) for a layer of 4 channels; got \(3,\)",
+        ),
     ],
 )
 def test_bad_layers_and_attention(change: dict, message: str) -> None:

@@ -20,7 +20,9 @@ CHANGED = [domain for domain in DIGITS.domains if domain != "clean"]
 def enlarged(small: np.ndarray) -> np.ndarray:
     """load_digits images (n, 8, 8) in 0 ... 16 as float (n, 16, 16) in [0, 1], bilinearly by torch."""
     x = torch.from_numpy(small)[:, None] / 16
-    return torch.nn.functional.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False)[:, 0].numpy()
+    return torch.nn.functional.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False)[
+        :, 0
+    ].numpy()
 
 
 def rows_of(x: torch.Tensor) -> set[bytes]:
@@ -49,7 +51,9 @@ def test_shapes_counts_and_classes(domain: str) -> None:
     n = DIGITS.domains[domain]
     assert digits.x.shape == (n, 1, 16, 16) and digits.x.dtype == torch.uint8
     assert digits.y.shape == (n,) and digits.y.dtype == torch.int64
-    assert sorted(set(digits.y.tolist())) == [int(name) for name in DIGITS.classes] == list(range(10))
+    assert (
+        sorted(set(digits.y.tolist())) == [int(name) for name in DIGITS.classes] == list(range(10))
+    )
 
 
 def test_counts_add_up_to_load_digits(halves: tuple[np.ndarray, np.ndarray]) -> None:
@@ -69,7 +73,9 @@ def test_the_clean_half_is_load_digits_enlarged(halves: tuple[np.ndarray, np.nda
     assert np.array_equal(clean.y.numpy(), labels[halves[0]])
 
 
-def test_halves_are_disjoint_digits_and_targets_are_the_other_half(halves: tuple[np.ndarray, np.ndarray]) -> None:
+def test_halves_are_disjoint_digits_and_targets_are_the_other_half(
+    halves: tuple[np.ndarray, np.ndarray],
+) -> None:
     """The targets' labels are those of the other half in order, and their pixels go with those digits."""
     _, big, labels = originals()
     for domain in CHANGED:
@@ -77,7 +83,10 @@ def test_halves_are_disjoint_digits_and_targets_are_the_other_half(halves: tuple
     blurred = read_digits("blurred").x[:, 0].numpy().reshape(899, -1).astype(float)
     noisy = read_digits("noisy").x[:, 0].numpy().reshape(899, -1).astype(float)
     everyone = big.reshape(1797, -1)
-    for changed in (blurred, noisy):  # of all digits, the one that correlates most with a changed digit is its own original
+    for changed in (
+        blurred,
+        noisy,
+    ):  # of all digits, the one that correlates most with a changed digit is its own original
         scores = np.corrcoef(changed, everyone)[:899, 899:]
         own = (scores.argmax(1) == halves[1]).mean()
         assert own > 0.6
@@ -94,11 +103,20 @@ def test_both_halves_are_stratified(halves: tuple[np.ndarray, np.ndarray]) -> No
 def test_rotation_is_pils(domain: str, degrees: int, halves: tuple[np.ndarray, np.ndarray]) -> None:
     _, big, _ = originals()
     x = read_digits(domain).x[:, 0].numpy() / 255
-    inside = np.hypot(*(np.mgrid[:16, :16] - 7.5)) < 7  # nearer the border the two fill in differently
+    inside = (
+        np.hypot(*(np.mgrid[:16, :16] - 7.5)) < 7
+    )  # nearer the border the two fill in differently
     errors = {}
     for sign in (1, -1):
-        turned = [Image.fromarray(big[i].astype(np.float32)).rotate(sign * degrees, Image.Resampling.BILINEAR) for i in halves[1][:50]]
-        errors[sign] = np.abs(x[:50] - np.stack([np.asarray(image) for image in turned]))[:, inside].max()
+        turned = [
+            Image.fromarray(big[i].astype(np.float32)).rotate(
+                sign * degrees, Image.Resampling.BILINEAR
+            )
+            for i in halves[1][:50]
+        ]
+        errors[sign] = np.abs(x[:50] - np.stack([np.asarray(image) for image in turned]))[
+            :, inside
+        ].max()
     assert errors[1] < 0.5 / 255 + 1e-5 and errors[-1] > 0.5  # counter-clockwise
 
 
@@ -116,10 +134,15 @@ def test_blur_keeps_the_mass_of_a_digit(halves: tuple[np.ndarray, np.ndarray]) -
     _, big, _ = originals()
     blurred = read_digits("blurred").x[:, 0].numpy() / 255
     np.testing.assert_allclose(blurred.mean(), big[halves[1]].mean(), rtol=0.02)
-    assert np.abs(np.diff(blurred, axis=2)).mean() < 0.7 * np.abs(np.diff(big[halves[1]], axis=2)).mean()
+    assert (
+        np.abs(np.diff(blurred, axis=2)).mean()
+        < 0.7 * np.abs(np.diff(big[halves[1]], axis=2)).mean()
+    )
 
 
-def test_photo_is_a_difference_to_a_half_bright_patch(halves: tuple[np.ndarray, np.ndarray]) -> None:
+def test_photo_is_a_difference_to_a_half_bright_patch(
+    halves: tuple[np.ndarray, np.ndarray],
+) -> None:
     """|0.5 p - d| with p in [0, 1]: where the digit is black at most 0.5, where it is white at least 0.5."""
     _, big, _ = originals()
     photo = read_digits("photo").x[:, 0].numpy() / 255
@@ -134,9 +157,14 @@ def test_size_and_channels(size: int) -> None:
     assert large.x.shape == (899, 3, size, size) and large.x.dtype == torch.uint8
     assert torch.equal(large.x[:, 0], large.x[:, 1]) and torch.equal(large.x[:, 0], large.x[:, 2])
     assert torch.equal(large.y, small.y)
-    for i in (0, 500):  # PIL in float; its bilinear resize widens the filter when it shrinks, torch's does not
+    for i in (
+        0,
+        500,
+    ):  # PIL in float; its bilinear resize widens the filter when it shrinks, torch's does not
         if size > 16:
-            image = Image.fromarray(small.x[i, 0].numpy().astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
+            image = Image.fromarray(small.x[i, 0].numpy().astype(np.float32)).resize(
+                (size, size), Image.Resampling.BILINEAR
+            )
             assert np.abs(np.asarray(image) - large.x[i, 0].numpy()).max() <= 0.51
 
 
@@ -155,8 +183,13 @@ for domain in DIGITS.domains:
 
 
 def test_a_fresh_process_has_the_same_arrays() -> None:
-    fresh = subprocess.run([sys.executable, "-c", HASH], capture_output=True, text=True, check=True).stdout.split()
+    fresh = subprocess.run(
+        [sys.executable, "-c", HASH], capture_output=True, text=True, check=True
+    ).stdout.split()
     for domain, digest in zip(fresh[::2], fresh[1::2], strict=True):
         digits = read_digits(domain)
-        assert hashlib.sha256(digits.x.numpy().tobytes() + digits.y.numpy().tobytes()).hexdigest() == digest
+        assert (
+            hashlib.sha256(digits.x.numpy().tobytes() + digits.y.numpy().tobytes()).hexdigest()
+            == digest
+        )
     assert fresh[::2] == list(DIGITS.domains)

@@ -35,7 +35,9 @@ class Discrepancy:
     rows: int = 1  # the fewest rows it takes; with fewer it must raise
     symmetric: bool = True
     permutable: bool = True  # the order of the rows does not matter
-    nonnegative: bool = True  # up to rounding; such a V-statistic is zero between a sample and itself
+    nonnegative: bool = (
+        True  # up to rounding; such a V-statistic is zero between a sample and itself
+    )
     translatable: bool = True  # one shift of both samples changes nothing
     equal_sizes: bool = False  # needs n = m
 
@@ -43,8 +45,17 @@ class Discrepancy:
 DISCREPANCIES = [
     Discrepancy("mmd2 biased", mmd2),
     Discrepancy("mmd2 median", lambda s, t: mmd2(s, t, bandwidth="median")),
-    Discrepancy("mmd2 unbiased", lambda s, t: mmd2(s, t, estimator="unbiased"), rows=2, nonnegative=False),
-    Discrepancy("mmd2 linear", lambda s, t: mmd2(s, t, estimator="linear"), rows=2, permutable=False, nonnegative=False, equal_sizes=True),
+    Discrepancy(
+        "mmd2 unbiased", lambda s, t: mmd2(s, t, estimator="unbiased"), rows=2, nonnegative=False
+    ),
+    Discrepancy(
+        "mmd2 linear",
+        lambda s, t: mmd2(s, t, estimator="linear"),
+        rows=2,
+        permutable=False,
+        nonnegative=False,
+        equal_sizes=True,
+    ),
     Discrepancy("coral", coral, rows=2),
     Discrepancy("energy_distance", energy_distance),
     Discrepancy("cmd", cmd),
@@ -52,19 +63,31 @@ DISCREPANCIES = [
     Discrepancy("homm of order 4", lambda s, t: homm(s, t, order=4), rows=2),
     Discrepancy("sinkhorn_divergence", sinkhorn_divergence),
     Discrepancy("sliced_wasserstein", sliced_wasserstein),
-    Discrepancy("dare_gram", lambda s, t: dare_gram(s, t, threshold=1.0), translatable=False),  # sees the mean beside a column of ones
+    Discrepancy(
+        "dare_gram", lambda s, t: dare_gram(s, t, threshold=1.0), translatable=False
+    ),  # sees the mean beside a column of ones
 ]
-OFFERED = {name: loss.keywords["alignment"] for name, loss in METHODS.items() if getattr(loss, "keywords", {}).get("alignment")}
+OFFERED = {
+    name: loss.keywords["alignment"]
+    for name, loss in METHODS.items()
+    if getattr(loss, "keywords", {}).get("alignment")
+}
 LISTED = [known.function for known in DISCREPANCIES]
-DISCREPANCIES += [Discrepancy(name, f) for name, f in OFFERED.items() if getattr(f, "func", f) not in LISTED]  # func: of a partial
+DISCREPANCIES += [
+    Discrepancy(name, f) for name, f in OFFERED.items() if getattr(f, "func", f) not in LISTED
+]  # func: of a partial
 every = pytest.mark.parametrize("discrepancy", DISCREPANCIES, ids=lambda d: d.name)
 
 
 def having(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("discrepancy", [d for d in DISCREPANCIES if getattr(d, name)], ids=lambda d: d.name)
+    return pytest.mark.parametrize(
+        "discrepancy", [d for d in DISCREPANCIES if getattr(d, name)], ids=lambda d: d.name
+    )
 
 
-def samples(discrepancy: Discrepancy, n: int = 6, m: int = 9, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def samples(
+    discrepancy: Discrepancy, n: int = 6, m: int = 9, d: int = 3, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     m = n if discrepancy.equal_sizes else m
     draw = (torch.randn(rows, d, generator=generator, dtype=torch.float64) for rows in (n, m))
@@ -75,7 +98,12 @@ def samples(discrepancy: Discrepancy, n: int = 6, m: int = 9, d: int = 3, seed: 
 @having("symmetric")
 def test_it_is_symmetric(discrepancy):
     source, target = samples(discrepancy)
-    torch.testing.assert_close(discrepancy.function(source, target), discrepancy.function(target, source), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        discrepancy.function(source, target),
+        discrepancy.function(target, source),
+        rtol=1e-10,
+        atol=1e-12,
+    )
 
 
 @having("permutable")
@@ -83,7 +111,12 @@ def test_the_order_of_the_rows_does_not_matter(discrepancy):
     source, target = samples(discrepancy)
     generator = torch.Generator().manual_seed(1)
     permuted = (x[torch.randperm(len(x), generator=generator)] for x in (source, target))
-    torch.testing.assert_close(discrepancy.function(*permuted), discrepancy.function(source, target), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        discrepancy.function(*permuted),
+        discrepancy.function(source, target),
+        rtol=1e-10,
+        atol=1e-12,
+    )
 
 
 @having("nonnegative")
@@ -95,7 +128,13 @@ def test_it_is_zero_between_a_sample_and_itself_in_another_order(discrepancy):
 
 @having("nonnegative")
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(n=st.integers(2, 12), m=st.integers(2, 12), d=st.integers(1, 6), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 10**6))
+@given(
+    n=st.integers(2, 12),
+    m=st.integers(2, 12),
+    d=st.integers(1, 6),
+    scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 10**6),
+)
 def test_it_is_nonnegative(discrepancy, n, m, d, scale, seed):
     source, target = samples(discrepancy, n, m, d, seed)
     assert discrepancy.function(scale * source, scale * target) >= -1e-9 * scale
@@ -104,7 +143,9 @@ def test_it_is_nonnegative(discrepancy, n, m, d, scale, seed):
 @every
 def test_it_is_near_zero_where_the_distributions_agree_and_larger_where_they_do_not(discrepancy):
     generator = torch.Generator().manual_seed(2)
-    source, target = (torch.randn(800, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    source, target = (
+        torch.randn(800, 3, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
     same = abs(float(discrepancy.function(source, target)))
     moved = float(discrepancy.function(source, 2 * target + 1))
     assert same < 0.1 * moved
@@ -115,15 +156,25 @@ def test_one_shift_of_both_samples_changes_nothing(discrepancy):
     source, target = samples(discrepancy)
     shift = torch.tensor([1e3, -5.0, 0.25], dtype=torch.float64)
     torch.testing.assert_close(
-        discrepancy.function(source + shift, target + shift), discrepancy.function(source, target), rtol=1e-8, atol=1e-10
+        discrepancy.function(source + shift, target + shift),
+        discrepancy.function(source, target),
+        rtol=1e-8,
+        atol=1e-10,
     )
 
 
 def with_fixed_rules(discrepancy: Discrepancy) -> Callable:
     """The function that the gradient belongs to: a bandwidth by rule carries no gradient, so finite differences need a number there."""
     if discrepancy.name == "sinkhorn_divergence":
-        return lambda s, t: sinkhorn_divergence(s, t, regularization=1.0, iterations=5000, tolerance=1e-9)
-    fixed = {"mmd2 biased": "biased", "mmd2 median": "biased", "mmd2 unbiased": "unbiased", "mmd2 linear": "linear"}
+        return lambda s, t: sinkhorn_divergence(
+            s, t, regularization=1.0, iterations=5000, tolerance=1e-9
+        )
+    fixed = {
+        "mmd2 biased": "biased",
+        "mmd2 median": "biased",
+        "mmd2 unbiased": "unbiased",
+        "mmd2 linear": "linear",
+    }
     if discrepancy.name not in fixed:
         return discrepancy.function
     return lambda s, t: mmd2(s, t, estimator=fixed[discrepancy.name], bandwidth=3.0)
@@ -138,7 +189,10 @@ def test_its_gradient_is_that_of_finite_differences(discrepancy):
 @every
 def test_float32_is_close_to_float64(discrepancy):
     source, target = samples(discrepancy, n=32, m=40, d=16)
-    exact_source, rough_source = source.float().double().requires_grad_(), source.float().requires_grad_()
+    exact_source, rough_source = (
+        source.float().double().requires_grad_(),
+        source.float().requires_grad_(),
+    )
     exact = discrepancy.function(exact_source, target.float().double())
     rough = discrepancy.function(rough_source, target.float())
     assert rough.dtype == torch.float32 and rough.shape == ()
@@ -159,8 +213,14 @@ def test_arrays_in_give_a_number_out(discrepancy):
 def test_the_layout_in_memory_does_not_matter(discrepancy):
     source, target = samples(discrepancy)
     expected = discrepancy.function(source, target)
-    for layout in (lambda x: x.T.contiguous().T, lambda x: x.repeat(1, 2)[:, : x.shape[1]], lambda x: x.repeat_interleave(2, 0)[::2]):
-        torch.testing.assert_close(discrepancy.function(layout(source), layout(target)), expected, rtol=1e-12, atol=1e-14)
+    for layout in (
+        lambda x: x.T.contiguous().T,
+        lambda x: x.repeat(1, 2)[:, : x.shape[1]],
+        lambda x: x.repeat_interleave(2, 0)[::2],
+    ):
+        torch.testing.assert_close(
+            discrepancy.function(layout(source), layout(target)), expected, rtol=1e-12, atol=1e-14
+        )
     backward = (np.ascontiguousarray(x.numpy()[::-1])[::-1] for x in (source, target))
     assert float(discrepancy.function(*backward)) == pytest.approx(float(expected), rel=1e-12)
 
@@ -189,7 +249,9 @@ def test_half_precision_under_autocast_is_computed_in_float32(discrepancy):
     source, target = (x.bfloat16() for x in samples(discrepancy, n=16, m=16))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value = discrepancy.function(source, target)
-    torch.testing.assert_close(value.double(), discrepancy.function(source.double(), target.double()), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        value.double(), discrepancy.function(source.double(), target.double()), rtol=1e-4, atol=1e-5
+    )
 
 
 @every
@@ -225,14 +287,21 @@ def test_energy_distance_is_the_square_of_scipys_in_one_dimension():
     rng = np.random.default_rng(0)
     for n, m in [(1, 1), (1, 5), (20, 13)]:
         source, target = rng.normal(size=(n, 1)), rng.normal(size=(m, 1)) * 2 + 1
-        assert float(energy_distance(source, target)) == pytest.approx(scipy.stats.energy_distance(source[:, 0], target[:, 0]) ** 2)
+        assert float(energy_distance(source, target)) == pytest.approx(
+            scipy.stats.energy_distance(source[:, 0], target[:, 0]) ** 2
+        )
 
 
 def test_energy_distance_equals_its_definition_in_several_dimensions():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(6, 4)), rng.normal(size=(4, 4)) + 1
-    mean = {key: np.mean([np.linalg.norm(a - b) for a in u for b in v]) for key, u, v in (("xy", x, y), ("xx", x, x), ("yy", y, y))}
-    assert float(energy_distance(x, y)) == pytest.approx(2 * mean["xy"] - mean["xx"] - mean["yy"], rel=1e-12)
+    mean = {
+        key: np.mean([np.linalg.norm(a - b) for a in u for b in v])
+        for key, u, v in (("xy", x, y), ("xx", x, x), ("yy", y, y))
+    }
+    assert float(energy_distance(x, y)) == pytest.approx(
+        2 * mean["xy"] - mean["xx"] - mean["yy"], rel=1e-12
+    )
 
 
 def test_energy_distance_between_gaussians_far_apart_is_almost_twice_the_gap():
@@ -250,10 +319,17 @@ def test_energy_distance_has_a_finite_gradient_at_coincident_points():
 
 def test_frechet_distance_is_that_of_normal_distributions_by_scipy():
     generator = np.random.default_rng(0)
-    x, y = generator.normal(size=(30, 4)), generator.normal(size=(50, 4)) @ np.diag([1, 2, 0.5, 3]) + 1
+    x, y = (
+        generator.normal(size=(30, 4)),
+        generator.normal(size=(50, 4)) @ np.diag([1, 2, 0.5, 3]) + 1,
+    )
     first, second = np.cov(x.T, ddof=0), np.cov(y.T, ddof=0)
     root = scipy.linalg.sqrtm(first)
-    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(first + second - 2 * scipy.linalg.sqrtm(root @ second @ root).real)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(
+        first + second - 2 * scipy.linalg.sqrtm(root @ second @ root).real
+    )
     assert float(frechet_distance(x, y)) == pytest.approx(expected, rel=1e-10)
-    shifted = frechet_distance(x, x + np.array([3.0, 0.0, 4.0, 0.0]))  # equal covariances leave the means
+    shifted = frechet_distance(
+        x, x + np.array([3.0, 0.0, 4.0, 0.0])
+    )  # equal covariances leave the means
     assert float(shifted) == pytest.approx(25.0)

@@ -22,7 +22,10 @@ from da.networks.small import lenet, mlp
 from da.train.method import Regularize
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
-STUDENT, TEACHER = np.array(PEERS["inputs"]["logits_target"]), np.array(PEERS["inputs"]["logits_target_b"])
+STUDENT, TEACHER = (
+    np.array(PEERS["inputs"]["logits_target"]),
+    np.array(PEERS["inputs"]["logits_target_b"]),
+)
 
 
 def softened(row: np.ndarray, temperature: float) -> list[float]:
@@ -33,7 +36,10 @@ def softened(row: np.ndarray, temperature: float) -> list[float]:
 def divergence(student: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
     total = 0.0
     for s, t in zip(student, teacher, strict=True):
-        total += sum(p * math.log(p / q) for p, q in zip(softened(t, temperature), softened(s, temperature), strict=True))
+        total += sum(
+            p * math.log(p / q)
+            for p, q in zip(softened(t, temperature), softened(s, temperature), strict=True)
+        )
     return total / len(student)
 
 
@@ -46,20 +52,30 @@ def test_the_value_of_tllib() -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 7.0])
 def test_distillation_by_loop(temperature: float) -> None:
     value = knowledge_distillation(STUDENT, TEACHER, temperature=temperature)
-    assert float(value) == pytest.approx(temperature**2 * divergence(STUDENT, TEACHER, temperature), rel=1e-10)
-    assert float(knowledge_distillation(TEACHER + 3.0, TEACHER, temperature=temperature)) == pytest.approx(0.0, abs=1e-12)
+    assert float(value) == pytest.approx(
+        temperature**2 * divergence(STUDENT, TEACHER, temperature), rel=1e-10
+    )
+    assert float(
+        knowledge_distillation(TEACHER + 3.0, TEACHER, temperature=temperature)
+    ) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_high_temperature_matches_centred_logits() -> None:
     difference = STUDENT - TEACHER
-    expected = ((difference - difference.mean(1, keepdims=True)) ** 2).sum(1).mean() / (2 * STUDENT.shape[1])
-    assert float(knowledge_distillation(STUDENT, TEACHER, temperature=1e4)) == pytest.approx(expected, rel=1e-3)
+    expected = ((difference - difference.mean(1, keepdims=True)) ** 2).sum(1).mean() / (
+        2 * STUDENT.shape[1]
+    )
+    assert float(knowledge_distillation(STUDENT, TEACHER, temperature=1e4)) == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 def test_distillation_s_gradient() -> None:
     """T (q - p) / n on the student's logits, none on the teacher's; huge logits stay finite."""
     s, t = torch.from_numpy(STUDENT).requires_grad_(), torch.from_numpy(TEACHER).requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: knowledge_distillation(z, t.detach(), temperature=3.0), (s,))
+    assert torch.autograd.gradcheck(
+        lambda z: knowledge_distillation(z, t.detach(), temperature=3.0), (s,)
+    )
     knowledge_distillation(s, t, temperature=3.0).backward()
     p, q = (np.array([softened(row, 3.0) for row in z]) for z in (TEACHER, STUDENT))
     np.testing.assert_allclose(s.grad.numpy(), 3.0 * (q - p) / len(p), atol=1e-12)  # type: ignore[union-attr]
@@ -79,9 +95,13 @@ def test_bad_temperature(temperature: float) -> None:
 
 
 def test_bad_logits() -> None:
-    with pytest.raises(ValueError, match="student_logits and teacher_logits must have one row a sample"):
+    with pytest.raises(
+        ValueError, match="student_logits and teacher_logits must have one row a sample"
+    ):
         knowledge_distillation(STUDENT, TEACHER[:5])
-    with pytest.raises(ValueError, match="student_logits and teacher_logits must have equal widths"):
+    with pytest.raises(
+        ValueError, match="student_logits and teacher_logits must have equal widths"
+    ):
         knowledge_distillation(STUDENT, TEACHER[:, :4])
     with pytest.raises(TypeError, match="teacher_logits"):
         knowledge_distillation(STUDENT, np.arange(80).reshape(16, 5))
@@ -104,10 +124,15 @@ def test_a_student_learns_from_answers_alone() -> None:
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2, 5)])
 def test_features_by_loop(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
-    student, teacher = (torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True) for _ in range(2))
+    student, teacher = (
+        torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for _ in range(2)
+    )
     pairs = zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)
     value = feature_distillation(student, teacher)
-    assert value.item() == pytest.approx(sum((a - b) ** 2 for a, b in pairs) / 2 / shape[0], rel=1e-12)
+    assert value.item() == pytest.approx(
+        sum((a - b) ** 2 for a, b in pairs) / 2 / shape[0], rel=1e-12
+    )
     value.backward()
     torch.testing.assert_close(student.grad, (student - teacher).detach() / shape[0])
     assert teacher.grad is None
@@ -121,7 +146,9 @@ def test_features_of_other_shapes() -> None:
     with pytest.raises(ValueError, match="one shape"):
         feature_distillation(torch.ones(4), torch.ones(4))
     halves = torch.full((1, 1000), 20.0).half()
-    assert feature_distillation(halves, 0 * halves).item() == 200_000.0, "the sum is beyond half precision"
+    assert feature_distillation(halves, 0 * halves).item() == 200_000.0, (
+        "the sum is beyond half precision"
+    )
 
 
 def test_a_hint_is_a_convolution_of_one_by_one() -> None:
@@ -178,7 +205,11 @@ def test_lwf_is_cross_entropy_less_a_constant() -> None:
     p = torch.tensor([softened(row, 2.0) for row in source(x).logits.detach().numpy()])
     parameters = [*network.backbone.parameters(), *network.bottleneck.parameters()]
     crossed = functional.cross_entropy(source.head(network(x).features) / 2, p)
-    for a, b in zip(torch.autograd.grad(lwf(network, source, x), parameters), torch.autograd.grad(crossed, parameters), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(lwf(network, source, x), parameters),
+        torch.autograd.grad(crossed, parameters),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b)
 
 
@@ -193,7 +224,10 @@ def test_lwf_asks_nothing_of_the_network_it_started_from() -> None:
 
 
 def test_features_that_the_source_head_does_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"network must have features of the shape that the source head reads, \(5, 8\); got \(5, 6\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"network must have features of the shape that the source head reads, \(5, 8\); got \(5, 6\)",
+    ):
         lwf(mlp(3, 4, features=6), mlp(3, 4, features=8), torch.randn(5, 3))
 
 
@@ -213,7 +247,9 @@ def test_the_old_task_is_not_forgotten() -> None:
         optimizer = torch.optim.Adam(method.network.parameters(), 0.02)
         for _ in range(steps):
             optimizer.zero_grad()
-            sum(method.loss(LabelledBatch(x[:200], labels[:200], torch.arange(200)), 0.0).values()).backward()  # type: ignore[union-attr]
+            sum(
+                method.loss(LabelledBatch(x[:200], labels[:200], torch.arange(200)), 0.0).values()
+            ).backward()  # type: ignore[union-attr]
             optimizer.step()
         return method.network
 
@@ -222,6 +258,8 @@ def test_the_old_task_is_not_forgotten() -> None:
     kept = {}
     for name, penalty in (("forgets", None), ("keeps", partial(lwf, temperature=2.0))):
         network = train(Regularize(with_new_head(source), penalty, source_network=source), new, 150)
-        assert accuracy(network.head, network, x[200:], new[200:]) > 0.9, "the new task is learned either way"
+        assert accuracy(network.head, network, x[200:], new[200:]) > 0.9, (
+            "the new task is learned either way"
+        )
         kept[name] = accuracy(source.head, network, x[200:], old[200:])
     assert kept["keeps"] > 0.9 and kept["keeps"] > kept["forgets"] + 0.1, kept

@@ -26,7 +26,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from da.data.benchmarks import MNIST_USPS, OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, Benchmark, Source
+from da.data.benchmarks import (
+    MNIST_USPS,
+    OFFICE31,
+    OFFICE_CALTECH10,
+    OFFICE_HOME,
+    Benchmark,
+    Source,
+)
 from da.data.download import digest, download, fetch
 from da.data.files.archives import unpack
 from da.data.files.mnist_usps import find_digits
@@ -50,7 +57,9 @@ class Server:
 
     def source(self, name: str, content: bytes, place: str, **options) -> Source:
         self.files[f"/{name}"] = content
-        return Source(f"{self.address}/{name}", hashlib.sha256(content).hexdigest(), place, **options)
+        return Source(
+            f"{self.address}/{name}", hashlib.sha256(content).hexdigest(), place, **options
+        )
 
 
 @pytest.fixture
@@ -74,12 +83,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 start += state.shift
             self.send_response(206 if wanted and state.ranges else 200)
             if wanted and state.ranges:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
+                )
             if state.lengths:
                 self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             body = content[start:][: state.cut]
-            state.sent += len(body)  # counted first: the client may look as soon as it has the last byte
+            state.sent += len(
+                body
+            )  # counted first: the client may look as soon as it has the last byte
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
@@ -96,7 +109,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def tree(folder: Path) -> list[str]:
     """Every file below `folder`."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
 
 
 # ---------------------------------------------------------------- transfer
@@ -116,7 +131,9 @@ def test_file_arrives_once(server: Server, tmp_path: Path, lengths: bool) -> Non
 def test_truncated_transfer_resumes_with_the_rest_alone(server: Server, tmp_path: Path) -> None:
     source = server.source("a.bin", CONTENT, "a.bin")
     server.cut = 300_000
-    with pytest.raises(OSError, match=r"a\.bin broke off \(300000 of 700001 bytes came\); run again to resume"):
+    with pytest.raises(
+        OSError, match=r"a\.bin broke off \(300000 of 700001 bytes came\); run again to resume"
+    ):
         fetch(source, tmp_path)
     assert tree(tmp_path) == ["a.bin.part"]
     server.cut, server.sent = None, 0
@@ -178,7 +195,9 @@ def test_wrong_content_is_removed(server: Server, tmp_path: Path, lengths: bool)
     source = server.source("a.bin", CONTENT, "sub/a.bin")
     server.lengths, server.files["/a.bin"] = lengths, CONTENT[:-1] + b"!"
     other = hashlib.sha256(server.files["/a.bin"]).hexdigest()
-    with pytest.raises(ValueError, match=f"a.bin is not what it was: expected {source.digest}, got {other}"):
+    with pytest.raises(
+        ValueError, match=f"a.bin is not what it was: expected {source.digest}, got {other}"
+    ):
         fetch(source, tmp_path)
     assert tree(tmp_path) == []
 
@@ -212,7 +231,13 @@ def test_missing_page_and_missing_server(server: Server, tmp_path: Path) -> None
 def test_blob_id_is_gits(content: bytes) -> None:
     if shutil.which("git") is None:
         pytest.skip("no git here to compare with")
-    found = subprocess.run(["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True).stdout.decode().strip()
+    found = (
+        subprocess.run(
+            ["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True
+        )
+        .stdout.decode()
+        .strip()
+    )
     path = Path(tempfile.mkdtemp()) / "file"
     path.write_bytes(content)
     assert digest(path, like="0" * 40) == found
@@ -226,7 +251,9 @@ def test_git_blob_id_pins_a_download(server: Server, tmp_path: Path) -> None:
     assert fetch(source, tmp_path).read_bytes() == CONTENT
     with pytest.raises(ValueError, match=r"is not what it was: expected 1{40}, got [0-9a-f]{40};"):
         fetch(dataclasses.replace(source, digest="1" * 40, place="b.bin"), tmp_path)
-    with pytest.raises(ValueError, match=r"64 hexadecimal digits \(SHA-256\) or 40 \(git blob id\), got 32"):
+    with pytest.raises(
+        ValueError, match=r"64 hexadecimal digits \(SHA-256\) or 40 \(git blob id\), got 32"
+    ):
         fetch(dataclasses.replace(source, digest="1" * 32, place="b.bin"), tmp_path)
 
 
@@ -274,7 +301,9 @@ MALICIOUS = {
     "zip device": zipped(GOOD, ("device", b"", stat.S_IFCHR | 0o666)),
     "tar climbs": tarred(GOOD_TAR, ("../evil.txt", b"evil", tarfile.REGTYPE)),
     "tar absolute": tarred(GOOD_TAR, ("/tmp/evil.txt", b"evil", tarfile.REGTYPE)),
-    "tar symbolic link": tarred(GOOD_TAR, ("link", "/etc", tarfile.SYMTYPE), ("link/evil.txt", b"evil", tarfile.REGTYPE)),
+    "tar symbolic link": tarred(
+        GOOD_TAR, ("link", "/etc", tarfile.SYMTYPE), ("link/evil.txt", b"evil", tarfile.REGTYPE)
+    ),
     "tar hard link": tarred(GOOD_TAR, ("link", "../../outside.txt", tarfile.LNKTYPE)),
     "tar character device": tarred(GOOD_TAR, ("device", b"", tarfile.CHRTYPE)),
     "tar block device": tarred(GOOD_TAR, ("device", b"", tarfile.BLKTYPE)),
@@ -299,15 +328,27 @@ def test_damaged_archive_leaves_nothing(server: Server, tmp_path: Path, damage: 
     flipped = bytearray(whole)
     flipped[400_000] ^= 255
     packed = tarred(("noise.bin", CONTENT, tarfile.REGTYPE))
-    content = {"cut": whole[:500_000], "flipped": bytes(flipped), "text": b"<html>", "tar cut": packed[:400_000]}[damage]
+    content = {
+        "cut": whole[:500_000],
+        "flipped": bytes(flipped),
+        "text": b"<html>",
+        "tar cut": packed[:400_000],
+    }[damage]
     with pytest.raises(ValueError, match="is no archive that can be unpacked"):
         fetch(server.source("set.zip", content, "set", unpack=True), tmp_path)
     assert list(tmp_path.iterdir()) == [tmp_path / "downloads"]
     assert tree(tmp_path) == []
 
 
-names = st.text("abc. _-", min_size=1, max_size=8).filter(lambda name: name.strip(". ") != "" and not name.startswith("._"))
-trees = st.dictionaries(st.lists(names, min_size=1, max_size=3).map("/".join), st.binary(max_size=50), min_size=1, max_size=6)
+names = st.text("abc. _-", min_size=1, max_size=8).filter(
+    lambda name: name.strip(". ") != "" and not name.startswith("._")
+)
+trees = st.dictionaries(
+    st.lists(names, min_size=1, max_size=3).map("/".join),
+    st.binary(max_size=50),
+    min_size=1,
+    max_size=6,
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -318,7 +359,9 @@ def test_good_archives_unpack_to_what_was_packed(files: dict[str, bytes], kind: 
     if kind == "zip":
         data = zipped(*((name, content, stat.S_IFREG | 0o644) for name, content in files.items()))
     else:
-        data = tarred(*((name, content, tarfile.REGTYPE) for name, content in files.items()), compression=kind)
+        data = tarred(
+            *((name, content, tarfile.REGTYPE) for name, content in files.items()), compression=kind
+        )
     root = Path(tempfile.mkdtemp())
     (root / "archive").write_bytes(data)
     unpack(root / "archive", root / "place")
@@ -328,7 +371,12 @@ def test_good_archives_unpack_to_what_was_packed(files: dict[str, bytes], kind: 
 
 
 def test_archive_is_kept_and_used_again(server: Server, tmp_path: Path) -> None:
-    source = server.source("set.zip", zipped(("sub/", b"", stat.S_IFDIR | 0o755), ("sub/a.txt", b"a", 0)), "one", unpack=True)
+    source = server.source(
+        "set.zip",
+        zipped(("sub/", b"", stat.S_IFDIR | 0o755), ("sub/a.txt", b"a", 0)),
+        "one",
+        unpack=True,
+    )
     fetch(source, tmp_path)
     fetch(dataclasses.replace(source, place="two"), tmp_path)
     assert len(server.asked) == 1
@@ -344,12 +392,17 @@ def test_archive_is_kept_and_used_again(server: Server, tmp_path: Path) -> None:
 
 def png(seed: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(buffer, format="PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(
+        buffer, format="PNG"
+    )
     return buffer.getvalue()
 
 
 def office_zip(prefix: str, classes: tuple[str, ...], seed: int) -> bytes:
-    members = [(f"{prefix}{name}/frame_0001.png", png(seed + number), 0) for number, name in enumerate(classes)]
+    members = [
+        (f"{prefix}{name}/frame_0001.png", png(seed + number), 0)
+        for number, name in enumerate(classes)
+    ]
     shadows = [(f"__MACOSX/{prefix}{name}/._frame_0001.png", b"shadow", 0) for name in classes]
     return zipped(("ReadMe.txt", b"x", 0), (f"{prefix}.DS_Store", b"x", 0), *members, *shadows)
 
@@ -359,7 +412,11 @@ def served(server: Server, benchmark: Benchmark, prefix: str = "") -> Benchmark:
     sources = []
     for number, source in enumerate(benchmark.sources):
         domain = source.place.split("/")[1]
-        classes = OFFICE31.classes if domain != "caltech" else ("back_pack", *OFFICE_CALTECH10.classes[1:])
+        classes = (
+            OFFICE31.classes
+            if domain != "caltech"
+            else ("back_pack", *OFFICE_CALTECH10.classes[1:])
+        )
         content = office_zip(prefix.format(domain=domain), classes, 100 * number)
         sources.append(server.source(f"{domain}.zip", content, source.place, unpack=True))
     counts = dict.fromkeys(benchmark.domains, len(benchmark.classes))
@@ -367,15 +424,25 @@ def served(server: Server, benchmark: Benchmark, prefix: str = "") -> Benchmark:
 
 
 @pytest.mark.parametrize("prefix", ["", "{domain}/", "office/{domain}/images/"])
-@pytest.mark.parametrize("benchmark", [OFFICE31, OFFICE_CALTECH10], ids=lambda benchmark: benchmark.name)
-def test_office_archives_whatever_their_layout(server: Server, tmp_path: Path, benchmark: Benchmark, prefix: str) -> None:
+@pytest.mark.parametrize(
+    "benchmark", [OFFICE31, OFFICE_CALTECH10], ids=lambda benchmark: benchmark.name
+)
+def test_office_archives_whatever_their_layout(
+    server: Server, tmp_path: Path, benchmark: Benchmark, prefix: str
+) -> None:
     small = served(server, benchmark, prefix)
     download(small, tmp_path / "data")
-    for number, domain in enumerate(small.domains if benchmark is OFFICE31 else ("amazon", "dslr", "webcam", "caltech")):
+    for number, domain in enumerate(
+        small.domains if benchmark is OFFICE31 else ("amazon", "dslr", "webcam", "caltech")
+    ):
         read = read_domain(small, domain, tmp_path / "data", size=9, cache_dir=tmp_path / "cache")
         assert read.y.tolist() == list(range(len(small.classes)))
         others = {"backpack": "back_pack", "laptop": "laptop_computer"}
-        office = OFFICE31.classes if domain != "caltech" else ("back_pack", *OFFICE_CALTECH10.classes[1:])
+        office = (
+            OFFICE31.classes
+            if domain != "caltech"
+            else ("back_pack", *OFFICE_CALTECH10.classes[1:])
+        )
         for row, name in enumerate(small.classes):
             seed = 100 * number + office.index(name if name in office else others[name])
             expected = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
@@ -388,15 +455,22 @@ def test_office_archives_whatever_their_layout(server: Server, tmp_path: Path, b
 def test_archive_without_the_classes(server: Server, tmp_path: Path) -> None:
     small = served(server, OFFICE31)
     content = office_zip("amazon/", OFFICE31.classes[:-2], 0)
-    wrong = dataclasses.replace(small, sources=(server.source("amazon.zip", content, "office31/amazon", unpack=True),))
-    with pytest.raises(ValueError, match="no folder with the 31 classes of Office-31: .* tape_dispenser, trash_can"):
+    wrong = dataclasses.replace(
+        small, sources=(server.source("amazon.zip", content, "office31/amazon", unpack=True),)
+    )
+    with pytest.raises(
+        ValueError, match="no folder with the 31 classes of Office-31: .* tape_dispenser, trash_can"
+    ):
         download(wrong, tmp_path)
     assert tree(tmp_path) == []
     assert list((tmp_path / "office31").iterdir()) == []
 
 
 def test_office_home_is_laid_out_by_hand(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Office-Home: .*art, clipart, product, real_world: published .*hemanthdv.org.*Real World"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="Office-Home: .*art, clipart, product, real_world: published .*hemanthdv.org.*Real World",
+    ):
         download(OFFICE_HOME, tmp_path)
     for name in ("Art", "Clipart", "Product", "RealWorld"):
         (tmp_path / "OfficeHome" / name).mkdir(parents=True)
@@ -404,18 +478,29 @@ def test_office_home_is_laid_out_by_hand(tmp_path: Path) -> None:
 
 
 def test_digits_fetch_usps_and_name_the_rest(server: Server, tmp_path: Path) -> None:
-    small = dataclasses.replace(MNIST_USPS, sources=(server.source("usps.h5", CONTENT, "digits/usps.h5"),))
+    small = dataclasses.replace(
+        MNIST_USPS, sources=(server.source("usps.h5", CONTENT, "digits/usps.h5"),)
+    )
     with pytest.raises(FileNotFoundError) as caught:
         download(small, tmp_path)
     assert find_digits("usps", "train", tmp_path)[0].read_bytes() == CONTENT
-    assert "torchvision.datasets.MNIST" in str(caught.value) and "yaroslav.ganin.net" in str(caught.value)
+    assert "torchvision.datasets.MNIST" in str(caught.value) and "yaroslav.ganin.net" in str(
+        caught.value
+    )
     for name in ("mnist.npz", "mnist_m_test.npz", "mnist_m_train.npz"):
         (tmp_path / "digits" / name).write_bytes(b"")
     download(small, tmp_path)
 
 
 def test_command_says_what_to_do_and_fails(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "da.data.download", "office_home", "--data-root", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "da.data.download",
+        "office_home",
+        "--data-root",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "hemanthdv.org" in done.stderr and "Traceback" not in done.stderr

@@ -23,7 +23,12 @@ def test_holm_is_closed_testing_by_bonferroni(p: list[float]) -> None:
     """Marcus, Peritz and Gabriel 1976: p_i is the largest Bonferroni p-value of the subsets that hold i."""
     expected = []
     for i in range(len(p)):
-        subsets = (s for k in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), k) if i in s)
+        subsets = (
+            s
+            for k in range(1, len(p) + 1)
+            for s in itertools.combinations(range(len(p)), k)
+            if i in s
+        )
         expected.append(max(min(1.0, len(s) * min(p[j] for j in s)) for s in subsets))
     np.testing.assert_allclose(holm(np.array(p)), expected, rtol=1e-12)
 
@@ -43,10 +48,15 @@ def test_columns() -> None:
     found = moved_columns(x, y)
     for column in range(4):
         thresholds = np.concatenate([x[:, column], y[:, column]])
-        distance = max(abs(np.mean(x[:, column] <= t) - np.mean(y[:, column] <= t)) for t in thresholds)
+        distance = max(
+            abs(np.mean(x[:, column] <= t) - np.mean(y[:, column] <= t)) for t in thresholds
+        )
         assert found.distance[column] == pytest.approx(distance, abs=1e-12)
     pooled = np.concatenate([x[:, 1], y[:, 1]])
-    assert found.shift[1] == pytest.approx((y[:, 1].mean() - x[:, 1].mean()) / pooled.std()) and found.shift[2] == 0
+    assert (
+        found.shift[1] == pytest.approx((y[:, 1].mean() - x[:, 1].mean()) / pooled.std())
+        and found.shift[2] == 0
+    )
     assert list(found.p_value <= 0.05) == [False, True, False, True]
     exact = [4 * stats.ks_2samp(x[:, c], y[:, c], method="exact").pvalue for c in (1, 3)]
     assert all(found.p_value[[1, 3]] < 0.01) and max(exact) < 0.01
@@ -56,7 +66,10 @@ def test_columns() -> None:
 
 def test_no_change_is_seldom_found_in_any_of_many_columns() -> None:
     """P(any corrected p <= 0.1) <= 0.1: of 200 repetitions, at most the 99.9 % quantile of that binomial law."""
-    wrong = sum(moved_columns(*np.random.default_rng(s).standard_normal((2, 50, 8))).p_value.min() <= 0.1 for s in range(200))
+    wrong = sum(
+        moved_columns(*np.random.default_rng(s).standard_normal((2, 50, 8))).p_value.min() <= 0.1
+        for s in range(200)
+    )
     assert wrong <= stats.binom.ppf(0.999, 200, 0.1)
 
 
@@ -68,8 +81,15 @@ def test_the_class_that_moved_is_found(test) -> None:
     y[others == "bike"] += 2
     words = {} if test is None else {"test": test}
     found = moved_classes(x, y, labels, others, permutations=200, **words)
-    assert [(line.label, line.source_rows, line.target_rows) for line in found] == [("bike", 30, 20), ("mug", 30, 25)]
-    assert found[0].p_value == pytest.approx(2 / 201) and found[1].p_value > 0.05 and found[0].statistic > found[1].statistic
+    assert [(line.label, line.source_rows, line.target_rows) for line in found] == [
+        ("bike", 30, 20),
+        ("mug", 30, 25),
+    ]
+    assert (
+        found[0].p_value == pytest.approx(2 / 201)
+        and found[1].p_value > 0.05
+        and found[0].statistic > found[1].statistic
+    )
 
 
 def test_many_classes_can_still_be_found_to_differ() -> None:
@@ -92,8 +112,12 @@ def test_proportions_by_pearsons_formula() -> None:
     counts = np.array([[10, 20, 5, 0], [15, 7, 0, 4]])
     expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
     found = moved_proportions(own, other)
-    assert found.classes.tolist() == ["a", "b", "c", "d"] and found.counts.tolist() == counts.tolist()
-    assert found.p_value == pytest.approx(stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), df=3))
+    assert (
+        found.classes.tolist() == ["a", "b", "c", "d"] and found.counts.tolist() == counts.tolist()
+    )
+    assert found.p_value == pytest.approx(
+        stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), df=3)
+    )
     assert found.least_expected == pytest.approx(expected.min())
     assert moved_proportions(np.zeros(3), np.zeros(9)).p_value == 1
     with pytest.raises(ValueError, match="source_labels"):
@@ -108,7 +132,11 @@ def test_the_witness_is_a_loop_over_pairs() -> None:
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.exp(-np.sum((a - b) ** 2) / bandwidth))
 
-    expected = [np.mean([kernel(y[i], y[j]) for j in range(4) if j != i]) - np.mean([kernel(y[i], b) for b in x]) for i in range(4)]
+    expected = [
+        np.mean([kernel(y[i], y[j]) for j in range(4) if j != i])
+        - np.mean([kernel(y[i], b) for b in x])
+        for i in range(4)
+    ]
     np.testing.assert_allclose(witness(x, y), expected, rtol=1e-10)
     assert isinstance(witness(torch.from_numpy(x), torch.from_numpy(y)), torch.Tensor)
     np.testing.assert_array_equal(witness(np.ones((3, 2)), np.ones((2, 2))), 0)
@@ -119,4 +147,6 @@ def test_the_witness_is_a_loop_over_pairs() -> None:
 def test_the_witness_points_at_what_is_new() -> None:
     y = GENERATOR.standard_normal((60, 2))
     y[::6] += 8
-    assert set(np.argsort(-witness(GENERATOR.standard_normal((60, 2)), y))[:10]) == set(range(0, 60, 6))
+    assert set(np.argsort(-witness(GENERATOR.standard_normal((60, 2)), y))[:10]) == set(
+        range(0, 60, 6)
+    )

@@ -69,7 +69,12 @@ class ThirdIsTargetRegressor(DomainAdaptationRegressor):
 
 
 @parametrize_with_checks(
-    [DomainAdaptationClassifier(), DomainAdaptationRegressor(), ThirdIsTargetClassifier(CORAL()), ThirdIsTargetRegressor(LinearMongeMap())]
+    [
+        DomainAdaptationClassifier(),
+        DomainAdaptationRegressor(),
+        ThirdIsTargetClassifier(CORAL()),
+        ThirdIsTargetRegressor(LinearMongeMap()),
+    ]
 )
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learn_s_own_checks(estimator, check):
@@ -102,9 +107,14 @@ def garbage(kind: str, y: np.ndarray = Y) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["list", "nan", "infinity", "none", "words"])
-@pytest.mark.parametrize("adapter, weigher", [(None, None), (Shift(), None), (None, coarse_kmm), (OTMap(), halves)])
+@pytest.mark.parametrize(
+    "adapter, weigher", [(None, None), (Shift(), None), (None, coarse_kmm), (OTMap(), halves)]
+)
 def test_whatever_stands_beside_target_rows_the_result_is_one(kind, adapter, weigher):
-    for model in (DomainAdaptationClassifier(adapter, weigher), DomainAdaptationRegressor(adapter, weigher)):
+    for model in (
+        DomainAdaptationClassifier(adapter, weigher),
+        DomainAdaptationRegressor(adapter, weigher),
+    ):
         clean = clone(model).fit(X, Y, sample_domain=DOMAIN)
         fitted = clone(model).fit(X, garbage(kind), sample_domain=DOMAIN)
         np.testing.assert_array_equal(fitted.predict(X), clean.predict(X))
@@ -133,13 +143,18 @@ def test_a_regression_gives_the_adapter_no_labels():
     fitted = DomainAdaptationRegressor(Shift()).fit(X, X[:, 1], sample_domain=DOMAIN)
     assert fitted.adapter_.labels_ is None
     shift = X[~SOURCE].mean(axis=0) - X[SOURCE].mean(axis=0)
-    np.testing.assert_allclose(fitted.predict(X), Ridge().fit(X[SOURCE] + shift, X[SOURCE, 1]).predict(X), atol=1e-9)
+    np.testing.assert_allclose(
+        fitted.predict(X), Ridge().fit(X[SOURCE] + shift, X[SOURCE, 1]).predict(X), atol=1e-9
+    )
     with pytest.raises(TypeError, match="source_labels must be given"):
         DomainAdaptationRegressor(OTMap(class_regularization=0.1)).fit(X, Y, sample_domain=DOMAIN)
 
 
 def test_what_the_source_alone_gets_wrong_the_adapter_mends():
-    scores = [DomainAdaptationClassifier(a).fit(X, Y, sample_domain=DOMAIN).score(X[~SOURCE], Y[~SOURCE]) for a in (None, Shift())]
+    scores = [
+        DomainAdaptationClassifier(a).fit(X, Y, sample_domain=DOMAIN).score(X[~SOURCE], Y[~SOURCE])
+        for a in (None, Shift())
+    ]
     assert scores[0] < 0.7 and scores[1] > 0.9
 
 
@@ -147,12 +162,19 @@ def test_what_the_source_alone_gets_wrong_the_adapter_mends():
 def test_the_weights_are_those_of_the_weigher_on_adapted_rows(adapter):
     weigher = partial(discriminator_weights, folds=3)
     fitted = DomainAdaptationClassifier(adapter, weigher).fit(X, Y, sample_domain=DOMAIN)
-    rows = X[SOURCE] if adapter is None else X[SOURCE] + 0.5 * (X[~SOURCE].mean(axis=0) - X[SOURCE].mean(axis=0))
+    rows = (
+        X[SOURCE]
+        if adapter is None
+        else X[SOURCE] + 0.5 * (X[~SOURCE].mean(axis=0) - X[SOURCE].mean(axis=0))
+    )
     weights = weigher(rows, X[~SOURCE])
     np.testing.assert_allclose(fitted.weights_, weights, rtol=1e-6)
     by_hand = LogisticRegression(max_iter=1000).fit(rows, Y[SOURCE], sample_weight=weights)
     np.testing.assert_allclose(fitted.predict_proba(X), by_hand.predict_proba(X), atol=1e-6)
-    assert np.abs(by_hand.coef_ - LogisticRegression(max_iter=1000).fit(rows, Y[SOURCE]).coef_).max() > 1e-3  # they matter
+    assert (
+        np.abs(by_hand.coef_ - LogisticRegression(max_iter=1000).fit(rows, Y[SOURCE]).coef_).max()
+        > 1e-3
+    )  # they matter
 
 
 def test_weighted_by_the_density_ratio_a_line_is_the_best_one_on_the_target():
@@ -164,30 +186,47 @@ def test_weighted_by_the_density_ratio_a_line_is_the_best_one_on_the_target():
     def ratio(source, target):
         return 2 * np.exp(source[:, 0] ** 2 / 2 - 2 * (source[:, 0] - 1) ** 2)
 
-    plain, weighted = (DomainAdaptationRegressor(None, w, LinearRegression()).fit(x, x[:, 0] ** 2, domain) for w in (None, ratio))
+    plain, weighted = (
+        DomainAdaptationRegressor(None, w, LinearRegression()).fit(x, x[:, 0] ** 2, domain)
+        for w in (None, ratio)
+    )
     assert plain.estimator_.coef_[0] == pytest.approx(0.0, abs=0.1)
     assert weighted.estimator_.coef_[0] == pytest.approx(2.0, abs=0.1)
-    assert weighted.score(x[-50:], x[-50:, 0] ** 2) > 0.7 > 0.0 > plain.score(x[-50:], x[-50:, 0] ** 2)
+    assert (
+        weighted.score(x[-50:], x[-50:, 0] ** 2) > 0.7 > 0.0 > plain.score(x[-50:], x[-50:, 0] ** 2)
+    )
 
 
 @pytest.mark.parametrize(
-    "estimator", [KNeighborsClassifier(), make_pipeline(StandardScaler(), LogisticRegression()), GridSearchCV(LinearSVC(), {"C": [1.0]})]
+    "estimator",
+    [
+        KNeighborsClassifier(),
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        GridSearchCV(LinearSVC(), {"C": [1.0]}),
+    ],
 )
 def test_weights_that_would_be_ignored_are_an_error(estimator):
-    with pytest.raises(ValueError, match=f"must take sample_weight.*{type(estimator).__name__} does not"):
+    with pytest.raises(
+        ValueError, match=f"must take sample_weight.*{type(estimator).__name__} does not"
+    ):
         DomainAdaptationClassifier(weigher=kmm, estimator=estimator).fit(X, Y, sample_domain=DOMAIN)
-    DomainAdaptationClassifier(Shift(), estimator=estimator).fit(X, Y, sample_domain=DOMAIN).predict(X)
+    DomainAdaptationClassifier(Shift(), estimator=estimator).fit(
+        X, Y, sample_domain=DOMAIN
+    ).predict(X)
 
 
 @pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf, 0.0])
 def test_a_weigher_s_mistakes_are_named(wrong):
     for weights in (np.full(SOURCE.sum(), wrong), np.ones(3), np.ones((SOURCE.sum(), 1))):
         with pytest.raises(ValueError, match="weigher must return one finite weight"):
-            DomainAdaptationClassifier(weigher=lambda s, t, w=weights: w).fit(X, Y, sample_domain=DOMAIN)
+            DomainAdaptationClassifier(weigher=lambda s, t, w=weights: w).fit(
+                X, Y, sample_domain=DOMAIN
+            )
 
 
 @pytest.mark.parametrize(
-    "adapter, weigher, named", [(Shift(), None, "adapter"), (None, kmm, "weigher"), (Shift(), kmm, "adapter and weigher")]
+    "adapter, weigher, named",
+    [(Shift(), None, "adapter"), (None, kmm, "weigher"), (Shift(), kmm, "adapter and weigher")],
 )
 def test_without_target_rows_what_needs_them_says_so(adapter, weigher, named):
     for domain in (None, np.ones(len(X), dtype=int)):
@@ -195,7 +234,9 @@ def test_without_target_rows_what_needs_them_says_so(adapter, weigher, named):
             with pytest.raises(ValueError, match=f"^{named} must see target rows"):
                 kind(adapter, weigher).fit(X, Y, sample_domain=domain)
     plain = DomainAdaptationClassifier().fit(X, Y)  # every row is source
-    np.testing.assert_array_equal(plain.predict_proba(X), LogisticRegression(max_iter=1000).fit(X, Y).predict_proba(X))
+    np.testing.assert_array_equal(
+        plain.predict_proba(X), LogisticRegression(max_iter=1000).fit(X, Y).predict_proba(X)
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,24 +256,44 @@ def test_domains_that_are_none_are_refused(domain, error, message):
         DomainAdaptationClassifier(Shift()).fit(X, Y, sample_domain=domain)
     if "at least" not in message:
         with pytest.raises(error, match=message):
-            DomainAdaptationClassifier(Shift()).fit(X, Y, sample_domain=DOMAIN).predict(X, sample_domain=domain)
+            DomainAdaptationClassifier(Shift()).fit(X, Y, sample_domain=DOMAIN).predict(
+                X, sample_domain=domain
+            )
 
 
 def test_several_sources_are_one_and_lists_do():
     several = np.where(SOURCE, np.arange(len(X)) % 4 + 1, -5)
-    fitted = DomainAdaptationClassifier(Shift()).fit(X.tolist(), Y.tolist(), sample_domain=several.tolist())
+    fitted = DomainAdaptationClassifier(Shift()).fit(
+        X.tolist(), Y.tolist(), sample_domain=several.tolist()
+    )
     expected = DomainAdaptationClassifier(Shift()).fit(X, Y, sample_domain=DOMAIN)
     np.testing.assert_array_equal(fitted.predict_proba(X.tolist()), expected.predict_proba(X))
 
 
 @pytest.mark.parametrize(
-    "names", [np.array(["mug", "bike"]), np.array([True, False]), np.array([-3, 11]), np.array(["x", 2], dtype=object)]
+    "names",
+    [
+        np.array(["mug", "bike"]),
+        np.array([True, False]),
+        np.array([-3, 11]),
+        np.array(["x", 2], dtype=object),
+    ],
 )
 def test_labels_of_every_kind_come_back(names):
-    fitted = DomainAdaptationClassifier(OTMap(class_regularization=0.05)).fit(X, names[Y].tolist(), sample_domain=DOMAIN)
-    assert set(fitted.predict(X).tolist()) <= {str(v) if names.dtype == object else v for v in names.tolist()}
-    np.testing.assert_array_equal(fitted.classes_[fitted.predict_proba(X).argmax(axis=1)], fitted.predict(X))
-    expected = DomainAdaptationClassifier(OTMap(class_regularization=0.05)).fit(X, Y, sample_domain=DOMAIN).predict(X)
+    fitted = DomainAdaptationClassifier(OTMap(class_regularization=0.05)).fit(
+        X, names[Y].tolist(), sample_domain=DOMAIN
+    )
+    assert set(fitted.predict(X).tolist()) <= {
+        str(v) if names.dtype == object else v for v in names.tolist()
+    }
+    np.testing.assert_array_equal(
+        fitted.classes_[fitted.predict_proba(X).argmax(axis=1)], fitted.predict(X)
+    )
+    expected = (
+        DomainAdaptationClassifier(OTMap(class_regularization=0.05))
+        .fit(X, Y, sample_domain=DOMAIN)
+        .predict(X)
+    )
     np.testing.assert_array_equal(fitted.predict(X), np.array(names.tolist())[expected])
 
 
@@ -248,8 +309,15 @@ def test_continuous_labels_are_no_classes_and_missing_ones_no_numbers():
 
 
 def test_methods_are_those_of_the_estimator():
-    for estimator, has in ((None, (True, True)), (LinearSVC(), (False, True)), (RandomForestClassifier(5), (True, False))):
-        for model in (DomainAdaptationClassifier(estimator=estimator), DomainAdaptationClassifier(estimator=estimator).fit(X, Y)):
+    for estimator, has in (
+        (None, (True, True)),
+        (LinearSVC(), (False, True)),
+        (RandomForestClassifier(5), (True, False)),
+    ):
+        for model in (
+            DomainAdaptationClassifier(estimator=estimator),
+            DomainAdaptationClassifier(estimator=estimator).fit(X, Y),
+        ):
             assert (hasattr(model, "predict_proba"), hasattr(model, "decision_function")) == has
     assert not hasattr(DomainAdaptationRegressor(), "predict_proba")
 
@@ -259,14 +327,20 @@ def test_score_reads_no_label_of_a_target_row_that_it_is_told_of():
     expected = (fitted.predict(X, sample_domain=DOMAIN) == Y)[SOURCE]
     weight = np.arange(1.0, 101.0)
     for kind in ("none", "nan", "words"):
-        assert fitted.score(X, garbage(kind), sample_domain=DOMAIN) == pytest.approx(expected.mean())
-        assert fitted.score(X, garbage(kind), weight, DOMAIN) == pytest.approx(np.average(expected, weights=weight[SOURCE]))
+        assert fitted.score(X, garbage(kind), sample_domain=DOMAIN) == pytest.approx(
+            expected.mean()
+        )
+        assert fitted.score(X, garbage(kind), weight, DOMAIN) == pytest.approx(
+            np.average(expected, weights=weight[SOURCE])
+        )
     assert fitted.score(X, Y) == pytest.approx((fitted.predict(X) == Y).mean())
     with pytest.raises(ValueError, match="no source row to score"):
         fitted.score(X[~SOURCE], Y[~SOURCE], sample_domain=DOMAIN[~SOURCE])
     line = DomainAdaptationRegressor(Shift()).fit(X, X[:, 0], sample_domain=DOMAIN)
     error = (line.predict(X, sample_domain=DOMAIN) - X[:, 0])[SOURCE]
-    assert line.score(X, garbage("nan", X[:, 0]), sample_domain=DOMAIN) == pytest.approx(1 - (error**2).mean() / X[SOURCE, 0].var())
+    assert line.score(X, garbage("nan", X[:, 0]), sample_domain=DOMAIN) == pytest.approx(
+        1 - (error**2).mean() / X[SOURCE, 0].var()
+    )
 
 
 def test_parameters_copies_and_files():
@@ -275,8 +349,12 @@ def test_parameters_copies_and_files():
     model.set_params(adapter__regularization=0.3, estimator__C=0.5)
     assert model.adapter.regularization == 0.3 and clone(model).estimator.C == 0.5
     model.fit(X, Y, sample_domain=DOMAIN)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X))
-    again = model.set_params(adapter=None, weigher=None).fit(X, Y, sample_domain=DOMAIN)  # nothing is left of the parts before
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X)
+    )
+    again = model.set_params(adapter=None, weigher=None).fit(
+        X, Y, sample_domain=DOMAIN
+    )  # nothing is left of the parts before
     expected = LogisticRegression(C=0.5).fit(X[SOURCE], Y[SOURCE])
     np.testing.assert_allclose(again.predict_proba(X), expected.predict_proba(X))
     assert again.weights_ is None and again.adapter_ is None
@@ -286,12 +364,17 @@ def test_parameters_copies_and_files():
 def test_the_order_of_the_rows_does_not_matter(adapter):
     order = np.random.default_rng(4).permutation(len(X))
     fitted, permuted = (
-        DomainAdaptationClassifier(adapter, coarse_kmm).fit(X[i], Y[i], sample_domain=DOMAIN[i]) for i in (np.arange(len(X)), order)
+        DomainAdaptationClassifier(adapter, coarse_kmm).fit(X[i], Y[i], sample_domain=DOMAIN[i])
+        for i in (np.arange(len(X)), order)
     )
     for domain in (None, DOMAIN):
         expected = fitted.predict_proba(X, sample_domain=domain)
-        got = permuted.predict_proba(X[order], sample_domain=None if domain is None else domain[order])
-        np.testing.assert_allclose(got, expected[order], atol=1e-3)  # the weights and the regression are iterated
+        got = permuted.predict_proba(
+            X[order], sample_domain=None if domain is None else domain[order]
+        )
+        np.testing.assert_allclose(
+            got, expected[order], atol=1e-3
+        )  # the weights and the regression are iterated
 
 
 def test_sparse_rows_where_nothing_needs_them_dense():
@@ -307,11 +390,15 @@ def test_sparse_rows_where_nothing_needs_them_dense():
 def test_single_precision_whole_numbers_and_tensors():
     single = DomainAdaptationClassifier(Shift()).fit(X.astype("f"), Y, sample_domain=DOMAIN)
     assert single.adapter_.transform(X.astype("f")).dtype == np.float32
-    np.testing.assert_allclose(single.decision_function(X.astype("f"))[:5], single.decision_function(X)[:5], atol=1e-3)
+    np.testing.assert_allclose(
+        single.decision_function(X.astype("f"))[:5], single.decision_function(X)[:5], atol=1e-3
+    )
     whole = np.rint(3 * X).astype(int)
     fitted = DomainAdaptationClassifier(Shift()).fit(whole, Y, sample_domain=DOMAIN)
     floats = DomainAdaptationClassifier(Shift()).fit(whole.astype(float), Y, sample_domain=DOMAIN)
-    tensors = DomainAdaptationClassifier(Shift()).fit(torch.from_numpy(whole).double(), torch.from_numpy(Y), torch.from_numpy(DOMAIN))
+    tensors = DomainAdaptationClassifier(Shift()).fit(
+        torch.from_numpy(whole).double(), torch.from_numpy(Y), torch.from_numpy(DOMAIN)
+    )
     np.testing.assert_array_equal(fitted.predict_proba(whole), floats.predict_proba(whole))
     np.testing.assert_array_equal(tensors.predict_proba(whole), floats.predict_proba(whole))
 
@@ -323,10 +410,17 @@ def test_data_frames_keep_the_names_of_their_columns():
     domain = pandas.Series(DOMAIN, index=frame.index)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fitted = DomainAdaptationClassifier(Shift(), coarse_kmm).fit(frame, labels, sample_domain=domain)
+        fitted = DomainAdaptationClassifier(Shift(), coarse_kmm).fit(
+            frame, labels, sample_domain=domain
+        )
         answers = fitted.predict(frame, sample_domain=domain)
-    assert fitted.feature_names_in_.tolist() == ["height", "width", "depth"] and fitted.n_features_in_ == 3
-    plain = DomainAdaptationClassifier(Shift(), coarse_kmm).fit(X, np.array(["mug", "bike"])[Y], sample_domain=DOMAIN)
+    assert (
+        fitted.feature_names_in_.tolist() == ["height", "width", "depth"]
+        and fitted.n_features_in_ == 3
+    )
+    plain = DomainAdaptationClassifier(Shift(), coarse_kmm).fit(
+        X, np.array(["mug", "bike"])[Y], sample_domain=DOMAIN
+    )
     np.testing.assert_array_equal(answers, plain.predict(X, sample_domain=DOMAIN))
     with pytest.raises(ValueError, match="feature names"):
         fitted.predict(frame[["width", "height", "depth"]])
@@ -340,8 +434,12 @@ def test_in_a_pipeline_with_and_without_routing():
     np.testing.assert_array_equal(plain.predict_proba(X), expected.predict_proba(scaled))
     with sklearn.config_context(enable_metadata_routing=True):
         routed = clone(pipeline).fit(X, garbage("nan"), sample_domain=DOMAIN)
-        np.testing.assert_array_equal(routed.predict(X, sample_domain=DOMAIN), expected.predict(scaled, sample_domain=DOMAIN))
-        assert routed.score(X, garbage("nan"), sample_domain=DOMAIN) == expected.score(scaled, Y, sample_domain=DOMAIN)
+        np.testing.assert_array_equal(
+            routed.predict(X, sample_domain=DOMAIN), expected.predict(scaled, sample_domain=DOMAIN)
+        )
+        assert routed.score(X, garbage("nan"), sample_domain=DOMAIN) == expected.score(
+            scaled, Y, sample_domain=DOMAIN
+        )
         with pytest.raises(ValueError, match="adapter must see target rows"):
             clone(pipeline).fit(X, Y)
 
@@ -352,16 +450,28 @@ def test_in_cross_validation_each_part_is_scored_on_its_source_rows():
     for train, test in cv.split(X):
         fitted = clone(model).fit(X[train], Y[train], sample_domain=DOMAIN[train])
         source = test[SOURCE[test]]
-        expected.append((fitted.predict(X[source], sample_domain=DOMAIN[source]) == Y[source]).mean())
+        expected.append(
+            (fitted.predict(X[source], sample_domain=DOMAIN[source]) == Y[source]).mean()
+        )
     with sklearn.config_context(enable_metadata_routing=True):
         for request in (model, clone(model).set_fit_request(sample_domain=True)):
-            scores = cross_val_score(request, X, garbage("nan"), cv=cv, params={"sample_domain": DOMAIN})
+            scores = cross_val_score(
+                request, X, garbage("nan"), cv=cv, params={"sample_domain": DOMAIN}
+            )
             np.testing.assert_allclose(scores, expected)
 
 
 def test_a_search_reaches_the_parameters_of_the_parts():
-    grid = {"adapter": [None, Shift(factor=-1.0), Shift()], "estimator": [DummyClassifier(), LogisticRegression()]}
+    grid = {
+        "adapter": [None, Shift(factor=-1.0), Shift()],
+        "estimator": [DummyClassifier(), LogisticRegression()],
+    }
     with sklearn.config_context(enable_metadata_routing=True):
-        search = GridSearchCV(DomainAdaptationClassifier(), grid, cv=KFold(3)).fit(X, garbage("nan"), sample_domain=DOMAIN)
+        search = GridSearchCV(DomainAdaptationClassifier(), grid, cv=KFold(3)).fit(
+            X, garbage("nan"), sample_domain=DOMAIN
+        )
     assert isinstance(search.best_params_["estimator"], LogisticRegression)
-    assert search.predict(X).shape == (100,) and np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert (
+        search.predict(X).shape == (100,)
+        and np.isfinite(search.cv_results_["mean_test_score"]).all()
+    )

@@ -33,8 +33,13 @@ CLASSIFICATION = ("target_accuracy", "target_balanced_accuracy", "target_macro_f
 @given(n=st.integers(1, 40), classes=st.integers(2, 6), seed=st.integers(0, 1000))
 def test_accuracy_is_scikit_learns(n: int, classes: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    logits, labels = torch.randn(n, classes, generator=generator), torch.randint(classes, (n,), generator=generator)
-    assert accuracy(logits, labels) == pytest.approx(sklearn.metrics.accuracy_score(labels, logits.argmax(1)), abs=1e-12)
+    logits, labels = (
+        torch.randn(n, classes, generator=generator),
+        torch.randint(classes, (n,), generator=generator),
+    )
+    assert accuracy(logits, labels) == pytest.approx(
+        sklearn.metrics.accuracy_score(labels, logits.argmax(1)), abs=1e-12
+    )
 
 
 def test_accuracy_is_exact_where_single_precision_is_not() -> None:
@@ -45,8 +50,15 @@ def test_accuracy_is_exact_where_single_precision_is_not() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(n=st.integers(1, 30), classes=st.integers(2, 6), scale=st.floats(0.01, 50), seed=st.integers(0, 1000))
-def test_information_maximisation_is_scipys_entropies(n: int, classes: int, scale: float, seed: int) -> None:
+@given(
+    n=st.integers(1, 30),
+    classes=st.integers(2, 6),
+    scale=st.floats(0.01, 50),
+    seed=st.integers(0, 1000),
+)
+def test_information_maximisation_is_scipys_entropies(
+    n: int, classes: int, scale: float, seed: int
+) -> None:
     logits = scale * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed))
     p = scipy.special.softmax(logits.double().numpy(), axis=1)
     expected = scipy.stats.entropy(p.mean(0)) - scipy.stats.entropy(p, axis=1).mean()
@@ -62,7 +74,11 @@ def test_certain_predictions_spread_evenly_have_all_the_information(classes: int
 
 
 def test_predictions_that_are_all_alike_have_none() -> None:
-    for row in (torch.zeros(4), torch.tensor([1e4, 0.0, 0.0, 0.0]), torch.tensor([1.0, 0.5, -2.0, 0.0])):
+    for row in (
+        torch.zeros(4),
+        torch.tensor([1e4, 0.0, 0.0, 0.0]),
+        torch.tensor([1.0, 0.5, -2.0, 0.0]),
+    ):
         assert information_maximisation(row.expand(7, 4)) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -79,7 +95,8 @@ def test_target_metrics_name_accuracy_and_every_score() -> None:
     logits, labels = torch.randn(9, 3), torch.randint(3, (9,))
     metrics = target_metrics(logits, labels, SCORES)
     assert (
-        metrics.keys() == {"target_accuracy", "target_balanced_accuracy", "target_macro_f1", *SCORES}
+        metrics.keys()
+        == {"target_accuracy", "target_balanced_accuracy", "target_macro_f1", *SCORES}
         and "information_maximisation" in SCORES
     )
     assert metrics["target_accuracy"] == accuracy(logits, labels)
@@ -92,12 +109,19 @@ def test_open_set_counts_all_other_labels_as_one_class() -> None:
     """Seven rows: labels 2, 3 and 7 are beyond the two known classes of a head with three outputs. By hand."""
     labels = torch.tensor([0, 0, 1, 1, 2, 3, 7])
     said = torch.tensor([0, 2, 1, 1, 2, 0, 2])
-    evaluation = Evaluation(Labelled(torch.zeros(7, 1), labels), identity, task="open_set", scores=SCORES)
+    evaluation = Evaluation(
+        Labelled(torch.zeros(7, 1), labels), identity, task="open_set", scores=SCORES
+    )
     found = evaluation.metrics(nn.functional.one_hot(said, 3).float())
     assert evaluation.judged_by == "target_hos" and found.keys() == {
         *CLASSIFICATION, "target_known_accuracy", "target_unknown_accuracy", "target_hos", *SCORES
     }  # fmt: skip
-    expected = {"target_accuracy": 5 / 7, "target_known_accuracy": 3 / 4, "target_unknown_accuracy": 2 / 3, "target_hos": 12 / 17}
+    expected = {
+        "target_accuracy": 5 / 7,
+        "target_known_accuracy": 3 / 4,
+        "target_unknown_accuracy": 2 / 3,
+        "target_hos": 12 / 17,
+    }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
@@ -106,8 +130,16 @@ def test_open_set_counts_all_other_labels_as_one_class() -> None:
 
 def vectors() -> tuple[Network, Labelled, Transform]:
     torch.manual_seed(0)
-    network = Network(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)), nn.Identity(), nn.Linear(8, 3))
-    return network, Labelled(np.random.default_rng(0).standard_normal((23, 4)), torch.arange(23) % 3), identity
+    network = Network(
+        nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)),
+        nn.Identity(),
+        nn.Linear(8, 3),
+    )
+    return (
+        network,
+        Labelled(np.random.default_rng(0).standard_normal((23, 4)), torch.arange(23) % 3),
+        identity,
+    )
 
 
 def images() -> tuple[Network, Labelled, Transform]:
@@ -122,15 +154,23 @@ Case = Callable[[], tuple[Network, Labelled, Transform]]
 
 @both
 @pytest.mark.parametrize("batch_size", [1, 7, 23, 100])
-def test_predict_is_the_network_in_evaluation_whatever_the_batch_size(case: Case, batch_size: int) -> None:
+def test_predict_is_the_network_in_evaluation_whatever_the_batch_size(
+    case: Case, batch_size: int
+) -> None:
     network, domain, transform = case()
     network.train()
     found = predict(network, domain, transform, batch_size=batch_size)
     with torch.no_grad():
-        expected = copy.deepcopy(network).eval()(transform(torch.as_tensor(domain.x), torch.Generator()))
+        expected = copy.deepcopy(network).eval()(
+            transform(torch.as_tensor(domain.x), torch.Generator())
+        )
     torch.testing.assert_close(found.features, expected.features, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
-    assert found.logits.dtype == torch.float32 and not found.logits.requires_grad and len(found.features) == 23
+    assert (
+        found.logits.dtype == torch.float32
+        and not found.logits.requires_grad
+        and len(found.features) == 23
+    )
 
 
 @both
@@ -157,17 +197,23 @@ def test_predict_uses_the_statistics_it_is_told() -> None:
         for _ in range(3):
             network.train()(torch.randn(8, 1, 16, 16) + shift)
         with torch.no_grad():
-            results[name] = network.eval()(transform(torch.as_tensor(domain.x), torch.Generator())).logits
+            results[name] = network.eval()(
+                transform(torch.as_tensor(domain.x), torch.Generator())
+            ).logits
     use_statistics(network, "source")
     torch.testing.assert_close(predict(network, domain, transform).logits, results["target"])
-    torch.testing.assert_close(predict(network, domain, transform, statistics="source").logits, results["source"])
+    torch.testing.assert_close(
+        predict(network, domain, transform, statistics="source").logits, results["source"]
+    )
     assert not torch.allclose(results["source"], results["target"], atol=1e-2)
 
 
 def test_predict_in_half_precision_returns_single() -> None:
     network, domain, transform = mlp(4, 3), vectors()[1], identity
     exact = predict(network, domain, transform)
-    rough = predict(network, domain, transform, autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    rough = predict(
+        network, domain, transform, autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    )
     assert rough.logits.dtype == rough.features.dtype == torch.float32
     error = (rough.logits - exact.logits).abs().max().item()
     assert 0 < error < 0.05

@@ -30,7 +30,12 @@ ACCURACIES = {
 
 def command(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, str(ROOT / script), *map(str, words)], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture
@@ -54,16 +59,33 @@ def records(tmp_path_factory) -> Path:
         for seed, accuracy in enumerate(accuracies):
             folder = root / "toy" / method / f"clean-{target}" / f"seed{seed}-{'0' * 12}"
             folder.mkdir(parents=True)
-            names = {"experiment": "toy", "method": method, "source": "clean", "target": target, "seed": seed}
-            choices = {"last": {"step": 9, "target_accuracy": accuracy}, "oracle": {"step": 5, "target_accuracy": 1.0}}
-            contents = {"config": {**names, "config": {"steps": 9}}, "env": {}, "result": {**names, "selected": choices}}
+            names = {
+                "experiment": "toy",
+                "method": method,
+                "source": "clean",
+                "target": target,
+                "seed": seed,
+            }
+            choices = {
+                "last": {"step": 9, "target_accuracy": accuracy},
+                "oracle": {"step": 5, "target_accuracy": 1.0},
+            }
+            contents = {
+                "config": {**names, "config": {"steps": 9}},
+                "env": {},
+                "result": {**names, "selected": choices},
+            }
             for name, content in contents.items():
                 (folder / f"{name}.json").write_text(json.dumps(content))
             if seed == 0:
                 labels = np.arange(24) % 2
-                features = (generator.standard_normal((2, 24, 6)) + 40 * labels[:, None]).astype(np.float16)
+                features = (generator.standard_normal((2, 24, 6)) + 40 * labels[:, None]).astype(
+                    np.float16
+                )
                 arrays = {"source_features": features[0], "target_features": features[1]}
-                np.savez(folder / "features.npz", **arrays, source_labels=labels, target_labels=labels)
+                np.savez(
+                    folder / "features.npz", **arrays, source_labels=labels, target_labels=labels
+                )
     return root
 
 
@@ -77,12 +99,29 @@ def is_pdf(path: Path) -> bool:
 
 
 @pytest.mark.parametrize(("width", "inches"), [("column", 3.3), ("double", 6.9)])
-def test_accuracy_writes_means_and_deviations_of_the_results(records, tmp_path, width, inches, here):
-    here("accuracy", "--experiment", "toy", "--runs-dir", records, "--classes", 10, "--width", width, "--out", tmp_path)
+def test_accuracy_writes_means_and_deviations_of_the_results(
+    records, tmp_path, width, inches, here
+):
+    here(
+        "accuracy",
+        "--experiment",
+        "toy",
+        "--runs-dir",
+        records,
+        "--classes",
+        10,
+        "--width",
+        width,
+        "--out",
+        tmp_path,
+    )
     rows = {(row["method"], row["task"]): row for row in read(tmp_path / "toy_accuracy.csv")}
     for (method, target), values in ACCURACIES.items():
         row = rows[method, f"clean>{target}"]
-        np.testing.assert_allclose([float(row["mean"]), float(row["std"])], [100 * np.mean(values), 100 * np.std(values, ddof=1)])
+        np.testing.assert_allclose(
+            [float(row["mean"]), float(row["std"])],
+            [100 * np.mean(values), 100 * np.std(values, ddof=1)],
+        )
         assert row["select"] == "last" and row["seeds"] == "3"
     both = np.mean([ACCURACIES["mmd", "rotated30"], ACCURACIES["mmd", "noisy"]])
     assert float(rows["mmd", "average"]["mean"]) == pytest.approx(100 * both)
@@ -92,10 +131,27 @@ def test_accuracy_writes_means_and_deviations_of_the_results(records, tmp_path, 
 
 
 def test_accuracy_draws_a_run_of_two_steps(tmp_path, here):
-    run = ("experiments/digits_mmd.py", "--smoke-test", "--runs-dir", tmp_path, "--wandb", "disabled", "--loss", "none")
+    run = (
+        "experiments/digits_mmd.py",
+        "--smoke-test",
+        "--runs-dir",
+        tmp_path,
+        "--wandb",
+        "disabled",
+        "--loss",
+        "none",
+    )
     done = command(*run)
     assert done.returncode == 0, done.stderr
-    here("accuracy", "--experiment", "digits_mmd", "--runs-dir", tmp_path / "smoke", "--out", tmp_path / "out")
+    here(
+        "accuracy",
+        "--experiment",
+        "digits_mmd",
+        "--runs-dir",
+        tmp_path / "smoke",
+        "--out",
+        tmp_path / "out",
+    )
     (row,) = read(tmp_path / "out" / "digits_mmd_accuracy.csv")
     (result,) = (tmp_path / "smoke").glob("digits_mmd/*/*/*/result.json")
     selected = json.loads(result.read_text())["selected"]
@@ -105,7 +161,18 @@ def test_accuracy_draws_a_run_of_two_steps(tmp_path, here):
 
 def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
     task = ("--source", "clean", "--target", "rotated30")
-    done = command("paper_figures/tsne.py", "--experiment", "toy", *task, "--runs-dir", records, "--perplexity", 10, "--out", tmp_path)
+    done = command(
+        "paper_figures/tsne.py",
+        "--experiment",
+        "toy",
+        *task,
+        "--runs-dir",
+        records,
+        "--perplexity",
+        10,
+        "--out",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "toy_tsne_clean-rotated30.csv")
     assert list(rows[0]) == ["x", "y", "domain", "label", "method"] and len(rows) == 2 * 48
@@ -113,13 +180,26 @@ def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
         own = [row for row in rows if row["method"] == method]
         assert [row["domain"] for row in own] == ["source"] * 24 + ["target"] * 24
         assert [row["label"] for row in own] == ["0", "1"] * 24
-        stored = np.load(records / "toy" / method / "clean-rotated30" / f"seed0-{'0' * 12}" / "features.npz")
-        features = np.concatenate([stored["source_features"], stored["target_features"]]).astype(np.float32)
+        stored = np.load(
+            records / "toy" / method / "clean-rotated30" / f"seed0-{'0' * 12}" / "features.npz"
+        )
+        features = np.concatenate([stored["source_features"], stored["target_features"]]).astype(
+            np.float32
+        )
         points = np.array([[float(row["x"]), float(row["y"])] for row in own])
         if os.environ.get("OMP_NUM_THREADS") == "1":  # sums in another order end in another picture
-            np.testing.assert_allclose(points, TSNE(perplexity=10, init="pca", random_state=0).fit_transform(features), atol=1e-3)
-        even, odd = points[::2], points[1::2]  # two classes 40 standard deviations apart stay apart in the plane
-        assert np.linalg.norm(even.mean(0) - odd.mean(0)) > 2 * max(even.std(0).max(), odd.std(0).max())
+            np.testing.assert_allclose(
+                points,
+                TSNE(perplexity=10, init="pca", random_state=0).fit_transform(features),
+                atol=1e-3,
+            )
+        even, odd = (
+            points[::2],
+            points[1::2],
+        )  # two classes 40 standard deviations apart stay apart in the plane
+        assert np.linalg.norm(even.mean(0) - odd.mean(0)) > 2 * max(
+            even.std(0).max(), odd.std(0).max()
+        )
     assert is_pdf(tmp_path / "toy_tsne_clean-rotated30.pdf")
     assert (tmp_path / "toy_tsne_clean-rotated30.png").is_file()
 
@@ -140,10 +220,24 @@ def test_methods_stand_in_the_order_of_their_averages(records, tmp_path, monkeyp
 
 
 def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_path, monkeypatch):
-    accuracies = {("full", 5): [0.5, 0.6, 0.7], ("l2_sp", 5): [0.6, 0.66, 0.84], ("full", 100): [0.9, 0.9, 0.93], ("l2_sp", 100): [0.9] * 3}
+    accuracies = {
+        ("full", 5): [0.5, 0.6, 0.7],
+        ("l2_sp", 5): [0.6, 0.66, 0.84],
+        ("full", 100): [0.9, 0.9, 0.93],
+        ("l2_sp", 100): [0.9] * 3,
+    }
     for (method, share), values in accuracies.items():
         for seed, accuracy in enumerate(values):
-            run = Run.start(tmp_path, {}, experiment="toy", method=method, source="s", target=f"t_{share:02d}", seed=seed, wandb="disabled")
+            run = Run.start(
+                tmp_path,
+                {},
+                experiment="toy",
+                method=method,
+                source="s",
+                target=f"t_{share:02d}",
+                seed=seed,
+                wandb="disabled",
+            )
             run.finish({"selected": {"validation": {"step": 1, "target_accuracy": accuracy}}})
     monkeypatch.syspath_prepend(ROOT / "paper_figures")
     script = runpy.run_path(str(ROOT / "paper_figures" / "labels.py"))
@@ -151,9 +245,14 @@ def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_
     left, right = script["draw"](options.table(), options).axes
     drawn = {c.get_label(): c.lines[0].get_ydata() for c in left.containers}
     for method in ("full", "l2_sp"):
-        np.testing.assert_allclose(drawn[method], [100 * np.mean(accuracies[method, share]) for share in (5, 100)])
+        np.testing.assert_allclose(
+            drawn[method], [100 * np.mean(accuracies[method, share]) for share in (5, 100)]
+        )
     (curve,) = right.containers
-    gains = [100 * (np.array(accuracies["l2_sp", share]) - accuracies["full", share]) for share in (5, 100)]
+    gains = [
+        100 * (np.array(accuracies["l2_sp", share]) - accuracies["full", share])
+        for share in (5, 100)
+    ]
     np.testing.assert_allclose(curve.lines[0].get_ydata(), [gain.mean() for gain in gains])
     for segment, gain in zip(curve.lines[2][0].get_segments(), gains, strict=True):
         interval = scipy.stats.t.interval(0.95, 2, gain.mean(), scipy.stats.sem(gain))
@@ -168,9 +267,21 @@ TASK = (*TOY, "--source", "clean", "--target", "rotated30")
 @pytest.mark.parametrize(
     ("script", "words", "told"),
     [
-        ("tsne", (*TASK, "--seed", 1), "features.npz is missing: this record was kept without features; train the run again with --force"),
-        ("tsne", (*TASK, "--after", "coral"), "no finished run of toy coral clean>rotated30 seed 0"),
-        ("tsne", (*TASK, "--perplexity", 48), "perplexity must be positive and less than the number of rows (48"),
+        (
+            "tsne",
+            (*TASK, "--seed", 1),
+            "features.npz is missing: this record was kept without features; train the run again with --force",
+        ),
+        (
+            "tsne",
+            (*TASK, "--after", "coral"),
+            "no finished run of toy coral clean>rotated30 seed 0",
+        ),
+        (
+            "tsne",
+            (*TASK, "--perplexity", 48),
+            "perplexity must be positive and less than the number of rows (48",
+        ),
         ("accuracy", (*TOY, "--runs-dir", "absent"), "no folder of runs at absent"),
         ("accuracy", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
         ("accuracy", (*TOY, "--where", "steps=10"), "got runs at all: check"),

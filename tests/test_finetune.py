@@ -13,7 +13,15 @@ from sklearn.metrics import mean_squared_error, r2_score
 from da.data.batches import LabelledBatch, LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.model.finetune import GradualUnfreezing, LayerwiseDecay, Probe, blocks, fit_head, frozen, with_new_head
+from da.model.finetune import (
+    GradualUnfreezing,
+    LayerwiseDecay,
+    Probe,
+    blocks,
+    fit_head,
+    frozen,
+    with_new_head,
+)
 from da.model.l2sp import l2_sp
 from da.networks.backbones import backbone
 from da.networks.network import Network
@@ -42,7 +50,9 @@ def test_a_frozen_network_changes_in_its_head_alone() -> None:
     own = frozen(source)
     before = {name: value.clone() for name, value in own.state_dict().items()}
     steps(own)
-    changed = {name for name, value in own.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in own.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert changed == {"head.weight", "head.bias"}, "batch statistics stay too"
     assert [len(group["params"]) for group in own.parameter_groups(0.1)] == [2]
 
@@ -51,9 +61,14 @@ def test_a_new_head_is_new_and_the_rest_a_copy() -> None:
     source = lenet(10)
     own = with_new_head(source)
     start, now = source.state_dict(), own.state_dict()
-    assert {name for name in start if not torch.equal(start[name], now[name])} == {"head.weight", "head.bias"}
+    assert {name for name in start if not torch.equal(start[name], now[name])} == {
+        "head.weight",
+        "head.bias",
+    }
     steps(own)
-    assert all(torch.equal(value, start[name]) for name, value in source.state_dict().items()), "the source network is left alone"
+    assert all(torch.equal(value, start[name]) for name, value in source.state_dict().items()), (
+        "the source network is left alone"
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 16.0])
@@ -71,9 +86,26 @@ def test_the_probe_is_the_logistic_regression_on_unit_features(scale: float) -> 
 def test_a_probe_stays_what_it_is_through_the_loop(tmp_path: Path) -> None:
     method, stream, evaluation = digits_job()
     before = {name: value.clone() for name, value in method.network.state_dict().items()}
-    run = Run.start(tmp_path, {}, experiment="t", method="probe", source="s", target="t", seed=0, wandb="disabled")
-    fit(Probe(method.network), stream, TrainConfig(steps=3, batch_size=16, weight_decay=0.1), run, evaluation)
-    assert all(torch.equal(value, before[name]) for name, value in method.network.state_dict().items())
+    run = Run.start(
+        tmp_path,
+        {},
+        experiment="t",
+        method="probe",
+        source="s",
+        target="t",
+        seed=0,
+        wandb="disabled",
+    )
+    fit(
+        Probe(method.network),
+        stream,
+        TrainConfig(steps=3, batch_size=16, weight_decay=0.1),
+        run,
+        evaluation,
+    )
+    assert all(
+        torch.equal(value, before[name]) for name, value in method.network.state_dict().items()
+    )
 
 
 def test_a_class_without_samples_is_an_error() -> None:
@@ -81,12 +113,16 @@ def test_a_class_without_samples_is_an_error() -> None:
         fit_head(lenet(10), torch.randn(20, 128), torch.arange(20) % 9)
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("squeezenet1_1", 9), ("mobilenet_v2", 5), ("resnet18", 6)])
+@pytest.mark.parametrize(
+    ("name", "blocks"), [("squeezenet1_1", 9), ("mobilenet_v2", 5), ("resnet18", 6)]
+)
 def test_frozen_blocks_keep_weights_and_statistics(name: str, blocks: int) -> None:
     torch.manual_seed(0)
     body, width = backbone(name, pretrained=False, frozen_blocks=blocks)  # type: ignore[arg-type]
     plain, _ = backbone(name, pretrained=False)  # type: ignore[arg-type]
-    total, left = (sum(p.numel() for p in module.parameters() if p.requires_grad) for module in (plain, body))
+    total, left = (
+        sum(p.numel() for p in module.parameters() if p.requires_grad) for module in (plain, body)
+    )
     assert 0 < left < total
     network = Network(body, torch.nn.Identity(), torch.nn.Linear(width, 3), pretrained=True)
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -95,8 +131,14 @@ def test_frozen_blocks_keep_weights_and_statistics(name: str, blocks: int) -> No
     network(torch.randn(4, 3, 64, 64)).logits.square().sum().backward()
     optimizer.step()
     kept = [key for key, value in network.state_dict().items() if torch.equal(value, before[key])]
-    assert len([key for key in kept if ".module." in key]) == len([key for key in before if ".module." in key]) > 0
-    assert any(key not in kept for key in before if key.startswith("backbone") and ".module." not in key)
+    assert (
+        len([key for key in kept if ".module." in key])
+        == len([key for key in before if ".module." in key])
+        > 0
+    )
+    assert any(
+        key not in kept for key in before if key.startswith("backbone") and ".module." not in key
+    )
 
 
 def test_more_blocks_than_there_are() -> None:
@@ -108,7 +150,15 @@ def test_more_blocks_than_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("squeezenet1_1", 9), ("mobilenet_v2", 19), ("resnet18", 5), ("vit_b_16", 12), ("lenet", 2), ("mlp", 1)]
+    ("name", "count"),
+    [
+        ("squeezenet1_1", 9),
+        ("mobilenet_v2", 19),
+        ("resnet18", 5),
+        ("vit_b_16", 12),
+        ("lenet", 2),
+        ("mlp", 1),
+    ],
 )
 def test_blocks_hold_every_parameter_once_in_order(name: str, count: int) -> None:
     """Counts by torchvision's own structure: a convolution and 8 fire modules; 19 of MobileNetV2; a stem and 4 stages; 12 layers."""
@@ -135,7 +185,11 @@ def test_rates_fall_from_block_to_block() -> None:
 
 def backbone_of_squares() -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module]:
     torch.manual_seed(0)
-    return torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(4))), torch.nn.Identity(), torch.nn.Linear(3, 2)
+    return (
+        torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(4))),
+        torch.nn.Identity(),
+        torch.nn.Linear(3, 2),
+    )
 
 
 def test_blocks_join_one_by_one_from_the_head_down() -> None:
@@ -191,9 +245,15 @@ def test_the_objective_is_the_mean_loss_plus_half_lambda_times_the_squared_weigh
 
 def test_a_penalty_in_the_place_of_weight_decay_switches_it_off() -> None:
     method = Regularize(lenet(3), None, decay=False)
-    assert all(group["weight_decay"] == 0 for group in make_optimizer(method, TrainConfig(weight_decay=0.1)).param_groups)
+    assert all(
+        group["weight_decay"] == 0
+        for group in make_optimizer(method, TrainConfig(weight_decay=0.1)).param_groups
+    )
     layerwise = LayerwiseDecay(lenet(3), decay=False)
-    assert all(group["weight_decay"] == 0 for group in make_optimizer(layerwise, TrainConfig(weight_decay=0.1)).param_groups)
+    assert all(
+        group["weight_decay"] == 0
+        for group in make_optimizer(layerwise, TrainConfig(weight_decay=0.1)).param_groups
+    )
 
 
 def test_kept_batch_statistics_normalise_and_stay_while_scales_learn() -> None:
@@ -205,7 +265,9 @@ def test_kept_batch_statistics_normalise_and_stay_while_scales_learn() -> None:
     batch = LabelledBatch(torch.rand(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6))
     statistics = {name: value.clone() for name, value in network.named_buffers()}
     loss = method.loss(batch, 0.0)["task"]
-    expected = torch.nn.functional.cross_entropy(copy.deepcopy(network).eval()(batch.x).logits, batch.y)
+    expected = torch.nn.functional.cross_entropy(
+        copy.deepcopy(network).eval()(batch.x).logits, batch.y
+    )
     torch.testing.assert_close(loss, expected)
     loss.backward()
     assert all(torch.equal(value, statistics[name]) for name, value in network.named_buffers())
@@ -227,7 +289,9 @@ def test_a_copy_of_the_start_is_kept_only_where_something_asks_for_it() -> None:
 def test_a_penalty_shares_the_pass_of_the_loss() -> None:
     network = lenet(3)
     method = Regularize(network, lambda own, source, x: own(x).features.square().mean()).train()
-    terms = method.loss(LabelledBatch(torch.rand(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6)), 0.0)
+    terms = method.loss(
+        LabelledBatch(torch.rand(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6)), 0.0
+    )
     assert terms.keys() == {"task", "penalty"} and network.backbone[1].num_batches_tracked == 1  # type: ignore[index]
 
 
@@ -237,9 +301,13 @@ def test_the_probe_of_two_classes_is_the_logistic_regression() -> None:
     features = features / features.square().sum(1).mean().sqrt()
     network = Network(torch.nn.Identity(), torch.nn.Identity(), torch.nn.Linear(6, 2))
     fit_head(network, features, labels, strength=10.0)
-    oracle = LogisticRegression(C=10.0, max_iter=5000).fit(features.double().numpy(), labels.numpy())
+    oracle = LogisticRegression(C=10.0, max_iter=5000).fit(
+        features.double().numpy(), labels.numpy()
+    )
     probabilities = torch.from_numpy(oracle.predict_proba(features.double().numpy()))
-    torch.testing.assert_close(network.head(features).double().softmax(1), probabilities, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        network.head(features).double().softmax(1), probabilities, rtol=1e-3, atol=1e-4
+    )
 
 
 def test_features_that_are_all_zero_are_an_error() -> None:
@@ -257,12 +325,29 @@ def test_fine_tuning_on_numbers_is_least_squares(tmp_path: Path) -> None:
     y = x @ torch.tensor([1.0, -2.0, 0.5, 0.0]) + 3 + 0.1 * torch.randn(300)
     few, rest = Labelled(x[:40], y[:40]), Labelled(x[40:], y[40:])
     network = Network(torch.nn.Identity(), torch.nn.Identity(), torch.nn.Linear(4, 1))
-    run = Run.start(tmp_path, {}, experiment="t", method="full", source="s", target="t", seed=0, wandb="disabled")
+    run = Run.start(
+        tmp_path,
+        {},
+        experiment="t",
+        method="full",
+        source="s",
+        target="t",
+        seed=0,
+        wandb="disabled",
+    )
     config = TrainConfig(steps=400, batch_size=40, learning_rate=0.05, weight_decay=0.0)
     stream = LabelledBatches(few, batch_size=40, seed=0, transform=identity)
-    result = fit(Regularize(network, None), stream, config, run, Evaluation(rest, identity, task="regression"))
+    result = fit(
+        Regularize(network, None),
+        stream,
+        config,
+        run,
+        Evaluation(rest, identity, task="regression"),
+    )
     oracle = LinearRegression().fit(few.x.numpy(), few.y.numpy())  # type: ignore[union-attr]
-    torch.testing.assert_close(network.head.weight[0].detach().numpy(), oracle.coef_, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        network.head.weight[0].detach().numpy(), oracle.coef_, atol=1e-3, rtol=1e-3
+    )
     said = oracle.predict(rest.x.numpy())  # type: ignore[union-attr]
     last = result["selected"]["last"]
     assert last["target_r2"] == pytest.approx(r2_score(rest.y, said), abs=1e-3)

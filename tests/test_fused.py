@@ -24,7 +24,9 @@ import torch
 
 from da.ops import fused
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed"
+)
 
 POWERS = (0.25, 0.5, 1.0, 2.0, 4.0)
 IRREGULAR = (0.3, 1.0, 1.7)
@@ -36,10 +38,16 @@ def fresh_kernels(*, interpret: bool) -> Iterator[ModuleType]:
     """The kernel module and Triton imported anew, interpreted or compiled; on leaving, the modules and the variable as they were."""
 
     def stale() -> dict[str, ModuleType]:
-        return {k: v for k, v in sys.modules.items() if k == KERNELS or (k.split(".")[0] == "triton" and not k.startswith("triton._C"))}
+        return {
+            k: v
+            for k, v in sys.modules.items()
+            if k == KERNELS or (k.split(".")[0] == "triton" and not k.startswith("triton._C"))
+        }
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1") if interpret else patch.delenv("TRITON_INTERPRET", raising=False)
+        patch.setenv("TRITON_INTERPRET", "1") if interpret else patch.delenv(
+            "TRITON_INTERPRET", raising=False
+        )
         before = stale()
         for name in before:
             del sys.modules[name]
@@ -67,7 +75,9 @@ def precision() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
-def problem(n: int, m: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def problem(
+    n: int, m: int, d: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows with mean squared distances about 1, weights of both signs; float32 numbers held in float64."""
     random = np.random.default_rng(seed)
     x, y = (random.normal(size=(size, d)) / math.sqrt(2 * d) for size in (n, m))
@@ -102,7 +112,9 @@ def run(device, x, y, u, v, scales, *, symmetric=False, gradient=True):
     x, y, u, v = (torch.tensor(a, dtype=torch.float32, device=device) for a in (x, y, u, v))
     if symmetric:
         y, v = x, u
-    value, first, second = fused.fused_block(x, y, scales, u, v, symmetric=symmetric, gradient=gradient)
+    value, first, second = fused.fused_block(
+        x, y, scales, u, v, symmetric=symmetric, gradient=gradient
+    )
     assert value.dtype == torch.float64 and value.shape == () and value.device == x.device
     return float(value), *(None if g is None else g.double().cpu().numpy() for g in (first, second))
 
@@ -149,7 +161,11 @@ def test_a_block_of_one_sample(device: str, n: int, d: int) -> None:
     assert close(first, left + right)
 
 
-@pytest.mark.parametrize("scales", [POWERS, POWERS[::-1], IRREGULAR, (0.7,), (0.5, 2.0), tuple(2.0**k for k in range(-5, 3))], ids=str)
+@pytest.mark.parametrize(
+    "scales",
+    [POWERS, POWERS[::-1], IRREGULAR, (0.7,), (0.5, 2.0), tuple(2.0**k for k in range(-5, 3))],
+    ids=str,
+)
 @pytest.mark.parametrize("d", [3, 260])
 def test_the_scales(device: str, d: int, scales: tuple[float, ...]) -> None:
     x, y, u, v = problem(5, 7, d)
@@ -163,7 +179,9 @@ def test_the_scales(device: str, d: int, scales: tuple[float, ...]) -> None:
 def test_one_row_against_itself_is_exact(device: str, d: int) -> None:
     """The distance on the diagonal is 0, not the rounding error of |x|^2 + |x|^2 - 2<x, x>, however small the scale."""
     x = np.full((1, d), 1e3 / 3)
-    value, first, _ = run(device, x, x, np.array([1.5]), np.array([1.5]), (1e-6, 1.0), symmetric=True)
+    value, first, _ = run(
+        device, x, x, np.array([1.5]), np.array([1.5]), (1e-6, 1.0), symmetric=True
+    )
     assert value == 2 * 1.5**2 and not first.any()
 
 
@@ -188,7 +206,9 @@ def test_the_value_alone(device: str, n: int, m: int, d: int, symmetric: bool) -
     assert first is None and second is None
     tolerance = 1e-6 * size_of(u, v, IRREGULAR)
     assert value == pytest.approx(dense(x, y, u, v, IRREGULAR)[0], abs=tolerance)
-    assert value == pytest.approx(run(device, x, y, u, v, IRREGULAR, symmetric=symmetric)[0], abs=tolerance)
+    assert value == pytest.approx(
+        run(device, x, y, u, v, IRREGULAR, symmetric=symmetric)[0], abs=tolerance
+    )
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -210,7 +230,9 @@ def test_several_panels(device: str, symmetric: bool, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name, tolerance", [("high", 2e-3), ("medium", 1e-2)])
 @pytest.mark.parametrize("d", [64, 300])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_lower_precisions(device: str, precision: None, name: str, tolerance: float, d: int, symmetric: bool) -> None:
+def test_lower_precisions(
+    device: str, precision: None, name: str, tolerance: float, d: int, symmetric: bool
+) -> None:
     x, y, u, v = problem(70, 40, d)
     y, v = (x, u) if symmetric else (y, v)
     torch.set_float32_matmul_precision(name)
@@ -225,7 +247,9 @@ def test_lower_precisions(device: str, precision: None, name: str, tolerance: fl
 
 
 @pytest.mark.parametrize("name, precision_name", [("high", "tf32"), ("medium", "bf16")])
-def test_lower_precisions_are_exact_on_rows_they_hold(device: str, precision: None, name: str, precision_name: str) -> None:
+def test_lower_precisions_are_exact_on_rows_they_hold(
+    device: str, precision: None, name: str, precision_name: str
+) -> None:
     """With the rows rounded by NumPy beforehand only W's rounding is left in the gradient, and nothing in the value."""
     x, y, u, v = problem(70, 40, 64)
     bits = {"tf32": 13, "bf16": 16}[precision_name]
@@ -252,10 +276,21 @@ def test_strides_and_autograd_do_not_matter(device: str) -> None:
     weights = torch.tensor(np.repeat(u, 2), dtype=torch.float32, device=device)[::2]
     value, first, _ = fused.fused_block(a, b, POWERS, weights, w, symmetric=False, gradient=True)
     assert not value.requires_grad and not first.requires_grad
-    assert float(value) == pytest.approx(expected[0], abs=1e-6) and close(first.double().cpu().numpy(), expected[1])
+    assert float(value) == pytest.approx(expected[0], abs=1e-6) and close(
+        first.double().cpu().numpy(), expected[1]
+    )
 
 
-@pytest.mark.parametrize("scales, answer", [(POWERS, True), ((3.0,), True), ((1.0, 3.0), False), ((0.25, 1.0), False), ((1.0, 1.0), False)])
+@pytest.mark.parametrize(
+    "scales, answer",
+    [
+        (POWERS, True),
+        ((3.0,), True),
+        ((1.0, 3.0), False),
+        ((0.25, 1.0), False),
+        ((1.0, 1.0), False),
+    ],
+)
 def test_powers_of_two_are_recognised(scales: tuple[float, ...], answer: bool) -> None:
     assert fused.are_powers_of_two(sorted(scales, reverse=True)) is answer
 
@@ -289,12 +324,30 @@ try: fused_block(x, x, (1.0,), x[0], x[0], symmetric=True, gradient=True)
 except ImportError as error: print(error)
 """
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment, check=True)
-    message = "da.ops.fused needs the package triton, which is not installed: pip install triton (Linux)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=True,
+    )
+    message = (
+        "da.ops.fused needs the package triton, which is not installed: pip install triton (Linux)"
+    )
     assert done.stdout.splitlines() == ["False False", message]
 
 
-def compiled(kernels: ModuleType, capability: int, precision: str, width: int, count: int, powers: bool, *, gradient: bool):
+def compiled(
+    kernels: ModuleType,
+    capability: int,
+    precision: str,
+    width: int,
+    count: int,
+    powers: bool,
+    *,
+    gradient: bool,
+):
     """`fused_rows` up to its width, `weight_panel` beyond and for values alone, as launched on that capability, built without a GPU."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -303,11 +356,24 @@ def compiled(kernels: ModuleType, capability: int, precision: str, width: int, c
     rows = "*bf16" if precision == "bf16" else "*fp32"
     whole = gradient and width <= fused.FUSED_WIDTH
     hopper = capability == 90
-    tile = fused.fused_tile(width, precision, hopper=hopper) if whole else fused.panel_tile(precision, hopper=hopper)
-    constants = {"WIDTH": width, "COUNT": count, "POWERS": powers, "SYMMETRIC": True, "PRECISION": precision, "UPCAST": False}
+    tile = (
+        fused.fused_tile(width, precision, hopper=hopper)
+        if whole
+        else fused.panel_tile(precision, hopper=hopper)
+    )
+    constants = {
+        "WIDTH": width,
+        "COUNT": count,
+        "POWERS": powers,
+        "SYMMETRIC": True,
+        "PRECISION": precision,
+        "UPCAST": False,
+    }
     constants |= {"BLOCK_M": tile.rows, "BLOCK_N": tile.columns, "BLOCK_K": tile.step}
     signature = (
-        dict.fromkeys(("x", "y"), rows) | dict.fromkeys(("x_squares", "y_squares", "u", "v", "rates"), "*fp32") | {"values": "*fp64"}
+        dict.fromkeys(("x", "y"), rows)
+        | dict.fromkeys(("x_squares", "y_squares", "u", "v", "rates"), "*fp32")
+        | {"values": "*fp64"}
     )
     if whole:
         kernel, constants = kernels.fused_rows, constants | {"BLOCK_D": fused.padded(width)}
@@ -316,9 +382,19 @@ def compiled(kernels: ModuleType, capability: int, precision: str, width: int, c
         kernel, constants = kernels.weight_panel, constants | {"GRADIENT": gradient, "GROUP": 8}
         signature |= {"panel": rows, "n": "i32", "m": "i32"}
     signature = {name: signature.get(name, "constexpr") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(kernel, signature, {(kernel.arg_names.index(k),): v for k, v in constants.items()}, aligned)
-    return build(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": tile.warps, "num_stages": tile.stages})
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, kind in enumerate(signature.values())
+        if kind.startswith("*")
+    }
+    source = ASTSource(
+        kernel, signature, {(kernel.arg_names.index(k),): v for k, v in constants.items()}, aligned
+    )
+    return build(
+        source,
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": tile.warps, "num_stages": tile.stages},
+    )
 
 
 def spilled(program, capability: int, folder: Path) -> list[str]:
@@ -328,7 +404,14 @@ def spilled(program, capability: int, folder: Path) -> list[str]:
     path = folder / "kernel.ptx"
     path.write_text(program.asm["ptx"])
     name = f"sm_{capability}{'a' if capability >= 90 else ''}"
-    command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={name}", str(path), "-o", os.devnull]
+    command = [
+        triton.knobs.nvidia.ptxas.path,
+        "-v",
+        f"--gpu-name={name}",
+        str(path),
+        "-o",
+        os.devnull,
+    ]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     lines = [line for line in report.splitlines() if "spill" in line]
     assert lines
@@ -339,11 +422,15 @@ def spilled(program, capability: int, folder: Path) -> list[str]:
 @pytest.mark.parametrize("capability, shared", [(90, 227), (80, 99)])
 @pytest.mark.parametrize("precision_name", ["ieee", "tf32", "bf16"])
 @pytest.mark.parametrize("count, powers", [(5, True), (10, False)])
-def test_kernels_compile_and_fit(capability: int, shared: int, precision_name: str, count: int, powers: bool, tmp_path: Path) -> None:
+def test_kernels_compile_and_fit(
+    capability: int, shared: int, precision_name: str, count: int, powers: bool, tmp_path: Path
+) -> None:
     """For real GPUs, without one: within the shared memory (KB, consumer cards for 80), no register spilled."""
     with fresh_kernels(interpret=False) as kernels, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path))
         for width, gradient in itertools.product((16, 64, 128, 256, 304), (True, False)):
-            program = compiled(kernels, capability, precision_name, width, count, powers, gradient=gradient)
+            program = compiled(
+                kernels, capability, precision_name, width, count, powers, gradient=gradient
+            )
             assert program.metadata.shared <= shared * 1024, width
             assert spilled(program, capability, tmp_path) == [], width

@@ -48,18 +48,31 @@ distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("loss", ["mmd2", "local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joint", "median"))])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "mmd2",
+        "local",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("joint", "median")),
+    ],
+)
 def test_two_processes_with_unequal_shards_are_one(loss: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     source = [torch.randn(n, 4, dtype=torch.float64) for n, _ in SHARDS]
     target = [torch.randn(m, 4, dtype=torch.float64) + 0.5 for _, m in SHARDS]
     labels = [torch.arange(n) % 3 for n, _ in SHARDS]
-    torch.save({"network": network.state_dict(), "source": source, "target": target, "labels": labels}, tmp_path / "data.pt")
+    torch.save(
+        {"network": network.state_dict(), "source": source, "target": target, "labels": labels},
+        tmp_path / "data.pt",
+    )
     (tmp_path / "worker.py").write_text(WORKER)
     command = [sys.executable, str(tmp_path / "worker.py")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [subprocess.Popen([*command, str(rank), str(tmp_path), loss], env=environment) for rank in (0, 1)]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path), loss], env=environment)
+        for rank in (0, 1)
+    ]
     assert [p.wait(timeout=120) for p in processes] == [0, 0]
 
     f, g = network(torch.cat(source)), network(torch.cat(target))
@@ -75,7 +88,9 @@ def test_two_processes_with_unequal_shards_are_one(loss: str, tmp_path: Path) ->
         torch.testing.assert_close(found["rows"], f.detach(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(found["value"], expected.detach(), rtol=1e-9, atol=1e-12)
         a, b = (torch.cat([g.flatten() for g in part]) for part in (found["gradients"], gradients))
-        assert (a - b).norm() <= 1e-6 * b.norm()  # all together: that of the last bias is 0, since a shift of all rows changes nothing
+        assert (
+            (a - b).norm() <= 1e-6 * b.norm()
+        )  # all together: that of the last bias is 0, since a shift of all rows changes nothing
 
 
 def test_training_on_two_processes_is_training_on_one(tmp_path: Path) -> None:
@@ -107,7 +122,9 @@ def test_training_on_two_processes_is_training_on_one(tmp_path: Path) -> None:
     for devices, batch in ((1, 16), (2, 8)):
         folder = tmp_path / f"runs{devices}"
         command = [sys.executable, str(script), str(devices), str(batch), str(folder)]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+        subprocess.run(
+            command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True
+        )
         states.append(torch.load(next(folder.rglob("network.pt")), weights_only=True))
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-6, msg=name)

@@ -17,7 +17,13 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
 from da.data.toy import gaussian_covariate_shift
-from da.instance.diagnostics import describe, effective_sample_size, ratio_error, reliability, warn_if_uniform
+from da.instance.diagnostics import (
+    describe,
+    effective_sample_size,
+    ratio_error,
+    reliability,
+    warn_if_uniform,
+)
 from da.instance.discriminator import discriminator_weights
 from da.instance.kmm import Polytope, kmm
 from da.instance.samples import draw_centres
@@ -36,7 +42,11 @@ def solve_by_scipy(k: np.ndarray, kappa: np.ndarray, bound: float, epsilon: floa
     n = len(kappa)
     one_sided = [
         {"type": "ineq", "fun": lambda w: w.sum() - n * (1 - epsilon), "jac": lambda w: np.ones(n)},
-        {"type": "ineq", "fun": lambda w: n * (1 + epsilon) - w.sum(), "jac": lambda w: -np.ones(n)},
+        {
+            "type": "ineq",
+            "fun": lambda w: n * (1 + epsilon) - w.sum(),
+            "jac": lambda w: -np.ones(n),
+        },
     ]
     exact = {"type": "eq", "fun": lambda w: w.sum() - n, "jac": lambda w: np.ones(n)}
     result = minimize(
@@ -63,7 +73,10 @@ CASES = [
 @pytest.mark.parametrize(("n", "m", "options"), CASES)
 def test_kmm_reaches_the_optimum_of_scipy(n, m, options):
     x, y = samples(n, m)
-    epsilon, bound = options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)), options.get("bound", 1000.0)
+    epsilon, bound = (
+        options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)),
+        options.get("bound", 1000.0),
+    )
     k, kappa = quadratic_program(x, y, 6.0)
     expected = solve_by_scipy(k, kappa, bound, epsilon)
     weights = kmm(x, y, bandwidth=6.0, tolerance=1e-11, **options)
@@ -77,14 +90,19 @@ def test_kmm_reaches_the_optimum_of_scipy(n, m, options):
 def test_kmm_is_certified_near_the_minimum_and_within_the_constraints(n, m, options, d):
     """A convex objective lies at most max over v of <gradient, w - v> above its minimum; linprog finds that v."""
     x, y = samples(n, m, d)
-    epsilon, bound = options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)), options.get("bound", 1000.0)
+    epsilon, bound = (
+        options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)),
+        options.get("bound", 1000.0),
+    )
     weights = kmm(x, y, bandwidth=2.0, tolerance=1e-5, **options)
     assert weights.shape == (n,) and weights.min() >= 0 and weights.max() <= bound
     assert n * (1 - epsilon) - 1e-9 <= weights.sum() <= n * (1 + epsilon) + 1e-9
     k, kappa = quadratic_program(x, y, 2.0)
     gradient = k @ weights - kappa
     total = np.vstack([np.ones(n), -np.ones(n)])
-    lowest = linprog(gradient, total, [n * (1 + epsilon), -n * (1 - epsilon)], bounds=(0, bound)).fun
+    lowest = linprog(
+        gradient, total, [n * (1 + epsilon), -n * (1 - epsilon)], bounds=(0, bound)
+    ).fun
     assert 2 * (gradient @ weights - lowest) / n**2 <= 1.001e-5
 
 
@@ -106,7 +124,9 @@ def test_kmm_moves_source_averages_to_the_target(seed):
     x, y = problem.source.x.numpy().astype(float), problem.target.x.numpy().astype(float)
     weights = kmm(x, y)
     for moment in (lambda z: z[:, 0], lambda z: z[:, 0] ** 2):
-        without, left = (abs(np.average(moment(x), weights=w) - moment(y).mean()) for w in (None, weights))
+        without, left = (
+            abs(np.average(moment(x), weights=w) - moment(y).mean()) for w in (None, weights)
+        )
         assert left < 0.2 * without
 
 
@@ -126,21 +146,30 @@ def test_kmm_follows_a_permutation_of_the_rows(bandwidth):
     permuted = kmm(x[order], y[rng.permutation(45)], bandwidth=bandwidth, tolerance=1e-10)
     np.testing.assert_allclose(permuted, weights[order], atol=1e-8)
     few = kmm(x, y, bandwidth=bandwidth, n_landmarks=30)
-    np.testing.assert_allclose(kmm(x[order], y[rng.permutation(45)], bandwidth=bandwidth, n_landmarks=30), few[order], atol=1e-8)
+    np.testing.assert_allclose(
+        kmm(x[order], y[rng.permutation(45)], bandwidth=bandwidth, n_landmarks=30),
+        few[order],
+        atol=1e-8,
+    )
 
 
 def test_kmm_beyond_a_thousand_rows_does_not_see_their_order_either():
     """There the median rule looks at some rows only."""
     x, y = samples(800, 700, 2)
     order = np.random.default_rng(1).permutation(800)
-    np.testing.assert_allclose(kmm(x[order], y[::-1].copy(), tolerance=1e-2), kmm(x, y, tolerance=1e-2)[order], atol=1e-8)
+    np.testing.assert_allclose(
+        kmm(x[order], y[::-1].copy(), tolerance=1e-2), kmm(x, y, tolerance=1e-2)[order], atol=1e-8
+    )
 
 
 @pytest.mark.parametrize(("n", "m", "options"), CASES)
 def test_kmm_with_landmarks_solves_the_projected_problem(n, m, options):
     """phi projected onto the landmarks' span has the kernel k(x, z) k(z, z)^+ k(z, y): its programme, solved by SciPy."""
     x, y = samples(n, m)
-    epsilon, bound = options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)), options.get("bound", 1000.0)
+    epsilon, bound = (
+        options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)),
+        options.get("bound", 1000.0),
+    )
     landmarks = draw_centres(torch.from_numpy(np.concatenate([x, y])), 12, 3).numpy()
     inverse = np.linalg.inv(rbf_kernel(landmarks, gamma=1 / 6))
     at_x, at_y = rbf_kernel(x, landmarks, gamma=1 / 6), rbf_kernel(y, landmarks, gamma=1 / 6)
@@ -162,7 +191,9 @@ def test_kmm_with_every_row_as_a_landmark_is_exact():
 
 
 @pytest.mark.parametrize("landmarks", [None, 20])
-@pytest.mark.parametrize("case", ["constant column", "duplicated rows", "n < d", "one target row", "far apart"])
+@pytest.mark.parametrize(
+    "case", ["constant column", "duplicated rows", "n < d", "one target row", "far apart"]
+)
 @pytest.mark.filterwarnings("ignore:kmm. the weights are uniform")
 def test_kmm_gives_every_row_of_hard_inputs_a_weight(case, landmarks):
     x, y = samples(30, 20, 3)
@@ -183,7 +214,10 @@ def test_kmm_gives_every_row_of_hard_inputs_a_weight(case, landmarks):
 
 def test_kmm_takes_tensors_and_keeps_their_precision():
     x, y = samples()
-    weights = kmm(torch.tensor(x, dtype=torch.float32, requires_grad=True), torch.tensor(y, dtype=torch.float32))
+    weights = kmm(
+        torch.tensor(x, dtype=torch.float32, requires_grad=True),
+        torch.tensor(y, dtype=torch.float32),
+    )
     assert weights.dtype == torch.float32 and not weights.requires_grad
     np.testing.assert_allclose(weights.numpy(), kmm(x, y), atol=5e-2)
 
@@ -236,7 +270,13 @@ def test_the_stiff_projection_has_no_way_down(n, bound, epsilon, scale, stiffnes
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(n=st.integers(1, 8), bound=st.floats(1, 5), epsilon=st.floats(0, 0.9), scale=st.floats(0.1, 10), seed=st.integers(0, 10**6))
+@given(
+    n=st.integers(1, 8),
+    bound=st.floats(1, 5),
+    epsilon=st.floats(0, 0.9),
+    scale=st.floats(0.1, 10),
+    seed=st.integers(0, 10**6),
+)
 def test_the_projection_is_the_nearest_point(n, bound, epsilon, scale, seed):
     v = scale * torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     polytope = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon))
@@ -263,7 +303,9 @@ def test_the_projection_agrees_with_a_general_solver():
         method="SLSQP",
         options={"ftol": 1e-14},
     )
-    np.testing.assert_allclose(Polytope(2.0, 11.0, 13.0).project(torch.from_numpy(v)).numpy(), result.x, atol=1e-6)
+    np.testing.assert_allclose(
+        Polytope(2.0, 11.0, 13.0).project(torch.from_numpy(v)).numpy(), result.x, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("n", [200, 3000])
@@ -289,7 +331,11 @@ def test_weights_move_a_linear_classifier_to_the_target():
     x, y, target = problem.source.x.numpy(), problem.source.y.numpy(), problem.target
 
     def accuracy(weights: np.ndarray | None) -> float:
-        return LogisticRegression().fit(x, y, sample_weight=weights).score(target.x.numpy(), target.y.numpy())
+        return (
+            LogisticRegression()
+            .fit(x, y, sample_weight=weights)
+            .score(target.x.numpy(), target.y.numpy())
+        )
 
     none = accuracy(None)
     assert accuracy(problem.ratio.numpy()) > none + 0.02
@@ -317,8 +363,12 @@ def test_the_discriminator_takes_any_classifier_and_a_seed():
     x, y = samples()
     first = discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=1)
     assert isinstance(first, np.ndarray) and first.shape == (40,) and np.isfinite(first).all()
-    np.testing.assert_array_equal(first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=1))
-    assert not np.array_equal(first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=2))
+    np.testing.assert_array_equal(
+        first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=1)
+    )
+    assert not np.array_equal(
+        first, discriminator_weights(x, y, estimator=GaussianNB(), folds=3, random_state=2)
+    )
 
 
 def test_domains_without_a_common_row_give_finite_weights_and_a_warning():
@@ -331,7 +381,11 @@ def test_the_discriminator_does_not_see_the_order_of_the_rows():
     x, y = samples(60, 45)
     rng = np.random.default_rng(1)
     order = rng.permutation(60)
-    np.testing.assert_allclose(discriminator_weights(x[order], y[rng.permutation(45)]), discriminator_weights(x, y)[order], atol=1e-8)
+    np.testing.assert_allclose(
+        discriminator_weights(x[order], y[rng.permutation(45)]),
+        discriminator_weights(x, y)[order],
+        atol=1e-8,
+    )
 
 
 def test_the_discriminator_refuses_bad_options():
@@ -339,7 +393,9 @@ def test_the_discriminator_refuses_bad_options():
     with pytest.raises(TypeError, match="predict_proba; got LinearSVC"):
         discriminator_weights(x, y, estimator=LinearSVC())
     for folds in (1, 31):
-        with pytest.raises(ValueError, match=f"folds must be from 2 to the smaller sample's rows, 30; got {folds}"):
+        with pytest.raises(
+            ValueError, match=f"folds must be from 2 to the smaller sample's rows, 30; got {folds}"
+        ):
             discriminator_weights(x, y, folds=folds)
     with pytest.raises(ValueError, match="target must be finite"):
         discriminator_weights(x, np.full_like(y, np.nan))
@@ -350,7 +406,13 @@ def test_effective_sample_size():
     assert effective_sample_size(np.array([0.0, 5.0, 0.0])) == pytest.approx(1)
     assert effective_sample_size(np.array([1.0, 1.0, 2.0])) == pytest.approx(16 / 6)
     assert effective_sample_size(np.array([1e300, 1e300])) == pytest.approx(2)
-    for wrong in (np.zeros(3), np.array([1.0, -1.0]), np.array([np.nan, 1.0]), np.ones((2, 2)), np.ones(0)):
+    for wrong in (
+        np.zeros(3),
+        np.array([1.0, -1.0]),
+        np.array([np.nan, 1.0]),
+        np.ones((2, 2)),
+        np.ones(0),
+    ):
         with pytest.raises(ValueError, match="weights must be"):
             effective_sample_size(wrong)
 
@@ -359,7 +421,8 @@ def test_describe():
     report = describe(torch.tensor([0.0, 1.0, 1.0, 2.0]))
     assert report == pytest.approx((4, 16 / 6, 2.0, 0.5, 0.25))
     assert (
-        str(report) == "effective sample size 2.7 of 4; largest weight 2.0 times the mean, 50.0 % of the sum; 25.0 % of the weights are 0"
+        str(report)
+        == "effective sample size 2.7 of 4; largest weight 2.0 times the mean, 50.0 % of the sum; 25.0 % of the weights are 0"
     )
     assert describe(np.full(7, 3.0)) == pytest.approx((7, 7, 1, 1 / 7, 0))
     with pytest.raises(ValueError, match="weights must be"):

@@ -40,12 +40,18 @@ SURF = {
 DIGITS_JDA = {"usps-mnist": 59.65, "mnist-usps": 67.28}
 
 
-def samples(n: int = 24, m: int = 18, d: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def samples(
+    n: int = 24, m: int = 18, d: int = 5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     labels, others = generator.permutation(n) % 3, generator.permutation(m) % 3
     centres = generator.normal(size=(3, d)) * 2
     source = centres[labels] + generator.normal(size=(n, d))
-    return source, centres[others] + generator.normal(size=(m, d)) + generator.normal(size=d), labels
+    return (
+        source,
+        centres[others] + generator.normal(size=(m, d)) + generator.normal(size=d),
+        labels,
+    )
 
 
 def outer(first: np.ndarray, second: np.ndarray, n: int, m: int) -> np.ndarray:
@@ -55,7 +61,13 @@ def outer(first: np.ndarray, second: np.ndarray, n: int, m: int) -> np.ndarray:
 
 
 def plain(
-    source: np.ndarray, target: np.ndarray, labels: np.ndarray, kernel: str, regularization: float, rounds: int, balance: float
+    source: np.ndarray,
+    target: np.ndarray,
+    labels: np.ndarray,
+    kernel: str,
+    regularization: float,
+    rounds: int,
+    balance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The embedding (n + m, 2) after `rounds` rounds, and the pseudo-labels that follow."""
     n, m = len(source), len(target)
@@ -67,11 +79,19 @@ def plain(
         matrix = outer(np.ones(n), np.ones(m), n, m)
         if pseudo is not None:
             shared = [c for c in classes if (pseudo == c).any()]
-            matrix = (1 - balance) * len(classes) * matrix + balance * sum(outer(labels == c, pseudo == c, n, m) for c in shared)
+            matrix = (1 - balance) * len(classes) * matrix + balance * sum(
+                outer(labels == c, pseudo == c, n, m) for c in shared
+            )
         matrix = matrix / np.linalg.norm(matrix)
-        a = eigh(k @ centring @ k.T, k @ matrix @ k.T + regularization * np.eye(len(k)))[1][:, ::-1][:, :2]
+        a = eigh(k @ centring @ k.T, k @ matrix @ k.T + regularization * np.eye(len(k)))[1][
+            :, ::-1
+        ][:, :2]
         embedded = normalize(k.T @ (a / np.linalg.norm(a, axis=0)))
-        pseudo = KNeighborsClassifier(1, algorithm="brute").fit(embedded[:n], labels).predict(embedded[n:])
+        pseudo = (
+            KNeighborsClassifier(1, algorithm="brute")
+            .fit(embedded[:n], labels)
+            .predict(embedded[n:])
+        )
     return embedded, pseudo
 
 
@@ -79,7 +99,9 @@ def embed(adapter: Adapter, source: np.ndarray, target: np.ndarray) -> np.ndarra
     return np.concatenate([adapter.transform(source), adapter.transform(target, domain="target")])
 
 
-def assert_same_up_to_sign(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-7) -> None:
+def assert_same_up_to_sign(
+    found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-7
+) -> None:
     signs = np.sign((found * expected).sum(0))
     np.testing.assert_allclose(found * signs, expected, atol=tolerance * np.abs(expected).max())
 
@@ -93,8 +115,16 @@ def assert_same_up_to_sign(found: np.ndarray, expected: np.ndarray, tolerance: f
 def test_rounds_as_written_in_the_papers(kernel: str, balance: float, rounds: int) -> None:
     source, target, labels = samples()
     expected, pseudo = plain(source, target, labels, kernel, 0.5, rounds, balance)
-    options = {"n_components": 2, "kernel": kernel, "gamma": 0.7, "regularization": 0.5, "n_iter": rounds}
-    adapter = (JDA(**options) if balance == 0.5 else BDA(balance=balance, **options)).fit(source, target, labels)
+    options = {
+        "n_components": 2,
+        "kernel": kernel,
+        "gamma": 0.7,
+        "regularization": 0.5,
+        "n_iter": rounds,
+    }
+    adapter = (JDA(**options) if balance == 0.5 else BDA(balance=balance, **options)).fit(
+        source, target, labels
+    )
     assert_same_up_to_sign(embed(adapter, source, target), expected)
     assert np.array_equal(adapter.pseudo_labels_, pseudo)
 
@@ -119,10 +149,14 @@ def test_a_class_that_goes_missing_has_no_term() -> None:
 def test_half_of_bda_is_jda_and_none_of_it_is_tca() -> None:
     source, target, labels = samples()
     half = embed(BDA(n_components=3, balance=0.5).fit(source, target, labels), source, target)
-    np.testing.assert_array_equal(half, embed(JDA(n_components=3).fit(source, target, labels), source, target))
+    np.testing.assert_array_equal(
+        half, embed(JDA(n_components=3).fit(source, target, labels), source, target)
+    )
     none = embed(BDA(n_components=3, balance=0).fit(source, target, labels), source, target)
     tca = TCA(n_components=3).fit(normalize(source), normalize(target))
-    np.testing.assert_allclose(none, normalize(embed(tca, normalize(source), normalize(target))), atol=1e-9)
+    np.testing.assert_allclose(
+        none, normalize(embed(tca, normalize(source), normalize(target))), atol=1e-9
+    )
 
 
 def test_rounds_end_where_nothing_changes() -> None:
@@ -141,7 +175,9 @@ def test_a_column_that_each_domain_uses_otherwise_is_left_out() -> None:
     signs = 2 * labels - 1
     noise = generator.normal(size=(2, 400, 3)) * np.array([0.3, 0.4, 0.5])
     noise -= noise.mean(1, keepdims=True)
-    source, target = (noise[i] + signs[:, None] * np.array([1.0, way, 0.0]) for i, way in enumerate((0.9, -0.9)))
+    source, target = (
+        noise[i] + signs[:, None] * np.array([1.0, way, 0.0]) for i, way in enumerate((0.9, -0.9))
+    )
     options = {"n_components": 2, "kernel": "primal", "regularization": 1e-2}
     accuracies = []
     for adapter in (TCA(**options), JDA(normalise=False, **options)):
@@ -152,9 +188,13 @@ def test_a_column_that_each_domain_uses_otherwise_is_left_out() -> None:
 
 def test_any_classifier() -> None:
     source, target, labels = samples()
-    linear = JDA(n_components=2, classifier=LogisticRegression(), n_iter=1).fit(source, target, labels)
+    linear = JDA(n_components=2, classifier=LogisticRegression(), n_iter=1).fit(
+        source, target, labels
+    )
     z = embed(linear, source, target)
-    assert np.array_equal(linear.pseudo_labels_, LogisticRegression().fit(z[:24], labels).predict(z[24:]))
+    assert np.array_equal(
+        linear.pseudo_labels_, LogisticRegression().fit(z[:24], labels).predict(z[24:])
+    )
     nearest = JDA(n_components=2, classifier=KNeighborsClassifier(1)).fit(source, target, labels)
     default = JDA(n_components=2).fit(source, target, labels)
     np.testing.assert_array_equal(embed(nearest, source, target), embed(default, source, target))
@@ -162,7 +202,11 @@ def test_any_classifier() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**16), st.sampled_from(["linear", "rbf", "primal", "nystroem"]), st.sampled_from([JDA, BDA, TJM]))
+@given(
+    st.integers(0, 2**16),
+    st.sampled_from(["linear", "rbf", "primal", "nystroem"]),
+    st.sampled_from([JDA, BDA, TJM]),
+)
 def test_the_order_of_rows_does_not_matter(seed: int, kernel: str, method: type) -> None:
     if method is TJM and kernel == "primal":
         kernel = "linear"
@@ -174,7 +218,11 @@ def test_the_order_of_rows_does_not_matter(seed: int, kernel: str, method: type)
     first.fit(source, target, labels)
     second.fit(source[i], target[j], labels[i])
     np.testing.assert_allclose(second.transform(source[i]), first.transform(source)[i], atol=1e-8)
-    np.testing.assert_allclose(second.transform(target[j], domain="target"), first.transform(target, domain="target")[j], atol=1e-8)
+    np.testing.assert_allclose(
+        second.transform(target[j], domain="target"),
+        first.transform(target, domain="target")[j],
+        atol=1e-8,
+    )
 
 
 def test_kinds_precisions_and_names_of_classes() -> None:
@@ -184,7 +232,10 @@ def test_kinds_precisions_and_names_of_classes() -> None:
     found = JDA(n_components=2).fit(*tensors, torch.from_numpy(labels))
     assert found.transform(tensors[0]).dtype == torch.float32
     np.testing.assert_allclose(found.transform(tensors[0]), expected.transform(source), atol=1e-4)
-    assert isinstance(found.pseudo_labels_, torch.Tensor) and found.pseudo_labels_.tolist() == expected.pseudo_labels_.tolist()
+    assert (
+        isinstance(found.pseudo_labels_, torch.Tensor)
+        and found.pseudo_labels_.tolist() == expected.pseudo_labels_.tolist()
+    )
     names = np.array(["c", "a", "b"])
     words = JDA(n_components=2).fit(source, target, names[labels])
     assert words.pseudo_labels_.tolist() == names[expected.pseudo_labels_].tolist()
@@ -193,12 +244,16 @@ def test_kinds_precisions_and_names_of_classes() -> None:
 @pytest.mark.parametrize("method", [JDA, BDA, TJM])
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 @pytest.mark.parametrize(("n", "d"), [(9, 30), (40, 3)])
-def test_constant_columns_equal_rows_and_a_row_of_zeros(method: type, kernel: str, n: int, d: int) -> None:
+def test_constant_columns_equal_rows_and_a_row_of_zeros(
+    method: type, kernel: str, n: int, d: int
+) -> None:
     source, target, labels = samples(n, n, d)
     source[:, 0] = target[:, 0] = 3.0
     source[: n // 2], labels[: n // 2] = source[0], labels[0]
     target[0] = 0.0
-    embedded = embed(method(n_components=2, kernel=kernel).fit(source, target, labels), source, target)
+    embedded = embed(
+        method(n_components=2, kernel=kernel).fit(source, target, labels), source, target
+    )
     assert np.isfinite(embedded).all()
     np.testing.assert_allclose(embedded[: n // 2], np.tile(embedded[0], (n // 2, 1)), atol=1e-9)
 
@@ -246,11 +301,15 @@ def test_a_distance_against_ridge_regression_left_out_row_by_row(n: int, m: int,
     wrong = []
     for i in range(n + m):
         others = np.arange(n + m) != i
-        model = Ridge(alpha=1e-3, fit_intercept=False).fit(z[others], answers[others], sample_weight=weights[others])
+        model = Ridge(alpha=1e-3, fit_intercept=False).fit(
+            z[others], answers[others], sample_weight=weights[others]
+        )
         wrong.append(float(model.predict(z[i : i + 1])[0] * answers[i] <= 0))
     expected = 2 * (1 - (np.mean(wrong[:n]) + np.mean(wrong[n:])))
     assert 0 < sum(wrong) < n + m
-    assert a_distance(torch.from_numpy(source), torch.from_numpy(target)) == pytest.approx(max(0.0, expected), abs=1e-12)
+    assert a_distance(torch.from_numpy(source), torch.from_numpy(target)) == pytest.approx(
+        max(0.0, expected), abs=1e-12
+    )
 
 
 def test_a_distance_of_what_is_alike_and_what_is_apart() -> None:
@@ -265,10 +324,14 @@ def test_balance_goes_to_the_term_that_is_further_apart() -> None:
     codes = torch.arange(200) % 2
     swapped = noise + torch.tensor([[5.0, 0.0]]) * (1 - 2 * codes[:, None])
     source = noise.flip(0) + torch.tensor([[5.0, 0.0]]) * (2 * codes.flip(0)[:, None] - 1)
-    assert balance_estimator(source, swapped, codes.flip(0))(codes) > 0.9  # the same marginal, each class where the other was
+    assert (
+        balance_estimator(source, swapped, codes.flip(0))(codes) > 0.9
+    )  # the same marginal, each class where the other was
     # the class means differ less than their noise, the domains as a whole are alike: nothing to choose by
     assert balance_estimator(noise, noise, codes)(codes) == 0.5
-    assert balance_estimator(noise, noise + 1, codes)(torch.zeros(200, dtype=torch.int64) + 7) == 0.5  # no shared class
+    assert (
+        balance_estimator(noise, noise + 1, codes)(torch.zeros(200, dtype=torch.int64) + 7) == 0.5
+    )  # no shared class
 
 
 def test_auto_balance_is_the_last_rounds() -> None:
@@ -276,10 +339,14 @@ def test_auto_balance_is_the_last_rounds() -> None:
     adapter = BDA(n_components=2, n_iter=2).fit(source, target, labels)
     once = BDA(n_components=2, n_iter=1).fit(source, target, labels)
     x, y = (torch.from_numpy(normalize(rows)) for rows in (source, target))
-    expected = balance_estimator(x, y, torch.from_numpy(labels))(torch.from_numpy(once.pseudo_labels_))
+    expected = balance_estimator(x, y, torch.from_numpy(labels))(
+        torch.from_numpy(once.pseudo_labels_)
+    )
     assert adapter.balance_ == pytest.approx(expected) and 0 < expected < 1
     fixed = BDA(n_components=2, n_iter=2, balance=adapter.balance_).fit(source, target, labels)
-    np.testing.assert_allclose(embed(fixed, source, target), embed(adapter, source, target), atol=1e-10)
+    np.testing.assert_allclose(
+        embed(fixed, source, target), embed(adapter, source, target), atol=1e-10
+    )
 
 
 # ---------------------------------------------------------------- TJM
@@ -288,7 +355,9 @@ def test_auto_balance_is_the_last_rounds() -> None:
 @pytest.mark.parametrize(("n", "m", "d"), [(24, 18, 5), (8, 9, 30)])
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_tjm_rounds_as_written_in_the_paper(n: int, m: int, d: int, kernel: str, rounds: int) -> None:
+def test_tjm_rounds_as_written_in_the_paper(
+    n: int, m: int, d: int, kernel: str, rounds: int
+) -> None:
     source, target, _ = samples(n, m, d)
     z = normalize(np.concatenate([source, target]))
     k = z @ z.T if kernel == "linear" else rbf_kernel(z, gamma=0.7)
@@ -300,7 +369,9 @@ def test_tjm_rounds_as_written_in_the_paper(n: int, m: int, d: int, kernel: str,
         a = eigh(k @ centring @ k, k @ matrix @ k + 0.5 * np.diag(g))[1][:, ::-1][:, :2]
         a /= np.linalg.norm(a, axis=0)
         g[:n] = 1 / np.linalg.norm(a[:n], axis=1)
-    adapter = TJM(n_components=2, kernel=kernel, gamma=0.7, regularization=0.5, n_iter=rounds).fit(source, target)
+    adapter = TJM(n_components=2, kernel=kernel, gamma=0.7, regularization=0.5, n_iter=rounds).fit(
+        source, target
+    )
     assert_same_up_to_sign(embed(adapter, source, target), k @ a, 1e-6)
     np.testing.assert_allclose(adapter.instance_norms_, np.linalg.norm(a[:n], axis=1), atol=1e-6)
 
@@ -322,15 +393,21 @@ def surf_accuracies(tasks: list[str], method: type, **options) -> dict[str, floa
     for task in tasks:
         source, target = task.split("-")
         adapter = method(**options).fit(x[source], x[target], domains[source].y)
-        nearest = KNeighborsClassifier(1, algorithm="brute").fit(adapter.transform(x[source]), domains[source].y)
-        found[task] = 100 * nearest.score(adapter.transform(x[target], domain="target"), domains[target].y)
+        nearest = KNeighborsClassifier(1, algorithm="brute").fit(
+            adapter.transform(x[source]), domains[source].y
+        )
+        found[task] = 100 * nearest.score(
+            adapter.transform(x[target], domain="target"), domains[target].y
+        )
     return found
 
 
 @pytest.mark.parametrize("method", [JDA, TJM])
 def test_published_accuracies_on_two_surf_tasks(method: type) -> None:
     quick = ["webcam-dslr", "dslr-webcam"]
-    assert surf_accuracies(quick, method) == pytest.approx({task: SURF[method][task] for task in quick}, abs=0.01)
+    assert surf_accuracies(quick, method) == pytest.approx(
+        {task: SURF[method][task] for task in quick}, abs=0.01
+    )
 
 
 @pytest.mark.slow

@@ -24,8 +24,14 @@ from da.kernels import (
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(7, 3)), RNG.normal(size=(5, 3)) + 1
 ORACLES = {
-    "gaussian": (lambda x, y: gaussian(x, y, bandwidth=2.5), lambda x, y: rbf_kernel(x, y, gamma=1 / 2.5)),
-    "laplacian": (lambda x, y: laplacian(x, y, bandwidth=2.5), lambda x, y: laplacian_kernel(x, y, gamma=1 / 2.5)),
+    "gaussian": (
+        lambda x, y: gaussian(x, y, bandwidth=2.5),
+        lambda x, y: rbf_kernel(x, y, gamma=1 / 2.5),
+    ),
+    "laplacian": (
+        lambda x, y: laplacian(x, y, bandwidth=2.5),
+        lambda x, y: laplacian_kernel(x, y, gamma=1 / 2.5),
+    ),
     "polynomial": (
         lambda x, y: polynomial(x, y, bandwidth=2.5, degree=2, offset=0.5),
         lambda x, y: polynomial_kernel(x, y, degree=2, gamma=1 / 2.5, coef0=0.5),
@@ -61,7 +67,9 @@ def test_a_kernel_matrix_is_positive_semidefinite(name):
 
 def test_distances_survive_a_far_offset_in_float32():
     x, y = (X + 1e5).astype(np.float32), (Y + 1e5).astype(np.float32)
-    np.testing.assert_allclose(squared_distances(x, y), cdist(x.astype(float), y.astype(float), "sqeuclidean"), rtol=1e-5)
+    np.testing.assert_allclose(
+        squared_distances(x, y), cdist(x.astype(float), y.astype(float), "sqeuclidean"), rtol=1e-5
+    )
 
 
 def test_distances_are_exact_on_the_diagonal_and_nowhere_negative():
@@ -77,14 +85,18 @@ def test_centred_makes_coincident_rows_exact_zeros():
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_mean_bandwidth_is_the_mean_over_pairs(offset):
-    np.testing.assert_allclose(mean_bandwidth(X + offset), np.mean(pdist(X, "sqeuclidean")), rtol=1e-9)
+    np.testing.assert_allclose(
+        mean_bandwidth(X + offset), np.mean(pdist(X, "sqeuclidean")), rtol=1e-9
+    )
 
 
 def test_median_bandwidth_is_the_median_over_distinct_pairs():
     np.testing.assert_allclose(median_bandwidth(X), np.median(pdist(X, "sqeuclidean")), rtol=1e-12)
     rows = np.repeat(X[:3], 6, axis=0)
     distances = pdist(rows, "sqeuclidean")
-    np.testing.assert_allclose(median_bandwidth(rows), np.median(distances[distances > 0]), rtol=1e-12)
+    np.testing.assert_allclose(
+        median_bandwidth(rows), np.median(distances[distances > 0]), rtol=1e-12
+    )
 
 
 def test_median_bandwidth_of_many_rows_looks_at_1000_evenly_spaced_ones():

@@ -44,7 +44,9 @@ def fit_by_scipy(at_target: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return result.x
 
 
-@pytest.mark.parametrize(("n", "m", "d", "s"), [(40, 30, 3, 2.0), (20, 12, 1, 1.0), (60, 15, 2, 5.0), (15, 25, 20, 30.0)])
+@pytest.mark.parametrize(
+    ("n", "m", "d", "s"), [(40, 30, 3, 2.0), (20, 12, 1, 1.0), (60, 15, 2, 5.0), (15, 25, 20, 30.0)]
+)
 def test_the_optimum_of_scipy(n, m, d, s):
     x, y = samples(n, m, d)
     weights = kliep(x, y, bandwidth=s, tolerance=1e-10)
@@ -54,7 +56,9 @@ def test_the_optimum_of_scipy(n, m, d, s):
 def test_fewer_centres_than_rows_are_target_rows_drawn_once_each():
     x, y = samples(40, 30, 2)
     centres = draw_centres(torch.from_numpy(y), 10, 3).numpy()
-    assert len(np.unique(centres, axis=0)) == 10 and all((y == row).all(axis=1).any() for row in centres)
+    assert len(np.unique(centres, axis=0)) == 10 and all(
+        (y == row).all(axis=1).any() for row in centres
+    )
     weights = kliep(x, y, n_centres=10, bandwidth=2.0, random_state=3, tolerance=1e-10)
     np.testing.assert_allclose(weights, solve_by_scipy(x, y, centres, 2.0), atol=2e-4)
 
@@ -63,14 +67,23 @@ def test_two_components_have_a_closed_form():
     """Rows that only one of two components can explain, a of one and b of the other: shares a / (a + b) and b / (a + b)."""
     logs = torch.full((7, 2), -math.inf, dtype=torch.float64)
     logs[:5, 0], logs[5:, 1] = 1.3, -0.2
-    np.testing.assert_allclose(mixture_shares(logs, tolerance=1e-12).numpy(), [5 / 7, 2 / 7], atol=1e-9)
+    np.testing.assert_allclose(
+        mixture_shares(logs, tolerance=1e-12).numpy(), [5 / 7, 2 / 7], atol=1e-9
+    )
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(m=st.integers(1, 30), b=st.integers(1, 12), scale=st.floats(0.01, 30), seed=st.integers(0, 10**6))
+@given(
+    m=st.integers(1, 30),
+    b=st.integers(1, 12),
+    scale=st.floats(0.01, 30),
+    seed=st.integers(0, 10**6),
+)
 def test_the_shares_are_certified(m, b, scale, seed):
     """At the maximum of a concave function over the simplex no vertex lies uphill: <gradient, e_l - shares> <= 0."""
-    logs = scale * torch.randn(m, b, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    logs = scale * torch.randn(
+        m, b, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     shares = mixture_shares(logs, tolerance=1e-8)
     assert bool((shares > 0).all()) and float(shares.sum()) == pytest.approx(1)
     shares = shares.requires_grad_()
@@ -88,7 +101,11 @@ def test_invariants(s):
     """Mean 1, nothing negative, and a target likelihood not below that of uniform weights, log 1 = 0, where the basis can express them."""
     x, y = samples(60, 40, 2)
     weights = kliep(x, y, bandwidth=s)
-    assert weights.shape == (60,) and weights.mean() == pytest.approx(1, abs=1e-12) and weights.min() >= 0
+    assert (
+        weights.shape == (60,)
+        and weights.mean() == pytest.approx(1, abs=1e-12)
+        and weights.min() >= 0
+    )
     if s == 1e4:  # flat kernels: uniform weights are a mixture of them
         np.testing.assert_allclose(weights, 1, atol=2e-3)
 
@@ -109,10 +126,17 @@ def test_the_score_of_a_bandwidth_is_that_of_held_out_rows():
     part, s, expected = np.arange(24) % 4, 1.0, []
     for fold in range(4):
         held = part == fold
-        at_target, mean = rbf_kernel(y, y[~held], gamma=1 / s), rbf_kernel(x, y[~held], gamma=1 / s).mean(axis=0)
+        at_target, mean = (
+            rbf_kernel(y, y[~held], gamma=1 / s),
+            rbf_kernel(x, y[~held], gamma=1 / s).mean(axis=0),
+        )
         expected.append(np.log(at_target[held] @ fit_by_scipy(at_target[~held], mean)).mean())
-    logs = torch.from_numpy(np.log(rbf_kernel(y, y, gamma=1 / s) / rbf_kernel(x, y, gamma=1 / s).mean(axis=0)))
-    assert held_out_likelihood(logs, torch.from_numpy(part), torch.from_numpy(part)) == pytest.approx(np.mean(expected), abs=5e-3)
+    logs = torch.from_numpy(
+        np.log(rbf_kernel(y, y, gamma=1 / s) / rbf_kernel(x, y, gamma=1 / s).mean(axis=0))
+    )
+    assert held_out_likelihood(
+        logs, torch.from_numpy(part), torch.from_numpy(part)
+    ) == pytest.approx(np.mean(expected), abs=5e-3)
 
 
 @pytest.mark.filterwarnings("ignore:kliep. the weights are uniform")
@@ -122,7 +146,9 @@ def test_the_choice_tells_a_good_bandwidth_from_bad_ones():
     truth = norm.pdf(x[:, 0], 0.5, 0.6) / norm.pdf(x[:, 0])
     chosen = ratio_error(kliep(x, y), truth)
     assert chosen < 0.1
-    assert chosen < 0.2 * ratio_error(kliep(x, y, bandwidth=0.001), truth) and chosen < 0.2 * ratio_error(kliep(x, y, bandwidth=1e3), truth)
+    assert chosen < 0.2 * ratio_error(
+        kliep(x, y, bandwidth=0.001), truth
+    ) and chosen < 0.2 * ratio_error(kliep(x, y, bandwidth=1e3), truth)
 
 
 def test_the_order_of_the_rows_does_not_matter():
@@ -130,17 +156,23 @@ def test_the_order_of_the_rows_does_not_matter():
     rng = np.random.default_rng(1)
     order = rng.permutation(60)
     weights = kliep(x, y, n_centres=20)
-    np.testing.assert_allclose(kliep(x[order], y[rng.permutation(45)], n_centres=20), weights[order], atol=1e-8)
+    np.testing.assert_allclose(
+        kliep(x[order], y[rng.permutation(45)], n_centres=20), weights[order], atol=1e-8
+    )
 
 
 def test_tensors_keep_their_precision_and_seeds_matter():
     x, y = (torch.tensor(z, dtype=torch.float32) for z in samples())
     weights = kliep(x.requires_grad_(), y, n_centres=10)
     assert weights.dtype == torch.float32 and not weights.requires_grad
-    assert torch.equal(weights, kliep(x, y, n_centres=10)) and not torch.equal(weights, kliep(x, y, n_centres=10, random_state=1))
+    assert torch.equal(weights, kliep(x, y, n_centres=10)) and not torch.equal(
+        weights, kliep(x, y, n_centres=10, random_state=1)
+    )
 
 
-@pytest.mark.parametrize("case", ["constant column", "duplicated rows", "n < d", "one target row", "far apart", "huge"])
+@pytest.mark.parametrize(
+    "case", ["constant column", "duplicated rows", "n < d", "one target row", "far apart", "huge"]
+)
 def test_hard_inputs(case):
     x, y = samples(30, 20, 3)
     options = {}

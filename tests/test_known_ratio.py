@@ -28,7 +28,10 @@ def quadratic_discriminator(x, y):
 
 
 # Method, and the share of the unweighted error that may be left. Laplace smoothing alone leaves half of it where n = m.
-METHODS = [(method, 0.2) for method in (kmm, kliep, ulsif, rulsif, quadratic_discriminator, density_weights)] + [(neighbour_weights, 0.7)]
+METHODS = [
+    (method, 0.2)
+    for method in (kmm, kliep, ulsif, rulsif, quadratic_discriminator, density_weights)
+] + [(neighbour_weights, 0.7)]
 
 
 def draw(seed: int, n: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,30 +88,72 @@ def test_the_effective_sample_size_is_the_known_one():
 @pytest.mark.slow
 def test_the_study_finds_weights_useful_where_the_model_is_wrong(tmp_path):
     """By its records: the methods come close to the best line where none is far; where the line is right nobody gains."""
-    done = run_script("covariate_shift.py", "--seeds", "0", "1", "--wandb", "disabled", cwd=tmp_path)
+    done = run_script(
+        "covariate_shift.py", "--seeds", "0", "1", "--wandb", "disabled", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     records = read_runs(tmp_path / "runs", experiment="covariate_shift")
-    assert len(records) == 3 * 9 * 2 and all(name in done.stdout for name in ("true_ratio", "kliep", "sinc"))
+    assert len(records) == 3 * 9 * 2 and all(
+        name in done.stdout for name in ("true_ratio", "kliep", "sinc")
+    )
 
     def mean(problem: str, method: str, key: str = "target_mae") -> float:
-        chosen = [r.result for r in records if (r.result["source"], r.result["method"]) == (problem, method)]
-        return float(np.mean([result["selected"]["last"][key] if key.startswith("target") else result[key] for result in chosen]))
+        chosen = [
+            r.result
+            for r in records
+            if (r.result["source"], r.result["method"]) == (problem, method)
+        ]
+        return float(
+            np.mean(
+                [
+                    result["selected"]["last"][key] if key.startswith("target") else result[key]
+                    for result in chosen
+                ]
+            )
+        )
 
     # |noise| has mean 0.3 sqrt(2 / pi) = 0.239: no line does better on the line problem, and hardly better on the cubic.
     floor = 0.3 * np.sqrt(2 / np.pi)
-    assert mean("line", "none") == pytest.approx(floor, abs=0.01) and mean("cubic", "none") > floor + 0.1
+    assert (
+        mean("line", "none") == pytest.approx(floor, abs=0.01)
+        and mean("cubic", "none") > floor + 0.1
+    )
     for method in ("true_ratio", "kmm", "kliep", "ulsif", "rulsif", "density"):
-        assert mean("cubic", method) < floor + 0.03 and mean("line", method) == pytest.approx(floor, abs=0.02)
+        assert mean("cubic", method) < floor + 0.03 and mean("line", method) == pytest.approx(
+            floor, abs=0.02
+        )
         assert mean("sinc", method) < mean("sinc", "none") - 0.1
-    assert mean("cubic", "none", "effective_sample_size") == 200 and mean("cubic", "none", "ratio_error") == pytest.approx(1)
-    assert mean("cubic", "true_ratio", "ratio_error") == pytest.approx(0, abs=1e-12) and mean("cubic", "true_ratio", "target_r2") > 0.2
+    assert mean("cubic", "none", "effective_sample_size") == 200 and mean(
+        "cubic", "none", "ratio_error"
+    ) == pytest.approx(1)
+    assert (
+        mean("cubic", "true_ratio", "ratio_error") == pytest.approx(0, abs=1e-12)
+        and mean("cubic", "true_ratio", "target_r2") > 0.2
+    )
 
 
 def test_the_script_runs_smoke_help_and_a_bad_flag(tmp_path):
-    done = run_script("covariate_shift.py", "--smoke-test", "--wandb", "disabled", "--loss", "none", "kliep", cwd=tmp_path)
+    done = run_script(
+        "covariate_shift.py",
+        "--smoke-test",
+        "--wandb",
+        "disabled",
+        "--loss",
+        "none",
+        "kliep",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0 and "smoke test" in done.stderr
     assert len(list((tmp_path / "runs/smoke").rglob("result.json"))) == 12
     told = run_script("covariate_shift.py", "--help")
-    assert told.returncode == 0 and "python experiments/covariate_shift.py" in told.stdout and "--smoke-test" in told.stdout
+    assert (
+        told.returncode == 0
+        and "python experiments/covariate_shift.py" in told.stdout
+        and "--smoke-test" in told.stdout
+    )
     done = run_script("covariate_shift.py", "--rows", "3", cwd=tmp_path / "runs")
-    assert done.returncode in (1, 2) and "Traceback" not in done.stderr and "rows must be at least 10" in done.stdout + done.stderr
+    assert (
+        done.returncode in (1, 2)
+        and "Traceback" not in done.stderr
+        and "rows must be at least 10" in done.stdout + done.stderr
+    )

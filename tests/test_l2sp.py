@@ -29,7 +29,11 @@ def by_loop(network: Network, start: Network, alpha: float, beta: float) -> floa
     for (name, p), q in zip(network.named_parameters(), start.parameters(), strict=True):
         a, b = p.detach().double().numpy().ravel(), q.detach().double().numpy().ravel()
         for i in range(len(a)):
-            total += beta / 2 * a[i] ** 2 if name.split(".")[0] == "head" else alpha / 2 * (a[i] - b[i]) ** 2
+            total += (
+                beta / 2 * a[i] ** 2
+                if name.split(".")[0] == "head"
+                else alpha / 2 * (a[i] - b[i]) ** 2
+            )
     return total
 
 
@@ -39,7 +43,9 @@ def test_value_by_loop(alpha: float, beta: float) -> None:
     start = mlp(4, 3, hidden=6, features=5)
     network = perturbed(start)
     value = l2_sp(network, start, X, alpha=alpha, beta=beta)
-    assert value.shape == () and value.item() == pytest.approx(by_loop(network, start, alpha, beta), rel=1e-5)
+    assert value.shape == () and value.item() == pytest.approx(
+        by_loop(network, start, alpha, beta), rel=1e-5
+    )
 
 
 def test_defaults_and_the_start() -> None:
@@ -75,7 +81,9 @@ def test_gradcheck() -> None:
             owner._parameters[leaf] = weight  # type: ignore[assignment]  # keeps the graph
         return l2_sp(other, start, X.double())
 
-    assert torch.autograd.gradcheck(value, tuple(p.detach().requires_grad_() for p in network.parameters()))
+    assert torch.autograd.gradcheck(
+        value, tuple(p.detach().requires_grad_() for p in network.parameters())
+    )
 
 
 def test_a_new_head_may_have_another_shape() -> None:
@@ -93,11 +101,15 @@ def test_domain_batch_norm_counts_once() -> None:
     start = lenet(3, width=2, features=4)
     split_statistics(start)
     network = perturbed(start)
-    assert l2_sp(network, start, X).item() == pytest.approx(by_loop(network, start, 0.1, 0.01), rel=1e-4)
+    assert l2_sp(network, start, X).item() == pytest.approx(
+        by_loop(network, start, 0.1, 0.01), rel=1e-4
+    )
 
 
 def test_other_layers_below_the_head_are_refused() -> None:
-    with pytest.raises(ValueError, match="source_network has no parameter backbone.0.weight of shape"):
+    with pytest.raises(
+        ValueError, match="source_network has no parameter backbone.0.weight of shape"
+    ):
         l2_sp(mlp(4, 3, hidden=5), mlp(4, 3, hidden=6), X)
     with pytest.raises(ValueError, match="source_network has no parameter"):
         l2_sp(lenet(3), mlp(4, 3), X)

@@ -35,7 +35,10 @@ def write_surf(root: Path, domain: str = "dslr", **content: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = OFFICE_CALTECH_SURF.domains[domain]
     counts = np.random.default_rng(0).poisson(1.0, (rows, 800)).astype(np.uint8)
-    savemat(path, {"fts": counts, "labels": (np.arange(rows) % 10 + 1).astype(np.uint8)[:, None]} | content)
+    savemat(
+        path,
+        {"fts": counts, "labels": (np.arange(rows) % 10 + 1).astype(np.uint8)[:, None]} | content,
+    )
     return path
 
 
@@ -77,16 +80,24 @@ def test_digits_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"fts": np.ones((157, 799))}, r"expected rows \(n, 800\) and a label each; got \(157, 799\)"),
+        (
+            {"fts": np.ones((157, 799))},
+            r"expected rows \(n, 800\) and a label each; got \(157, 799\)",
+        ),
         ({"labels": np.ones((156, 1))}, r"a label each; got \(157, 800\) and \(156, 1\)"),
         ({"labels": np.arange(157)[:, None] % 11}, "labels must be 1 to 10; got .0, 1, 2"),
         ({"labels": np.ones((157, 1))}, r"labels must be 1 to 10; got \[1\]"),
         ({"fts": -np.ones((157, 800))}, "finite and not negative"),
         ({"fts": np.full((157, 800), np.nan)}, "finite and not negative"),
-        ({"fts": np.ones((20, 800)), "labels": np.arange(20)[:, None] % 10 + 1}, "20 samples of dslr where Office-Caltech10 SURF has 157"),
+        (
+            {"fts": np.ones((20, 800)), "labels": np.arange(20)[:, None] % 10 + 1},
+            "20 samples of dslr where Office-Caltech10 SURF has 157",
+        ),
     ],
 )
-def test_what_is_not_the_benchmark_is_refused(tmp_path: Path, content: dict[str, np.ndarray], message: str) -> None:
+def test_what_is_not_the_benchmark_is_refused(
+    tmp_path: Path, content: dict[str, np.ndarray], message: str
+) -> None:
     path = write_surf(tmp_path, **content)
     with pytest.raises(ValueError, match=message) as caught:
         read_surf("dslr", tmp_path)
@@ -107,11 +118,19 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_domains(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="webcam_SURF_L10.mat; fetch it with `python -m da.data.download office_caltech_surf"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="webcam_SURF_L10.mat; fetch it with `python -m da.data.download office_caltech_surf",
+    ):
         read_surf("webcam", tmp_path)
-    with pytest.raises(FileNotFoundError, match="MNIST_vs_USPS.mat; fetch it with `python -m da.data.download digits_jda"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="MNIST_vs_USPS.mat; fetch it with `python -m da.data.download digits_jda",
+    ):
         read_jda_digits("usps", tmp_path)
-    with pytest.raises(ValueError, match="has no domain 'office'; it has amazon, caltech, dslr, webcam"):
+    with pytest.raises(
+        ValueError, match="has no domain 'office'; it has amazon, caltech, dslr, webcam"
+    ):
         read_surf("office", tmp_path)
     with pytest.raises(ValueError, match="has no domain 'mnist_m'; it has mnist, usps"):
         read_jda_digits("mnist_m", tmp_path)
@@ -146,17 +165,24 @@ def test_counts_that_are_none() -> None:
 # ---------------------------------------------------------------- the benchmarks and the real files
 
 
-@pytest.mark.parametrize(("benchmark", "samples", "tasks"), [(OFFICE_CALTECH_SURF, 2533, 12), (JDA_DIGITS, 3800, 2)])
+@pytest.mark.parametrize(
+    ("benchmark", "samples", "tasks"), [(OFFICE_CALTECH_SURF, 2533, 12), (JDA_DIGITS, 3800, 2)]
+)
 def test_as_published(benchmark: Benchmark, samples: int, tasks: int) -> None:
     assert sum(benchmark.domains.values()) == samples
     assert len(set(benchmark.tasks)) == len(benchmark.tasks) == tasks
     assert len(benchmark.classes) == 10
     for source in benchmark.sources:
         assert len(source.digest) == 40 and set(source.digest) <= set("0123456789abcdef")
-        assert source.url.rsplit("/")[-1] == source.place.removeprefix(benchmark.folder + "/") and not source.unpack
+        assert (
+            source.url.rsplit("/")[-1] == source.place.removeprefix(benchmark.folder + "/")
+            and not source.unpack
+        )
 
 
-@pytest.mark.parametrize("benchmark", [OFFICE_CALTECH_SURF, JDA_DIGITS], ids=lambda benchmark: benchmark.name)
+@pytest.mark.parametrize(
+    "benchmark", [OFFICE_CALTECH_SURF, JDA_DIGITS], ids=lambda benchmark: benchmark.name
+)
 def test_pinned_files_are_the_real_ones(benchmark: Benchmark) -> None:
     root = real_data("office_caltech_surf", "digits_jda")
     for source in benchmark.sources:
@@ -180,15 +206,22 @@ def test_surf_labels_are_the_photographs_labels() -> None:
         assert read_surf(domain, root).y.tolist() == sorted(labels)
 
 
-def nearest_accuracy(source: np.ndarray, labels: np.ndarray, target: np.ndarray, answers: np.ndarray) -> float:
-    return 100 * KNeighborsClassifier(1, algorithm="brute").fit(source, labels).score(target, answers)
+def nearest_accuracy(
+    source: np.ndarray, labels: np.ndarray, target: np.ndarray, answers: np.ndarray
+) -> float:
+    return 100 * KNeighborsClassifier(1, algorithm="brute").fit(source, labels).score(
+        target, answers
+    )
 
 
 def test_published_nearest_neighbour_on_surf() -> None:
     root = real_data("office_caltech_surf", "digits_jda")
     domains = {domain: read_surf(domain, root) for domain in OFFICE_CALTECH_SURF.domains}
     x = {domain: standardise(read.x).numpy() for domain, read in domains.items()}
-    found = {f"{s}-{t}": nearest_accuracy(x[s], domains[s].y, x[t], domains[t].y) for s, t in OFFICE_CALTECH_SURF.tasks}
+    found = {
+        f"{s}-{t}": nearest_accuracy(x[s], domains[s].y, x[t], domains[t].y)
+        for s, t in OFFICE_CALTECH_SURF.tasks
+    }
     assert found == pytest.approx(SURF_NN, abs=0.01)
 
 
@@ -196,5 +229,8 @@ def test_published_nearest_neighbour_on_digits() -> None:
     root = real_data("office_caltech_surf", "digits_jda")
     domains = {domain: read_jda_digits(domain, root) for domain in JDA_DIGITS.domains}
     x = {domain: normalize(read.x.numpy()) for domain, read in domains.items()}
-    found = {f"{s}-{t}": nearest_accuracy(x[s], domains[s].y, x[t], domains[t].y) for s, t in JDA_DIGITS.tasks}
+    found = {
+        f"{s}-{t}": nearest_accuracy(x[s], domains[s].y, x[t], domains[t].y)
+        for s, t in JDA_DIGITS.tasks
+    }
     assert found == pytest.approx(DIGITS_NN, abs=0.01)

@@ -17,7 +17,16 @@ from da.model.l2sp import l2_sp
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.networks.statistics import DomainBatchNorm
-from da.train.method import Align, BatchStatistics, Method, Regularize, Reweight, Terms, constant, sigmoid_ramp
+from da.train.method import (
+    Align,
+    BatchStatistics,
+    Method,
+    Regularize,
+    Reweight,
+    Terms,
+    constant,
+    sigmoid_ramp,
+)
 
 MODES: list[BatchStatistics] = ["source", "joint", "domain"]
 B, D, CLASSES = 8, 5, 3
@@ -32,7 +41,11 @@ def batch(seed: int = 0, dtype: torch.dtype = torch.float64) -> Batch:
 
 def network() -> Network:
     torch.manual_seed(1)
-    return Network(nn.Linear(D, 4, bias=False), nn.Sequential(nn.BatchNorm1d(4), nn.Tanh()), nn.Linear(4, CLASSES)).double()
+    return Network(
+        nn.Linear(D, 4, bias=False),
+        nn.Sequential(nn.BatchNorm1d(4), nn.Tanh()),
+        nn.Linear(4, CLASSES),
+    ).double()
 
 
 def gap(source: Tensor, target: Tensor) -> Tensor:
@@ -46,34 +59,51 @@ def normalised(h: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 def moved(state: tuple[Tensor, Tensor], h: Tensor) -> tuple[Tensor, Tensor]:
     """Running mean and variance after one more batch h, momentum 0.1."""
-    return 0.9 * state[0] + 0.1 * h.detach().mean(0), 0.9 * state[1] + 0.1 * h.detach().var(0, unbiased=True)
+    return 0.9 * state[0] + 0.1 * h.detach().mean(0), 0.9 * state[1] + 0.1 * h.detach().var(
+        0, unbiased=True
+    )
 
 
-def by_hand(net: Network, data: Batch, mode: str) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, Tensor]]]:
+def by_hand(
+    net: Network, data: Batch, mode: str
+) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Source features, source logits, target features, and running statistics, written out without nn.BatchNorm."""
     fresh = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     weight = net.backbone.weight
     h = {"source": data.source_x @ weight.T, "target": data.target_x @ weight.T}
     both = torch.cat([h["source"], h["target"]])
     if mode == "joint":
-        use = {name: normalised(v, both.mean(0), both.var(0, unbiased=False)) for name, v in h.items()}
+        use = {
+            name: normalised(v, both.mean(0), both.var(0, unbiased=False)) for name, v in h.items()
+        }
         running = {"source": moved(fresh, both)}
     elif mode == "source":
         running = {"source": moved(fresh, h["source"])}
         use = {
-            "source": normalised(h["source"], h["source"].mean(0), h["source"].var(0, unbiased=False)),
+            "source": normalised(
+                h["source"], h["source"].mean(0), h["source"].var(0, unbiased=False)
+            ),
             "target": normalised(h["target"], *running["source"]),
         }
     else:
         use = {name: normalised(v, v.mean(0), v.var(0, unbiased=False)) for name, v in h.items()}
         running = {name: moved(fresh, v) for name, v in h.items()}
     features = {name: v.tanh() for name, v in use.items()}
-    return features["source"], features["source"] @ net.head.weight.T + net.head.bias, features["target"], running
+    return (
+        features["source"],
+        features["source"] @ net.head.weight.T + net.head.bias,
+        features["target"],
+        running,
+    )
 
 
 def norm_layers(net: Network) -> dict[str, nn.BatchNorm1d]:
     layer = net.bottleneck[0]  # type: ignore[index]
-    return {"source": layer.source, "target": layer.target} if isinstance(layer, DomainBatchNorm) else {"source": layer}  # type: ignore[dict-item, return-value]
+    return (
+        {"source": layer.source, "target": layer.target}
+        if isinstance(layer, DomainBatchNorm)
+        else {"source": layer}
+    )  # type: ignore[dict-item, return-value]
 
 
 def smoothed_cross_entropy(logits: np.ndarray, labels: np.ndarray, smoothing: float) -> float:
@@ -88,20 +118,31 @@ def smoothed_cross_entropy(logits: np.ndarray, labels: np.ndarray, smoothing: fl
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_align_by_hand(mode: BatchStatistics, smoothing: float) -> None:
     net, data = network(), batch()
-    method = Align(net, gap, trade_off=0.7, ramp=lambda p: p**2, batch_statistics=mode, label_smoothing=smoothing).train()
+    method = Align(
+        net,
+        gap,
+        trade_off=0.7,
+        ramp=lambda p: p**2,
+        batch_statistics=mode,
+        label_smoothing=smoothing,
+    ).train()
     terms = method.loss(data, 0.5)
     source, logits, target, running = by_hand(net, data, mode)
     assert list(terms) == ["task", "align"]
     task = smoothed_cross_entropy(logits.detach().numpy(), data.source_y.numpy(), smoothing)
     assert terms["task"].item() == pytest.approx(task, rel=1e-12)
-    assert terms["align"].item() == pytest.approx(0.7 * 0.25 * gap(source, target).item(), rel=1e-12)
+    assert terms["align"].item() == pytest.approx(
+        0.7 * 0.25 * gap(source, target).item(), rel=1e-12
+    )
     layers = norm_layers(net)
     assert layers.keys() == running.keys()
     for name, (mean, variance) in running.items():
         torch.testing.assert_close(layers[name].running_mean, mean)
         torch.testing.assert_close(layers[name].running_var, variance)
         assert layers[name].num_batches_tracked == 1
-    hand = functional.cross_entropy(logits, data.source_y, label_smoothing=smoothing) + 0.7 * 0.25 * gap(source, target)
+    hand = functional.cross_entropy(
+        logits, data.source_y, label_smoothing=smoothing
+    ) + 0.7 * 0.25 * gap(source, target)
     parameters = [net.backbone.weight, net.head.weight]
     for found, expected in zip(
         torch.autograd.grad(sum(terms.values()), parameters),
@@ -155,7 +196,9 @@ def test_gradcheck_of_the_total(mode: BatchStatistics) -> None:
     def value(*weights: Tensor) -> Tensor:
         return torch.func.functional_call(total, dict(zip(names, weights, strict=True)), ())
 
-    assert torch.autograd.gradcheck(value, tuple(p.detach().clone().requires_grad_() for p in method.parameters()))
+    assert torch.autograd.gradcheck(
+        value, tuple(p.detach().clone().requires_grad_() for p in method.parameters())
+    )
 
 
 def descend(method: Method, steps: int) -> None:
@@ -169,9 +212,14 @@ def descend(method: Method, steps: int) -> None:
 
 
 def test_adabn_trains_as_source_only_and_tracks_the_target() -> None:
-    plain, ada = Align(network(), None, batch_statistics="source"), Align(network(), None, batch_statistics="domain")
+    plain, ada = (
+        Align(network(), None, batch_statistics="source"),
+        Align(network(), None, batch_statistics="domain"),
+    )
     calls: list[tuple[Tensor, Tensor]] = []  # (input, activation) of every pass
-    ada.network.backbone.register_forward_hook(lambda module, inputs, output: calls.append((inputs[0], output)))
+    ada.network.backbone.register_forward_hook(
+        lambda module, inputs, output: calls.append((inputs[0], output))
+    )
     descend(plain, 7)
     descend(ada, 7)
     for p, q in zip(plain.parameters(), ada.parameters(), strict=True):
@@ -186,13 +234,21 @@ def test_adabn_trains_as_source_only_and_tracks_the_target() -> None:
         state = moved(state, activation)
     torch.testing.assert_close(layers["target"].running_mean, state[0])
     torch.testing.assert_close(layers["target"].running_var, state[1])
-    assert not torch.allclose(layers["target"].running_mean, layers["source"].running_mean, atol=0.1)
+    assert not torch.allclose(
+        layers["target"].running_mean, layers["source"].running_mean, atol=0.1
+    )
 
 
 @pytest.mark.parametrize("mode", ["source", "joint"])
 def test_without_alignment_the_target_is_not_looked_at(mode: BatchStatistics) -> None:
     data = batch()
-    blind = Batch(data.source_x, data.source_y, torch.full_like(data.target_x, float("nan")), data.source_index, data.target_index)
+    blind = Batch(
+        data.source_x,
+        data.source_y,
+        torch.full_like(data.target_x, float("nan")),
+        data.source_index,
+        data.target_index,
+    )
     method = Align(network(), None, batch_statistics=mode).train()
     (terms,) = method.step(blind, 0.0)
     assert list(terms) == ["task"] and torch.isfinite(terms["task"])
@@ -200,14 +256,18 @@ def test_without_alignment_the_target_is_not_looked_at(mode: BatchStatistics) ->
 
 
 def test_an_unknown_treatment_of_batch_statistics() -> None:
-    with pytest.raises(ValueError, match="batch_statistics must be one of source, joint, domain; got 'both'"):
+    with pytest.raises(
+        ValueError, match="batch_statistics must be one of source, joint, domain; got 'both'"
+    ):
         Align(mlp(2, 2), None, batch_statistics="both")  # type: ignore[arg-type]
 
 
 def test_ramps() -> None:
     for progress in np.linspace(0, 1, 11):
         assert constant(progress) == 1.0
-        assert sigmoid_ramp(progress) == pytest.approx(math.tanh(5 * progress), abs=1e-15)  # 2 / (1 + e^-2a) - 1 = tanh a
+        assert sigmoid_ramp(progress) == pytest.approx(
+            math.tanh(5 * progress), abs=1e-15
+        )  # 2 / (1 + e^-2a) - 1 = tanh a
     assert sigmoid_ramp(0.0) == 0.0
 
 
@@ -220,7 +280,9 @@ def test_a_method_is_one_move_unless_it_says_otherwise() -> None:
     moves = list(game.step(batch(), 0.3))
     assert len(moves) == 1 and moves[0]["task"].item() > 0
     groups = game.parameter_groups(0.3, 0.1)
-    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(id(p) for p in game.parameters())
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(
+        id(p) for p in game.parameters()
+    )
     with pytest.raises(TypeError, match="abstract"):
         Method(network())  # type: ignore[abstract]
 
@@ -242,13 +304,21 @@ def test_reweight_by_loop() -> None:
         log_p = logits[i] - np.log(np.exp(logits[i]).sum())
         total -= weights[rows[i]].item() / mean * log_p[data.source_y[i]]
     assert list(terms) == ["task"] and terms["task"].item() == pytest.approx(total / B, rel=1e-6)
-    assert method.weights.mean().item() == pytest.approx(1.0) and method.weights.dtype == torch.float32
+    assert (
+        method.weights.mean().item() == pytest.approx(1.0) and method.weights.dtype == torch.float32
+    )
 
 
 def test_reweight_does_not_see_the_target_and_keeps_no_gradient() -> None:
     method = Reweight(network(), torch.rand(B, requires_grad=True))
     data = batch()
-    blind = Batch(data.source_x, data.source_y, torch.full_like(data.target_x, float("nan")), data.source_index, data.target_index)
+    blind = Batch(
+        data.source_x,
+        data.source_y,
+        torch.full_like(data.target_x, float("nan")),
+        data.source_index,
+        data.target_index,
+    )
     assert torch.isfinite(method.loss(blind, 0.0)["task"])
     assert not method.weights.requires_grad and "weights" in method.state_dict()
 
@@ -258,7 +328,10 @@ def test_scale_of_the_weights_does_not_matter_and_equal_ones_are_none() -> None:
     plain = functional.cross_entropy(net(data.source_x).logits, data.source_y)
     torch.testing.assert_close(Reweight(net, torch.full((B,), 17.0)).loss(data, 0.0)["task"], plain)
     some = torch.rand(B, dtype=torch.float64)
-    torch.testing.assert_close(Reweight(net, some).loss(data, 0.0)["task"], Reweight(net, 1000 * some).loss(data, 0.0)["task"])
+    torch.testing.assert_close(
+        Reweight(net, some).loss(data, 0.0)["task"],
+        Reweight(net, 1000 * some).loss(data, 0.0)["task"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -327,7 +400,10 @@ def test_the_source_network_is_frozen() -> None:
         optimizer.zero_grad()
         sum(method.loss(labelled(), 0.0).values()).backward()  # type: ignore[union-attr]
         optimizer.step()
-    assert all(torch.equal(value, before[name]) for name, value in method.source_network.state_dict().items())
+    assert all(
+        torch.equal(value, before[name])
+        for name, value in method.source_network.state_dict().items()
+    )
     assert any(not torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 

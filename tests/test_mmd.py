@@ -21,11 +21,21 @@ def k(a: np.ndarray, b: np.ndarray, s: float, multipliers=MULTIPLIERS) -> float:
 def by_definition(x: np.ndarray, y: np.ndarray, estimator: str, s: float) -> float:
     n, m = len(x), len(y)
     if estimator == "linear":
-        h = [k(x[i], x[i + 1], s) + k(y[i], y[i + 1], s) - k(x[i], y[i + 1], s) - k(x[i + 1], y[i], s) for i in range(0, 2 * (n // 2), 2)]
+        h = [
+            k(x[i], x[i + 1], s)
+            + k(y[i], y[i + 1], s)
+            - k(x[i], y[i + 1], s)
+            - k(x[i + 1], y[i], s)
+            for i in range(0, 2 * (n // 2), 2)
+        ]
         return sum(h) / len(h)
     skip = estimator == "unbiased"
-    xx = sum(k(x[i], x[j], s) for i in range(n) for j in range(n) if not (skip and i == j)) / (n * (n - skip))
-    yy = sum(k(y[i], y[j], s) for i in range(m) for j in range(m) if not (skip and i == j)) / (m * (m - skip))
+    xx = sum(k(x[i], x[j], s) for i in range(n) for j in range(n) if not (skip and i == j)) / (
+        n * (n - skip)
+    )
+    yy = sum(k(y[i], y[j], s) for i in range(m) for j in range(m) if not (skip and i == j)) / (
+        m * (m - skip)
+    )
     return xx + yy - 2 * sum(k(a, b, s) for a in x for b in y) / (n * m)
 
 
@@ -37,21 +47,33 @@ def samples(n: int, m: int, d: int = 3, seed: int = 0) -> tuple[np.ndarray, np.n
 @pytest.mark.parametrize("bandwidth", ["mean", "median", 1.7])
 @pytest.mark.parametrize(
     ("estimator", "n", "m"),
-    [("biased", 7, 5), ("biased", 1, 4), ("biased", 1, 1), ("unbiased", 7, 5), ("unbiased", 2, 9), ("linear", 8, 8), ("linear", 7, 7)],
+    [
+        ("biased", 7, 5),
+        ("biased", 1, 4),
+        ("biased", 1, 1),
+        ("unbiased", 7, 5),
+        ("unbiased", 2, 9),
+        ("linear", 8, 8),
+        ("linear", 7, 7),
+    ],
 )
 def test_each_estimator_equals_its_definition(estimator, n, m, bandwidth):
     x, y = samples(n, m)
     rows = np.concatenate([x, y])
     pairs = [((rows[i] - rows[j]) ** 2).sum() for i in range(n + m) for j in range(i)]
     s = {"mean": np.mean(pairs), "median": np.median(pairs), 1.7: 1.7}[bandwidth]
-    assert mmd2(x, y, estimator=estimator, bandwidth=bandwidth) == pytest.approx(by_definition(x, y, estimator, s), abs=1e-12)
+    assert mmd2(x, y, estimator=estimator, bandwidth=bandwidth) == pytest.approx(
+        by_definition(x, y, estimator, s), abs=1e-12
+    )
 
 
 def test_it_reproduces_deepda():
     """DeepDA: biased, five kernels exp(-d / (2^i b)), b = mean pair distance / 4. Its own code returned this value on these arrays."""
     rng = np.random.default_rng(0)
     source, target = rng.standard_normal((16, 8)), 1.2 * rng.standard_normal((16, 8)) + 0.5
-    assert mmd2(source, target, multipliers=[2.0**i / 4 for i in range(5)]) == pytest.approx(0.7314439504040349, abs=1e-12)
+    assert mmd2(source, target, multipliers=[2.0**i / 4 for i in range(5)]) == pytest.approx(
+        0.7314439504040349, abs=1e-12
+    )
 
 
 def gaussian_mean(shift: float, variance: float, s: float, d: int) -> float:
@@ -65,12 +87,21 @@ def test_the_mean_over_many_draws_is_the_value_between_two_gaussians(estimator, 
     """x ~ N(0, I), y ~ N(shift e_1, 1.44 I): the unbiased estimators average to MMD^2, the biased one to MMD^2 plus its known bias."""
     n, m, d, s, draws = 12, 12 if estimator == "linear" else 9, 2, 3.0, 1500
     generator = torch.Generator().manual_seed(0)
-    xx, yy, xy = gaussian_mean(0, 2, s, d), gaussian_mean(0, 2.88, s, d), gaussian_mean(shift, 2.44, s, d)
+    xx, yy, xy = (
+        gaussian_mean(0, 2, s, d),
+        gaussian_mean(0, 2.88, s, d),
+        gaussian_mean(shift, 2.44, s, d),
+    )
     expected = xx + yy - 2 * xy + ((1 - xx) / n + (1 - yy) / m if estimator == "biased" else 0)
     x = torch.randn(draws, n, d, generator=generator, dtype=torch.float64)
     y = 1.2 * torch.randn(draws, m, d, generator=generator, dtype=torch.float64)
     y[..., 0] += shift
-    values = torch.stack([mmd2(a, b, estimator=estimator, bandwidth=s, multipliers=(1.0,)) for a, b in zip(x, y, strict=True)])
+    values = torch.stack(
+        [
+            mmd2(a, b, estimator=estimator, bandwidth=s, multipliers=(1.0,))
+            for a, b in zip(x, y, strict=True)
+        ]
+    )
     assert abs(values.mean() - expected) < 4 * values.std() / math.sqrt(draws)
 
 
@@ -80,7 +111,9 @@ def test_both_quadratic_estimators_converge_to_the_value_between_two_gaussians()
     y[:, 0] += 0.8
     expected = 2 * gaussian_mean(0, 2, 3.0, 2) - 2 * gaussian_mean(0.8, 2, 3.0, 2)
     for estimator in ("biased", "unbiased"):
-        assert float(mmd2(x, y, estimator=estimator, bandwidth=3.0, multipliers=(1.0,))) == pytest.approx(expected, abs=0.015)
+        assert float(
+            mmd2(x, y, estimator=estimator, bandwidth=3.0, multipliers=(1.0,))
+        ) == pytest.approx(expected, abs=0.015)
 
 
 def test_the_unbiased_value_is_often_negative_and_the_biased_one_never_is():
@@ -105,7 +138,9 @@ def test_no_gradient_passes_through_the_bandwidth(estimator, rule):
 @pytest.mark.parametrize("estimator", ["biased", "unbiased", "linear"])
 def test_the_gradient_can_be_differentiated_again(estimator):
     x, y = (torch.tensor(a, requires_grad=True) for a in samples(4, 4, d=2))
-    assert torch.autograd.gradgradcheck(lambda x, y: mmd2(x, y, estimator=estimator, bandwidth=2.0), (x, y))
+    assert torch.autograd.gradgradcheck(
+        lambda x, y: mmd2(x, y, estimator=estimator, bandwidth=2.0), (x, y)
+    )
 
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased", "linear"])
@@ -153,7 +188,9 @@ def hard_case(name: str) -> tuple[torch.Tensor, torch.Tensor, dict]:
 def test_float32_stays_close_to_float64_on_hard_inputs(name, estimator):
     x, y, options = hard_case(name)
     value, gradient = value_and_gradient(x, y, estimator=estimator, **options)
-    true_value, true_gradient = value_and_gradient(x.double(), y.double(), estimator=estimator, **options)
+    true_value, true_gradient = value_and_gradient(
+        x.double(), y.double(), estimator=estimator, **options
+    )
     assert value == pytest.approx(true_value, rel=1e-5, abs=1e-6)
     assert (gradient - true_gradient).norm() <= 1e-4 * true_gradient.norm()
 
@@ -161,7 +198,9 @@ def test_float32_stays_close_to_float64_on_hard_inputs(name, estimator):
 def test_sums_of_many_float32_kernels_keep_their_digits():
     x, y = samples(1500, 1400, d=8)
     exact = float(mmd2(x, y, estimator="unbiased"))
-    assert float(mmd2(x.astype(np.float32), y.astype(np.float32), estimator="unbiased")) == pytest.approx(exact, abs=1e-6)
+    assert float(
+        mmd2(x.astype(np.float32), y.astype(np.float32), estimator="unbiased")
+    ) == pytest.approx(exact, abs=1e-6)
 
 
 def test_autocast_and_bfloat16_features_are_raised_to_float32():
@@ -179,7 +218,11 @@ def test_autocast_and_bfloat16_features_are_raised_to_float32():
         ({"estimator": "unbiased"}, 1, "source must have at least 2 rows; got 1"),
         ({"estimator": "linear"}, 1, "source must have at least 2 rows; got 1"),
         ({"estimator": "linear"}, 6, "'linear' needs n = m; got 6 and 4"),
-        ({"bandwidth": "scott"}, 4, "bandwidth must be 'mean', 'median' or a number > 0; got 'scott'"),
+        (
+            {"bandwidth": "scott"},
+            4,
+            "bandwidth must be 'mean', 'median' or a number > 0; got 'scott'",
+        ),
         ({"bandwidth": 0.0}, 4, "bandwidth must be a finite number > 0"),
         ({"multipliers": ()}, 4, "multipliers must be one or more finite numbers > 0"),
         ({"multipliers": (1.0, -1.0)}, 4, "multipliers must be one or more finite numbers > 0"),

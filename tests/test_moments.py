@@ -25,14 +25,23 @@ def test_cmd_equals_the_moments_of_scipy(moments, bounds):
     width = bounds[1] - bounds[0]
     total = np.linalg.norm(source.mean(0) - target.mean(0)) / width
     for k in range(2, moments + 1):
-        total += np.linalg.norm(scipy.stats.moment(source, order=k) - scipy.stats.moment(target, order=k)) / width**k
-    assert float(cmd(source, target, moments=moments, bounds=bounds)) == pytest.approx(total, rel=1e-12)
+        total += (
+            np.linalg.norm(
+                scipy.stats.moment(source, order=k) - scipy.stats.moment(target, order=k)
+            )
+            / width**k
+        )
+    assert float(cmd(source, target, moments=moments, bounds=bounds)) == pytest.approx(
+        total, rel=1e-12
+    )
 
 
 def test_cmd_of_two_point_distributions_is_a_sum_of_fractions():
     """Bernoulli of 1/2 and 1/4: means, variances p q, then p q (q - p), p q (q^3 + p^3), p q (q^4 - p^4)."""
     source, target = np.array([[0.0], [1.0]]), np.array([[0.0], [0.0], [0.0], [1.0]])
-    assert float(cmd(source, target)) == pytest.approx(1 / 4 + 1 / 16 + 3 / 32 + (21 - 16) / 256 + 15 / 256, rel=1e-14)
+    assert float(cmd(source, target)) == pytest.approx(
+        1 / 4 + 1 / 16 + 3 / 32 + (21 - 16) / 256 + 15 / 256, rel=1e-14
+    )
 
 
 def test_cmd_does_not_depend_on_the_unit_when_the_bounds_follow_it():
@@ -40,8 +49,12 @@ def test_cmd_does_not_depend_on_the_unit_when_the_bounds_follow_it():
     widest = np.ptp(np.concatenate([source, target]), axis=0).max()
     free = float(cmd(source, target, bounds=None))
     assert free == pytest.approx(float(cmd(source, target, bounds=(0, widest))), rel=1e-12)
-    assert free == pytest.approx(float(cmd(1e4 * source - 7, 1e4 * target - 7, bounds=None)), rel=1e-9)
-    assert float(cmd(source, target, bounds=(0, 1))) == pytest.approx(float(cmd(50 * source, 50 * target, bounds=(0, 50))), rel=1e-12)
+    assert free == pytest.approx(
+        float(cmd(1e4 * source - 7, 1e4 * target - 7, bounds=None)), rel=1e-9
+    )
+    assert float(cmd(source, target, bounds=(0, 1))) == pytest.approx(
+        float(cmd(50 * source, 50 * target, bounds=(0, 50))), rel=1e-12
+    )
     assert float(cmd(np.ones((3, 2)), np.ones((2, 2)), bounds=None)) == 0
 
 
@@ -53,7 +66,13 @@ def test_cmd_of_equal_samples_has_the_gradient_zero():
 
 @pytest.mark.parametrize(
     "options",
-    [{"moments": 0}, {"moments": 2.0}, {"moments": True}, {"bounds": (1.0, 1.0)}, {"bounds": (0.0, float("inf"))}],
+    [
+        {"moments": 0},
+        {"moments": 2.0},
+        {"moments": True},
+        {"bounds": (1.0, 1.0)},
+        {"bounds": (0.0, float("inf"))},
+    ],
     ids=["none", "float", "bool", "empty", "unbounded"],
 )
 def test_cmd_refuses(options):
@@ -82,14 +101,18 @@ def test_homm_equals_the_tensor_written_out(order):
 def test_homm_of_order_two_is_coral_without_its_factors():
     source, target = samples(d=6)
     difference = np.cov(source.T, bias=True) - np.cov(target.T, bias=True)
-    assert float(homm(source, target, order=2)) == pytest.approx((difference**2).sum() / 6**2, rel=1e-12)
+    assert float(homm(source, target, order=2)) == pytest.approx(
+        (difference**2).sum() / 6**2, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("order", [3, 4])
 def test_homm_is_what_the_random_sampling_of_the_paper_estimates(order):
     source, target = samples(30, 40, d=6)
     z, w = source - source.mean(0), target - target.mean(0)
-    index = np.random.default_rng(0).integers(6, size=(100_000, order))  # tuples of features, with repetition
+    index = np.random.default_rng(0).integers(
+        6, size=(100_000, order)
+    )  # tuples of features, with repetition
     terms = (z[:, index].prod(axis=2).mean(0) - w[:, index].prod(axis=2).mean(0)) ** 2
     error = terms.std() / np.sqrt(len(terms))
     value = float(homm(source, target, order=order))

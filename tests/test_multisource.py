@@ -38,7 +38,9 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def samples(count: int, width: int = D, seed: int = 0) -> tuple[list[Tensor], Tensor]:
     """`count` sources and a target, each of another size, place and spread."""
-    sources = [(1 + 0.3 * i) * draw(4 + 2 * i, width, seed=seed + i) + 0.4 * i for i in range(count)]
+    sources = [
+        (1 + 0.3 * i) * draw(4 + 2 * i, width, seed=seed + i) + 0.4 * i for i in range(count)
+    ]
     return sources, draw(5, width, seed=seed + 99) - 0.7
 
 
@@ -68,7 +70,9 @@ def by_loops(sources: list[np.ndarray], target: np.ndarray, order: int) -> float
 def test_it_is_the_equation_by_loops(count: int, order: int) -> None:
     sources, target = samples(count)
     expected = by_loops([x.numpy() for x in sources], target.numpy(), order)
-    assert moment_distance(sources, target, order=order).item() == pytest.approx(expected, rel=1e-12)
+    assert moment_distance(sources, target, order=order).item() == pytest.approx(
+        expected, rel=1e-12
+    )
     if order == 2:
         assert moment_distance(sources, target).item() == pytest.approx(expected, rel=1e-12)
 
@@ -81,20 +85,32 @@ def test_of_single_points_it_is_counted_by_hand() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(count=st.integers(1, 4), width=st.integers(1, 5), order=st.integers(1, 4), scale=st.floats(1e-2, 1e2), seed=st.integers(0, 10**6))
-def test_orders_do_not_matter_and_it_is_never_negative(count: int, width: int, order: int, scale: float, seed: int) -> None:
+@given(
+    count=st.integers(1, 4),
+    width=st.integers(1, 5),
+    order=st.integers(1, 4),
+    scale=st.floats(1e-2, 1e2),
+    seed=st.integers(0, 10**6),
+)
+def test_orders_do_not_matter_and_it_is_never_negative(
+    count: int, width: int, order: int, scale: float, seed: int
+) -> None:
     sources, target = samples(count, width, seed)
     sources, target = [scale * x for x in sources], scale * target
     value = moment_distance(sources, target, order=order)
     assert value > 0
     for other in itertools.permutations([x.flip(0) for x in sources]):
-        torch.testing.assert_close(moment_distance(other, target.flip(0), order=order), value, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            moment_distance(other, target.flip(0), order=order), value, rtol=1e-10, atol=1e-12
+        )
 
 
 def test_each_source_counts_the_same_whatever_its_size() -> None:
     sources, target = samples(3)
     larger = [sources[0].repeat(10, 1), *sources[1:]]
-    torch.testing.assert_close(moment_distance(larger, target), moment_distance(sources, target), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        moment_distance(larger, target), moment_distance(sources, target), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_identical_samples_are_at_distance_zero_with_gradient_zero() -> None:
@@ -108,8 +124,12 @@ def test_identical_samples_are_at_distance_zero_with_gradient_zero() -> None:
 def test_opposite_moves_of_two_sources_do_not_cancel_as_they_do_for_their_union(sign: int) -> None:
     target = draw(200, 1)
     sources = [target - 1, target + sign]
-    assert moment_distance([torch.cat(sources)], target, order=1).item() == pytest.approx(0 if sign == 1 else 1, abs=1e-12)
-    assert moment_distance(sources, target, order=1).item() == pytest.approx(3 if sign == 1 else 1, abs=1e-12)
+    assert moment_distance([torch.cat(sources)], target, order=1).item() == pytest.approx(
+        0 if sign == 1 else 1, abs=1e-12
+    )
+    assert moment_distance(sources, target, order=1).item() == pytest.approx(
+        3 if sign == 1 else 1, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -124,7 +144,9 @@ def test_the_gradient_draws_every_domain_to_the_others() -> None:
     sources, target = [torch.zeros(2, 1), torch.ones(4, 1)], torch.full((5, 1), 3.0)
     inputs = [x.requires_grad_() for x in (*sources, target)]
     first, second, third = torch.autograd.grad(moment_distance(sources, target, order=1), inputs)
-    torch.testing.assert_close(first, torch.full((2, 1), (-1 / 2 - 1) / 2))  # half of the pull to the target, all of that to source 2
+    torch.testing.assert_close(
+        first, torch.full((2, 1), (-1 / 2 - 1) / 2)
+    )  # half of the pull to the target, all of that to source 2
     torch.testing.assert_close(second, torch.full((4, 1), (-1 / 2 + 1) / 4))
     torch.testing.assert_close(third, torch.full((5, 1), (1 / 2 + 1 / 2) / 5))
 
@@ -136,7 +158,9 @@ def test_kinds_and_precisions() -> None:
     assert isinstance(array, np.ndarray) and float(array) == pytest.approx(value.item(), rel=1e-14)
     single = moment_distance([x.float() for x in sources], target.float())
     assert single.dtype == torch.float32 and single.item() == pytest.approx(value.item(), rel=1e-6)
-    assert moment_distance([sources[0].float(), *sources[1:]], target.float()).dtype == torch.float64
+    assert (
+        moment_distance([sources[0].float(), *sources[1:]], target.float()).dtype == torch.float64
+    )
     half = [x.bfloat16() for x in sources], target.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = moment_distance(*half)
@@ -159,13 +183,18 @@ def test_bad_input_is_one_error_that_names_the_argument() -> None:
     for order in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match=f"order must be a whole number >= 1; got {order}"):
             moment_distance(sources, target, order=order)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"sources\[1\] and target must have equal widths d; got \(6, 2\) and \(5, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"sources\[1\] and target must have equal widths d; got \(6, 2\) and \(5, 3\)",
+    ):
         moment_distance([sources[0], sources[1][:, :2]], target)
     with pytest.raises(ValueError, match=r"sources\[1\] must be finite"):
         moment_distance([sources[0], torch.full_like(sources[1], math.nan)], target)
     with pytest.raises(ValueError, match="target must be finite"):
         moment_distance(sources, torch.full_like(target, math.inf))
-    with pytest.raises(ValueError, match=r"sources\[0\] must have shape \(n, d\) with at least one row"):
+    with pytest.raises(
+        ValueError, match=r"sources\[0\] must have shape \(n, d\) with at least one row"
+    ):
         moment_distance([sources[0][:0], sources[1]], target)
     with pytest.raises(ValueError, match=r"sources\[0\] must have shape"):
         moment_distance(sources[0], target)  # one sample in place of a list of them
@@ -187,7 +216,14 @@ def batch() -> MultiSourceBatch:
     """4 rows of source 0, 6 of source 1, 3 of source 2; 5 of the target."""
     domain = torch.tensor([0] * 4 + [1] * 6 + [2] * 3)
     x = draw(13, D) + domain[:, None]
-    return MultiSourceBatch(x, torch.arange(13) % CLASSES, draw(5, D, seed=1) - 1, torch.arange(13), torch.arange(5), domain)
+    return MultiSourceBatch(
+        x,
+        torch.arange(13) % CLASSES,
+        draw(5, D, seed=1) - 1,
+        torch.arange(13),
+        torch.arange(5),
+        domain,
+    )
 
 
 def gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
@@ -203,9 +239,16 @@ def is_zero(values: list[Tensor]) -> bool:
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_the_terms_by_hand(order: int) -> None:
     net, data = network(), batch()
-    terms = M3SDA(net, order=order, trade_off=0.7, ramp=lambda p: p**2, label_smoothing=0.0).train().loss(data, 0.5)
+    terms = (
+        M3SDA(net, order=order, trade_off=0.7, ramp=lambda p: p**2, label_smoothing=0.0)
+        .train()
+        .loss(data, 0.5)
+    )
     assert list(terms) == ["task", "moments"]
-    features = [net(data.source_x[rows]).features.detach().numpy() for rows in (slice(0, 4), slice(4, 10), slice(10, 13))]
+    features = [
+        net(data.source_x[rows]).features.detach().numpy()
+        for rows in (slice(0, 4), slice(4, 10), slice(10, 13))
+    ]
     moments = by_loops(features, net(data.target_x).features.detach().numpy(), order)
     assert terms["moments"].item() == pytest.approx(0.7 * 0.25 * moments, rel=1e-9)
     logits, total = net(data.source_x).logits.detach().numpy(), 0.0
@@ -217,9 +260,18 @@ def test_the_terms_by_hand(order: int) -> None:
 def test_equal_numbers_of_rows_make_the_task_the_mean_over_sources() -> None:
     net, data = network(), batch()
     rows = torch.tensor([0, 1, 2, 4, 5, 6, 10, 11, 12])
-    source = (data.source_x[rows], data.source_y[rows], data.target_x, data.source_index[rows], data.target_index)
+    source = (
+        data.source_x[rows],
+        data.source_y[rows],
+        data.target_x,
+        data.source_index[rows],
+        data.target_index,
+    )
     task = M3SDA(net).loss(MultiSourceBatch(*source, data.source_domain[rows]), 1.0)["task"]
-    each = [nn.functional.cross_entropy(net(x).logits, y) for x, y in zip(source[0].split(3), source[1].split(3), strict=True)]
+    each = [
+        nn.functional.cross_entropy(net(x).logits, y)
+        for x, y in zip(source[0].split(3), source[1].split(3), strict=True)
+    ]
     torch.testing.assert_close(task, torch.stack(each).mean())
 
 
@@ -227,13 +279,26 @@ def test_equal_numbers_of_rows_make_the_task_the_mean_over_sources() -> None:
 def test_rows_are_told_apart_by_their_domain_wherever_they_stand(mode: BatchStatistics) -> None:
     def fresh() -> M3SDA:
         torch.manual_seed(0)
-        return M3SDA(Network(nn.Linear(D, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, CLASSES)).double(), batch_statistics=mode).train()
+        return M3SDA(
+            Network(nn.Linear(D, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, CLASSES)).double(),
+            batch_statistics=mode,
+        ).train()
 
     data, mixed = batch(), torch.randperm(13, generator=torch.Generator().manual_seed(0))
-    source = (data.source_x[mixed], data.source_y[mixed], data.target_x, data.source_index[mixed], data.target_index)
+    source = (
+        data.source_x[mixed],
+        data.source_y[mixed],
+        data.target_x,
+        data.source_index[mixed],
+        data.target_index,
+    )
     expected = fresh().loss(data, 0.5)
-    torch.testing.assert_close(fresh().loss(MultiSourceBatch(*source, data.source_domain[mixed]), 0.5), expected)
-    renamed = torch.tensor([7, 0, 3])[data.source_domain[mixed]]  # which number a source has says nothing
+    torch.testing.assert_close(
+        fresh().loss(MultiSourceBatch(*source, data.source_domain[mixed]), 0.5), expected
+    )
+    renamed = torch.tensor([7, 0, 3])[
+        data.source_domain[mixed]
+    ]  # which number a source has says nothing
     torch.testing.assert_close(fresh().loss(MultiSourceBatch(*source, renamed), 0.5), expected)
     wrong = fresh().loss(MultiSourceBatch(*source, data.source_domain), 0.5)
     assert not torch.isclose(wrong["moments"], expected["moments"], rtol=0.05)
@@ -243,12 +308,26 @@ def test_who_learns_what() -> None:
     """Moments move the features, by both domains, and not the head; the task does not see the target."""
     net, data = network(), batch()
     x, y = data.source_x.clone().requires_grad_(), data.target_x.clone().requires_grad_()
-    terms = M3SDA(net).loss(MultiSourceBatch(x, data.source_y, y, data.source_index, data.target_index, data.source_domain), 1.0)
-    assert is_zero(gradients(terms["moments"], net.head)) and not is_zero(gradients(terms["moments"], net.backbone))
-    assert not is_zero(gradients(terms["task"], net.head)) and not is_zero(gradients(terms["task"], net.backbone))
+    terms = M3SDA(net).loss(
+        MultiSourceBatch(
+            x, data.source_y, y, data.source_index, data.target_index, data.source_domain
+        ),
+        1.0,
+    )
+    assert is_zero(gradients(terms["moments"], net.head)) and not is_zero(
+        gradients(terms["moments"], net.backbone)
+    )
+    assert not is_zero(gradients(terms["task"], net.head)) and not is_zero(
+        gradients(terms["task"], net.backbone)
+    )
     by_source, by_target = torch.autograd.grad(terms["moments"], [x, y], retain_graph=True)
     assert bool((by_source.abs().sum(1) > 0).all()) and bool((by_target.abs().sum(1) > 0).all())
-    assert torch.autograd.grad(terms["task"], y, allow_unused=True, materialize_grads=True)[0].abs().max() == 0
+    assert (
+        torch.autograd.grad(terms["task"], y, allow_unused=True, materialize_grads=True)[0]
+        .abs()
+        .max()
+        == 0
+    )
 
 
 def test_descent_on_the_moments_brings_all_domains_together() -> None:
@@ -263,7 +342,9 @@ def test_descent_on_the_moments_brings_all_domains_together() -> None:
 
     before = gaps()
     for _ in range(100):
-        for parameter, gradient in zip(net.parameters(), gradients(method.loss(data, 1.0)["moments"], net), strict=True):
+        for parameter, gradient in zip(
+            net.parameters(), gradients(method.loss(data, 1.0)["moments"], net), strict=True
+        ):
             parameter.data -= 0.02 * gradient
     assert all(after < 0.5 * start for after, start in zip(gaps(), before, strict=True))
 
@@ -271,7 +352,10 @@ def test_descent_on_the_moments_brings_all_domains_together() -> None:
 def test_what_is_refused() -> None:
     data = batch()
     plain = Batch(data.source_x, data.source_y, data.target_x, data.source_index, data.target_index)
-    with pytest.raises(TypeError, match="batch must say which source each row is of; got Batch: train on MultiSourceBatches"):
+    with pytest.raises(
+        TypeError,
+        match="batch must say which source each row is of; got Batch: train on MultiSourceBatches",
+    ):
         M3SDA(network()).loss(plain, 0.0)
     with pytest.raises(ValueError, match="order must be a whole number >= 1; got 0"):
         M3SDA(network(), order=0)
@@ -281,7 +365,12 @@ def test_half_precision_keeps_the_terms_single() -> None:
     data, method = batch(), M3SDA(mlp(D, CLASSES)).train()
     x, y = data.source_x.float(), data.target_x.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = method.loss(MultiSourceBatch(x, data.source_y, y, data.source_index, data.target_index, data.source_domain), 0.5)
+        terms = method.loss(
+            MultiSourceBatch(
+                x, data.source_y, y, data.source_index, data.target_index, data.source_domain
+            ),
+            0.5,
+        )
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in terms.values())
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
@@ -309,7 +398,13 @@ distributed.destroy_process_group()
 
 def stream(batch_size: int) -> MultiSourceBatches:
     sources = [Labelled(draw(n, D, seed=n) + n / 10, torch.arange(n) % CLASSES) for n in (20, 30)]
-    return MultiSourceBatches(sources, Unlabelled(draw(25, D)), batch_size=batch_size, seed=0, transform=lambda x, generator: x)
+    return MultiSourceBatches(
+        sources,
+        Unlabelled(draw(25, D)),
+        batch_size=batch_size,
+        seed=0,
+        transform=lambda x, generator: x,
+    )
 
 
 @pytest.mark.slow
@@ -317,14 +412,21 @@ def test_two_processes_are_one_and_know_whose_rows_are_whose(tmp_path: Path) -> 
     torch.save((network(), [stream(4).batch(3, rank, 2) for rank in (0, 1)]), tmp_path / "data.pt")
     (tmp_path / "worker.py").write_text(WORKER)
     command = [sys.executable, str(tmp_path / "worker.py")]
-    processes = [subprocess.Popen([*command, str(rank), str(tmp_path)], env=os.environ | {"OMP_NUM_THREADS": "1"}) for rank in (0, 1)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path)], env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        for rank in (0, 1)
+    ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     net = network()
     terms = M3SDA(net, trade_off=1.0).loss(stream(8).batch(3), 1.0)
     expected = gradients(torch.stack(list(terms.values())).sum(), net)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt")
-        torch.testing.assert_close(found["moments"], terms["moments"].detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            found["moments"], terms["moments"].detach(), rtol=1e-12, atol=1e-12
+        )
         for a, b in zip(found["gradients"], expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
@@ -357,17 +459,33 @@ def test_the_toy_is_what_it_says() -> None:
 
     assert all(right(source, -0.125) > 0.9999 for source in sources)
     assert right(target, -0.125) == pytest.approx((1 + norm.cdf(-0.125 / NOISE)) / 2, abs=0.01)
-    assert all(right(domain, 0.375) > norm.cdf(0.375 / NOISE) - 0.003 for domain in (*sources, target))
+    assert all(
+        right(domain, 0.375) > norm.cdf(0.375 / NOISE) - 0.003 for domain in (*sources, target)
+    )
 
 
 def trained(method: Method, seed: int, folder: Path) -> tuple[float, float]:
     """Accuracy on the target and the lower one on the sources, after the loop's own 300 steps."""
     sources, target = toy(seed=seed)
     config = TrainConfig(threads=1, learning_rate=0.03, evaluate_every=300)
-    batches = MultiSourceBatches(sources, target.unlabelled(), batch_size=config.batch_size, seed=seed, transform=identity)
-    run = Run.start(folder, {}, experiment="toy", method="m", source="a+b", target="c", seed=seed, wandb="disabled")
+    batches = MultiSourceBatches(
+        sources, target.unlabelled(), batch_size=config.batch_size, seed=seed, transform=identity
+    )
+    run = Run.start(
+        folder,
+        {},
+        experiment="toy",
+        method="m",
+        source="a+b",
+        target="c",
+        seed=seed,
+        wandb="disabled",
+    )
     result = fit(method, batches, config, run, Evaluation(target, identity))
-    known = [(method.network(source.x).logits.argmax(1) == source.y).double().mean().item() for source in sources]
+    known = [
+        (method.network(source.x).logits.argmax(1) == source.y).double().mean().item()
+        for source in sources
+    ]
     return result["selected"]["last"]["target_accuracy"], min(known)
 
 

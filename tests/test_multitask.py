@@ -24,7 +24,15 @@ from torch.nn import functional
 from da.data.batches import LabelledBatch, LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.model.multitask import Apart, EqualWeights, MultiTask, PCGrad, UncertaintyWeights, project_conflicts, uncertainty_weighted
+from da.model.multitask import (
+    Apart,
+    EqualWeights,
+    MultiTask,
+    PCGrad,
+    UncertaintyWeights,
+    project_conflicts,
+    uncertainty_weighted,
+)
 from da.networks.network import Frozen, Network
 from da.networks.small import mlp
 from da.records.run import Run
@@ -47,7 +55,9 @@ def network(*classes: int, width: int = 5) -> Network:
 def batch(n: int = 12, width: int = 5) -> LabelledBatch:
     generator = torch.Generator().manual_seed(4)
     y = torch.stack([torch.randint(k, (n,), generator=generator) for k in TASKS.values()], dim=1)
-    return LabelledBatch(torch.randn(n, width, generator=generator, dtype=torch.float64), y, torch.arange(n))
+    return LabelledBatch(
+        torch.randn(n, width, generator=generator, dtype=torch.float64), y, torch.arange(n)
+    )
 
 
 def cross_entropies(net: Network, data: LabelledBatch) -> list[Tensor]:
@@ -109,17 +119,25 @@ def test_projections_by_loop(tasks: int, n: int, seed: int) -> None:
 @given(n=st.integers(1, 40), seed=st.integers(0, 10**6), scale=st.floats(1e-6, 1e6))
 def test_two_tasks_keep_no_conflict_and_both_gain(n: int, seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(2, n, generator=generator, dtype=torch.float64) * torch.tensor([[1.0], [scale]])
+    rows = torch.randn(2, n, generator=generator, dtype=torch.float64) * torch.tensor(
+        [[1.0], [scale]]
+    )
     found = project_conflicts(rows)
     rounding = 1e-12 * rows.norm(dim=1).prod()
-    assert (found * rows.flip(0)).sum(1).min() >= -rounding, "neither points against the other's gradient"
-    assert (found.sum(0) * rows).sum(1).min() >= -rounding, "a small step along the sum increases neither loss"
+    assert (found * rows.flip(0)).sum(1).min() >= -rounding, (
+        "neither points against the other's gradient"
+    )
+    assert (found.sum(0) * rows).sum(1).min() >= -rounding, (
+        "a small step along the sum increases neither loss"
+    )
     if (rows[0] * rows[1]).sum() >= 0:
         assert torch.equal(found, rows), "without a conflict nothing changes"
 
 
 def test_zeros_conflict_with_none_and_small_numbers_do() -> None:
-    rows = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1e-30, 1e-30]])  # the square of the last underflows
+    rows = torch.tensor(
+        [[1.0, 0.0], [0.0, 0.0], [-1e-30, 1e-30]]
+    )  # the square of the last underflows
     found = project_conflicts(rows)
     torch.testing.assert_close(found[0], torch.tensor([0.5, 0.5]))
     assert torch.equal(found[1], torch.zeros(2))
@@ -132,7 +150,9 @@ def test_the_order_is_drawn_from_the_global_generator() -> None:
     for seed in (0, 0, *range(1, 6)):
         torch.manual_seed(seed)
         states.append(project_conflicts(rows))
-    assert torch.equal(states[0], states[1]) and any(not torch.equal(states[0], other) for other in states[2:])
+    assert torch.equal(states[0], states[1]) and any(
+        not torch.equal(states[0], other) for other in states[2:]
+    )
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 0), (2, 3, 4)])
@@ -143,7 +163,9 @@ def test_gradients_are_a_matrix(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("order", [[0, 1], [[0, 1]], [[0, 0], [0, 1]], [[1, 2], [0, 1]]])
 def test_an_order_is_a_permutation_for_each_task(order: list) -> None:
-    with pytest.raises(ValueError, match="order must hold a permutation of 0 ... 1 in each of 2 rows"):
+    with pytest.raises(
+        ValueError, match="order must hold a permutation of 0 ... 1 in each of 2 rows"
+    ):
         project_conflicts(torch.zeros(2, 3), order=torch.tensor(order))
 
 
@@ -162,12 +184,16 @@ def test_the_terms_are_the_cross_entropies(kind: type[MultiTask]) -> None:
 def test_equal_weights_have_the_gradient_of_the_sum() -> None:
     data, method = batch(), EqualWeights(network(*TASKS.values()), TASKS)
     found = gradients(torch.stack(list(method.loss(data, 0.0).values())).sum(), method)
-    assert_all_close(found, gradients(torch.stack(cross_entropies(method.network, data)).sum(), method))
+    assert_all_close(
+        found, gradients(torch.stack(cross_entropies(method.network, data)).sum(), method)
+    )
 
 
 def shared_gradients(net: Network, losses: list[Tensor]) -> np.ndarray:
     below = nn.ModuleList([net.backbone, net.bottleneck])
-    return np.stack([torch.cat([g.flatten() for g in gradients(loss, below)]).numpy() for loss in losses])
+    return np.stack(
+        [torch.cat([g.flatten() for g in gradients(loss, below)]).numpy() for loss in losses]
+    )
 
 
 def test_pcgrad_below_the_heads_is_one_of_the_orders_and_in_the_heads_nothing_changes() -> None:
@@ -177,14 +203,22 @@ def test_pcgrad_below_the_heads_is_one_of_the_orders_and_in_the_heads_nothing_ch
     rows = shared_gradients(method.network, losses)
     assert (rows @ rows.T).min() < 0, "the batch has a conflict"
     sums = []
-    for orders in itertools.product(itertools.permutations([1, 2]), itertools.permutations([0, 2]), itertools.permutations([0, 1])):
+    for orders in itertools.product(
+        itertools.permutations([1, 2]),
+        itertools.permutations([0, 2]),
+        itertools.permutations([0, 1]),
+    ):
         sums.append(by_loop(rows, np.array(orders)).sum(0))
     method.zero_grad()
     torch.stack(list(method.loss(data, 0.0).values())).sum().backward()
     net = method.network
-    found = torch.cat([p.grad.flatten() for p in [*net.backbone.parameters(), *net.bottleneck.parameters()]]).numpy()  # type: ignore[union-attr]
+    found = torch.cat(
+        [p.grad.flatten() for p in [*net.backbone.parameters(), *net.bottleneck.parameters()]]
+    ).numpy()  # type: ignore[union-attr]
     assert min(np.abs(found - expected).max() for expected in sums) < 1e-9 * np.abs(found).max()
-    assert np.abs(found - rows.sum(0)).max() > 1e-3 * np.abs(found).max(), "which is not the plain sum's"
+    assert np.abs(found - rows.sum(0)).max() > 1e-3 * np.abs(found).max(), (
+        "which is not the plain sum's"
+    )
     expected = gradients(torch.stack(losses).sum(), net.head)
     assert_all_close([p.grad for p in net.head.parameters()], expected)  # type: ignore[misc]
 
@@ -209,7 +243,10 @@ def test_surgery_under_autocast_is_in_single_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms, expected = method.loss(data, 0.0), plain.loss(data, 0.0)
     assert_all_close(list(terms.values()), list(expected.values()))
-    found, sums = (gradients(torch.stack(list(t.values())).sum(), method.network.head) for t in (terms, expected))
+    found, sums = (
+        gradients(torch.stack(list(t.values())).sum(), method.network.head)
+        for t in (terms, expected)
+    )
     for a, b in zip(found, sums, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
@@ -218,7 +255,9 @@ def test_uncertainty_weights_settle_at_twice_the_loss() -> None:
     """SciPy's minimum over s is log(2 L), its value (1 + log(2 L)) / 2; the gradient of the learned s vanishes there and only there."""
     losses = torch.tensor([0.1, 1.0, 7.0], dtype=torch.float64)
     for loss in losses:
-        found = scipy.optimize.minimize_scalar(lambda s, loss=loss: float(uncertainty_weighted(loss, torch.tensor(s))), bracket=(-4, 4))
+        found = scipy.optimize.minimize_scalar(
+            lambda s, loss=loss: float(uncertainty_weighted(loss, torch.tensor(s))), bracket=(-4, 4)
+        )
         assert found.x == pytest.approx(math.log(2 * loss), abs=1e-6)
         assert found.fun == pytest.approx((1 + math.log(2 * loss)) / 2, abs=1e-9)
     data, method = batch(), UncertaintyWeights(network(*TASKS.values()), TASKS).double()
@@ -228,18 +267,26 @@ def test_uncertainty_weights_settle_at_twice_the_loss() -> None:
             method.log_variances.copy_((2 * fixed).log() + moved)
         value = torch.stack(list(method.loss(data, 0.0).values())).sum()
         (slope,) = torch.autograd.grad(value, [method.log_variances])
-        torch.testing.assert_close(slope, torch.full_like(slope, (1 - math.exp(-moved)) / 2), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            slope, torch.full_like(slope, (1 - math.exp(-moved)) / 2), rtol=1e-9, atol=1e-12
+        )
 
 
 def test_uncertainty_weights_the_networks_gradient() -> None:
     data, method = batch(), UncertaintyWeights(network(*TASKS.values()), TASKS).double()
     with torch.no_grad():
-        method.log_variances.copy_(torch.tensor([1.0, 2.0, 0.25], dtype=torch.float64).log())  # weights 1, 1/2 and 4
+        method.log_variances.copy_(
+            torch.tensor([1.0, 2.0, 0.25], dtype=torch.float64).log()
+        )  # weights 1, 1/2 and 4
     found = gradients(torch.stack(list(method.loss(data, 0.0).values())).sum(), method.network)
     first, second, third = cross_entropies(method.network, data)
     assert_all_close(found, gradients(first + second / 2 + 4 * third, method.network))
     groups = method.parameter_groups(0.2, 0.1)
-    assert groups[-1]["params"] == [method.log_variances] and groups[-1]["lr"] == 0.2 and groups[-1]["weight_decay"] == 0.0
+    assert (
+        groups[-1]["params"] == [method.log_variances]
+        and groups[-1]["lr"] == 0.2
+        and groups[-1]["weight_decay"] == 0.0
+    )
 
 
 # ---- networks apart
@@ -251,8 +298,12 @@ def test_networks_apart_are_each_trained_as_if_alone() -> None:
     alone = [mlp(5, k, hidden=7, features=3 + k).double() for k in TASKS.values()]
     data, method = batch(), EqualWeights(Apart(copy.deepcopy(alone)), TASKS)
     outputs = method.network(data.x)
-    assert_all_close(list(outputs.logits.split([2, 3, 4], 1)), [net(data.x).logits for net in alone])
-    assert_all_close(list(outputs.features.split([5, 6, 7], 1)), [net(data.x).features for net in alone])
+    assert_all_close(
+        list(outputs.logits.split([2, 3, 4], 1)), [net(data.x).logits for net in alone]
+    )
+    assert_all_close(
+        list(outputs.features.split([5, 6, 7], 1)), [net(data.x).features for net in alone]
+    )
     optimizer = torch.optim.AdamW(method.parameter_groups(0.01, 0.1))
     for _ in range(5):
         optimizer.zero_grad()
@@ -272,7 +323,10 @@ def test_networks_apart_keep_the_slow_backbones() -> None:
     nets = [mlp(5, k) for k in (2, 3)]
     for net in nets:
         net.pretrained = True
-    rates = {group["lr"]: len(group["params"]) for group in Apart(nets).parameter_groups(1.0, backbone_factor=0.1)}
+    rates = {
+        group["lr"]: len(group["params"])
+        for group in Apart(nets).parameter_groups(1.0, backbone_factor=0.1)
+    }
     assert rates == {0.1: 4, 1.0: 8}
     with pytest.raises(ValueError, match="all pretrained or all new; got pretrained, new"):
         Apart([nets[0], mlp(5, 3)])
@@ -296,12 +350,18 @@ def test_every_weighting_learns_both_tasks(kind: type[MultiTask], tmp_path: Path
     tasks, domain = {"quadrant": 4, "right": 2}, two_signs()
     torch.manual_seed(0)
     method = kind(mlp(2, 6, hidden=16, features=8), tasks)
-    run = Run.start(tmp_path, {}, experiment="t", method="m", source="s", target="t", seed=0, wandb="disabled")
+    run = Run.start(
+        tmp_path, {}, experiment="t", method="m", source="s", target="t", seed=0, wandb="disabled"
+    )
     stream = LabelledBatches(domain, batch_size=32, seed=0, transform=identity)
     config = TrainConfig(steps=150, batch_size=32, learning_rate=0.03, optimizer="adamw")
-    last = fit(method, stream, config, run, Evaluation(domain, identity, task="multitask", tasks=tasks))["selected"]["last"]
+    last = fit(
+        method, stream, config, run, Evaluation(domain, identity, task="multitask", tasks=tasks)
+    )["selected"]["last"]
     assert last["target_quadrant_accuracy"] > 0.97 and last["target_right_accuracy"] > 0.97
-    assert last["target_accuracy"] == pytest.approx((last["target_quadrant_accuracy"] + last["target_right_accuracy"]) / 2)
+    assert last["target_accuracy"] == pytest.approx(
+        (last["target_quadrant_accuracy"] + last["target_right_accuracy"]) / 2
+    )
 
 
 WORKER = """
@@ -328,26 +388,39 @@ fit(PCGrad(network(*TASKS.values()), TASKS), stream, config, run, evaluation, fa
 """
 
 
-def test_surgery_on_two_processes_is_surgery_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surgery_on_two_processes_is_surgery_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three tasks, so that the order, too, has to be one for all processes."""
     script, folders = tmp_path / "worker.py", [tmp_path / "one", tmp_path / "two"]
     script.write_text(WORKER)
     monkeypatch.setattr("sys.argv", ["worker.py", "1", str(folders[0])])
     runpy.run_path(str(script))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    subprocess.run([sys.executable, str(script), "2", str(folders[1])], check=True, env=environment, capture_output=True)
-    one, two = (torch.load(next(folder.rglob("network.pt")), weights_only=True) for folder in folders)
+    subprocess.run(
+        [sys.executable, str(script), "2", str(folders[1])],
+        check=True,
+        env=environment,
+        capture_output=True,
+    )
+    one, two = (
+        torch.load(next(folder.rglob("network.pt")), weights_only=True) for folder in folders
+    )
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("labels", [1, 2, 13])
-def test_the_scripts_split_shows_no_image_twice(labels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scripts_split_shows_no_image_twice(
+    labels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Six blocks of the same 898 images: of those to learn from, `labels` for each of 60 pairs; every other image is tested six times."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
     script = importlib.import_module("multitask_digits")
     domain = script.read_changed()
-    assert len(domain) == 6 * 898 and torch.equal(domain.y[:, 1], torch.arange(6).repeat_interleave(898))
+    assert len(domain) == 6 * 898 and torch.equal(
+        domain.y[:, 1], torch.arange(6).repeat_interleave(898)
+    )
     assert torch.equal(domain.y[:898], domain.y[898 : 2 * 898] - torch.tensor([0, 1]))
     few, rest = script.split(domain, labels, seed=3)
     pairs, counts = domain.y[few].unique(dim=0, return_counts=True)
@@ -364,9 +437,17 @@ def test_accuracy_of_each_task_by_hand() -> None:
     """Four samples: the first task has 3 right, the second 1."""
     labels = torch.tensor([[0, 1], [1, 0], [2, 1], [2, 0]])
     said = torch.tensor([[0, 0], [1, 1], [2, 1], [0, 1]])
-    logits = torch.cat([functional.one_hot(said[:, 0], 3), functional.one_hot(said[:, 1], 2)], dim=1).float()
-    evaluation = Evaluation(Labelled(torch.zeros(4, 1), labels), identity, task="multitask", tasks={"a": 3, "b": 2})
-    assert evaluation.metrics(logits) == {"target_a_accuracy": 0.75, "target_b_accuracy": 0.25, "target_accuracy": 0.5}
+    logits = torch.cat(
+        [functional.one_hot(said[:, 0], 3), functional.one_hot(said[:, 1], 2)], dim=1
+    ).float()
+    evaluation = Evaluation(
+        Labelled(torch.zeros(4, 1), labels), identity, task="multitask", tasks={"a": 3, "b": 2}
+    )
+    assert evaluation.metrics(logits) == {
+        "target_a_accuracy": 0.75,
+        "target_b_accuracy": 0.25,
+        "target_accuracy": 0.5,
+    }
     assert evaluation.judged_by == "target_accuracy" and evaluation.confusion(logits) == []
 
 
@@ -386,7 +467,10 @@ def test_a_domain_keeps_a_row_of_labels_with_its_sample() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 1), (3, 0), (4, 2), (3, 2, 2), ()])
 def test_labels_of_another_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"y must hold one label a sample, shape \(3,\); got .*two or more tasks .* \(3, tasks\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"y must hold one label a sample, shape \(3,\); got .*two or more tasks .* \(3, tasks\)",
+    ):
         Labelled(torch.zeros(3, 2), torch.zeros(shape).long())
 
 
@@ -398,7 +482,9 @@ def test_tasks_are_two_of_two_classes_or_more(tasks: dict[str, int]) -> None:
 
 def test_logits_and_labels_must_fit_the_tasks() -> None:
     data = batch()
-    with pytest.raises(ValueError, match=r"logits must be \(b, 9\) and y \(b, 3\).*got \(12, 8\) and \(12, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"logits must be \(b, 9\) and y \(b, 3\).*got \(12, 8\) and \(12, 3\)"
+    ):
         EqualWeights(network(8), TASKS).loss(data, 0.0)
     with pytest.raises(ValueError, match=r"got \(12, 9\) and \(12,\)"):
         EqualWeights(network(9), TASKS).loss(LabelledBatch(data.x, data.y[:, 0], data.index), 0.0)

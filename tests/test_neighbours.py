@@ -24,9 +24,15 @@ def samples(n: int = 40, m: int = 30, d: int = 3, seed: int = 0) -> tuple[np.nda
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 30, 3), (5, 200, 1), (30, 7, 50), (1, 3, 2)])
 def test_counts_of_voronoi_cells(n, m, d, smoothing):
     x, y = samples(n, m, d)
-    nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x).kneighbors(y, return_distance=False)[:, 0]
+    nearest = (
+        NearestNeighbors(n_neighbors=1, algorithm="brute")
+        .fit(x)
+        .kneighbors(y, return_distance=False)[:, 0]
+    )
     counts = np.bincount(nearest, minlength=n) + smoothing
-    np.testing.assert_allclose(neighbour_weights(x, y, smoothing=smoothing), counts / counts.mean(), atol=1e-12)
+    np.testing.assert_allclose(
+        neighbour_weights(x, y, smoothing=smoothing), counts / counts.mean(), atol=1e-12
+    )
 
 
 def test_the_smoothing_is_laplaces_by_default():
@@ -37,12 +43,16 @@ def test_the_smoothing_is_laplaces_by_default():
 
 def test_rows_that_coincide_share_their_cell():
     x, y = np.array([[0.0], [1.0], [0.0]]), np.array([[0.1], [-0.2], [0.9], [0.0]])
-    np.testing.assert_allclose(neighbour_weights(x, y, smoothing=0), np.array([1.5, 1.0, 1.5]) * 3 / 4)
+    np.testing.assert_allclose(
+        neighbour_weights(x, y, smoothing=0), np.array([1.5, 1.0, 1.5]) * 3 / 4
+    )
 
 
 def test_a_far_offset_costs_no_digits():
     x, y = samples(30, 40, 2)
-    np.testing.assert_allclose(neighbour_weights(x + 1e6, y + 1e6), neighbour_weights(x, y), atol=1e-12)
+    np.testing.assert_allclose(
+        neighbour_weights(x + 1e6, y + 1e6), neighbour_weights(x, y), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("bandwidth", [None, 0.3, 2.0])
@@ -53,7 +63,9 @@ def test_densities_of_scikit_learn(n, m, d, bandwidth):
     h = (4 / ((d + 2) * min(n, m))) ** (1 / (d + 4)) if bandwidth is None else bandwidth
     logs = [KernelDensity(bandwidth=h).fit(z / scale).score_samples(x / scale) for z in (y, x)]
     expected = np.exp(logs[0] - logs[1])
-    np.testing.assert_allclose(density_weights(x, y, bandwidth=bandwidth), expected / expected.mean(), rtol=1e-8)
+    np.testing.assert_allclose(
+        density_weights(x, y, bandwidth=bandwidth), expected / expected.mean(), rtol=1e-8
+    )
 
 
 def test_silvermans_factor():
@@ -65,14 +77,19 @@ def test_silvermans_factor():
 def test_densities_come_near_the_known_ratio():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(500, 1)), 0.5 + 0.6 * rng.normal(size=(2000, 1))
-    assert ratio_error(density_weights(x, y), norm.pdf(x[:, 0], 0.5, 0.6) / norm.pdf(x[:, 0])) < 0.15
+    assert (
+        ratio_error(density_weights(x, y), norm.pdf(x[:, 0], 0.5, 0.6) / norm.pdf(x[:, 0])) < 0.15
+    )
 
 
 def test_cells_average_to_the_known_ratio():
     """Cells differ in size by chance, so single weights are far from the ratio, but their means over bins of rows are near it."""
     rng = np.random.default_rng(0)
     x, y = np.sort(rng.normal(size=(2000, 1)), axis=0), 0.5 + 0.6 * rng.normal(size=(2000, 1))
-    weights, ratio = neighbour_weights(x, y, smoothing=0), norm.pdf(x[:, 0], 0.5, 0.6) / norm.pdf(x[:, 0])
+    weights, ratio = (
+        neighbour_weights(x, y, smoothing=0),
+        norm.pdf(x[:, 0], 0.5, 0.6) / norm.pdf(x[:, 0]),
+    )
     assert ratio_error(weights, ratio) > 0.5
     bins = [z.reshape(5, 400).mean(axis=1) for z in (weights, ratio)]
     np.testing.assert_allclose(bins[0], bins[1], atol=0.25)
@@ -86,11 +103,15 @@ def test_the_order_of_the_rows_does_not_matter(method, grid):
     x, y = (np.round(x), np.round(y) + 0.5) if grid else (x, y)
     rng = np.random.default_rng(1)
     order = rng.permutation(60)
-    np.testing.assert_allclose(method(x[order], y[rng.permutation(45)]), method(x, y)[order], atol=1e-8)
+    np.testing.assert_allclose(
+        method(x[order], y[rng.permutation(45)]), method(x, y)[order], atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("method", [neighbour_weights, density_weights])
-@pytest.mark.parametrize("case", ["constant column", "duplicated rows", "n < d", "one row each", "far apart"])
+@pytest.mark.parametrize(
+    "case", ["constant column", "duplicated rows", "n < d", "one row each", "far apart"]
+)
 @pytest.mark.filterwarnings("ignore:.*the weights are uniform")
 def test_hard_inputs(method, case):
     x, y = samples(30, 20, 3)

@@ -12,7 +12,12 @@ from torch import nn
 from da.networks.backbones import backbone
 from da.networks.network import Network, Normalise, Outputs, bottleneck, remember
 from da.networks.small import lenet, mlp
-from da.networks.statistics import DomainBatchNorm, frozen_statistics, split_statistics, use_statistics
+from da.networks.statistics import (
+    DomainBatchNorm,
+    frozen_statistics,
+    split_statistics,
+    use_statistics,
+)
 from da.train.method import Align
 
 # ---- outputs
@@ -22,7 +27,11 @@ from da.train.method import Align
 @pytest.mark.parametrize("channels", [1, 3])
 def test_lenet_shapes(size: int, channels: int) -> None:
     outputs = lenet(7, channels=channels, features=12)(torch.rand(5, channels, size, size))
-    assert type(outputs) is Outputs and outputs.features.shape == (5, 12) and outputs.logits.shape == (5, 7)
+    assert (
+        type(outputs) is Outputs
+        and outputs.features.shape == (5, 12)
+        and outputs.logits.shape == (5, 7)
+    )
 
 
 def test_mlp_is_two_hidden_layers() -> None:
@@ -35,13 +44,17 @@ def test_mlp_is_two_hidden_layers() -> None:
         hidden = np.maximum(hidden @ weights[i].T + weights[i + 1], 0)
     features, logits = network(x)
     np.testing.assert_allclose(features.detach().numpy(), hidden, atol=1e-12)
-    np.testing.assert_allclose(logits.detach().numpy(), hidden @ weights[4].T + weights[5], atol=1e-12)
+    np.testing.assert_allclose(
+        logits.detach().numpy(), hidden @ weights[4].T + weights[5], atol=1e-12
+    )
 
 
 def test_training_and_evaluation_are_alike_without_dropout_and_batch_norm() -> None:
     network, x = mlp(6, 3), torch.randn(5, 6)
     train, evaluated = network.train()(x), network.eval()(x)
-    assert torch.equal(train.features, evaluated.features) and torch.equal(train.logits, evaluated.logits)
+    assert torch.equal(train.features, evaluated.features) and torch.equal(
+        train.logits, evaluated.logits
+    )
 
 
 def test_normalised_rows_have_the_norm() -> None:
@@ -53,7 +66,9 @@ def test_normalised_rows_have_the_norm() -> None:
     np.testing.assert_allclose(z[0], 2.5 * x[0].numpy() / np.linalg.norm(x[0].numpy()))
 
 
-@pytest.mark.parametrize("features, dropout, scale", [(16, 0.5, None), (16, 0.0, 3.0), (0, 0.0, None), (0, 0.3, 1.0)])
+@pytest.mark.parametrize(
+    "features, dropout, scale", [(16, 0.5, None), (16, 0.0, 3.0), (0, 0.0, None), (0, 0.3, 1.0)]
+)
 def test_bottleneck(features: int, dropout: float, scale: float | None) -> None:
     module, width = bottleneck(10, features, dropout=dropout, scale=scale)
     x = torch.rand(4, 10)
@@ -71,7 +86,11 @@ def test_bottleneck(features: int, dropout: float, scale: float | None) -> None:
 def test_bottleneck_starts_small() -> None:
     module, _ = bottleneck(1000, 256)
     weight, bias = module.state_dict().values()
-    assert abs(weight.std().item() - 0.005) < 1e-4 and abs(weight.mean().item()) < 1e-4 and (bias == 0.1).all()
+    assert (
+        abs(weight.std().item() - 0.005) < 1e-4
+        and abs(weight.mean().item()) < 1e-4
+        and (bias == 0.1).all()
+    )
 
 
 # ---- optimiser groups
@@ -79,8 +98,12 @@ def test_bottleneck_starts_small() -> None:
 
 @pytest.mark.parametrize("pretrained", [False, True])
 @pytest.mark.parametrize("split", [False, True])
-def test_groups_hold_each_trainable_parameter_once_at_its_rate(pretrained: bool, split: bool) -> None:
-    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def test_groups_hold_each_trainable_parameter_once_at_its_rate(
+    pretrained: bool, split: bool
+) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     network = Network(module, nn.Linear(2, 3), nn.Linear(3, 4), pretrained=pretrained)
     network.backbone[0].bias.requires_grad_(False)  # type: ignore[index, union-attr]
     if split:
@@ -93,7 +116,9 @@ def test_groups_hold_each_trainable_parameter_once_at_its_rate(pretrained: bool,
         for name, p in network.named_parameters()
         if p.requires_grad
     }
-    assert rates.keys() == expected.keys() and all(rates[key] == pytest.approx(expected[key]) for key in rates)
+    assert rates.keys() == expected.keys() and all(
+        rates[key] == pytest.approx(expected[key]) for key in rates
+    )
     torch.optim.SGD(groups)  # refuses a parameter that comes twice
 
 
@@ -101,7 +126,9 @@ def test_a_frozen_backbone_has_no_group() -> None:
     network = mlp(3, 2)
     network.backbone.requires_grad_(False)
     (group,) = network.parameter_groups(0.1)
-    assert {id(p) for p in group["params"]} == {id(p) for p in [*network.bottleneck.parameters(), *network.head.parameters()]}
+    assert {id(p) for p in group["params"]} == {
+        id(p) for p in [*network.bottleneck.parameters(), *network.head.parameters()]
+    }
 
 
 # ---- torchvision's backbones
@@ -123,11 +150,17 @@ def test_each_domain_keeps_its_own_moving_average() -> None:
     draws = {"source": [], "target": []}
     for step in range(12):
         domain = "source" if step % 3 else "target"
-        x = torch.randn(8, 3, dtype=torch.float64) * (2 if domain == "source" else 5) + (1 if domain == "source" else -4)
+        x = torch.randn(8, 3, dtype=torch.float64) * (2 if domain == "source" else 5) + (
+            1 if domain == "source" else -4
+        )
         use_statistics(norm, domain)  # type: ignore[arg-type]
         out = norm(x)
         draws[domain].append(x.numpy())
-        np.testing.assert_allclose(out.detach(), (x.numpy() - x.numpy().mean(0)) / np.sqrt(x.numpy().var(0) + 1e-5), atol=1e-10)
+        np.testing.assert_allclose(
+            out.detach(),
+            (x.numpy() - x.numpy().mean(0)) / np.sqrt(x.numpy().var(0) + 1e-5),
+            atol=1e-10,
+        )
     norm.eval()
     for domain, layer in (("source", norm.source), ("target", norm.target)):
         mean, variance = ema(draws[domain])
@@ -135,7 +168,9 @@ def test_each_domain_keeps_its_own_moving_average() -> None:
         np.testing.assert_allclose(layer.running_var, variance, atol=1e-12)
         use_statistics(norm, domain)  # type: ignore[arg-type]
         x = torch.randn(4, 3, dtype=torch.float64)
-        np.testing.assert_allclose(norm(x).detach(), (x.numpy() - mean) / np.sqrt(variance + 1e-5), atol=1e-10)
+        np.testing.assert_allclose(
+            norm(x).detach(), (x.numpy() - mean) / np.sqrt(variance + 1e-5), atol=1e-10
+        )
 
 
 def test_scale_and_shift_are_shared_and_learn_from_both() -> None:
@@ -184,13 +219,26 @@ def test_state_dict_round_trip() -> None:
         for network in (one.eval(), two.eval()):
             use_statistics(network, domain)  # type: ignore[arg-type]
             results.append(network(x).logits)
-    assert torch.equal(results[0], results[1]) and torch.equal(results[2], results[3]) and not torch.equal(results[0], results[2])
+    assert (
+        torch.equal(results[0], results[1])
+        and torch.equal(results[2], results[3])
+        and not torch.equal(results[0], results[2])
+    )
 
 
 def norms(module: nn.Module) -> tuple[int, int]:
     """How many DomainBatchNorms, and how many batch normalisations that are not inside one."""
-    inside = {id(child) for m in module.modules() if isinstance(m, DomainBatchNorm) for child in m.children()}
-    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and id(m) not in inside]
+    inside = {
+        id(child)
+        for m in module.modules()
+        if isinstance(m, DomainBatchNorm)
+        for child in m.children()
+    }
+    layers = [
+        m
+        for m in module.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and id(m) not in inside
+    ]
     return sum(isinstance(m, DomainBatchNorm) for m in module.modules()), len(layers)
 
 
@@ -220,7 +268,9 @@ class _Stop(Exception):
 
 @pytest.mark.parametrize("split", [False, True])
 def test_frozen_statistics(split: bool) -> None:
-    network = Network(nn.BatchNorm1d(5), nn.Sequential(nn.BatchNorm1d(5), nn.Dropout(0.5)), nn.Linear(5, 2))
+    network = Network(
+        nn.BatchNorm1d(5), nn.Sequential(nn.BatchNorm1d(5), nn.Dropout(0.5)), nn.Linear(5, 2)
+    )
     if split:
         split_statistics(network)
     network.train()
@@ -229,7 +279,10 @@ def test_frozen_statistics(split: bool) -> None:
     network(torch.randn(9, 5) + 3)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(_Stop), frozen_statistics(network):
-        first, second = network(torch.full((50, 5), 0.7)).features, network(torch.full((50, 5), 0.7)).features
+        first, second = (
+            network(torch.full((50, 5), 0.7)).features,
+            network(torch.full((50, 5), 0.7)).features,
+        )
         assert not torch.equal(first, second)  # dropout stays on
         raise _Stop
     assert {name: module.training for name, module in network.named_modules()} == modes
@@ -244,7 +297,11 @@ def test_frozen_statistics_normalise_by_the_running_ones() -> None:
     norm.running_var[:] = torch.tensor([4.0, 1.0, 0.25])
     x = torch.randn(5, 3, dtype=torch.float64)
     with frozen_statistics(norm):
-        np.testing.assert_allclose(norm(x).detach(), (x.numpy() - [1, 2, 3]) / np.sqrt(np.array([4, 1, 0.25]) + 1e-5), atol=1e-12)
+        np.testing.assert_allclose(
+            norm(x).detach(),
+            (x.numpy() - [1, 2, 3]) / np.sqrt(np.array([4, 1, 0.25]) + 1e-5),
+            atol=1e-12,
+        )
     assert norm.training
 
 

@@ -33,7 +33,13 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def batch() -> Batch:
-    return Batch(draw(N, D), torch.arange(N) % KNOWN, draw(M, D, seed=1) + 1, torch.arange(N), torch.arange(M))
+    return Batch(
+        draw(N, D),
+        torch.arange(N) % KNOWN,
+        draw(M, D, seed=1) + 1,
+        torch.arange(N),
+        torch.arange(M),
+    )
 
 
 def network() -> Network:
@@ -55,17 +61,23 @@ def test_unknown_confusion_from_probabilities(t: float) -> None:
 @pytest.mark.parametrize("t", [0.5, 0.2])
 def test_unknown_confusion_is_least_where_unknown_has_the_boundary(t: float) -> None:
     """One other class: the log-odds are the difference of two logits. The gradient in it is u - t."""
-    odds = torch.tensor([-3.0, 0.0, math.log(t / (1 - t)), 4.0], dtype=torch.float64, requires_grad=True)
+    odds = torch.tensor(
+        [-3.0, 0.0, math.log(t / (1 - t)), 4.0], dtype=torch.float64, requires_grad=True
+    )
     value = unknown_confusion(torch.stack([torch.zeros_like(odds), odds], dim=1), boundary=t)
     (found,) = torch.autograd.grad(value, odds)
     torch.testing.assert_close(4 * found, odds.detach().sigmoid() - t, rtol=1e-9, atol=1e-15)
-    least = unknown_confusion(torch.tensor([[0.0, math.log(t / (1 - t))]], dtype=torch.float64), boundary=t).item()
+    least = unknown_confusion(
+        torch.tensor([[0.0, math.log(t / (1 - t))]], dtype=torch.float64), boundary=t
+    ).item()
     assert least == pytest.approx(-t * math.log(t) - (1 - t) * math.log(1 - t), rel=1e-12)
 
 
 def test_unknown_confusion_of_certain_and_of_half_precision_logits() -> None:
     for sign in (1, -1):
-        logits = torch.tensor([[0.0, -1000.0, 300.0 * sign]], dtype=torch.bfloat16, requires_grad=True)
+        logits = torch.tensor(
+            [[0.0, -1000.0, 300.0 * sign]], dtype=torch.bfloat16, requires_grad=True
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value = unknown_confusion(logits)
         (slope,) = torch.autograd.grad(value, logits)
@@ -87,16 +99,24 @@ def test_metrics_are_recalls() -> None:
     one = np.minimum(labels.numpy(), 3)
     recalls = recall_score(one, logits.argmax(1).numpy(), average=None)
     found = open_set_metrics(logits, labels, known=3)
-    assert found.os_star == pytest.approx(recalls[:3].mean()) and found.unknown == pytest.approx(recalls[3])
-    assert 0 < found.unknown != found.os_star > 0 and found.hos == pytest.approx(hmean([found.os_star, found.unknown]))
+    assert found.os_star == pytest.approx(recalls[:3].mean()) and found.unknown == pytest.approx(
+        recalls[3]
+    )
+    assert 0 < found.unknown != found.os_star > 0 and found.hos == pytest.approx(
+        hmean([found.os_star, found.unknown])
+    )
 
 
 def test_metrics_count_classes_not_samples_and_only_those_there() -> None:
     labels = torch.tensor([0, 0, 0, 0, 2, 3])  # of 3 known classes, class 1 is nowhere
     said = torch.tensor([0, 3, 3, 3, 2, 3])
     found = open_set_metrics(nn.functional.one_hot(said, 4).float(), labels, known=3)
-    assert found == OpenSetMetrics(os_star=(0.25 + 1) / 2, unknown=1.0, hos=pytest.approx(2 * 0.625 / 1.625))  # type: ignore[arg-type]
-    nothing = open_set_metrics(nn.functional.one_hot(torch.tensor([1, 0]), 3).float(), torch.tensor([0, 2]), known=2)
+    assert found == OpenSetMetrics(
+        os_star=(0.25 + 1) / 2, unknown=1.0, hos=pytest.approx(2 * 0.625 / 1.625)
+    )  # type: ignore[arg-type]
+    nothing = open_set_metrics(
+        nn.functional.one_hot(torch.tensor([1, 0]), 3).float(), torch.tensor([0, 2]), known=2
+    )
     assert nothing == OpenSetMetrics(0.0, 0.0, 0.0)
 
 
@@ -116,7 +136,9 @@ def test_unsure_rows_are_rejected() -> None:
     found = reject_unsure(logits, threshold=0.6)
     assert (found.argmax(1).numpy() == np.where(p.max(1) < 0.6, KNOWN, p.argmax(1))).all()
     assert 0 < (p.max(1) < 0.6).sum() < len(p)
-    np.testing.assert_allclose(softmax(found.numpy(), axis=1), np.c_[p, np.full(len(p), 0.6)] / 1.6, rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(
+        softmax(found.numpy(), axis=1), np.c_[p, np.full(len(p), 0.6)] / 1.6, rtol=1e-9, atol=1e-300
+    )
     for threshold in (0.0, 1.0):
         with pytest.raises(ValueError, match=rf"threshold must be in \(0, 1\); got {threshold}"):
             reject_unsure(logits, threshold=threshold)
@@ -129,7 +151,10 @@ def test_a_rejecting_head_learns_as_its_head_does() -> None:
     plain = nn.functional.cross_entropy(head(features), labels)
     rejecting = nn.functional.cross_entropy(RejectUnsure(head, threshold=0.9)(features), labels)
     assert rejecting.item() == pytest.approx(plain.item() + math.log(1.9), rel=1e-12)
-    for a, b in zip(*(torch.autograd.grad(value, head.parameters()) for value in (plain, rejecting)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad(value, head.parameters()) for value in (plain, rejecting)),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
@@ -146,7 +171,11 @@ def test_the_head_learns_what_the_features_unlearn() -> None:
     assert terms["unknown"].item() == pytest.approx(plain.item(), rel=1e-9)
     for module, sign in ((net.head, 1), (net.backbone, -1)):
         for found, expected in zip(
-            *(torch.autograd.grad(v, module.parameters(), retain_graph=True) for v in (terms["unknown"], plain)), strict=True
+            *(
+                torch.autograd.grad(v, module.parameters(), retain_graph=True)
+                for v in (terms["unknown"], plain)
+            ),
+            strict=True,
         ):
             torch.testing.assert_close(found, sign * expected, rtol=1e-9, atol=1e-12)
             assert expected.abs().max() > 1e-6
@@ -157,7 +186,9 @@ def test_a_step_of_features_makes_the_undecided_surer_and_a_step_of_the_head_les
         net, data = network(), batch()
         module: nn.Module = getattr(net, part)
         before = (net(data.target_x).logits.softmax(1)[:, -1] - 0.5).abs()
-        OSBP(net).transfer(net(data.source_x), net(data.target_x), data.source_y)["unknown"].backward()
+        OSBP(net).transfer(net(data.source_x), net(data.target_x), data.source_y)[
+            "unknown"
+        ].backward()
         with torch.no_grad():
             for p in module.parameters():
                 assert p.grad is not None
@@ -173,17 +204,28 @@ def test_a_deep_head_keeps_its_statistics(mode: BatchStatistics) -> None:
     states = []
     for make in (OSBP, lambda n, **o: Align(n, lambda s, t: s.sum() * 0, **o)):
         torch.manual_seed(0)
-        net = Network(nn.Linear(D, WIDTH), nn.Tanh(), nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, KNOWN + 1))).double()
+        net = Network(
+            nn.Linear(D, WIDTH),
+            nn.Tanh(),
+            nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, KNOWN + 1)),
+        ).double()
         make(net, batch_statistics=mode).train().loss(batch(), 0.5)
         states.append(net.state_dict())
     assert any("running_mean" in name for name in states[0])
-    assert states[0].keys() == states[1].keys() and all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert states[0].keys() == states[1].keys() and all(
+        torch.equal(value, states[1][name]) for name, value in states[0].items()
+    )
 
 
 def test_a_source_label_for_unknown_is_refused() -> None:
     data = batch()
-    wrong = Batch(data.source_x, data.source_y + 1, data.target_x, data.source_index, data.target_index)
-    with pytest.raises(ValueError, match="source labels must be < 3, as the last of 4 outputs is for unknown; got 3"):
+    wrong = Batch(
+        data.source_x, data.source_y + 1, data.target_x, data.source_index, data.target_index
+    )
+    with pytest.raises(
+        ValueError,
+        match="source labels must be < 3, as the last of 4 outputs is for unknown; got 3",
+    ):
         OSBP(network()).loss(wrong, 0.0)
     with pytest.raises(ValueError, match=r"boundary must be in \(0, 1\); got 0"):
         OSBP(network(), boundary=0.0)
@@ -192,7 +234,13 @@ def test_a_source_label_for_unknown_is_refused() -> None:
 def test_half_precision_keeps_the_term_single() -> None:
     method = OSBP(mlp(D, KNOWN + 1)).train()
     data = batch()
-    single = Batch(data.source_x.float(), data.source_y, data.target_x.float(), data.source_index, data.target_index)
+    single = Batch(
+        data.source_x.float(),
+        data.source_y,
+        data.target_x.float(),
+        data.source_index,
+        data.target_index,
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value = method.loss(single, 0.5)["unknown"]
     assert value.dtype == torch.float32 and torch.isfinite(value)
@@ -211,7 +259,9 @@ def toy(seed: int) -> tuple[Labelled, Labelled]:
 
     def rows(middles: list[list[float]]) -> Labelled:
         y = torch.arange(120 * len(middles)) % len(middles)
-        return Labelled(torch.tensor(middles)[y] + 0.15 * torch.randn(len(y), 2, generator=generator), y)
+        return Labelled(
+            torch.tensor(middles)[y] + 0.15 * torch.randn(len(y), 2, generator=generator), y
+        )
 
     return rows([[-1, 0], [1, 0]]), rows([[-0.7, 0], [1.3, 0], [0.3, 3]])
 
@@ -224,17 +274,35 @@ def trained(make: type[Method], folder: Path, seed: int) -> OpenSetMetrics:
     net.bottleneck = nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU())
     config = TrainConfig(threads=1, learning_rate=0.03, evaluate_every=300)
     stream = PairedBatches(source, target.unlabelled(), batch_size=64, seed=seed, transform=same)
-    run = Run.start(folder, {}, experiment="toy", method="m", source="source", target="target", seed=seed, wandb="disabled")
-    last = fit(make(net), stream, config, run, Evaluation(target, same, task="open_set"))["selected"]["last"]
+    run = Run.start(
+        folder,
+        {},
+        experiment="toy",
+        method="m",
+        source="source",
+        target="target",
+        seed=seed,
+        wandb="disabled",
+    )
+    last = fit(make(net), stream, config, run, Evaluation(target, same, task="open_set"))[
+        "selected"
+    ]["last"]
     logits = predict(net, target, same).logits
     found = open_set_metrics(logits, target.y, known=2)
-    right = accuracy_score(target.y, logits.argmax(1))  # labels 0, 1 and 2, which is all that is unknown
+    right = accuracy_score(
+        target.y, logits.argmax(1)
+    )  # labels 0, 1 and 2, which is all that is unknown
     said = logits.argmax(1)
     expected = {
         "target_balanced_accuracy": balanced_accuracy_score(target.y, said),
         "target_macro_f1": f1_score(target.y, said, average="macro"),
     }
-    expected |= {"target_accuracy": right, "target_known_accuracy": found[0], "target_unknown_accuracy": found[1], "target_hos": found[2]}
+    expected |= {
+        "target_accuracy": right,
+        "target_known_accuracy": found[0],
+        "target_unknown_accuracy": found[1],
+        "target_hos": found[2],
+    }
     assert last == {"step": 300} | {name: pytest.approx(value) for name, value in expected.items()}
     return found
 

@@ -35,13 +35,23 @@ def weighted_mmd2(x, y, w, kernel, *, unbiased=False, scales=SCALES) -> float:
     """sum_ij w_i w_j k / norm + mean k(y, y') - 2 sum_i w_i k(x_i, y_j) / (sum w m)."""
     n, m = len(x), len(y)
     pairs = [(i, j) for i in range(n) for j in range(n) if not (unbiased and i == j)]
-    own = sum(w[i] * w[j] * k(x[i], x[j], kernel, scales) for i, j in pairs) / sum(w[i] * w[j] for i, j in pairs)
+    own = sum(w[i] * w[j] * k(x[i], x[j], kernel, scales) for i, j in pairs) / sum(
+        w[i] * w[j] for i, j in pairs
+    )
     others = [(i, j) for i in range(m) for j in range(m) if not (unbiased and i == j)]
     other = sum(k(y[i], y[j], kernel, scales) for i, j in others) / len(others)
-    return own + other - 2 * sum(w[i] * k(x[i], y[j], kernel, scales) for i in range(n) for j in range(m)) / (sum(w) * m)
+    return (
+        own
+        + other
+        - 2
+        * sum(w[i] * k(x[i], y[j], kernel, scales) for i in range(n) for j in range(m))
+        / (sum(w) * m)
+    )
 
 
-def numerical_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5) -> np.ndarray:
+def numerical_gradient(
+    f: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5
+) -> np.ndarray:
     g = np.zeros_like(x)
     for i in np.ndindex(*x.shape):
         up, down = x.copy(), x.copy()
@@ -71,7 +81,9 @@ def test_value_and_gradient_are_those_of_the_definition(kernel, estimator, backe
     a, b = torch.tensor(x, requires_grad=True), torch.tensor(y, requires_grad=True)
     value = mmd2(a, b, kernel=kernel, estimator=estimator, bandwidth=2.0, backend=backend)
     gradients = torch.autograd.grad(value, (a, b))
-    assert value.item() == pytest.approx(weighted_mmd2(x, y, ones, kernel, unbiased=unbiased), abs=1e-9)
+    assert value.item() == pytest.approx(
+        weighted_mmd2(x, y, ones, kernel, unbiased=unbiased), abs=1e-9
+    )
     expected = numerical_gradient(lambda z: weighted_mmd2(z, y, ones, kernel, unbiased=unbiased), x)
     np.testing.assert_allclose(gradients[0].numpy(), expected, atol=1e-7)
     expected = numerical_gradient(lambda z: weighted_mmd2(x, z, ones, kernel, unbiased=unbiased), y)
@@ -83,18 +95,33 @@ def test_value_and_gradient_are_those_of_the_definition(kernel, estimator, backe
 def test_weighted_rows(unbiased, backend):
     x, y = samples(6, 4)
     w = np.array([0.0, 1.0, 3.0, 0.5, 2.0, 7.0])
-    value = mmd2(x, y, estimator="unbiased" if unbiased else "biased", bandwidth=2.0, source_weights=w, backend=backend)
+    value = mmd2(
+        x,
+        y,
+        estimator="unbiased" if unbiased else "biased",
+        bandwidth=2.0,
+        source_weights=w,
+        backend=backend,
+    )
     assert value == pytest.approx(weighted_mmd2(x, y, w, "gaussian", unbiased=unbiased), abs=1e-12)
-    repeated = mmd2(np.repeat(x, [0, 2, 6, 1, 4, 14], axis=0), y, bandwidth=2.0)  # a weight of 2 is a row that stands twice
-    assert mmd2(x, y, bandwidth=2.0, source_weights=w, backend=backend) == pytest.approx(repeated, abs=1e-12)
+    repeated = mmd2(
+        np.repeat(x, [0, 2, 6, 1, 4, 14], axis=0), y, bandwidth=2.0
+    )  # a weight of 2 is a row that stands twice
+    assert mmd2(x, y, bandwidth=2.0, source_weights=w, backend=backend) == pytest.approx(
+        repeated, abs=1e-12
+    )
 
 
-@pytest.mark.parametrize("multipliers", [(0.3, 1.0, 1.7), (1.0,), (1.0, 1.0), tuple(2.0**i for i in range(9))])
+@pytest.mark.parametrize(
+    "multipliers", [(0.3, 1.0, 1.7), (1.0,), (1.0, 1.0), tuple(2.0**i for i in range(9))]
+)
 def test_any_multipliers(multipliers):
     x, y = samples(5, 6)
     expected = weighted_mmd2(x, y, np.ones(5), "gaussian", scales=[2 * a for a in multipliers])
     for backend in BACKENDS:
-        assert mmd2(x, y, bandwidth=2.0, multipliers=multipliers, backend=backend) == pytest.approx(expected, abs=1e-12)
+        assert mmd2(x, y, bandwidth=2.0, multipliers=multipliers, backend=backend) == pytest.approx(
+            expected, abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -117,8 +144,12 @@ def joint_by_definition(xs, ys, scales, unbiased: bool) -> float:
     def kernel(a, i, b, j):
         return math.prod(k(p[i], q[j], scales=s) for p, q, s in zip(a, b, scales, strict=True))
 
-    xx = sum(kernel(xs, i, xs, j) for i in range(n) for j in range(n) if not (unbiased and i == j)) / (n * (n - unbiased))
-    yy = sum(kernel(ys, i, ys, j) for i in range(m) for j in range(m) if not (unbiased and i == j)) / (m * (m - unbiased))
+    xx = sum(
+        kernel(xs, i, xs, j) for i in range(n) for j in range(n) if not (unbiased and i == j)
+    ) / (n * (n - unbiased))
+    yy = sum(
+        kernel(ys, i, ys, j) for i in range(m) for j in range(m) if not (unbiased and i == j)
+    ) / (m * (m - unbiased))
     return xx + yy - 2 * sum(kernel(xs, i, ys, j) for i in range(n) for j in range(m)) / (n * m)
 
 
@@ -129,9 +160,14 @@ def test_joint_mmd_of_three_layers(unbiased, backend):
     xs, ys = [x for x, _ in layers], [y for _, y in layers]
     bandwidths, multipliers = (1.0, 2.0, 0.7), ((1.0, 2.0), (1.0,), (0.5, 1.3))
     scales = [[s * a for a in f] for s, f in zip(bandwidths, multipliers, strict=True)]
-    a, b = [torch.tensor(x, requires_grad=True) for x in xs], [torch.tensor(y, requires_grad=True) for y in ys]
+    a, b = (
+        [torch.tensor(x, requires_grad=True) for x in xs],
+        [torch.tensor(y, requires_grad=True) for y in ys],
+    )
     estimator = "unbiased" if unbiased else "biased"
-    value = joint_mmd2(a, b, estimator=estimator, bandwidth=bandwidths, multipliers=multipliers, backend=backend)
+    value = joint_mmd2(
+        a, b, estimator=estimator, bandwidth=bandwidths, multipliers=multipliers, backend=backend
+    )
     assert value.item() == pytest.approx(joint_by_definition(xs, ys, scales, unbiased), abs=1e-12)
     for layer, gradient in enumerate(torch.autograd.grad(value, a)):
 
@@ -148,9 +184,15 @@ def test_joint_mmd_linear_and_limits():
         - math.prod(k(p[i], q[i + 1]) for p, q in ((x, y), (u, v))) - math.prod(k(p[i + 1], q[i]) for p, q in ((x, y), (u, v)))
         for i in (0, 2, 4)
     ]  # fmt: skip
-    assert joint_mmd2([x, u], [y, v], estimator="linear", bandwidth=2.0) == pytest.approx(sum(h) / 3, abs=1e-12)
-    assert joint_mmd2([x], [y], bandwidth=2.0) == pytest.approx(mmd2(x, y, bandwidth=2.0), abs=1e-12)
-    with pytest.raises(ValueError, match=r"sources\[1\].*samples of the first, 6 and 6; got 5 and 6"):
+    assert joint_mmd2([x, u], [y, v], estimator="linear", bandwidth=2.0) == pytest.approx(
+        sum(h) / 3, abs=1e-12
+    )
+    assert joint_mmd2([x], [y], bandwidth=2.0) == pytest.approx(
+        mmd2(x, y, bandwidth=2.0), abs=1e-12
+    )
+    with pytest.raises(
+        ValueError, match=r"sources\[1\].*samples of the first, 6 and 6; got 5 and 6"
+    ):
         joint_mmd2([x, u[:5]], [y, v])
     with pytest.raises(ValueError, match="one or more; got 1 and 2"):
         joint_mmd2([x], [y, v])
@@ -174,7 +216,9 @@ def test_local_mmd(backend):
     value = local_mmd2(x, y, labels, p, bandwidth=2.0, backend=backend)
     assert value == pytest.approx(total / 3, abs=1e-12)
     a = torch.tensor(x, requires_grad=True)
-    f = lambda z: local_mmd2(z, torch.tensor(y), torch.tensor(labels), torch.tensor(p), bandwidth=2.0, backend=backend)  # noqa: E731
+    f = lambda z: local_mmd2(
+        z, torch.tensor(y), torch.tensor(labels), torch.tensor(p), bandwidth=2.0, backend=backend
+    )  # noqa: E731
     assert torch.autograd.gradcheck(f, (a,)) and torch.autograd.gradgradcheck(f, (a,))
 
 
@@ -208,7 +252,10 @@ def test_bad_options_are_named():
         ({"bandwidth": "mode"}, "bandwidth must be 'mean', 'median'"),
         ({"source_weights": np.ones(3)}, r"source_weights must be \(4,\)"),
         ({"source_weights": np.array([1.0, -1, 1, 1])}, "source_weights must be"),
-        ({"source_weights": np.array([0.0, 1, 0, 0]), "estimator": "unbiased"}, "all weight is on one row"),
+        (
+            {"source_weights": np.array([0.0, 1, 0, 0]), "estimator": "unbiased"},
+            "all weight is on one row",
+        ),
         ({"source_weights": np.ones(4), "estimator": "linear"}, "takes none"),
         ({"backend": "triton"}, "backend 'triton' cannot compute this: it computes in float32"),
         ({"backend": "triton", "kernel": "laplacian"}, "Gaussian kernels"),
@@ -221,9 +268,15 @@ def test_bad_options_are_named():
 def test_bandwidth_rules_suit_the_kernel(kernel):
     x, y = samples(9, 8)
     pooled = np.concatenate([x, y])
-    distances = [np.abs(a - b).sum() if kernel == "laplacian" else ((a - b) ** 2).sum() for i, a in enumerate(pooled) for b in pooled[:i]]
+    distances = [
+        np.abs(a - b).sum() if kernel == "laplacian" else ((a - b) ** 2).sum()
+        for i, a in enumerate(pooled)
+        for b in pooled[:i]
+    ]
     for rule, number in (("mean", np.mean(distances)), ("median", np.median(distances))):
-        assert mmd2(x, y, kernel=kernel, bandwidth=rule) == pytest.approx(mmd2(x, y, kernel=kernel, bandwidth=float(number)), abs=1e-12)
+        assert mmd2(x, y, kernel=kernel, bandwidth=rule) == pytest.approx(
+            mmd2(x, y, kernel=kernel, bandwidth=float(number)), abs=1e-12
+        )
 
 
 HARD = {
@@ -231,7 +284,10 @@ HARD = {
     "far domains": (samples(23, 17, 5)[0], samples(23, 17, 5)[1] + 1000),
     "offset of 1e5": tuple(z + 1e5 for z in samples(23, 17, 5)),
     "an outlier": (np.concatenate([samples(22, 1, 5)[0], [[1000.0] * 5]]), samples(23, 17, 5)[1]),
-    "duplicates": (np.repeat(samples(6, 5, 5)[0], 4, axis=0), np.repeat(samples(6, 5, 5)[1], 3, axis=0)),
+    "duplicates": (
+        np.repeat(samples(6, 5, 5)[0], 4, axis=0),
+        np.repeat(samples(6, 5, 5)[1], 3, axis=0),
+    ),
     "one row each": samples(1, 1, 5),
     "very unequal": samples(40, 2, 5),
 }
@@ -243,24 +299,36 @@ HARD = {
 def test_float32_on_hard_inputs(name, kernel, backend):
     x, y = (z.astype(np.float32) for z in HARD[name])
     a, b = torch.tensor(x, requires_grad=True), torch.tensor(y, requires_grad=True)
-    c, d = torch.tensor(x.astype(float), requires_grad=True), torch.tensor(y.astype(float), requires_grad=True)
+    c, d = (
+        torch.tensor(x.astype(float), requires_grad=True),
+        torch.tensor(y.astype(float), requires_grad=True),
+    )
     bandwidth = "mean" if len(x) + len(y) > 2 else 3.0
     value, exact = (
         mmd2(a, b, kernel=kernel, bandwidth=bandwidth, backend=backend),
         mmd2(c, d, kernel=kernel, bandwidth=bandwidth, backend="gram"),
     )
     assert value.item() == pytest.approx(exact.item(), rel=1e-5, abs=1e-6)
-    for g, h in zip(torch.autograd.grad(value, (a, b)), torch.autograd.grad(exact, (c, d)), strict=True):
-        np.testing.assert_allclose(g.numpy(), h.numpy(), atol=1e-5 * max(1e-3, float(h.abs().max())))
+    for g, h in zip(
+        torch.autograd.grad(value, (a, b)), torch.autograd.grad(exact, (c, d)), strict=True
+    ):
+        np.testing.assert_allclose(
+            g.numpy(), h.numpy(), atol=1e-5 * max(1e-3, float(h.abs().max()))
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_tight_far_clusters_under_a_narrow_kernel(backend):
     rng = np.random.default_rng(0)
     centres = np.array([[0.0] * 8, [300.0] * 8])
-    x, y = ((centres[np.arange(20) % 2] + 1e-2 * rng.normal(size=(20, 8))).astype(np.float32) for _ in range(2))
+    x, y = (
+        (centres[np.arange(20) % 2] + 1e-2 * rng.normal(size=(20, 8))).astype(np.float32)
+        for _ in range(2)
+    )
     exact = weighted_mmd2(x.astype(float), y.astype(float), np.ones(20), "gaussian", scales=[1e-3])
-    assert mmd2(x, y, bandwidth=1e-3, multipliers=(1.0,), backend=backend) == pytest.approx(exact, rel=1e-4)
+    assert mmd2(x, y, bandwidth=1e-3, multipliers=(1.0,), backend=backend) == pytest.approx(
+        exact, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -272,7 +340,9 @@ def test_identical_domains_and_coincident_points(kernel, backend):
     )
     a, b = torch.full((5, 3), 7.0, requires_grad=True), torch.full((4, 3), 7.0, requires_grad=True)
     value = mmd2(a, b, kernel=kernel, backend=backend)
-    assert value.item() == pytest.approx(0, abs=1e-2 if kernel == "polynomial" else 1e-6)  # (147 / 1 + 1)^3 = 3e6 cancels there
+    assert value.item() == pytest.approx(
+        0, abs=1e-2 if kernel == "polynomial" else 1e-6
+    )  # (147 / 1 + 1)^3 = 3e6 cancels there
     if kernel != "polynomial":
         assert all(bool((g == 0).all()) for g in torch.autograd.grad(value, (a, b)))
 
@@ -280,11 +350,15 @@ def test_identical_domains_and_coincident_points(kernel, backend):
 def test_non_contiguous_and_half_precision_rows():
     x, y = samples(12, 10, 6)
     strided = torch.tensor(x).T.contiguous().T[::2, ::3]
-    assert mmd2(strided, torch.tensor(y)[:, ::3]).item() == pytest.approx(mmd2(x[::2, ::3].copy(), y[:, ::3].copy()), abs=1e-12)
+    assert mmd2(strided, torch.tensor(y)[:, ::3]).item() == pytest.approx(
+        mmd2(x[::2, ::3].copy(), y[:, ::3].copy()), abs=1e-12
+    )
     for dtype, tolerance in ((torch.bfloat16, 3e-2), (torch.float16, 4e-3)):
         a = torch.tensor(x).to(dtype).requires_grad_()
         value = mmd2(a, torch.tensor(y).to(dtype))
-        assert value.dtype == torch.float32 and value.item() == pytest.approx(mmd2(x, y), abs=tolerance)
+        assert value.dtype == torch.float32 and value.item() == pytest.approx(
+            mmd2(x, y), abs=tolerance
+        )
         assert torch.autograd.grad(value, a)[0].dtype == dtype
 
 
@@ -309,7 +383,9 @@ def test_autocast_and_compile_change_nothing():
     compiled = torch.compile(lambda a, b: 2 * mmd2(3 * a, b), backend="aot_eager")(x, y)
     eager = 2 * mmd2(3 * x, y)
     assert compiled.item() == pytest.approx(eager.item(), rel=1e-6)
-    torch.testing.assert_close(torch.autograd.grad(compiled, x)[0], torch.autograd.grad(eager, x)[0])
+    torch.testing.assert_close(
+        torch.autograd.grad(compiled, x)[0], torch.autograd.grad(eager, x)[0]
+    )
 
 
 def test_no_gradient_is_made_where_none_is_wanted():
@@ -324,16 +400,28 @@ def test_no_gradient_is_made_where_none_is_wanted():
     assert torch.equal(x.grad, g)
 
 
-@given(n=st.integers(2, 12), m=st.integers(2, 12), seed=st.integers(0, 99), estimator=st.sampled_from(["biased", "unbiased"]))
+@given(
+    n=st.integers(2, 12),
+    m=st.integers(2, 12),
+    seed=st.integers(0, 99),
+    estimator=st.sampled_from(["biased", "unbiased"]),
+)
 def test_back_ends_agree_for_every_shape(n, m, seed, estimator):
     x, y = (torch.tensor(z, requires_grad=True) for z in samples(n, m, 2, seed))
     s = float(median_bandwidth(torch.cat([x, y])))
     expected = weighted_mmd2(
-        x.detach().numpy(), y.detach().numpy(), np.ones(n), "gaussian", unbiased=estimator == "unbiased", scales=[s, 2 * s]
+        x.detach().numpy(),
+        y.detach().numpy(),
+        np.ones(n),
+        "gaussian",
+        unbiased=estimator == "unbiased",
+        scales=[s, 2 * s],
     )
     gradients = []
     for backend in BACKENDS:
-        value = mmd2(x, y, estimator=estimator, bandwidth=s, multipliers=(1.0, 2.0), backend=backend)
+        value = mmd2(
+            x, y, estimator=estimator, bandwidth=s, multipliers=(1.0, 2.0), backend=backend
+        )
         assert value.item() == pytest.approx(expected, abs=1e-10)
         gradients.append(torch.autograd.grad(value, (x, y)))
     for a, b in zip(*gradients, strict=True):

@@ -34,7 +34,13 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def batch() -> Batch:
     """More source rows than target rows."""
-    return Batch(draw(N, D), torch.arange(N) % CLASSES, draw(M, D, seed=1) + 1, torch.arange(N), torch.arange(M))
+    return Batch(
+        draw(N, D),
+        torch.arange(N) % CLASSES,
+        draw(M, D, seed=1) + 1,
+        torch.arange(N),
+        torch.arange(M),
+    )
 
 
 def network(seed: int = 0) -> Network:
@@ -66,7 +72,9 @@ def test_importance_weights() -> None:
     np.testing.assert_allclose(found.numpy(), raw / raw.mean(), rtol=1e-10)
     torch.testing.assert_close(importance_weights(logits[:, None]), found)
     assert not found.requires_grad
-    assert (found.argsort() == logits.argsort(descending=True)).all()  # the surer it is of the source, the less it counts
+    assert (
+        found.argsort() == logits.argsort(descending=True)
+    ).all()  # the surer it is of the source, the less it counts
 
 
 def test_importance_weights_of_a_discriminator_without_doubt() -> None:
@@ -93,15 +101,26 @@ def test_bad_shapes() -> None:
 def by_hand(net: Network, critic: nn.Module, data: Batch, weights: np.ndarray) -> Tensor:
     """Binary cross-entropy of source 1 and target 0, from probabilities, source rows weighted, each domain one half."""
     s, t = critic(net(data.source_x).features), critic(net(data.target_x).features)
-    return -((torch.from_numpy(weights) * s.sigmoid().log()).mean() + (1 - t.sigmoid()).log().mean()) / 2
+    return (
+        -((torch.from_numpy(weights) * s.sigmoid().log()).mean() + (1 - t.sigmoid()).log().mean())
+        / 2
+    )
 
 
-def assert_reversed(term: Tensor, plain: Tensor, critic: nn.Module, net: Network, factor: float) -> None:
+def assert_reversed(
+    term: Tensor, plain: Tensor, critic: nn.Module, net: Network, factor: float
+) -> None:
     """The discriminator learns at full strength, the network below hears `factor` of it, reversed, and the head nothing."""
     assert term.item() == pytest.approx(plain.item(), rel=1e-9)
     assert_all_close(gradients(term, critic), gradients(plain, critic))
-    assert_all_close(gradients(term, net.backbone), [-factor * g for g in gradients(plain, net.backbone)])
-    assert not is_zero(gradients(plain, critic)) and not is_zero(gradients(plain, net.backbone)) and is_zero(gradients(term, net.head))
+    assert_all_close(
+        gradients(term, net.backbone), [-factor * g for g in gradients(plain, net.backbone)]
+    )
+    assert (
+        not is_zero(gradients(plain, critic))
+        and not is_zero(gradients(plain, net.backbone))
+        and is_zero(gradients(term, net.head))
+    )
 
 
 def test_pada_by_hand() -> None:
@@ -109,9 +128,13 @@ def test_pada_by_hand() -> None:
     method = PADA(net, critic, decay=0.6, trade_off=2.0, ramp=lambda progress: progress).train()
     terms = method.loss(data, 0.3)
     assert list(terms) == ["task", "domain"]
-    share = 0.6 / CLASSES + 0.4 * softmax(net(data.target_x).logits.detach().numpy(), axis=1).mean(0)
+    share = 0.6 / CLASSES + 0.4 * softmax(net(data.target_x).logits.detach().numpy(), axis=1).mean(
+        0
+    )
     gamma = (share / share.max())[data.source_y.numpy()]
-    probability = softmax(net(data.source_x).logits.detach().numpy(), axis=1)[np.arange(N), data.source_y.numpy()]
+    probability = softmax(net(data.source_x).logits.detach().numpy(), axis=1)[
+        np.arange(N), data.source_y.numpy()
+    ]
     assert terms["task"].item() == pytest.approx((gamma * -np.log(probability)).mean(), rel=1e-9)
     assert_reversed(terms["domain"], by_hand(net, critic, data, gamma), critic, net, 0.6)
     assert is_zero(gradients(terms["task"], critic))
@@ -123,8 +146,16 @@ def test_pada_gives_the_target_no_gradient_through_the_weights() -> None:
     for p in critic.parameters():
         nn.init.zeros_(p)
     assert is_zero(gradients(PADA(net, critic).train().loss(data, 1.0)["domain"], net))
-    target_only = Batch(data.source_x, data.source_y, data.target_x.clone().requires_grad_(), data.source_index, data.target_index)
-    (found,) = torch.autograd.grad(PADA(net, critic).train().loss(target_only, 1.0)["task"], target_only.target_x)
+    target_only = Batch(
+        data.source_x,
+        data.source_y,
+        data.target_x.clone().requires_grad_(),
+        data.source_index,
+        data.target_index,
+    )
+    (found,) = torch.autograd.grad(
+        PADA(net, critic).train().loss(target_only, 1.0)["task"], target_only.target_x
+    )
     assert is_zero([found])
 
 
@@ -133,7 +164,9 @@ def test_a_class_without_weight_does_not_learn_from_the_source() -> None:
     method = PADA(net, adversary()).eval()
     method.target_share.copy_(torch.tensor([0.0, 0.25, 0.75]))
     x = data.source_x.clone().requires_grad_()
-    terms = method.loss(Batch(x, data.source_y, data.target_x, data.source_index, data.target_index), 1.0)
+    terms = method.loss(
+        Batch(x, data.source_y, data.target_x, data.source_index, data.target_index), 1.0
+    )
     for term in terms.values():
         rows = torch.autograd.grad(term, x, retain_graph=True)[0].abs().sum(1)
         assert (rows[data.source_y == 0] == 0).all() and (rows[data.source_y != 0] > 0).all()
@@ -148,21 +181,35 @@ def test_the_running_average_starts_even_moves_in_training_only_and_survives_a_r
     for _ in range(7):  # the network stands still, so the average is a geometric series
         method.train().loss(data, 0.5)
     mean = softmax(net(data.target_x).logits.detach().numpy(), axis=1).mean(0)
-    np.testing.assert_allclose(method.target_share.numpy(), 0.9**7 / CLASSES + (1 - 0.9**7) * mean, rtol=1e-9)
+    np.testing.assert_allclose(
+        method.target_share.numpy(), 0.9**7 / CLASSES + (1 - 0.9**7) * mean, rtol=1e-9
+    )
     other = PADA(network(3), adversary())
     other.load_state_dict(method.state_dict())
-    assert torch.equal(other.weights, method.weights) and not torch.equal(other.weights, torch.ones(CLASSES, dtype=torch.float64))
+    assert torch.equal(other.weights, method.weights) and not torch.equal(
+        other.weights, torch.ones(CLASSES, dtype=torch.float64)
+    )
 
 
 def test_even_weights_make_pada_dann() -> None:
     net, data = network(), batch()
-    dann, pada = DANN(net, adversary()).loss(data, 0.5), PADA(net, adversary()).eval().loss(data, 0.5)
+    dann, pada = (
+        DANN(net, adversary()).loss(data, 0.5),
+        PADA(net, adversary()).eval().loss(data, 0.5),
+    )
     torch.testing.assert_close(pada, dann)
 
 
 def test_iwan_by_hand() -> None:
     net, first, second, data = network(), adversary(6), adversary(), batch()
-    method = IWAN(net, second, weighting_discriminator=first, entropy_weight=0.3, trade_off=2.0, ramp=lambda progress: progress).train()
+    method = IWAN(
+        net,
+        second,
+        weighting_discriminator=first,
+        entropy_weight=0.3,
+        trade_off=2.0,
+        ramp=lambda progress: progress,
+    ).train()
     terms = method.loss(data, 0.3)
     assert list(terms) == ["task", "weighting", "domain", "entropy"]
     raw = 1 - expit(first(net(data.source_x).features).detach().numpy())
@@ -172,7 +219,9 @@ def test_iwan_by_hand() -> None:
     weighting = by_hand(net, first, data, np.ones(N))
     assert terms["weighting"].item() == pytest.approx(weighting.item(), rel=1e-9)
     assert_all_close(gradients(terms["weighting"], first), gradients(weighting, first))
-    assert is_zero(gradients(terms["weighting"], net)) and is_zero(gradients(terms["weighting"], second))
+    assert is_zero(gradients(terms["weighting"], net)) and is_zero(
+        gradients(terms["weighting"], second)
+    )
 
     q = net(data.target_x).logits.softmax(1)
     plain = -0.3 * (q * q.log()).sum(1).mean()
@@ -184,12 +233,20 @@ def test_iwan_by_hand() -> None:
 
 def test_the_adversary_of_pada_waits_for_a_tenth_of_the_training() -> None:
     """Ganin's ramp, 2 / (1 + exp(-10 p)) - 1, over what is left."""
-    for progress, expected in ((0.0, 0.0), (0.1, 0.0), (0.19, 2 * expit(1) - 1), (0.55, 2 * expit(5) - 1), (1.0, 2 * expit(10) - 1)):
+    for progress, expected in (
+        (0.0, 0.0),
+        (0.1, 0.0),
+        (0.19, 2 * expit(1) - 1),
+        (0.55, 2 * expit(5) - 1),
+        (1.0, 2 * expit(10) - 1),
+    ):
         assert weights_first(progress) == pytest.approx(expected, abs=1e-12)
     net, data = network(), batch()
     method = PADA(net, adversary()).train()
     early = method.loss(data, 0.1)
-    assert is_zero(gradients(early["domain"], net)) and not is_zero(gradients(early["domain"], method.discriminator))
+    assert is_zero(gradients(early["domain"], net)) and not is_zero(
+        gradients(early["domain"], method.discriminator)
+    )
     assert not is_zero(gradients(method.loss(data, 0.2)["domain"], net.backbone))
 
 
@@ -198,17 +255,29 @@ def test_every_parameter_is_learned_at_its_rate(make: Callable[[Network], Method
     net = mlp(D, CLASSES)
     net.pretrained = True
     method = make(net)
-    rates = {id(p): group["lr"] for group in method.parameter_groups(0.4, 0.1) for p in group["params"]}
+    rates = {
+        id(p): group["lr"] for group in method.parameter_groups(0.4, 0.1) for p in group["params"]
+    }
     for name, p in method.named_parameters():
-        assert rates[id(p)] == pytest.approx(0.04 if name.startswith("network.backbone") else 0.4), name
-    parts = {"network", "discriminator"} | ({"weighting_discriminator"} if make is IWAN else {"target_share"})
+        assert rates[id(p)] == pytest.approx(
+            0.04 if name.startswith("network.backbone") else 0.4
+        ), name
+    parts = {"network", "discriminator"} | (
+        {"weighting_discriminator"} if make is IWAN else {"target_share"}
+    )
     assert {name.split(".")[0] for name in method.state_dict()} == parts
 
 
 @pytest.mark.parametrize("make", [PADA, IWAN])
 def test_half_precision_keeps_weights_and_losses_single(make: Callable[[Network], Method]) -> None:
     data = batch()
-    single = Batch(data.source_x.float(), data.source_y, data.target_x.float(), data.source_index, data.target_index)
+    single = Batch(
+        data.source_x.float(),
+        data.source_y,
+        data.target_x.float(),
+        data.source_index,
+        data.target_index,
+    )
     method = make(mlp(D, CLASSES)).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = method.loss(single, 0.5)
@@ -228,7 +297,9 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="entropy_weight must not be negative; got -1"):
         IWAN(network(), entropy_weight=-1)
     critic = adversary()
-    with pytest.raises(ValueError, match="weighting_discriminator must be another network than discriminator"):
+    with pytest.raises(
+        ValueError, match="weighting_discriminator must be another network than discriminator"
+    ):
         IWAN(network(), critic, weighting_discriminator=critic)
 
 
@@ -263,14 +334,25 @@ def toy(shift: list[float], classes: list[int], seed: int) -> tuple[Labelled, La
     return source, rows(torch.arange(200) % 2, torch.tensor(shift))
 
 
-def trained(name: str, domains: tuple[Labelled, Labelled], folder: Path, seed: int) -> tuple[float, Method]:
+def trained(
+    name: str, domains: tuple[Labelled, Labelled], folder: Path, seed: int
+) -> tuple[float, Method]:
     """Target accuracy after the loop's own 300 steps."""
     source, target = domains
     torch.manual_seed(seed)
     method = MAKE[name](mlp(2, 4, hidden=32, features=16))
     config = TrainConfig(threads=1, learning_rate=0.03, evaluate_every=300)
     stream = PairedBatches(source, target.unlabelled(), batch_size=64, seed=seed, transform=same)
-    run = Run.start(folder, {}, experiment="toy", method=name, source="source", target="target", seed=seed, wandb="disabled")
+    run = Run.start(
+        folder,
+        {},
+        experiment="toy",
+        method=name,
+        source="source",
+        target="target",
+        seed=seed,
+        wandb="disabled",
+    )
     result = fit(method, stream, config, run, Evaluation(target, same))
     return result["selected"]["last"]["target_accuracy"], method
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from da.feature.presets import deepda_local_mmd2, deepda_mmd2, pytorch_adapt_mmd2, tllib_joint_mmd2, tllib_mmd2
+from da.feature.presets import (
+    deepda_local_mmd2,
+    deepda_mmd2,
+    pytorch_adapt_mmd2,
+    tllib_joint_mmd2,
+    tllib_mmd2,
+)
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 VALUES = PEERS["values"]
@@ -19,10 +25,19 @@ LOCAL = "deepda.lmmd(source, target, source_labels, softmax(logits_target)), sch
 
 
 def test_tllib():  # its index matrix is in float32
-    assert tllib_mmd2(SOURCE, TARGET).item() == pytest.approx(VALUES["tllib.dan.quadratic"], abs=1e-6)
-    assert tllib_mmd2(SOURCE, TARGET, linear=True).item() == pytest.approx(VALUES["tllib.dan.linear"], abs=1e-6)
-    sources, targets = [SOURCE, ARRAYS["source2"].softmax(1)], [TARGET, ARRAYS["target2"].softmax(1)]
-    assert tllib_joint_mmd2(sources, targets).item() == pytest.approx(VALUES["tllib.jan.quadratic"], abs=1e-6)
+    assert tllib_mmd2(SOURCE, TARGET).item() == pytest.approx(
+        VALUES["tllib.dan.quadratic"], abs=1e-6
+    )
+    assert tllib_mmd2(SOURCE, TARGET, linear=True).item() == pytest.approx(
+        VALUES["tllib.dan.linear"], abs=1e-6
+    )
+    sources, targets = (
+        [SOURCE, ARRAYS["source2"].softmax(1)],
+        [TARGET, ARRAYS["target2"].softmax(1)],
+    )
+    assert tllib_joint_mmd2(sources, targets).item() == pytest.approx(
+        VALUES["tllib.jan.quadratic"], abs=1e-6
+    )
 
 
 def test_deepda():  # its local MMD is in float32
@@ -32,14 +47,25 @@ def test_deepda():  # its local MMD is in float32
     assert value.item() == pytest.approx(VALUES[LOCAL], abs=1e-6)
 
 
-@pytest.mark.parametrize(("mmd_type", "value"), [("linear", 0.042978623300159), ("quadratic", 0.10466922218403307)])
-def test_pytorch_adapt(mmd_type, value):  # MMDLoss(mmd_type=...)(source, target) of pytorch-adapt 0.0.83 with pytorch-metric-learning
-    assert pytorch_adapt_mmd2(SOURCE, TARGET, mmd_type=mmd_type).item() == pytest.approx(value, abs=1e-12)
+@pytest.mark.parametrize(
+    ("mmd_type", "value"), [("linear", 0.042978623300159), ("quadratic", 0.10466922218403307)]
+)
+def test_pytorch_adapt(
+    mmd_type, value
+):  # MMDLoss(mmd_type=...)(source, target) of pytorch-adapt 0.0.83 with pytorch-metric-learning
+    assert pytorch_adapt_mmd2(SOURCE, TARGET, mmd_type=mmd_type).item() == pytest.approx(
+        value, abs=1e-12
+    )
 
 
 def test_arrays_in_arrays_out():
     s, t = SOURCE.numpy(), TARGET.numpy()
-    for value in (tllib_mmd2(s, t), deepda_mmd2(s, t), pytorch_adapt_mmd2(s, t), tllib_joint_mmd2([s, s], [t, t])):
+    for value in (
+        tllib_mmd2(s, t),
+        deepda_mmd2(s, t),
+        pytorch_adapt_mmd2(s, t),
+        tllib_joint_mmd2([s, s], [t, t]),
+    ):
         assert isinstance(value, np.ndarray | np.generic) and np.shape(value) == ()
 
 

@@ -43,7 +43,9 @@ def write_domain(folder: Path, classes: tuple[str, ...], *, each: int = 2, seed:
         for number in range(each):
             height, width = generator.integers(9, 40, 2)
             pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"frame_{number:04d}.{'png' if number % 2 else 'JPG'}", format="PNG")
+            Image.fromarray(pixels).save(
+                folder / name / f"frame_{number:04d}.{'png' if number % 2 else 'JPG'}", format="PNG"
+            )
 
 
 @pytest.fixture
@@ -54,7 +56,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path, domain: str = "left", **options):
-    return read_domain(TOY, domain, root, **{"size": 8, "cache_dir": root.parent / "cache", **options})
+    return read_domain(
+        TOY, domain, root, **{"size": 8, "cache_dir": root.parent / "cache", **options}
+    )
 
 
 # ---------------------------------------------------------------- image folders
@@ -67,7 +71,12 @@ def test_pixels_labels_and_order_against_plain_pil(root: Path) -> None:
         for name in TOY.classes
         for number, suffix in enumerate(("JPG", "png"))
     ]
-    expected = np.stack([np.asarray(Image.open(file).convert("RGB").resize((8, 8), Image.Resampling.BILINEAR)) for file in files])
+    expected = np.stack(
+        [
+            np.asarray(Image.open(file).convert("RGB").resize((8, 8), Image.Resampling.BILINEAR))
+            for file in files
+        ]
+    )
     np.testing.assert_array_equal(domain.x, expected.transpose(0, 3, 1, 2))
     assert domain.x.dtype == np.uint8
     assert domain.y.dtype == torch.int64
@@ -77,7 +86,9 @@ def test_pixels_labels_and_order_against_plain_pil(root: Path) -> None:
 def test_one_channel_is_luminance(root: Path) -> None:
     grey, colour = read(root, channels=1, size=1), read(root, size=1)
     assert grey.x.shape == (6, 1, 1, 1)
-    luminance = np.einsum("c,nchw->nhw", [0.299, 0.587, 0.114], np.asarray(colour.x, np.float64))[:, None]
+    luminance = np.einsum("c,nchw->nhw", [0.299, 0.587, 0.114], np.asarray(colour.x, np.float64))[
+        :, None
+    ]
     # both round once more than the formula does
     np.testing.assert_allclose(np.asarray(grey.x, np.float64), luminance, atol=2)
 
@@ -91,9 +102,14 @@ def test_one_channel_is_luminance(root: Path) -> None:
         ("toy_3", "Real_World/Images", ("mug", "Back-Pack", "Laptop Computer")),
     ],
 )
-def test_layouts_that_circulate(root: Path, tmp_path: Path, home: str, folder: str, classes: tuple[str, ...]) -> None:
+def test_layouts_that_circulate(
+    root: Path, tmp_path: Path, home: str, folder: str, classes: tuple[str, ...]
+) -> None:
     write_domain(tmp_path / "other" / home / folder, classes, seed=1)
-    expected, found = read(root, "real_world"), read_domain(TOY, "real_world", tmp_path / "other", size=8, cache_dir=tmp_path / "cache")
+    expected, found = (
+        read(root, "real_world"),
+        read_domain(TOY, "real_world", tmp_path / "other", size=8, cache_dir=tmp_path / "cache"),
+    )
     np.testing.assert_array_equal(found.x, expected.x)
     assert torch.equal(found.y, expected.y)
 
@@ -103,7 +119,9 @@ words = st.lists(st.text("abcdefXYZ0189", min_size=1, max_size=6), min_size=1, m
 
 @settings(max_examples=50, deadline=None)
 @given(words, st.lists(st.sampled_from([" ", "_", "-", ""]), min_size=4, max_size=4), st.booleans())
-def test_names_compare_by_letters_and_digits(parts: list[str], joints: list[str], upper: bool) -> None:
+def test_names_compare_by_letters_and_digits(
+    parts: list[str], joints: list[str], upper: bool
+) -> None:
     other = "".join(part + joint for part, joint in zip(parts, joints, strict=False))
     assert squeeze("_".join(parts)) == squeeze(other.upper() if upper else other)
     assert squeeze(squeeze(other)) == squeeze(other) != squeeze(other + "q")
@@ -120,7 +138,9 @@ def test_missing_folders_say_what_is_there(root: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Toy-3: no folder 'toy' in .*nowhere"):
         read(tmp_path / "nowhere")
     shutil.rmtree(root / "toy" / "left")
-    with pytest.raises(FileNotFoundError, match="no folder for the domain 'left' in .*toy, which holds real_world"):
+    with pytest.raises(
+        FileNotFoundError, match="no folder for the domain 'left' in .*toy, which holds real_world"
+    ):
         read(root)
 
 
@@ -166,8 +186,14 @@ def test_wrong_count(root: Path, change: int) -> None:
 def test_damaged_image_is_named_and_nothing_is_cached(root: Path, damage: str) -> None:
     file = root / "toy" / "left" / "back_pack" / "frame_0001.png"
     whole = file.read_bytes()
-    giant = b"BM" + struct.pack("<IIIIiiHHIIiiII", 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0)
-    file.write_bytes({"empty": b"", "text": b"<html>", "truncated": whole[: len(whole) // 2], "giant": giant}[damage])
+    giant = b"BM" + struct.pack(
+        "<IIIIiiHHIIiiII", 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0
+    )
+    file.write_bytes(
+        {"empty": b"", "text": b"<html>", "truncated": whole[: len(whole) // 2], "giant": giant}[
+            damage
+        ]
+    )
     with pytest.raises(ValueError, match=r"back_pack/frame_0001\.png cannot be read"):
         read(root)
     assert list((root.parent / "cache").iterdir()) == []
@@ -201,7 +227,10 @@ def test_data_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("DA_DATA")
     assert data_root() == Path("data")
     (tmp_path / "data").rmdir()
-    with pytest.raises(FileNotFoundError, match=r"no data folder data \(from the default\); pass --data-root or set DA_DATA"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no data folder data \(from the default\); pass --data-root or set DA_DATA",
+    ):
         data_root()
     monkeypatch.setenv("DA_DATA", "/does/not/exist")
     with pytest.raises(FileNotFoundError, match=r"no data folder /does/not/exist \(from DA_DATA\)"):
@@ -212,8 +241,16 @@ def test_data_root_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 # ---------------------------------------------------------------- digits
 
-COUNTS = {"mnist": {"train": 5, "test": 3}, "usps": {"train": 4, "test": 2}, "mnist_m": {"train": 3, "test": 2}}
-SMALL = dataclasses.replace(MNIST_USPS, splits=COUNTS, domains={name: sum(counts.values()) for name, counts in COUNTS.items()})
+COUNTS = {
+    "mnist": {"train": 5, "test": 3},
+    "usps": {"train": 4, "test": 2},
+    "mnist_m": {"train": 3, "test": 2},
+}
+SMALL = dataclasses.replace(
+    MNIST_USPS,
+    splits=COUNTS,
+    domains={name: sum(counts.values()) for name, counts in COUNTS.items()},
+)
 
 
 def small_mnist() -> dict[str, np.ndarray]:
@@ -227,7 +264,11 @@ def small_mnist() -> dict[str, np.ndarray]:
 
 def write_idx(path: Path, array: np.ndarray, *, packed: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = bytes([0, 0, 8, array.ndim]) + b"".join(struct.pack(">I", length) for length in array.shape) + array.tobytes()
+    data = (
+        bytes([0, 0, 8, array.ndim])
+        + b"".join(struct.pack(">I", length) for length in array.shape)
+        + array.tobytes()
+    )
     path.with_name(path.name + ".gz" * packed).write_bytes(gzip.compress(data) if packed else data)
 
 
@@ -236,16 +277,29 @@ def write_idx(path: Path, array: np.ndarray, *, packed: bool) -> None:
 def test_mnist_idx_is_mnist_npz(tmp_path: Path, folder: str, packed: bool) -> None:
     arrays = small_mnist()
     for split, name in (("train", "train"), ("test", "t10k")):
-        write_idx(tmp_path / "a" / folder / f"{name}-images-idx3-ubyte", arrays[f"x_{split}"], packed=packed)
-        write_idx(tmp_path / "a" / folder / f"{name}-labels-idx1-ubyte", arrays[f"y_{split}"], packed=packed)
+        write_idx(
+            tmp_path / "a" / folder / f"{name}-images-idx3-ubyte",
+            arrays[f"x_{split}"],
+            packed=packed,
+        )
+        write_idx(
+            tmp_path / "a" / folder / f"{name}-labels-idx1-ubyte",
+            arrays[f"y_{split}"],
+            packed=packed,
+        )
     (tmp_path / "b" / "digits").mkdir(parents=True)
     np.savez(tmp_path / "b" / "digits" / "mnist.npz", **arrays)
     for split in ("train", "test", "all"):
         parts = [split] if split != "all" else ["train", "test"]
         for root in (tmp_path / "a", tmp_path / "b"):
             domain = read_domain(SMALL, "mnist", root, size=28, channels=1, split=split)
-            np.testing.assert_array_equal(domain.x[:, 0], np.concatenate([arrays[f"x_{part}"] for part in parts]))
-            assert domain.y.tolist() == np.concatenate([arrays[f"y_{part}"] for part in parts]).tolist()
+            np.testing.assert_array_equal(
+                domain.x[:, 0], np.concatenate([arrays[f"x_{part}"] for part in parts])
+            )
+            assert (
+                domain.y.tolist()
+                == np.concatenate([arrays[f"y_{part}"] for part in parts]).tolist()
+            )
 
 
 @pytest.mark.parametrize("folder", ["", "usps", "USPS", "digits"])
@@ -256,14 +310,22 @@ def test_usps_libsvm_is_usps_hdf5(tmp_path: Path, folder: str) -> None:
     expected = {}
     with h5py.File(tmp_path / "b" / "digits" / "usps.h5", "w") as file:
         for split, name in (("train", "usps.bz2"), ("test", "usps.t.bz2")):
-            levels = generator.integers(0, 2001, (COUNTS["usps"][split], 256)) / 2000  # in steps of 0.0005, as the real ones
+            levels = (
+                generator.integers(0, 2001, (COUNTS["usps"][split], 256)) / 2000
+            )  # in steps of 0.0005, as the real ones
             labels = generator.integers(0, 10, len(levels))
-            file[f"{split}/data"], file[f"{split}/target"] = levels.astype(np.float32), labels.astype(np.int32)
+            file[f"{split}/data"], file[f"{split}/target"] = (
+                levels.astype(np.float32),
+                labels.astype(np.int32),
+            )
             with bz2.open(tmp_path / "a" / folder / name, "wb") as text:
                 dump_svmlight_file(np.round(2 * levels - 1, 3), labels + 1, text, zero_based=False)
             expected[split] = labels
     for split in ("train", "test"):
-        a, b = (read_domain(SMALL, "usps", tmp_path / name, size=16, channels=1, split=split) for name in "ab")
+        a, b = (
+            read_domain(SMALL, "usps", tmp_path / name, size=16, channels=1, split=split)
+            for name in "ab"
+        )
         assert a.y.tolist() == b.y.tolist() == expected[split].tolist()
         # a level exactly half-way between two greys may be rounded either way in float32
         assert (a.x.int() - b.x.int()).abs().max() <= 1
@@ -275,17 +337,26 @@ def test_grey_repeats_and_resizes_as_pil_does(tmp_path: Path) -> None:
     np.savez(tmp_path / "digits" / "mnist.npz", **arrays)
     domain = read_domain(SMALL, "mnist", tmp_path, size=20, split="test")
     assert domain.x.shape == (3, 3, 20, 20) and domain.x.dtype == torch.uint8
-    expected = np.stack([np.asarray(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR)) for image in arrays["x_test"]])
+    expected = np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR))
+            for image in arrays["x_test"]
+        ]
+    )
     for channel in range(3):
         np.testing.assert_array_equal(domain.x[:, channel], expected)
 
 
 @pytest.mark.parametrize("domain", ["mnist", "usps", "mnist_m"])
 def test_missing_digits_say_where_they_are_published(tmp_path: Path, domain: str) -> None:
-    where = {"mnist": "torchvision.datasets.MNIST", "usps": "python -m da.data.download mnist_usps", "mnist_m": "yaroslav.ganin.net"}[
-        domain
-    ]
-    with pytest.raises(FileNotFoundError, match=f"no train part of {domain} in .*looked for digits/.*{where}"):
+    where = {
+        "mnist": "torchvision.datasets.MNIST",
+        "usps": "python -m da.data.download mnist_usps",
+        "mnist_m": "yaroslav.ganin.net",
+    }[domain]
+    with pytest.raises(
+        FileNotFoundError, match=f"no train part of {domain} in .*looked for digits/.*{where}"
+    ):
         read_domain(SMALL, domain, tmp_path, size=16, split="train")
 
 
@@ -296,12 +367,20 @@ def test_damaged_digits_are_named(tmp_path: Path, damage: str) -> None:
     x, y = np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.uint8)
     if damage == "labels":
         y[0] = 10
-    np.savez(path, x=x.astype(np.float32) if damage == "dtype" else x[:1] if damage == "count" else x, y=y[:1] if damage == "count" else y)
+    np.savez(
+        path,
+        x=x.astype(np.float32) if damage == "dtype" else x[:1] if damage == "count" else x,
+        y=y[:1] if damage == "count" else y,
+    )
     if damage == "short":
         path.write_bytes(path.read_bytes()[:1000])
     if damage == "garbage":
         path.write_bytes(b"<html>not found</html>")
-    message = "mnist_m test: 1 images where MNIST-USPS has 2" if damage == "count" else r"mnist_m_test\.npz cannot be read"
+    message = (
+        "mnist_m test: 1 images where MNIST-USPS has 2"
+        if damage == "count"
+        else r"mnist_m_test\.npz cannot be read"
+    )
     with pytest.raises(ValueError, match=message):
         read_domain(SMALL, "mnist_m", tmp_path, size=16, split="test")
 
@@ -334,17 +413,28 @@ def test_real_office_caltech(real: Path, tmp_path: Path, domain: str) -> None:
     read = read_domain(OFFICE_CALTECH10, domain, real, size=16, cache_dir=tmp_path)
     assert read.x.shape == (OFFICE_CALTECH10.domains[domain], 3, 16, 16)
     folder = real / "office_caltech" / domain
-    assert torch.bincount(read.y).tolist() == [len(list((folder / name).glob("*.jpg"))) for name in OFFICE_CALTECH10.classes]
+    assert torch.bincount(read.y).tolist() == [
+        len(list((folder / name).glob("*.jpg"))) for name in OFFICE_CALTECH10.classes
+    ]
     last = sorted((folder / "projector").glob("*.jpg"))[-1]
     plain = np.asarray(Image.open(last).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(read.x[-1], plain.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(
-    ("domain", "split"), [("mnist", "train"), ("mnist", "test"), ("usps", "train"), ("usps", "test"), ("mnist_m", "test")]
+    ("domain", "split"),
+    [
+        ("mnist", "train"),
+        ("mnist", "test"),
+        ("usps", "train"),
+        ("usps", "test"),
+        ("mnist_m", "test"),
+    ],
 )
 def test_real_digits(real: Path, domain: str, split: str) -> None:
-    if not any((real / "digits").glob(f"{domain}.*" if domain != "mnist_m" else "mnist_m_test.npz")):
+    if not any(
+        (real / "digits").glob(f"{domain}.*" if domain != "mnist_m" else "mnist_m_test.npz")
+    ):
         pytest.skip(f"no {domain} in {real}/digits")
     side = {"mnist": 28, "usps": 16, "mnist_m": 32}[domain]
     read = read_domain(MNIST_USPS, domain, real, size=side, channels=1, split=split)
@@ -353,7 +443,10 @@ def test_real_digits(real: Path, domain: str, split: str) -> None:
 
 
 def test_real_mnist_m_repeats_the_labels_of_mnist(real: Path) -> None:
-    if not (real / "digits" / "mnist_m_test.npz").exists() or not (real / "digits" / "mnist.npz").exists():
+    if (
+        not (real / "digits" / "mnist_m_test.npz").exists()
+        or not (real / "digits" / "mnist.npz").exists()
+    ):
         pytest.skip(f"no mnist_m_test.npz and mnist.npz in {real}/digits")
     mnist_m = read_domain(MNIST_USPS, "mnist_m", real, size=8, split="test")
     mnist = read_domain(MNIST_USPS, "mnist", real, size=8, split="test")

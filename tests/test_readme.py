@@ -17,21 +17,41 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 TABLES = [
     (page, *table)
     for page in ("README.md", "experiments/records/README.md")
-    for table in re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- /table -->", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    for table in re.findall(
+        r"<!-- table: (\w+) -->\n(.*?)<!-- /table -->",
+        (ROOT / page).read_text(encoding="utf-8"),
+        flags=re.S,
+    )
 ]
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.startswith(("import", "from"))])
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.startswith(("import", "from"))]
+)
 def test_python_in_the_readme_runs(block: str, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, env=_offline())
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, env=_offline()
+    )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("page", "name", "content"), TABLES, ids=[f"{page}:{name}" for page, name, _ in TABLES])
+@pytest.mark.parametrize(
+    ("page", "name", "content"), TABLES, ids=[f"{page}:{name}" for page, name, _ in TABLES]
+)
 def test_tables_are_made_from_the_stored_records(page: str, name: str, content: str) -> None:
     command = re.search(r"`python -m (da\.records\.table|da\.records\.ranking) (.*)`", content)
     assert command, f"the table {name} does not say which command made it"
-    words = [sys.executable, "-m", command[1], *shlex.split(command[2]), "--readme", page, "--name", name, "--check"]
+    words = [
+        sys.executable,
+        "-m",
+        command[1],
+        *shlex.split(command[2]),
+        "--readme",
+        page,
+        "--name",
+        name,
+        "--check",
+    ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -45,8 +65,16 @@ def test_linked_files_and_named_scripts_exist() -> None:
 
 
 def test_every_script_and_loss_is_in_the_readme() -> None:
-    scripts = [path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith("bench_")]
-    losses = [f"da.{family}.{path.stem}" for family in ("feature", "model") for path in (ROOT / "da" / family).glob("[!_]*.py")]
+    scripts = [
+        path.name
+        for path in (ROOT / "experiments").glob("*.py")
+        if not path.name.startswith("bench_")
+    ]
+    losses = [
+        f"da.{family}.{path.stem}"
+        for family in ("feature", "model")
+        for path in (ROOT / "da" / family).glob("[!_]*.py")
+    ]
     assert not [script for script in scripts if f"`{script}`" not in README]
     assert not [loss for loss in losses if loss not in README]
 

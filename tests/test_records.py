@@ -25,18 +25,22 @@ RESULT = {"selected": {"last": {"step": 2, "target_accuracy": 0.5}}, "seconds": 
 
 
 def start(folder: Path, config: dict | None = None, **words) -> Run:
-    return Run.start(folder, {"steps": 2} if config is None else config, **{**NAMES, "wandb": "disabled", **words})
+    return Run.start(
+        folder,
+        {"steps": 2} if config is None else config,
+        **{**NAMES, "wandb": "disabled", **words},
+    )
 
 
 def script(folder: Path, body: str) -> subprocess.Popen:
     """A process of its own that has started a run in `folder`; its standard output says how far it came."""
     names = ", ".join(f"{key}={value!r}" for key, value in NAMES.items())
-    head = (
-        f"import sys, time\nfrom da.records.run import Run\nrun = Run.start({str(folder)!r}, {{'steps': 2}}, {names}, wandb='disabled')\n"
-    )
+    head = f"import sys, time\nfrom da.records.run import Run\nrun = Run.start({str(folder)!r}, {{'steps': 2}}, {names}, wandb='disabled')\n"
     code = head + textwrap.dedent(body)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def kill_after(process: subprocess.Popen, word: str) -> None:
@@ -51,9 +55,7 @@ def kill_after(process: subprocess.Popen, word: str) -> None:
 
 def test_the_folder_is_named_by_the_names_and_the_hash_of_the_canonical_configuration(tmp_path):
     run = start(tmp_path, {"steps": 2, "layers": (1, 2)})
-    canonical = (
-        '{"config":{"layers":[1,2],"steps":2},"experiment":"toy","method":"mmd","seed":0,"source":"amazon","target":"webcam"}'  # by hand
-    )
+    canonical = '{"config":{"layers":[1,2],"steps":2},"experiment":"toy","method":"mmd","seed":0,"source":"amazon","target":"webcam"}'  # by hand
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
     assert run.directory == tmp_path / "toy" / "mmd" / "amazon-webcam" / f"seed0-{digest}"
     assert json.loads((run.directory / "config.json").read_text()) == json.loads(canonical)
@@ -62,11 +64,21 @@ def test_the_folder_is_named_by_the_names_and_the_hash_of_the_canonical_configur
 def test_the_order_of_keys_does_not_matter_and_everything_else_does(tmp_path):
     same = start(tmp_path, {"a": 1, "b": 2.5}).directory
     assert start(tmp_path, {"b": 2.5, "a": 1}).directory == same
-    others = [start(tmp_path, {"a": 1, "b": 2.25}), start(tmp_path, {"a": 1}), start(tmp_path, {"a": 1, "b": 2.5, "c": None})]
-    others += [start(tmp_path, {"a": 1, "b": 2.5}, **{key: "x"}) for key in ("experiment", "method", "source", "target")]
+    others = [
+        start(tmp_path, {"a": 1, "b": 2.25}),
+        start(tmp_path, {"a": 1}),
+        start(tmp_path, {"a": 1, "b": 2.5, "c": None}),
+    ]
+    others += [
+        start(tmp_path, {"a": 1, "b": 2.5}, **{key: "x"})
+        for key in ("experiment", "method", "source", "target")
+    ]
     others += [start(tmp_path, {"a": 1, "b": 2.5}, seed=1)]
     assert len({run.directory for run in others} | {same}) == len(others) + 1
-    assert len({run.directory.name.split("-")[1] for run in others} | {same.name.split("-")[1]}) == len(others) + 1
+    assert (
+        len({run.directory.name.split("-")[1] for run in others} | {same.name.split("-")[1]})
+        == len(others) + 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,9 @@ def test_names_that_cannot_be_folders_are_refused(tmp_path, words):
 
 def test_an_unknown_mode_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    with pytest.raises(ValueError, match="wandb must be one of auto, online, offline, disabled; got 'of'"):
+    with pytest.raises(
+        ValueError, match="wandb must be one of auto, online, offline, disabled; got 'of'"
+    ):
         start(tmp_path, wandb="of")
     monkeypatch.setenv("WANDB_MODE", "oflfine")
     with pytest.raises(ValueError, match="WANDB_MODE must be one of"):
@@ -128,10 +142,22 @@ def test_a_run_from_start_to_finish(tmp_path):
     run.finish(RESULT)
     assert run.finished
     assert run.result() == {**NAMES, **RESULT}
-    assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "env.json", "metrics.jsonl", "result.json"]
+    assert sorted(path.name for path in run.directory.iterdir()) == [
+        "config.json",
+        "env.json",
+        "metrics.jsonl",
+        "result.json",
+    ]
     (record,) = read_runs(tmp_path)
-    assert record.config == {"steps": 2} and record.result == {**NAMES, **RESULT} and record.directory == run.directory
-    assert record.metrics() == [{"step": 1, "loss": 0.30000000000000004, "rate": 1}, {"step": 2, "loss": 0.5, "accuracy": 0.25}]
+    assert (
+        record.config == {"steps": 2}
+        and record.result == {**NAMES, **RESULT}
+        and record.directory == run.directory
+    )
+    assert record.metrics() == [
+        {"step": 1, "loss": 0.30000000000000004, "rate": 1},
+        {"step": 2, "loss": 0.5, "accuracy": 0.25},
+    ]
 
 
 def test_the_environment_holds_versions_but_neither_host_nor_path(tmp_path):
@@ -140,22 +166,36 @@ def test_the_environment_holds_versions_but_neither_host_nor_path(tmp_path):
     env = json.loads(text)
     assert env["python"] == platform.python_version() and env["device"] == "Example GPU"
     assert env["packages"]["numpy"] == np.__version__
-    assert {"torch", "torchvision", "scikit-learn", "wandb", "lightning-fabric"} <= set(env["packages"])
+    assert {"torch", "torchvision", "scikit-learn", "wandb", "lightning-fabric"} <= set(
+        env["packages"]
+    )
     assert env["cores"] >= 1 and env["started"].endswith("+00:00")
-    assert platform.node() not in text and str(Path.home()) + "/" not in text and str(Path.cwd()) not in text and str(tmp_path) not in text
+    assert (
+        platform.node() not in text
+        and str(Path.home()) + "/" not in text
+        and str(Path.cwd()) not in text
+        and str(tmp_path) not in text
+    )
 
 
 def test_the_commit_is_the_one_git_names(tmp_path):
     root = Path(__file__).parents[1]
     answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
-    expected = answer.stdout.strip() if (root / ".git").exists() and answer.returncode == 0 else None
-    assert json.loads((start(tmp_path).directory / "env.json").read_text())["git"]["commit"] == expected
+    expected = (
+        answer.stdout.strip() if (root / ".git").exists() and answer.returncode == 0 else None
+    )
+    assert (
+        json.loads((start(tmp_path).directory / "env.json").read_text())["git"]["commit"]
+        == expected
+    )
 
 
 def test_records_import_neither_torch_nor_wandb():
     code = "import sys, da.records; print(sorted({'torch', 'wandb', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert answer.stdout.strip() == "[]"
 
 
@@ -163,7 +203,9 @@ def test_values_that_are_not_finite_become_null_and_are_read_as_nan(tmp_path):
     run = start(tmp_path)
     run.log(1, {"loss": math.nan, "norm": math.inf, "low": -math.inf})
     run.finish({"selected": {"last": {"step": 1, "score": math.nan}}})
-    assert (run.directory / "metrics.jsonl").read_text() == '{"step":1,"loss":null,"norm":null,"low":null}\n'
+    assert (
+        run.directory / "metrics.jsonl"
+    ).read_text() == '{"step":1,"loss":null,"norm":null,"low":null}\n'
     assert run.result()["selected"]["last"]["score"] is None
     (line,) = read_runs(tmp_path)[0].metrics()
     assert all(math.isnan(line[key]) for key in ("loss", "norm", "low"))
@@ -194,14 +236,18 @@ def test_a_finished_run_is_found_and_left_alone(tmp_path):
     run = start(tmp_path)
     run.log(1, {"loss": 1.0})
     run.finish(RESULT)
-    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.directory.iterdir()}
+    before = {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.directory.iterdir()
+    }
     again = start(tmp_path)
     assert again.finished and again.result() == {**NAMES, **RESULT}
     with pytest.raises(RuntimeError, match="is finished"):
         again.log(2, {"loss": 0.5})
     with pytest.raises(RuntimeError, match="is finished"):
         again.finish(RESULT)
-    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.directory.iterdir()} == before
+    assert {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.directory.iterdir()
+    } == before
 
 
 def test_force_removes_what_was_there(tmp_path):
@@ -211,7 +257,11 @@ def test_force_removes_what_was_there(tmp_path):
     run.finish(RESULT)
     again = start(tmp_path, force=True)
     assert not again.finished and again.metrics_position() == 0
-    assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "env.json", "metrics.jsonl"]
+    assert sorted(path.name for path in run.directory.iterdir()) == [
+        "config.json",
+        "env.json",
+        "metrics.jsonl",
+    ]
 
 
 def test_an_unfinished_folder_keeps_its_checkpoint_and_metrics(tmp_path):
@@ -256,7 +306,9 @@ def test_rewound_metrics_end_with_the_bytes_of_an_unbroken_run(tmp_path):
     for step in range(3, 6):
         resumed.log(step, {"loss": 1 / (step + 3)})
     resumed.finish(RESULT)
-    assert (resumed.directory / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()
+    assert (resumed.directory / "metrics.jsonl").read_bytes() == (
+        whole.directory / "metrics.jsonl"
+    ).read_bytes()
 
 
 def test_rewinding_within_one_process_and_to_the_start(tmp_path):
@@ -266,7 +318,9 @@ def test_rewinding_within_one_process_and_to_the_start(tmp_path):
     run.log(2, {"loss": 2.0})
     run.rewind(position)
     run.log(3, {"loss": 3.0})
-    assert (run.directory / "metrics.jsonl").read_text() == '{"step":1,"loss":1.0}\n{"step":3,"loss":3.0}\n'
+    assert (
+        run.directory / "metrics.jsonl"
+    ).read_text() == '{"step":1,"loss":1.0}\n{"step":3,"loss":3.0}\n'
     run.rewind(0)
     assert run.metrics_position() == 0
 
@@ -372,9 +426,15 @@ def test_a_disk_without_room_names_the_option(tmp_path):
         """,
     )
     answer, _ = process.communicate(timeout=20)
-    assert answer.startswith("cannot write the run folder") and "File too large" in answer and "--runs-dir" in answer
+    assert (
+        answer.startswith("cannot write the run folder")
+        and "File too large" in answer
+        and "--runs-dir" in answer
+    )
     run = start(tmp_path)
-    assert run.metrics_position() == 4 * len('{"step":0,"loss":1.0}\n')  # 22 bytes each: the fifth line was cut
+    assert run.metrics_position() == 4 * len(
+        '{"step":0,"loss":1.0}\n'
+    )  # 22 bytes each: the fifth line was cut
 
 
 def test_a_result_may_not_contradict_the_names(tmp_path):
@@ -402,7 +462,11 @@ def test_reading_a_folder_of_runs(tmp_path):
     for experiment, seed in (("toy", 1), ("toy", 0), ("other", 0)):
         start(tmp_path, experiment=experiment, seed=seed).finish(RESULT)
     start(tmp_path, seed=2).log(1, {"loss": 1.0})  # unfinished
-    assert [(r.result["experiment"], r.result["seed"]) for r in read_runs(tmp_path)] == [("other", 0), ("toy", 0), ("toy", 1)]
+    assert [(r.result["experiment"], r.result["seed"]) for r in read_runs(tmp_path)] == [
+        ("other", 0),
+        ("toy", 0),
+        ("toy", 1),
+    ]
     assert [r.result["seed"] for r in read_runs(tmp_path, experiment="toy")] == [0, 1]
     assert read_runs(tmp_path, experiment="none") == []
     with pytest.raises(FileNotFoundError, match="--runs-dir"):

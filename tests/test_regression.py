@@ -35,7 +35,9 @@ from problems import ROOT
 def samples(n: int, m: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(d, d, generator=generator, dtype=torch.float64)
-    source, target = (torch.randn(rows, d, generator=generator, dtype=torch.float64) for rows in (n, m))
+    source, target = (
+        torch.randn(rows, d, generator=generator, dtype=torch.float64) for rows in (n, m)
+    )
     return source @ mix, 1.3 * target @ mix + 0.4
 
 
@@ -44,7 +46,9 @@ def gram(x: np.ndarray) -> np.ndarray:
     return sum(np.outer(row, row) for row in z) / len(z)
 
 
-def dare_by_numpy(source: np.ndarray, target: np.ndarray, angle: float, scale: float, threshold: float) -> float:
+def dare_by_numpy(
+    source: np.ndarray, target: np.ndarray, angle: float, scale: float, threshold: float
+) -> float:
     grams = gram(source), gram(target)
     spectra = [np.linalg.eigvalsh(g)[::-1] for g in grams]
     k = 0
@@ -55,10 +59,20 @@ def dare_by_numpy(source: np.ndarray, target: np.ndarray, angle: float, scale: f
         k = max(k, count)
     inverses = []
     for g, values in zip(grams, spectra, strict=True):
-        cut = (values[k - 1] + (values[k] if k < len(values) else 0)) / 2  # between the last kept and the first dropped
-        inverses.append(np.linalg.pinv(g, rcond=max(cut, 1e-10 * values[0]) / values[0], hermitian=True))
-    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(inverses[0].T, inverses[1].T, strict=True)]
-    return angle * np.mean([1 - c for c in cosines]) + scale * np.linalg.norm(spectra[0][:k] - spectra[1][:k]) / k
+        cut = (
+            values[k - 1] + (values[k] if k < len(values) else 0)
+        ) / 2  # between the last kept and the first dropped
+        inverses.append(
+            np.linalg.pinv(g, rcond=max(cut, 1e-10 * values[0]) / values[0], hermitian=True)
+        )
+    cosines = [
+        a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        for a, b in zip(inverses[0].T, inverses[1].T, strict=True)
+    ]
+    return (
+        angle * np.mean([1 - c for c in cosines])
+        + scale * np.linalg.norm(spectra[0][:k] - spectra[1][:k]) / k
+    )
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(20, 20, 4), (30, 12, 6), (5, 7, 10), (1, 1, 3)])
@@ -66,14 +80,20 @@ def dare_by_numpy(source: np.ndarray, target: np.ndarray, angle: float, scale: f
 def test_dare_gram_by_numpy(n: int, m: int, d: int, threshold: float) -> None:
     source, target = samples(n, m, d)
     found = dare_gram(source, target, trade_off_angle=0.7, trade_off_scale=0.2, threshold=threshold)
-    assert float(found) == pytest.approx(dare_by_numpy(source.numpy(), target.numpy(), 0.7, 0.2, threshold), rel=1e-8)
+    assert float(found) == pytest.approx(
+        dare_by_numpy(source.numpy(), target.numpy(), 0.7, 0.2, threshold), rel=1e-8
+    )
 
 
 def test_dare_gram_of_one_column_in_closed_form() -> None:
     """x = +-1 has G = I, and x = +-2 has G = diag(1, 4): inverses with equal directions, eigenvalues 3 apart."""
     source, target = np.array([[1.0], [-1.0]]), np.array([[2.0], [-2.0]])
-    assert float(dare_gram(source, target, trade_off_angle=5.0, trade_off_scale=1.0, threshold=1.0)) == pytest.approx(3 / 2)
-    assert float(dare_gram(source, target, trade_off_angle=5.0, trade_off_scale=0.0, threshold=1.0)) == pytest.approx(0, abs=1e-12)
+    assert float(
+        dare_gram(source, target, trade_off_angle=5.0, trade_off_scale=1.0, threshold=1.0)
+    ) == pytest.approx(3 / 2)
+    assert float(
+        dare_gram(source, target, trade_off_angle=5.0, trade_off_scale=0.0, threshold=1.0)
+    ) == pytest.approx(0, abs=1e-12)
 
 
 def test_dare_gram_sees_what_least_squares_would_do() -> None:
@@ -86,9 +106,13 @@ def test_dare_gram_sees_what_least_squares_would_do() -> None:
 
 @pytest.mark.parametrize("threshold", [0.6, 0.95, 1.0])
 @pytest.mark.parametrize(("n", "m", "d"), [(9, 12, 4), (4, 3, 6)])
-def test_dare_grams_gradient_knows_that_the_cut_turns(threshold: float, n: int, m: int, d: int) -> None:
+def test_dare_grams_gradient_knows_that_the_cut_turns(
+    threshold: float, n: int, m: int, d: int
+) -> None:
     source, target = (x.requires_grad_() for x in samples(n, m, d, seed=1))
-    assert torch.autograd.gradcheck(lambda s, t: dare_gram(s, t, trade_off_scale=0.1, threshold=threshold), (source, target))
+    assert torch.autograd.gradcheck(
+        lambda s, t: dare_gram(s, t, trade_off_scale=0.1, threshold=threshold), (source, target)
+    )
 
 
 def test_a_dead_unit_costs_nothing_in_both_domains_and_a_half_in_one() -> None:
@@ -99,8 +123,12 @@ def test_a_dead_unit_costs_nothing_in_both_domains_and_a_half_in_one() -> None:
         return float(dare_gram(a, b, trade_off_angle=1.0, trade_off_scale=0.0, threshold=1.0))
 
     both = angle(torch.cat([source, zero], 1), torch.cat([target, zero], 1))
-    assert both == pytest.approx(angle(source, target) * 4 / 5, rel=1e-9)  # the mean over one more column, which adds nothing
-    independent = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    assert both == pytest.approx(
+        angle(source, target) * 4 / 5, rel=1e-9
+    )  # the mean over one more column, which adds nothing
+    independent = torch.tensor(
+        [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64
+    )
     assert angle(independent, independent * torch.tensor([1.0, 0.0])) == pytest.approx(0.5 / 3)
 
 
@@ -111,7 +139,9 @@ def test_a_dead_unit_costs_nothing_in_both_domains_and_a_half_in_one() -> None:
 def test_rsd_by_scipy(n: int, m: int, d: int) -> None:
     source, target = samples(n, m, d)
     angles = scipy.linalg.subspace_angles(source.numpy().T, target.numpy().T)
-    assert float(rsd(source, target, trade_off=0.0)) == pytest.approx(np.sin(angles).sum(), rel=1e-9)
+    assert float(rsd(source, target, trade_off=0.0)) == pytest.approx(
+        np.sin(angles).sum(), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(3, 3, 8), (4, 4, 30), (3, 6, 10), (9, 2, 5)])
@@ -133,8 +163,16 @@ def test_rsd_of_two_lines_is_the_sine_between_them() -> None:
 
 
 @settings(deadline=None, max_examples=25, derandomize=True)
-@given(n=st.integers(1, 6), m=st.integers(1, 6), more=st.integers(1, 6), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 1000))
-def test_rsd_knows_neither_order_nor_scale_nor_side(n: int, m: int, more: int, scale: float, seed: int) -> None:
+@given(
+    n=st.integers(1, 6),
+    m=st.integers(1, 6),
+    more=st.integers(1, 6),
+    scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 1000),
+)
+def test_rsd_knows_neither_order_nor_scale_nor_side(
+    n: int, m: int, more: int, scale: float, seed: int
+) -> None:
     source, target = samples(n, m, n + m + more, seed)
     value = float(rsd(source, target))
     assert value >= 0 and value <= min(n, m) + 0.01 * math.sqrt(4 * min(n, m))
@@ -147,7 +185,11 @@ def test_rsd_sees_nothing_within_a_subspace_and_turns_without_shrinking() -> Non
     """Rows mixed by any invertible matrix span the same: another scale, a mirror image. So the gradient is orthogonal to every row."""
     source, target = samples(4, 4, 12)
     mix, _ = samples(4, 4, 4, seed=5)
-    assert float(rsd(source, mix @ source, trade_off=0.0)) < 1e-9 > float(rsd(source, -3 * source, trade_off=0.0))
+    assert (
+        float(rsd(source, mix @ source, trade_off=0.0))
+        < 1e-9
+        > float(rsd(source, -3 * source, trade_off=0.0))
+    )
     moving = source.clone().requires_grad_()
     rsd(moving, target, trade_off=0.0).backward()
     gradient = moving.grad
@@ -159,7 +201,9 @@ def test_rsd_counts_directions_not_rows() -> None:
     """Rows that repeat add no direction: the smaller rank decides, and rounding opens no angle."""
     source, target = samples(2, 2, 9)
     twice = torch.cat([source, -2 * source])
-    assert float(rsd(twice, target, trade_off=0.0)) == pytest.approx(float(rsd(source, target, trade_off=0.0)), rel=1e-9)
+    assert float(rsd(twice, target, trade_off=0.0)) == pytest.approx(
+        float(rsd(source, target, trade_off=0.0)), rel=1e-9
+    )
     assert float(rsd(twice, source, trade_off=0.0)) < 1e-9
 
 
@@ -179,7 +223,10 @@ def test_following_the_gradient_of_rsd_closes_the_angles() -> None:
         optimizer.zero_grad()
         rsd(moving, target).backward()
         optimizer.step()
-    before, after = (scipy.linalg.subspace_angles(x.numpy().T, target.numpy().T) for x in (source, moving.detach()))
+    before, after = (
+        scipy.linalg.subspace_angles(x.numpy().T, target.numpy().T)
+        for x in (source, moving.detach())
+    )
     assert np.sin(after).sum() < 0.3 * np.sin(before).sum()
 
 
@@ -198,7 +245,11 @@ def orthogonal(n: int, d: int) -> Tensor:
     return 2 * torch.eye(d, dtype=torch.float64)[:n]
 
 
-@pytest.mark.parametrize("function", [dare_gram, rsd, lambda s, t: dare_gram(s, t, threshold=0.5)], ids=["dare_gram", "rsd", "cut"])
+@pytest.mark.parametrize(
+    "function",
+    [dare_gram, rsd, lambda s, t: dare_gram(s, t, threshold=0.5)],
+    ids=["dare_gram", "rsd", "cut"],
+)
 @pytest.mark.parametrize(
     "pair",
     [
@@ -210,10 +261,20 @@ def orthogonal(n: int, d: int) -> Tensor:
         (torch.zeros(4, 9).double(), samples(4, 4, 9)[1]),
         (torch.zeros(4, 9).double(), torch.zeros(4, 9).double()),
     ],
-    ids=["identical", "repeated", "repeated and turned", "repeated and not", "one row", "zero and not", "zeros"],
+    ids=[
+        "identical",
+        "repeated",
+        "repeated and turned",
+        "repeated and not",
+        "one row",
+        "zero and not",
+        "zeros",
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gradients_are_finite_where_singular_values_repeat(function, pair: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
+def test_gradients_are_finite_where_singular_values_repeat(
+    function, pair: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> None:
     source, target = (x.to(dtype).clone().requires_grad_() for x in pair)
     value = function(source, target)
     value.backward()
@@ -229,9 +290,13 @@ def test_arrays_float32_and_bad_input(function) -> None:
     source, target = samples(4, 4, 9)
     exact = function(source, target)
     assert isinstance(function(source.numpy(), target.numpy()), np.ndarray | np.floating)
-    torch.testing.assert_close(function(source.float(), target.float()).double(), exact, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        function(source.float(), target.float()).double(), exact, rtol=1e-4, atol=1e-6
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(function(source.float(), target.float()).double(), exact, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            function(source.float(), target.float()).double(), exact, rtol=1e-4, atol=1e-6
+        )
     with pytest.raises(ValueError, match="equal widths"):
         function(source, target[:, :5])
     with pytest.raises(ValueError, match="target must be finite"):
@@ -264,13 +329,19 @@ def test_metrics_are_scikit_learns(n: int, offset: float, seed: int) -> None:
     assert mean_absolute_error(predictions, labels) == pytest.approx(
         sklearn.metrics.mean_absolute_error(labels.double(), predictions.double())
     )
-    assert r_squared(predictions, labels) == pytest.approx(sklearn.metrics.r2_score(labels.double(), predictions.double()), abs=1e-9)
+    assert r_squared(predictions, labels) == pytest.approx(
+        sklearn.metrics.r2_score(labels.double(), predictions.double()), abs=1e-9
+    )
     assert r_squared(labels.double().mean().expand(n), labels) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("metric", [mean_absolute_error, r_squared])
 def test_a_metric_of_other_shapes_is_refused(metric) -> None:
-    for predictions, labels in ((torch.zeros(3, 1), torch.zeros(3)), (torch.zeros(1), torch.zeros(3)), (torch.zeros(0), torch.zeros(0))):
+    for predictions, labels in (
+        (torch.zeros(3, 1), torch.zeros(3)),
+        (torch.zeros(1), torch.zeros(3)),
+        (torch.zeros(0), torch.zeros(0)),
+    ):
         with pytest.raises(ValueError, match="predictions and labels must both be"):
             metric(predictions, labels)
     with pytest.raises(ValueError, match="labels must not all be equal"):
@@ -291,9 +362,16 @@ def test_the_task_is_the_mean_squared_error() -> None:
     network = mlp(2, 1, hidden=8, features=4)
     terms = AlignRegression(network, dare_gram, trade_off=2.0, ramp=lambda p: p).loss(batch, 0.25)
     source, target = network(batch.source_x), network(batch.target_x)
-    by_hand = np.mean([(float(p) - float(y)) ** 2 for p, y in zip(source.logits[:, 0].detach(), batch.source_y, strict=True)])
+    by_hand = np.mean(
+        [
+            (float(p) - float(y)) ** 2
+            for p, y in zip(source.logits[:, 0].detach(), batch.source_y, strict=True)
+        ]
+    )
     assert float(terms["task"].detach()) == pytest.approx(by_hand, rel=1e-5)
-    assert float(terms["align"].detach()) == pytest.approx(0.5 * float(dare_gram(source.features, target.features).detach()), rel=1e-4)
+    assert float(terms["align"].detach()) == pytest.approx(
+        0.5 * float(dare_gram(source.features, target.features).detach()), rel=1e-4
+    )
     assert list(AlignRegression(network, None).loss(batch, 0.0)) == ["task"]
 
 
@@ -301,7 +379,11 @@ def test_what_is_no_regression_is_refused() -> None:
     features = torch.zeros(3, 2)
     with pytest.raises(TypeError, match="labels must be floats"):
         AlignRegression(mlp(2, 1), None).task(Outputs(features, torch.zeros(3, 1)), torch.arange(3))
-    for logits, labels in ((torch.zeros(3, 2), torch.zeros(3)), (torch.zeros(3), torch.zeros(3)), (torch.zeros(3, 1), torch.zeros(3, 1))):
+    for logits, labels in (
+        (torch.zeros(3, 2), torch.zeros(3)),
+        (torch.zeros(3), torch.zeros(3)),
+        (torch.zeros(3, 1), torch.zeros(3, 1)),
+    ):
         with pytest.raises(ValueError, match="logits must be"):
             AlignRegression(mlp(2, 1), None).task(Outputs(features, logits), labels)
     with pytest.raises(TypeError, match="label_smoothing"):  # it has no meaning for a number
@@ -313,19 +395,30 @@ def test_what_is_no_regression_is_refused() -> None:
 
 def test_moved_sensor_is_worth_what_is_said() -> None:
     problem = moved_sensor(200_000)
-    xs, ys, xt, yt = (part.double().numpy() for part in (problem.source.x, problem.source.y, problem.target.x, problem.target.y))
+    xs, ys, xt, yt = (
+        part.double().numpy()
+        for part in (problem.source.x, problem.source.y, problem.target.x, problem.target.y)
+    )
     both = np.linalg.lstsq(np.column_stack([np.ones(len(xs)), xs]), ys, rcond=None)[0]
     np.testing.assert_allclose(both, [0, 0, 1], atol=1e-5)
-    assert sklearn.metrics.mean_absolute_error(yt, np.column_stack([np.ones(len(xt)), xt]) @ both) == pytest.approx(2, abs=1e-3)
-    assert sklearn.metrics.r2_score(yt, xt[:, 1]) == pytest.approx(problem.source_only_r_squared, abs=0.05)
-    assert sklearn.metrics.r2_score(yt, xt[:, 0] / (1 + 0.25**2)) == pytest.approx(problem.transferable_r_squared, abs=0.005)
+    assert sklearn.metrics.mean_absolute_error(
+        yt, np.column_stack([np.ones(len(xt)), xt]) @ both
+    ) == pytest.approx(2, abs=1e-3)
+    assert sklearn.metrics.r2_score(yt, xt[:, 1]) == pytest.approx(
+        problem.source_only_r_squared, abs=0.05
+    )
+    assert sklearn.metrics.r2_score(yt, xt[:, 0] / (1 + 0.25**2)) == pytest.approx(
+        problem.transferable_r_squared, abs=0.005
+    )
     assert torch.equal(moved_sensor(20, 3).target.x, moved_sensor(20, 3).target.x)
     assert not torch.equal(moved_sensor(20, 3).target.x, moved_sensor(20, 4).target.x)
     with pytest.raises(ValueError, match="n must be at least"):
         moved_sensor(1)
 
 
-def trained(problem: RegressionProblem, alignment, seed: int, steps: int = 200) -> tuple[float, float]:
+def trained(
+    problem: RegressionProblem, alignment, seed: int, steps: int = 200
+) -> tuple[float, float]:
     """R^2 on source and target."""
     torch.manual_seed(seed)
     method = AlignRegression(mlp(2, 1, hidden=32, features=8), alignment, trade_off=60.0).train()
@@ -336,7 +429,10 @@ def trained(problem: RegressionProblem, alignment, seed: int, steps: int = 200) 
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
     with torch.no_grad():
-        source, target = (r_squared(method.network(d.x).logits.squeeze(1), d.y) for d in (problem.source, problem.target))
+        source, target = (
+            r_squared(method.network(d.x).logits.squeeze(1), d.y)
+            for d in (problem.source, problem.target)
+        )
     return source, target
 
 
@@ -362,7 +458,9 @@ def turned_signal(seed: int, n: int = 200) -> tuple[Labelled, Labelled]:
     def domain(degrees: float) -> Labelled:
         signal = torch.randn(n, 2, generator=generator) + torch.tensor([2.0, 0.0])
         turn = math.radians(degrees)
-        return Labelled(torch.cat([math.cos(turn) * signal, math.sin(turn) * signal], 1), signal[:, 0])
+        return Labelled(
+            torch.cat([math.cos(turn) * signal, math.sin(turn) * signal], 1), signal[:, 0]
+        )
 
     return domain(0), domain(60)
 
@@ -373,7 +471,9 @@ def turned_back(alignment, seed: int, steps: int = 200) -> tuple[float, float]:
     torch.manual_seed(seed)
     network = Network(nn.Linear(4, 256), nn.Identity(), nn.Linear(256, 1))
     method = AlignRegression(network, alignment, trade_off=0.001)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=36, seed=seed, transform=identity)
+    stream = PairedBatches(
+        source, target.unlabelled(), batch_size=36, seed=seed, transform=identity
+    )
     optimizer = torch.optim.Adam(method.parameters())
     for t in range(steps):
         optimizer.param_groups[0]["lr"] = 0.005 * (1 + math.cos(math.pi * t / steps))
@@ -396,17 +496,40 @@ def test_rsd_turns_a_subspace_back(seed: int) -> None:
 def test_the_loop_reports_a_regression_as_one(tmp_path: Path) -> None:
     """Metrics of the stored network by scikit-learn; the result names what it was judged by."""
     problem = moved_sensor(50)
-    stream = PairedBatches(problem.source, problem.target.unlabelled(), batch_size=16, seed=0, transform=identity)
-    run = Run.start(tmp_path, {}, experiment="t", method="dare_gram", source="s", target="t", seed=0, wandb="disabled")
+    stream = PairedBatches(
+        problem.source, problem.target.unlabelled(), batch_size=16, seed=0, transform=identity
+    )
+    run = Run.start(
+        tmp_path,
+        {},
+        experiment="t",
+        method="dare_gram",
+        source="s",
+        target="t",
+        seed=0,
+        wandb="disabled",
+    )
     network = mlp(2, 1, hidden=16, features=8)
     evaluation = Evaluation(problem.target, identity, task="regression")
-    result = fit(AlignRegression(network, dare_gram), stream, TrainConfig(steps=6, evaluate_every=2, log_every=2), run, evaluation)
+    result = fit(
+        AlignRegression(network, dare_gram),
+        stream,
+        TrainConfig(steps=6, evaluate_every=2, log_every=2),
+        run,
+        evaluation,
+    )
     predictions = network.eval()(problem.target.x).logits[:, 0].detach().numpy()
     assert result["selected"]["last"] == {
         "step": 6,
-        "target_r2": pytest.approx(sklearn.metrics.r2_score(problem.target.y, predictions), abs=1e-5),
-        "target_mae": pytest.approx(sklearn.metrics.mean_absolute_error(problem.target.y, predictions), abs=1e-5),
-        "target_mse": pytest.approx(sklearn.metrics.mean_squared_error(problem.target.y, predictions), rel=1e-4),
+        "target_r2": pytest.approx(
+            sklearn.metrics.r2_score(problem.target.y, predictions), abs=1e-5
+        ),
+        "target_mae": pytest.approx(
+            sklearn.metrics.mean_absolute_error(problem.target.y, predictions), abs=1e-5
+        ),
+        "target_mse": pytest.approx(
+            sklearn.metrics.mean_squared_error(problem.target.y, predictions), rel=1e-4
+        ),
     }
     assert set(result["selected"]) == {"last", "oracle"}
     assert "target_mae" in (run.directory / "metrics.jsonl").read_text()
@@ -421,15 +544,31 @@ def test_turned_digits_are_turned_by_what_their_labels_say() -> None:
     upright = read_digits("clean").x[:, 0].numpy()
     for domain, start in (("clean", 0), ("noisy", 1)):
         digits = read_turned(domain)
-        assert digits.x.dtype == torch.uint8 and digits.x.shape == (4 * 449, 1, 16, 16) and digits.y.dtype == torch.float32
         assert (
-            digits.y.abs().max() <= math.pi / 4 and abs(digits.y.mean()) < 0.05 and digits.y.std() == pytest.approx(math.pi / 48**0.5, 0.03)
+            digits.x.dtype == torch.uint8
+            and digits.x.shape == (4 * 449, 1, 16, 16)
+            and digits.y.dtype == torch.float32
+        )
+        assert (
+            digits.y.abs().max() <= math.pi / 4
+            and abs(digits.y.mean()) < 0.05
+            and digits.y.std() == pytest.approx(math.pi / 48**0.5, 0.03)
         )
         assert torch.equal(digits.x, read_turned(domain).x)
-        for row in range(0, len(digits), 100):  # the digits of the source are rows 0, 2, ... of the upright ones, of targets 1, 3, ...
-            image, angle = Image.fromarray(upright[start::2][row % 449]), math.degrees(digits.y[row])
-            as_said, mirrored = (np.asarray(image.rotate(turn, Image.Resampling.BILINEAR)).astype(float) for turn in (angle, -angle))
+        for row in range(
+            0, len(digits), 100
+        ):  # the digits of the source are rows 0, 2, ... of the upright ones, of targets 1, 3, ...
+            image, angle = (
+                Image.fromarray(upright[start::2][row % 449]),
+                math.degrees(digits.y[row]),
+            )
+            as_said, mirrored = (
+                np.asarray(image.rotate(turn, Image.Resampling.BILINEAR)).astype(float)
+                for turn in (angle, -angle)
+            )
             found = digits.x[row, 0].numpy().astype(float)
             error = np.abs(found - as_said).mean()
-            assert domain != "clean" or error < 8  # of 255: PIL keeps half a pixel more at the border
+            assert (
+                domain != "clean" or error < 8
+            )  # of 255: PIL keeps half a pixel more at the border
             assert abs(angle) < 15 or error < np.abs(found - mirrored).mean()

@@ -16,18 +16,41 @@ from problems import ROOT, real_data, run_script
 
 # two_sample*.py and covariate_shift.py train nothing; they and text_encoder.py have tests of their own.
 OTHERS = ("two_sample", "covariate_shift", "text_encoder")
-NAMES = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith(OTHERS))
-SHALLOW = ["amazon_reviews_shallow.py", "digits_shallow.py", "office_caltech_instance.py", "office_caltech_shallow.py"]  # without steps
+NAMES = sorted(
+    path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith(OTHERS)
+)
+SHALLOW = [
+    "amazon_reviews_shallow.py",
+    "digits_shallow.py",
+    "office_caltech_instance.py",
+    "office_caltech_shallow.py",
+]  # without steps
 SCRIPTS = [name for name in NAMES if name not in SHALLOW]
-FEWER = {name: ("--loss", "scratch", "full", "delta") for name in ("office31_finetune.py", "cifar10_finetune.py")}  # of large networks
-FIXED = ("--source", "--target", "--seed", "--steps", "--data-root", "--runs-dir", "--wandb", "--smoke-test")
+FEWER = {
+    name: ("--loss", "scratch", "full", "delta")
+    for name in ("office31_finetune.py", "cifar10_finetune.py")
+}  # of large networks
+FIXED = (
+    "--source",
+    "--target",
+    "--seed",
+    "--steps",
+    "--data-root",
+    "--runs-dir",
+    "--wandb",
+    "--smoke-test",
+)
 
 
-def run_here(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+def run_here(
+    script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[str, str]:
     """What a script's smoke test says, run in this process, which spares the seconds of its imports."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    monkeypatch.setattr("sys.argv", [script, "--smoke-test", "--wandb", "disabled", *FEWER.get(script, ())])
+    monkeypatch.setattr(
+        "sys.argv", [script, "--smoke-test", "--wandb", "disabled", *FEWER.get(script, ())]
+    )
     runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
     told = capsys.readouterr()
     return told.out, told.err
@@ -41,18 +64,30 @@ def smoke_results(folder: Path) -> list[dict]:
 def test_two_steps_in_a_process_of_their_own(script: str, tmp_path: Path) -> None:
     done = run_script(script, "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "smoke test" in done.stderr and "model selected by '" in done.stdout and len(smoke_results(tmp_path)) >= 2
+    assert (
+        "smoke test" in done.stderr
+        and "model selected by '" in done.stdout
+        and len(smoke_results(tmp_path)) >= 2
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_two_steps(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_steps(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     said, warned = run_here(script, tmp_path, monkeypatch, capsys)
     results = smoke_results(tmp_path)
     assert len(results) >= 2 and all(result["selected"]["last"]["step"] == 2 for result in results)
     for result in results:
-        assert result["method"] in (*said.split(), "source"), "a source network is trained on the way"
+        assert result["method"] in (*said.split(), "source"), (
+            "a source network is trained on the way"
+        )
         measured = result["selected"]["last"]
-        assert 0 <= measured["target_accuracy"] <= 1 if "target_accuracy" in measured else measured["target_r2"] <= 1
+        assert (
+            0 <= measured["target_accuracy"] <= 1
+            if "target_accuracy" in measured
+            else measured["target_r2"] <= 1
+        )
     assert "smoke test" in warned and "model selected by '" in said
 
 
@@ -68,7 +103,9 @@ def test_every_shallow_method_runs(
 
 
 @pytest.mark.parametrize("script", SHALLOW)
-def test_data_that_shallow_methods_lack(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_shallow_methods_lack(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In this process, as the help."""
     folders = ("--data-root", str(tmp_path), "--runs-dir", str(tmp_path / "runs"))
     monkeypatch.setattr("sys.argv", [script, *folders, "--wandb", "disabled"])
@@ -80,7 +117,9 @@ def test_data_that_shallow_methods_lack(script: str, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("script", SCRIPTS + SHALLOW)
-def test_help_explains_every_flag(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_every_flag(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In this process, which spares the seconds of its imports."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
     monkeypatch.setattr("sys.argv", [script, "--help"])
@@ -93,7 +132,18 @@ def test_help_explains_every_flag(script: str, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
-    common = ("--target", "noisy", "--seed", "0", "--loss", "none", "--steps", "5", "--wandb", "disabled")
+    common = (
+        "--target",
+        "noisy",
+        "--seed",
+        "0",
+        "--loss",
+        "none",
+        "--steps",
+        "5",
+        "--wandb",
+        "disabled",
+    )
     run_script("digits_mmd.py", *common, cwd=tmp_path)
     result = next((tmp_path / "runs").rglob("result.json"))
     first = result.stat().st_mtime_ns
@@ -121,17 +171,32 @@ def test_two_processes_fill_a_table_together(tmp_path: Path) -> None:
     for extra in ([], ["--force"], []):
         done = run_script("digits_mmd.py", *common, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("selected by 'last'") == 1, "the first process prints the table, once"
+        assert done.stdout.count("selected by 'last'") == 1, (
+            "the first process prints the table, once"
+        )
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
 
 
 def test_wandb_offline_files_stay_with_the_run(tmp_path: Path) -> None:
-    common = ("--target", "noisy", "--seed", "0", "--loss", "none", "--steps", "5", "--wandb", "offline")
+    common = (
+        "--target",
+        "noisy",
+        "--seed",
+        "0",
+        "--loss",
+        "none",
+        "--steps",
+        "5",
+        "--wandb",
+        "offline",
+    )
     environment = {"HOME": str(tmp_path / "home")}  # where no key can be
     done = run_script("digits_mmd.py", *common, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "runs/digits_mmd/none").rglob("run-*.wandb")), "the run's mirror"
-    assert list((tmp_path / "runs/digits_mmd/wandb").rglob("run-*.wandb")), "the final table's mirror"
+    assert list((tmp_path / "runs/digits_mmd/wandb").rglob("run-*.wandb")), (
+        "the final table's mirror"
+    )
     assert {path.name for path in tmp_path.iterdir()} <= {"runs", "home"}
 
 
@@ -155,7 +220,10 @@ def test_an_unknown_flag_is_named_with_a_suggestion(tmp_path: Path) -> None:
     assert "--stepps" in message and "--steps" in message
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--steps", "-5"), ("--batch-size", "0"), ("--learning-rate", "-1"), ("--seeds", "-1")])
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--steps", "-5"), ("--batch-size", "0"), ("--learning-rate", "-1"), ("--seeds", "-1")],
+)
 def test_a_negative_count(tmp_path: Path, flag: str, value: str) -> None:
     message = fails("digits_mmd.py", flag, value, cwd=tmp_path)
     assert flag.removeprefix("--").replace("-", "_") in message and value in message
@@ -172,26 +240,49 @@ def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
 
 def test_an_unwritable_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "--runs-dir" in fails("digits_mmd.py", "--runs-dir", str(tmp_path / "file" / "runs"), cwd=tmp_path)
+    assert "--runs-dir" in fails(
+        "digits_mmd.py", "--runs-dir", str(tmp_path / "file" / "runs"), cwd=tmp_path
+    )
 
 
 @pytest.mark.parametrize(
-    ("script", "features"), [("office_caltech_mmd.py", ()), ("office_caltech_shallow.py", ("--features", "squeezenet1_1"))]
+    ("script", "features"),
+    [("office_caltech_mmd.py", ()), ("office_caltech_shallow.py", ("--features", "squeezenet1_1"))],
 )
 def test_missing_weights(script: str, features: tuple[str, ...], tmp_path: Path) -> None:
-    message = fails(script, *features, "--weights", str(tmp_path / "none.pt"), "--data-root", str(ROOT), cwd=tmp_path)
+    message = fails(
+        script,
+        *features,
+        "--weights",
+        str(tmp_path / "none.pt"),
+        "--data-root",
+        str(ROOT),
+        cwd=tmp_path,
+    )
     assert "none.pt" in message and "--weights" in message
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
-    message = fails("office_caltech_mmd.py", "--weights", str(tmp_path / "other.pt"), "--data-root", str(ROOT), cwd=tmp_path)
+    message = fails(
+        "office_caltech_mmd.py",
+        "--weights",
+        str(tmp_path / "other.pt"),
+        "--data-root",
+        str(ROOT),
+        cwd=tmp_path,
+    )
     assert "does not hold the weights of squeezenet1_1" in message
 
 
 def test_no_weights_at_all(tmp_path: Path) -> None:
     closed = "http://127.0.0.1:9"  # a proxy at a closed port, so that this machine's network does not matter
-    environment = {"TORCH_HOME": str(tmp_path / "empty"), "HTTPS_PROXY": closed, "https_proxy": closed, "no_proxy": ""}
+    environment = {
+        "TORCH_HOME": str(tmp_path / "empty"),
+        "HTTPS_PROXY": closed,
+        "https_proxy": closed,
+        "no_proxy": "",
+    }
     message = fails("office31_mmd.py", "--data-root", str(ROOT), cwd=tmp_path, env=environment)
     assert "--weights FILE.pt" in message and "resnet50" in message
 
@@ -210,10 +301,24 @@ def test_damaged_photographs(tmp_path: Path) -> None:
     """One damage after another on a copy of the real files: each is one message that names the place."""
     weights = real_data() / "weights/squeezenet1_1_imagenet.pt"
     root = _copy_of_the_photographs(tmp_path)
-    arguments = ("--source", "amazon", "--target", "webcam", "--weights", str(weights), "--data-root", str(tmp_path / "data"))
+    arguments = (
+        "--source",
+        "amazon",
+        "--target",
+        "webcam",
+        "--weights",
+        str(weights),
+        "--data-root",
+        str(tmp_path / "data"),
+    )
 
     def message() -> str:
-        return fails("office_caltech_mmd.py", *arguments, cwd=tmp_path, env={"DA_CACHE": str(tmp_path / "cache")})
+        return fails(
+            "office_caltech_mmd.py",
+            *arguments,
+            cwd=tmp_path,
+            env={"DA_CACHE": str(tmp_path / "cache")},
+        )
 
     photograph = next((root / "webcam/mug").glob("*.jpg"))
     content = photograph.read_bytes()
@@ -234,8 +339,19 @@ def test_damaged_photographs(tmp_path: Path) -> None:
 def test_two_steps_on_real_photographs(tmp_path: Path) -> None:
     data = real_data()
     arguments = "--steps 2 --batch-size 4 --source dslr --target webcam --evaluate-every 2 --wandb disabled".split()
-    weights = ("--weights", str(data / "weights/squeezenet1_1_imagenet.pt"), "--data-root", str(data))
-    done = run_script("office_caltech_mmd.py", *arguments, *weights, cwd=tmp_path, env={"DA_CACHE": str(tmp_path / "cache")})
+    weights = (
+        "--weights",
+        str(data / "weights/squeezenet1_1_imagenet.pt"),
+        "--data-root",
+        str(data),
+    )
+    done = run_script(
+        "office_caltech_mmd.py",
+        *arguments,
+        *weights,
+        cwd=tmp_path,
+        env={"DA_CACHE": str(tmp_path / "cache")},
+    )
     assert done.returncode == 0, done.stderr
     config = json.loads(next((tmp_path / "runs").rglob("config.json")).read_text())["config"]
     assert config["weights"].startswith("squeezenet1_1_imagenet.pt sha256:")

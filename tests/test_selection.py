@@ -72,7 +72,11 @@ def test_no_balanced_subset_is_nearer_to_the_target_than_the_landmarks():
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
-    n=st.integers(2, 9), m=st.integers(1, 6), classes=st.integers(1, 3), scale=st.sampled_from([0.1, 1.0, 10.0]), seed=st.integers(0, 10**6)
+    n=st.integers(2, 9),
+    m=st.integers(1, 6),
+    classes=st.integers(1, 3),
+    scale=st.sampled_from([0.1, 1.0, 10.0]),
+    seed=st.integers(0, 10**6),
 )
 def test_landmark_weights_keep_the_classes_and_are_certified(n, m, classes, scale, seed):
     """A convex objective lies at most max over v of <gradient, w - v> above its minimum; linprog finds that v."""
@@ -98,7 +102,9 @@ def test_landmarks_are_the_rows_that_come_from_the_target():
     for selection in selections:
         assert selection.scores[30:].sum() < 0.6 and selection.index.max() < 30
         assert {0, 1, 2} == set(labels[selection.index])
-        assert selection.reason.startswith(f"{len(selection.index)} of 60 source rows: a weight above 0.1 at ")
+        assert selection.reason.startswith(
+            f"{len(selection.index)} of 60 source rows: a weight above 0.1 at "
+        )
     assert len(landmarks(x, labels, y)) == 13
 
 
@@ -106,16 +112,26 @@ def test_landmarks_follow_a_permutation_and_the_kind_of_the_rows():
     x, labels, y = samples(20, 15)
     order = np.random.default_rng(1).permutation(20)
     expected = landmarks(x, labels, y, scales=[0.5], tolerance=1e-12, n_iter=100_000)[0].scores
-    permuted = landmarks(x[order], labels[order], y[::-1].copy(), scales=[0.5], tolerance=1e-12, n_iter=100_000)[0].scores
+    permuted = landmarks(
+        x[order], labels[order], y[::-1].copy(), scales=[0.5], tolerance=1e-12, n_iter=100_000
+    )[0].scores
     np.testing.assert_allclose(permuted, expected[order], atol=1e-8)
-    (selection,) = landmarks(torch.tensor(x).float(), torch.tensor(labels), torch.tensor(y).float(), scales=[0.5], tolerance=1e-9)
+    (selection,) = landmarks(
+        torch.tensor(x).float(),
+        torch.tensor(labels),
+        torch.tensor(y).float(),
+        scales=[0.5],
+        tolerance=1e-9,
+    )
     assert selection.scores.dtype == torch.float32 and selection.index.dtype == torch.int64
     np.testing.assert_allclose(selection.scores.numpy(), expected, atol=1e-2)
 
 
 def test_landmarks_of_duplicated_rows_and_constant_columns():
     x, labels, y = samples(10, 5)
-    x, y = (np.concatenate([np.repeat(z, 2, axis=0), np.ones((2 * len(z), 30))], axis=1) for z in (x, y))
+    x, y = (
+        np.concatenate([np.repeat(z, 2, axis=0), np.ones((2 * len(z), 30))], axis=1) for z in (x, y)
+    )
     (selection,) = landmarks(x, np.repeat(labels, 2), y, scales=[1.0])
     assert np.isfinite(selection.scores).all()
     with pytest.warns(UserWarning, match="landmarks: after 1 iterations the squared MMD is within"):
@@ -130,17 +146,29 @@ def ratio(source, target):
 def test_a_fraction_and_a_threshold_choose_by_definition():
     x = np.array([[3.0], [1.0], [2.0], [8.0], [6.0]])
     top = select_by_likeness(x, x, fraction=0.4, weights=ratio)
-    assert top.index.tolist() == [3, 4] and top.reason == "2 of 5 source rows: the highest 0.4 by ratio"
+    assert (
+        top.index.tolist() == [3, 4]
+        and top.reason == "2 of 5 source rows: the highest 0.4 by ratio"
+    )
     np.testing.assert_allclose(top.scores, [0.75, 0.25, 0.5, 2, 1.5])
     above = select_by_likeness(x, x, threshold=0.75, weights=ratio)
-    assert above.index.tolist() == [0, 3, 4] and above.reason == "3 of 5 source rows: at least 0.75 by ratio"
-    each = select_by_likeness(x, x, fraction=0.5, source_labels=np.array(["a", "a", "b", "b", "b"]), weights=ratio)
+    assert (
+        above.index.tolist() == [0, 3, 4]
+        and above.reason == "3 of 5 source rows: at least 0.75 by ratio"
+    )
+    each = select_by_likeness(
+        x, x, fraction=0.5, source_labels=np.array(["a", "a", "b", "b", "b"]), weights=ratio
+    )
     assert each.index.tolist() == [0, 3, 4] and "the highest 0.5 of each class" in each.reason
-    one = select_by_likeness(x, x, fraction=0.01, source_labels=np.array([0, 0, 1, 1, 1]), weights=ratio)
+    one = select_by_likeness(
+        x, x, fraction=0.01, source_labels=np.array([0, 0, 1, 1, 1]), weights=ratio
+    )
     assert one.index.tolist() == [0, 3], "one of each class at least"
 
 
-@pytest.mark.parametrize("weights", [None, partial(kmm, bandwidth=30.0, bound=10.0, tolerance=1e-5)])
+@pytest.mark.parametrize(
+    "weights", [None, partial(kmm, bandwidth=30.0, bound=10.0, tolerance=1e-5)]
+)
 def test_likely_rows_have_higher_density_ratios(weights):
     problem = gaussian_covariate_shift(n=300)
     options = {} if weights is None else {"weights": weights}
@@ -149,8 +177,15 @@ def test_likely_rows_have_higher_density_ratios(weights):
         selection = select_by_likeness(problem.source.x, problem.target.x, fraction=0.3, **options)
     assert isinstance(selection.index, torch.Tensor) and len(selection.index) == 90
     best = problem.ratio.sort(descending=True).values[:90].mean()
-    assert selection.reason == f"90 of 300 source rows: the highest 0.3 by {'kmm' if weights else 'discriminator_weights'}"
-    assert problem.ratio[selection.index].mean() > (0.9 if weights is None else 0.6) * best > problem.ratio.mean()
+    assert (
+        selection.reason
+        == f"90 of 300 source rows: the highest 0.3 by {'kmm' if weights else 'discriminator_weights'}"
+    )
+    assert (
+        problem.ratio[selection.index].mean()
+        > (0.9 if weights is None else 0.6) * best
+        > problem.ratio.mean()
+    )
 
 
 X, LABELS, Y = samples()
@@ -160,17 +195,41 @@ X, LABELS, Y = samples()
     ("call", "error", "says"),
     [
         (lambda: select_by_likeness(X, Y), ValueError, "pass either fraction or threshold"),
-        (lambda: select_by_likeness(X, Y, fraction=0.5, threshold=1.0), ValueError, "pass either fraction or threshold"),
+        (
+            lambda: select_by_likeness(X, Y, fraction=0.5, threshold=1.0),
+            ValueError,
+            "pass either fraction or threshold",
+        ),
         (lambda: select_by_likeness(X, Y, fraction=0.0), ValueError, "fraction must be above 0"),
-        (lambda: select_by_likeness(X, Y, threshold=99.0, weights=ratio), ValueError, "no source row has a weight of 99"),
-        (lambda: select_by_likeness(X, Y, threshold=1.0, source_labels=LABELS), ValueError, "source_labels go with fraction"),
-        (lambda: select_by_likeness(X, Y, fraction=0.5, weights=lambda s, t: t[:, 0]), ValueError, "weights must give one finite number"),
+        (
+            lambda: select_by_likeness(X, Y, threshold=99.0, weights=ratio),
+            ValueError,
+            "no source row has a weight of 99",
+        ),
+        (
+            lambda: select_by_likeness(X, Y, threshold=1.0, source_labels=LABELS),
+            ValueError,
+            "source_labels go with fraction",
+        ),
+        (
+            lambda: select_by_likeness(X, Y, fraction=0.5, weights=lambda s, t: t[:, 0]),
+            ValueError,
+            "weights must give one finite number",
+        ),
         (lambda: select_by_likeness(X, Y[:, :1], fraction=0.5), ValueError, "equal widths"),
-        (lambda: landmarks(X, LABELS[:3], Y), ValueError, "source_labels must hold one label a row"),
+        (
+            lambda: landmarks(X, LABELS[:3], Y),
+            ValueError,
+            "source_labels must hold one label a row",
+        ),
         (lambda: landmarks(X, LABELS / 2, Y), TypeError, "source_labels must hold classes"),
         (lambda: landmarks(X, LABELS, Y, scales=[]), ValueError, "scales must be"),
         (lambda: landmarks(X, LABELS, Y, scales=[1.0, -1.0]), ValueError, "scales must be"),
-        (lambda: landmarks(X, LABELS, Y, threshold=1.0), ValueError, "threshold must be from 0 to below 1"),
+        (
+            lambda: landmarks(X, LABELS, Y, threshold=1.0),
+            ValueError,
+            "threshold must be from 0 to below 1",
+        ),
         (lambda: landmarks(X, LABELS, Y, n_iter=0), ValueError, "n_iter must be"),
         (lambda: landmarks(X * np.nan, LABELS, Y), ValueError, "source must be finite"),
     ],

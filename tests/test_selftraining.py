@@ -32,7 +32,9 @@ from da.networks.small import lenet, mlp
 from da.networks.statistics import split_statistics
 from da.train.method import Align, BatchStatistics
 
-PAIRED = pytest.mark.parametrize("function", [hard_consistency, soft_consistency], ids=lambda f: f.__name__)
+PAIRED = pytest.mark.parametrize(
+    "function", [hard_consistency, soft_consistency], ids=lambda f: f.__name__
+)
 
 
 def logits(seed: int, n: int = 9, k: int = 4) -> np.ndarray:
@@ -69,25 +71,39 @@ def test_losses_by_loop(threshold):
     z, w = logits(0), logits(1)
     sure = sum(max(softmax(row)) >= threshold for row in w)
     assert sure == 9 if threshold == 0 else 0 < sure < 9 if threshold < 1 else sure == 0
-    assert float(hard_consistency(z, w, threshold=threshold)) == pytest.approx(hard_by_loop(z, w, threshold), rel=1e-12)
-    assert float(soft_consistency(z, w, threshold=threshold)) == pytest.approx(soft_by_loop(z, w, threshold), rel=1e-12)
-    assert float(pseudo_label_loss(z, threshold=threshold)) == pytest.approx(hard_by_loop(z, z, threshold), rel=1e-12)
+    assert float(hard_consistency(z, w, threshold=threshold)) == pytest.approx(
+        hard_by_loop(z, w, threshold), rel=1e-12
+    )
+    assert float(soft_consistency(z, w, threshold=threshold)) == pytest.approx(
+        soft_by_loop(z, w, threshold), rel=1e-12
+    )
+    assert float(pseudo_label_loss(z, threshold=threshold)) == pytest.approx(
+        hard_by_loop(z, z, threshold), rel=1e-12
+    )
 
 
 def test_default_thresholds_are_the_papers():
     """Rows of two classes at confidences around 0.9, 0.95 and 0.968: each default takes those above it."""
     confidence = np.array([0.89, 0.91, 0.94, 0.96, 0.97])
     w = np.stack([np.log(confidence / (1 - confidence)), np.zeros(5)], axis=1)
-    assert float(pseudo_label_loss(w)) == pytest.approx(-np.log(confidence[1:]).sum() / 5, rel=1e-12)
-    assert float(hard_consistency(np.zeros((5, 2)), w)) == pytest.approx(2 / 5 * math.log(2), rel=1e-12)
+    assert float(pseudo_label_loss(w)) == pytest.approx(
+        -np.log(confidence[1:]).sum() / 5, rel=1e-12
+    )
+    assert float(hard_consistency(np.zeros((5, 2)), w)) == pytest.approx(
+        2 / 5 * math.log(2), rel=1e-12
+    )
     assert float(soft_consistency(np.zeros((5, 2)), w)) == pytest.approx(0.47**2 / 5, rel=1e-12)
 
 
 def test_values_at_the_ends():
     sure, unsure = 1e4 * np.eye(3), np.zeros((3, 3))
-    assert float(pseudo_label_loss(sure, threshold=1.0)) == 0 and float(pseudo_label_loss(unsure)) == 0
+    assert (
+        float(pseudo_label_loss(sure, threshold=1.0)) == 0 and float(pseudo_label_loss(unsure)) == 0
+    )
     assert float(pseudo_label_loss(unsure, threshold=0.0)) == pytest.approx(math.log(3), rel=1e-14)
-    assert float(hard_consistency(unsure, sure, threshold=1.0)) == pytest.approx(math.log(3), rel=1e-14)
+    assert float(hard_consistency(unsure, sure, threshold=1.0)) == pytest.approx(
+        math.log(3), rel=1e-14
+    )
     assert float(soft_consistency(sure[[1, 2, 0]], sure)) == pytest.approx(2 / 3, rel=1e-14)
     assert float(soft_consistency(sure, sure)) == 0
 
@@ -110,7 +126,9 @@ def test_no_gradient_reaches_what_teaches_and_that_of_what_learns_is_right(funct
     learning, teaching = (torch.from_numpy(logits(seed, 5, 3)).requires_grad_() for seed in (0, 1))
     function(learning, teaching, threshold=0.6).backward()
     assert teaching.grad is None and learning.grad.abs().max() > 1e-3
-    assert torch.autograd.gradcheck(lambda x: function(x, teaching.detach(), threshold=0.6), (learning,))
+    assert torch.autograd.gradcheck(
+        lambda x: function(x, teaching.detach(), threshold=0.6), (learning,)
+    )
 
 
 @PAIRED
@@ -128,7 +146,9 @@ def test_half_precision_under_autocast_is_computed_in_float32(function):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value = function(x, y, threshold=0.5)
     assert value.dtype == torch.float32
-    torch.testing.assert_close(value.double(), function(x.double(), y.double(), threshold=0.5), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        value.double(), function(x.double(), y.double(), threshold=0.5), rtol=1e-5, atol=1e-7
+    )
 
 
 @PAIRED
@@ -152,7 +172,9 @@ def test_bad_input_is_one_error_that_names_the_argument(function):
 
 def normalised(split: bool = False) -> Network:
     torch.manual_seed(0)
-    network = Network(nn.Linear(5, 4, bias=False), nn.Sequential(nn.BatchNorm1d(4), nn.Tanh()), nn.Linear(4, 3)).double()
+    network = Network(
+        nn.Linear(5, 4, bias=False), nn.Sequential(nn.BatchNorm1d(4), nn.Tanh()), nn.Linear(4, 3)
+    ).double()
     if split:
         split_statistics(network)
     return network
@@ -203,23 +225,46 @@ def test_random_translation_moves_each_image_by_whole_pixels_within_its_limit():
     y, found = random_translation(x).numpy(), []
     for image, moved in zip(x.numpy(), y, strict=True):
         padded = np.pad(image, [(0, 0), (3, 3), (3, 3)], mode="edge")
-        shifts = [(a, b) for a in range(-3, 4) for b in range(-3, 4) if np.array_equal(moved, padded[:, 3 - a : 19 - a, 3 - b : 27 - b])]
+        shifts = [
+            (a, b)
+            for a in range(-3, 4)
+            for b in range(-3, 4)
+            if np.array_equal(moved, padded[:, 3 - a : 19 - a, 3 - b : 27 - b])
+        ]
         assert len(shifts) == 1
         found += shifts
-    assert {a for a, _ in found} == {-2, -1, 0, 1, 2} and {b for _, b in found} == {-3, -2, -1, 0, 1, 2, 3}  # 12.5 % of 16 and 24
+    assert {a for a, _ in found} == {-2, -1, 0, 1, 2} and {b for _, b in found} == {
+        -3,
+        -2,
+        -1,
+        0,
+        1,
+        2,
+        3,
+    }  # 12.5 % of 16 and 24
     assert torch.equal(random_translation(x, limit=0.0), x)
 
 
 def test_affine_equals_scipy():
     """SciPy counts (row, column) from the first pixel's centre; here (right, down) from the image's middle."""
     rng = np.random.default_rng(1)
-    x, matrix, shift = images(5), np.eye(2) + 0.3 * rng.standard_normal((5, 2, 2)), 3 * rng.standard_normal((5, 2))
+    x, matrix, shift = (
+        images(5),
+        np.eye(2) + 0.3 * rng.standard_normal((5, 2, 2)),
+        3 * rng.standard_normal((5, 2)),
+    )
     found = affine(x, torch.from_numpy(matrix), torch.from_numpy(shift)).numpy()
     middle = np.array([15 / 2, 23 / 2])
     for image, a, b, result in zip(x.numpy(), matrix, shift, found, strict=True):
         flipped = a[::-1, ::-1]
         for channel, expected in zip(image, result, strict=True):
-            other = affine_transform(channel, flipped, offset=middle - flipped @ middle + b[::-1], order=1, mode="nearest")
+            other = affine_transform(
+                channel,
+                flipped,
+                offset=middle - flipped @ middle + b[::-1],
+                order=1,
+                mode="nearest",
+            )
             np.testing.assert_allclose(expected, other, atol=1e-5)
 
 
@@ -227,16 +272,22 @@ def test_random_affine_turns_within_its_range_each_image_by_its_own_angle():
     """A plane's slope says where pixels come from: the gradient of a turned plane is the turned gradient."""
     torch.manual_seed(0)
     right = torch.arange(33.0).repeat(33, 1)
-    x = torch.stack([right, right.T])[None].repeat(200, 1, 1, 1)  # (200, 2, 33, 33): where from, in pixels
+    x = torch.stack([right, right.T])[None].repeat(
+        200, 1, 1, 1
+    )  # (200, 2, 33, 33): where from, in pixels
 
     def slopes(y: Tensor) -> np.ndarray:
         middle = y[:, :, 16, 16]
-        return torch.stack([y[:, :, 16, 17] - middle, y[:, :, 17, 16] - middle], dim=2).numpy()  # (200, 2, 2)
+        return torch.stack(
+            [y[:, :, 16, 17] - middle, y[:, :, 17, 16] - middle], dim=2
+        ).numpy()  # (200, 2, 2)
 
     turned = slopes(random_affine(x, shear=0.0, limit=0.0))
     angle = np.degrees(np.arctan2(turned[:, 1, 0], turned[:, 0, 0]))
     np.testing.assert_allclose(np.linalg.det(turned), 1, atol=1e-3)
-    np.testing.assert_allclose(turned @ turned.transpose(0, 2, 1), np.tile(np.eye(2), (200, 1, 1)), atol=1e-3)
+    np.testing.assert_allclose(
+        turned @ turned.transpose(0, 2, 1), np.tile(np.eye(2), (200, 1, 1)), atol=1e-3
+    )
     assert -30.1 < angle.min() < -25 and 25 < angle.max() < 30.1 and abs(angle.mean()) < 4
     sheared = slopes(random_affine(x, rotation=0.0, limit=0.0))
     np.testing.assert_allclose(sheared[:, :, 0], np.tile([1.0, 0.0], (200, 1)), atol=1e-3)
@@ -273,7 +324,11 @@ def test_views_draw_from_the_global_generator_and_are_alike_under_autocast(view)
     torch.manual_seed(0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         drawn.append(view(x))
-    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2]) and torch.equal(drawn[0], drawn[3])
+    assert (
+        torch.equal(drawn[0], drawn[1])
+        and not torch.equal(drawn[0], drawn[2])
+        and torch.equal(drawn[0], drawn[3])
+    )
     assert drawn[0].shape == x.shape and drawn[0].dtype == x.dtype
     for wrong in (torch.ones(4, 3), torch.ones(2, 1, 8, 8, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="x must be images, floats"):
@@ -326,17 +381,35 @@ def array(x: Tensor) -> np.ndarray:
 
 def test_the_terms_of_pseudo_labels_and_fixmatch_are_the_papers():
     network, data = plain(), small()
-    source, target, strong = (network(x).logits for x in (data.source_x, data.target_x, 2 * data.target_x))
-    threshold = float(target.softmax(1).amax(1).median().detach())  # of some rows, whatever the weights are
-    terms = PseudoLabels(network, threshold=threshold, trade_off=7.0, ramp=lambda p: p).loss(data, 0.5)
+    source, target, strong = (
+        network(x).logits for x in (data.source_x, data.target_x, 2 * data.target_x)
+    )
+    threshold = float(
+        target.softmax(1).amax(1).median().detach()
+    )  # of some rows, whatever the weights are
+    terms = PseudoLabels(network, threshold=threshold, trade_off=7.0, ramp=lambda p: p).loss(
+        data, 0.5
+    )
     assert list(terms) == ["task", "pseudo"]
     torch.testing.assert_close(terms["task"], functional.cross_entropy(source, data.source_y))
-    assert terms["pseudo"].item() == pytest.approx(3.5 * hard_by_loop(array(target), array(target), threshold), rel=1e-12) != 0
-    assert PseudoLabels(network, threshold=threshold).loss(data, 0.0)["pseudo"] == 0  # the ramp starts at 0
-    terms = FixMatch(network, weak=still, strong=doubled, threshold=threshold, trade_off=7.0, ramp=lambda p: p).loss(data, 0.5)
+    assert (
+        terms["pseudo"].item()
+        == pytest.approx(3.5 * hard_by_loop(array(target), array(target), threshold), rel=1e-12)
+        != 0
+    )
+    assert (
+        PseudoLabels(network, threshold=threshold).loss(data, 0.0)["pseudo"] == 0
+    )  # the ramp starts at 0
+    terms = FixMatch(
+        network, weak=still, strong=doubled, threshold=threshold, trade_off=7.0, ramp=lambda p: p
+    ).loss(data, 0.5)
     assert list(terms) == ["task", "consistency"]
     torch.testing.assert_close(terms["task"], functional.cross_entropy(source, data.source_y))
-    assert terms["consistency"].item() == pytest.approx(3.5 * hard_by_loop(array(strong), array(target), threshold), rel=1e-12) != 0
+    assert (
+        terms["consistency"].item()
+        == pytest.approx(3.5 * hard_by_loop(array(strong), array(target), threshold), rel=1e-12)
+        != 0
+    )
 
 
 def test_fixmatch_learns_from_the_strong_view_alone():
@@ -344,8 +417,12 @@ def test_fixmatch_learns_from_the_strong_view_alone():
     network, data = plain(), small()
     weak = network(data.target_x).logits.detach()
     by_hand = functional.cross_entropy(network(2 * data.target_x).logits, weak.argmax(1))
-    term = FixMatch(network, weak=still, strong=doubled, threshold=0.0).loss(data, 0.0)["consistency"]
-    for found, expected in zip(*(torch.autograd.grad(v, list(network.parameters())) for v in (term, by_hand)), strict=True):
+    term = FixMatch(network, weak=still, strong=doubled, threshold=0.0).loss(data, 0.0)[
+        "consistency"
+    ]
+    for found, expected in zip(
+        *(torch.autograd.grad(v, list(network.parameters())) for v in (term, by_hand)), strict=True
+    ):
         torch.testing.assert_close(found, expected)
 
 
@@ -362,12 +439,20 @@ def test_the_terms_of_the_mean_teacher_are_the_papers_and_the_teacher_gets_no_gr
     method = differing_teacher(network, view=doubled)
     terms = method.loss(data, 0.0)
     student, teacher = (net(2 * data.target_x).logits for net in (network, method.teacher))
-    torch.testing.assert_close(terms["task"], functional.cross_entropy(network(data.source_x).logits, data.source_y))
-    assert terms["consistency"].item() == pytest.approx(3 * soft_by_loop(array(student), array(teacher), 0.0), rel=1e-12) != 0
+    torch.testing.assert_close(
+        terms["task"], functional.cross_entropy(network(data.source_x).logits, data.source_y)
+    )
+    assert (
+        terms["consistency"].item()
+        == pytest.approx(3 * soft_by_loop(array(student), array(teacher), 0.0), rel=1e-12)
+        != 0
+    )
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None and not p.requires_grad for p in method.teacher.parameters())
     assert all(p.grad is not None for p in network.parameters())
-    assert {id(p) for g in method.parameter_groups(0.1, 0.1) for p in g["params"]} == {id(p) for p in network.parameters()}
+    assert {id(p) for g in method.parameter_groups(0.1, 0.1) for p in g["params"]} == {
+        id(p) for p in network.parameters()
+    }
 
 
 @pytest.mark.parametrize("mode", ["source", "joint", "domain"])
@@ -375,7 +460,9 @@ def test_the_teacher_normalises_as_the_student_and_keeps_its_statistics(mode: Ba
     """A copy of the student on the same view says what the student says; the student's running statistics move, the teacher's wait."""
     data = small()
     method = MeanTeacher(normalised(), view=still, threshold=0.0, batch_statistics=mode).train()
-    if mode == "source":  # the student's target pass sees statistics that its source pass has just moved
+    if (
+        mode == "source"
+    ):  # the student's target pass sees statistics that its source pass has just moved
         for module in method.network.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.momentum = 0.0
@@ -384,7 +471,9 @@ def test_the_teacher_normalises_as_the_student_and_keeps_its_statistics(mode: Ba
     for name, value in method.teacher.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert any(not torch.equal(b, before[name]) for name, b in method.network.named_buffers())
-    changed = method.network.bottleneck[0] if mode != "domain" else method.network.bottleneck[0].target
+    changed = (
+        method.network.bottleneck[0] if mode != "domain" else method.network.bottleneck[0].target
+    )
     assert changed.training and method.teacher.training and changed.track_running_stats
 
 
@@ -395,11 +484,15 @@ def test_the_teacher_follows_after_the_optimiser_has_stepped_and_survives_a_rest
     terms = next(moves)
     torch.stack(list(terms.values())).sum().backward()
     torch.optim.SGD(method.parameter_groups(0.5, 1.0), lr=0.5).step()
-    assert all(torch.equal(value, start[name]) for name, value in method.teacher.state_dict().items())
+    assert all(
+        torch.equal(value, start[name]) for name, value in method.teacher.state_dict().items()
+    )
     assert next(moves, None) is None
     for name, value in method.teacher.state_dict().items():
         student = method.network.state_dict()[name]
-        torch.testing.assert_close(value, 0.9 * start[name] + 0.1 * student if value.is_floating_point() else student)
+        torch.testing.assert_close(
+            value, 0.9 * start[name] + 0.1 * student if value.is_floating_point() else student
+        )
     assert not torch.equal(method.teacher.head.weight, start["head.weight"])
     other = MeanTeacher(normalised(), view=still)
     other.load_state_dict(method.state_dict())

@@ -47,7 +47,10 @@ def three_parts(seed: int = 0, width: int = 6) -> Samples:
 
     def part(rows: int, shift: float) -> Labelled:
         y = generator.integers(3, size=rows)
-        return Labelled(torch.from_numpy(np.eye(width)[y] + generator.normal(size=(rows, width)) + shift), torch.from_numpy(y))
+        return Labelled(
+            torch.from_numpy(np.eye(width)[y] + generator.normal(size=(rows, width)) + shift),
+            torch.from_numpy(y),
+        )
 
     source, target, test = part(40, 0.0), part(30, 0.5), part(20, 0.5)
     return Samples(source, target.unlabelled(), test)
@@ -60,16 +63,28 @@ def test_an_adapter_and_a_classifier_as_by_hand() -> None:
     samples = three_parts()
     x, y, test = (np.asarray(part.x) for part in samples)
     pca = PCA(3, svd_solver="full").fit(np.concatenate([x, y]))
-    expected = KNeighborsClassifier(1).fit(pca.transform(x), samples.source.y).predict(pca.transform(test))
-    found = predicted(DomainAdaptationClassifier(PrincipalComponents(n_components=3), estimator=NN), samples)
+    expected = (
+        KNeighborsClassifier(1).fit(pca.transform(x), samples.source.y).predict(pca.transform(test))
+    )
+    found = predicted(
+        DomainAdaptationClassifier(PrincipalComponents(n_components=3), estimator=NN), samples
+    )
     assert np.array_equal(found, expected) and len(set(expected)) == 3
 
 
 def test_weights_reach_the_classifier() -> None:
     samples = three_parts()
-    expected = LogisticRegression().fit(samples.source.x, samples.source.y, sample_weight=np.arange(1.0, 41) ** 3).predict(samples.test.x)
-    unweighted = LogisticRegression().fit(samples.source.x, samples.source.y).predict(samples.test.x)
-    found = predicted(DomainAdaptationClassifier(weigher=ramp, estimator=LogisticRegression()), samples)
+    expected = (
+        LogisticRegression()
+        .fit(samples.source.x, samples.source.y, sample_weight=np.arange(1.0, 41) ** 3)
+        .predict(samples.test.x)
+    )
+    unweighted = (
+        LogisticRegression().fit(samples.source.x, samples.source.y).predict(samples.test.x)
+    )
+    found = predicted(
+        DomainAdaptationClassifier(weigher=ramp, estimator=LogisticRegression()), samples
+    )
     assert np.array_equal(found, expected) and not np.array_equal(unweighted, expected)
 
 
@@ -78,21 +93,30 @@ def test_sparse_rows_stay_sparse() -> None:
     rows = [sparse.csr_matrix(np.asarray(part.x).clip(0)) for part in samples]
     counted = Samples(Labelled(rows[0], samples.source.y), Labelled(rows[1], samples.test.y.repeat(2)[:30]).unlabelled(),
                       Labelled(rows[2], samples.test.y))  # fmt: skip
-    expected = LogisticRegression().fit(rows[0].toarray(), samples.source.y).predict(rows[2].toarray())
-    assert np.array_equal(predicted(DomainAdaptationClassifier(estimator=LogisticRegression()), counted), expected)
+    expected = (
+        LogisticRegression().fit(rows[0].toarray(), samples.source.y).predict(rows[2].toarray())
+    )
+    assert np.array_equal(
+        predicted(DomainAdaptationClassifier(estimator=LogisticRegression()), counted), expected
+    )
     with pytest.raises(TypeError, match=r"[Ss]parse"):
         predicted(DomainAdaptationClassifier(PrincipalComponents(n_components=2)), counted)
 
 
 def test_easytl_labels_the_rows_it_was_fitted_to_together() -> None:
     """Every class gets a row, though all three target rows lie at the first class's mean; other rows take the nearest mean."""
-    source = Labelled(torch.tensor([[0.0, 0], [0, 1], [9, 0], [9, 1], [0, 9], [1, 9]], dtype=torch.float64), torch.arange(6) // 2)
+    source = Labelled(
+        torch.tensor([[0.0, 0], [0, 1], [9, 0], [9, 1], [0, 9], [1, 9]], dtype=torch.float64),
+        torch.arange(6) // 2,
+    )
     near = torch.tensor([[0.0, 0.5], [0.2, 0.5], [0.0, 0.7]], dtype=torch.float64)
     target = Labelled(near, torch.zeros(3, dtype=torch.int64))
     together = predicted(EasyTL(align=False), Samples(source, target.unlabelled(), target))
     assert sorted(together) == [0, 1, 2]
     others = Labelled(near.clone(), target.y)
-    assert predicted(EasyTL(align=False), Samples(source, target.unlabelled(), others)).tolist() == [0, 0, 0]
+    assert predicted(
+        EasyTL(align=False), Samples(source, target.unlabelled(), others)
+    ).tolist() == [0, 0, 0]
 
 
 def test_the_answers_do_not_depend_on_the_targets_labels() -> None:
@@ -115,17 +139,27 @@ def fill(runs_dir: Path, seed: int = 0, force: bool = False, method: str = "row"
             return DomainAdaptationClassifier(weigher=partial(drawn, random_state=cell.seed))
         return model
 
-    return run_cell(flags, "toy", CELL._replace(seed=seed, method=method), build, lambda flags, cell: three_parts())
+    return run_cell(
+        flags,
+        "toy",
+        CELL._replace(seed=seed, method=method),
+        build,
+        lambda flags, cell: three_parts(),
+    )
 
 
 def test_what_a_record_says(tmp_path: Path) -> None:
     directory = fill(tmp_path, method="ramp")
     (record,) = read_runs(tmp_path, experiment="toy")
     samples = three_parts()
-    by_hand = LogisticRegression().fit(samples.source.x, samples.source.y, sample_weight=np.arange(1.0, 41) ** 3)
+    by_hand = LogisticRegression().fit(
+        samples.source.x, samples.source.y, sample_weight=np.arange(1.0, 41) ** 3
+    )
     accuracy = by_hand.score(samples.test.x, samples.test.y)
     assert record.directory == directory and 0 < accuracy < 1
-    assert record.result["selected"] == {"last": {"step": 0, "target_accuracy": pytest.approx(accuracy)}}
+    assert record.result["selected"] == {
+        "last": {"step": 0, "target_accuracy": pytest.approx(accuracy)}
+    }
     assert record.metrics() == [{"step": 0, "target_accuracy": pytest.approx(accuracy)}]
     size = sum(i**3 for i in range(1, 41)) ** 2 / sum(i**6 for i in range(1, 41))
     assert record.result["facts"] == {"effective_sample_size": pytest.approx(size)}
@@ -133,9 +167,14 @@ def test_what_a_record_says(tmp_path: Path) -> None:
 
 
 def test_a_cell_is_fitted_once_and_force_does_it_again(tmp_path: Path) -> None:
-    written = [(fill(tmp_path, force=force) / "result.json").stat().st_mtime_ns for force in (False, False, True)]
+    written = [
+        (fill(tmp_path, force=force) / "result.json").stat().st_mtime_ns
+        for force in (False, False, True)
+    ]
     assert written[0] == written[1] < written[2]
-    assert "facts" not in json.loads((fill(tmp_path) / "result.json").read_text()), "nothing was weighed"
+    assert "facts" not in json.loads((fill(tmp_path) / "result.json").read_text()), (
+        "nothing was weighed"
+    )
 
 
 def test_seeds_of_a_row_are_one_row(tmp_path: Path) -> None:
@@ -148,13 +187,18 @@ def test_seeds_of_a_row_are_one_row(tmp_path: Path) -> None:
 
 
 def test_a_recipe_has_every_parameter_and_no_address() -> None:
-    model = DomainAdaptationClassifier(weigher=partial(drawn, random_state=3), estimator=LogisticRegression(C=0.25, max_iter=777))
+    model = DomainAdaptationClassifier(
+        weigher=partial(drawn, random_state=3), estimator=LogisticRegression(C=0.25, max_iter=777)
+    )
     text = recipe(model)
     assert "partial(drawn, random_state=3)" in text and "C=0.25" in text and "max_iter=777" in text
     assert "0x" not in text and "\n" not in text and "..." not in text
 
 
-@pytest.mark.parametrize(("options", "message"), [({"seeds": ()}, "seeds"), ({"threads": 0}, "threads"), ({"loss": ()}, "loss")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"seeds": ()}, "seeds"), ({"threads": 0}, "threads"), ({"loss": ()}, "loss")],
+)
 def test_flags_out_of_range(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ShallowFlags(**{"loss": ("row",), **options})
@@ -163,7 +207,15 @@ def test_flags_out_of_range(options: dict, message: str) -> None:
 # ---------------------------------------------------------------- features of a frozen network
 
 
-SQUARES = Benchmark(name="squares", title="Squares", folder="squares", domains={"grey": 4}, classes=("a", "b"), tasks=(), citation="")
+SQUARES = Benchmark(
+    name="squares",
+    title="Squares",
+    folder="squares",
+    domains={"grey": 4},
+    classes=("a", "b"),
+    tasks=(),
+    citation="",
+)
 
 
 @pytest.fixture
@@ -181,14 +233,18 @@ def photographs(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
 
 def features(root: Path, weights: Path, size: int = 64) -> Labelled:
     options = {"stored_size": 80, "image_size": size, "cache_dir": root / "cache"}
-    return frozen_features(SQUARES, "grey", root, network="squeezenet1_1", weights=weights, **options)
+    return frozen_features(
+        SQUARES, "grey", root, network="squeezenet1_1", weights=weights, **options
+    )
 
 
 def test_features_are_torchvisions(photographs: tuple[Path, Path, np.ndarray]) -> None:
     root, weights, pixels = photographs
     network = torchvision.models.squeezenet1_1(weights=None).eval()
     network.load_state_dict(torch.load(weights, weights_only=True))
-    mean, deviation = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    mean, deviation = (
+        torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    )
     with torch.no_grad():
         middle = torch.from_numpy(pixels[:, :, 8:72, 8:72]).float() / 255
         expected = network.features((middle - mean) / deviation).mean((2, 3))
@@ -197,7 +253,9 @@ def test_features_are_torchvisions(photographs: tuple[Path, Path, np.ndarray]) -
     assert found.y.tolist() == [0, 0, 1, 1]
 
 
-def test_features_are_computed_once_and_anew_where_something_changed(photographs: tuple[Path, Path, np.ndarray]) -> None:
+def test_features_are_computed_once_and_anew_where_something_changed(
+    photographs: tuple[Path, Path, np.ndarray],
+) -> None:
     root, weights, pixels = photographs
     first = features(root, weights).x
 
@@ -215,12 +273,18 @@ def test_features_are_computed_once_and_anew_where_something_changed(photographs
     assert not torch.equal(features(root, weights).x[0], first[0]) and len(files()) == 4
 
 
-def test_a_damaged_file_of_features_is_made_anew(photographs: tuple[Path, Path, np.ndarray]) -> None:
+def test_a_damaged_file_of_features_is_made_anew(
+    photographs: tuple[Path, Path, np.ndarray],
+) -> None:
     root, weights, _ = photographs
     first = features(root, weights).x
     (kept,) = (root / "cache").glob("*.npz")
     content = kept.read_bytes()
-    for damaged in (b"", content[: len(content) // 2], content[:300] + bytes([content[300] ^ 1]) + content[301:]):
+    for damaged in (
+        b"",
+        content[: len(content) // 2],
+        content[:300] + bytes([content[300] ^ 1]) + content[301:],
+    ):
         kept.write_bytes(damaged)
         assert torch.equal(features(root, weights).x, first)
     assert kept.read_bytes() == content
@@ -241,16 +305,38 @@ def test_features_that_cannot_be_written(photographs: tuple[Path, Path, np.ndarr
 
 
 def cells(script: str, *arguments: str, cwd: Path) -> dict[str, float]:
-    done = run_script(script, "--data-root", str(real_data()), "--wandb", "disabled", *arguments, cwd=cwd)
+    done = run_script(
+        script, "--data-root", str(real_data()), "--wandb", "disabled", *arguments, cwd=cwd
+    )
     assert done.returncode == 0, done.stderr
     records = read_runs(cwd / "runs")
-    return {record.result["method"]: 100 * record.result["selected"]["last"]["target_accuracy"] for record in records}
+    return {
+        record.result["method"]: 100 * record.result["selected"]["last"]["target_accuracy"]
+        for record in records
+    }
 
 
 def test_published_surf_cells(tmp_path: Path) -> None:
     real_data("office_caltech_surf")
-    rows = {"nn": 59.24, "pca": 77.07, "tca": 87.26, "jda": 89.17, "tjm": 89.17, "easytl": 79.6, "jgsa": 90.5}
-    found = cells("office_caltech_shallow.py", "--source", "webcam", "--target", "dslr", "--loss", *rows, cwd=tmp_path)
+    rows = {
+        "nn": 59.24,
+        "pca": 77.07,
+        "tca": 87.26,
+        "jda": 89.17,
+        "tjm": 89.17,
+        "easytl": 79.6,
+        "jgsa": 90.5,
+    }
+    found = cells(
+        "office_caltech_shallow.py",
+        "--source",
+        "webcam",
+        "--target",
+        "dslr",
+        "--loss",
+        *rows,
+        cwd=tmp_path,
+    )
     assert found == pytest.approx(rows, abs=0.06)
 
 

@@ -48,17 +48,28 @@ def problem(
 
 
 @settings(max_examples=25, deadline=None)
-@given(m=st.integers(1, 12), classes=st.integers(1, 5), seed=st.integers(0, 999), skew=st.floats(0, 5))
+@given(
+    m=st.integers(1, 12), classes=st.integers(1, 5), seed=st.integers(0, 999), skew=st.floats(0, 5)
+)
 def test_the_programme_is_solved_exactly(m: int, classes: int, seed: int, skew: float) -> None:
     """skew draws all rows to the first class, so that some must be moved to the others."""
-    distances = np.random.default_rng(seed).uniform(1, 2, size=(m, classes)) + skew * (np.arange(classes) > 0)
+    distances = np.random.default_rng(seed).uniform(1, 2, size=(m, classes)) + skew * (
+        np.arange(classes) > 0
+    )
     if m < classes:
         with pytest.raises(ValueError, match=f"classes, {classes}; got {m}"):
             programme(torch.from_numpy(distances))
         return
     rows = np.kron(np.eye(m), np.ones(classes))
     columns = np.kron(np.ones(m), np.eye(classes))
-    solution = linprog(distances.ravel(), A_ub=-columns, b_ub=-np.ones(classes), A_eq=rows, b_eq=np.ones(m), bounds=(0, 1))
+    solution = linprog(
+        distances.ravel(),
+        A_ub=-columns,
+        b_ub=-np.ones(classes),
+        A_eq=rows,
+        b_eq=np.ones(m),
+        bounds=(0, 1),
+    )
     ours = programme(torch.from_numpy(distances)).numpy()
     assert set(ours) == set(range(classes))
     assert distances[np.arange(m), ours].sum() == pytest.approx(solution.fun, rel=1e-9)
@@ -66,8 +77,14 @@ def test_the_programme_is_solved_exactly(m: int, classes: int, seed: int, skew: 
 
 def test_the_programme_against_every_assignment() -> None:
     distances = np.array([[0.0, 1.0, 5.0], [0.1, 0.9, 4.0], [0.2, 3.0, 4.5], [0.3, 3.0, 4.4]])
-    costs = {a: distances[np.arange(4), a].sum() for a in itertools.product(range(3), repeat=4) if len(set(a)) == 3}
-    assert tuple(programme(torch.from_numpy(distances)).tolist()) == min(costs, key=costs.__getitem__)
+    costs = {
+        a: distances[np.arange(4), a].sum()
+        for a in itertools.product(range(3), repeat=4)
+        if len(set(a)) == 3
+    }
+    assert tuple(programme(torch.from_numpy(distances)).tolist()) == min(
+        costs, key=costs.__getitem__
+    )
 
 
 def test_without_alignment_it_is_the_nearest_centroid() -> None:
@@ -75,7 +92,9 @@ def test_without_alignment_it_is_the_nearest_centroid() -> None:
     model = EasyTL(align=False).fit(source, target, labels)
     expected = NearestCentroid().fit(source, labels).predict(target)
     np.testing.assert_array_equal(model.predict(target), expected)
-    np.testing.assert_array_equal(model.pseudo_labels_, expected)  # every class has a row: nothing is moved
+    np.testing.assert_array_equal(
+        model.pseudo_labels_, expected
+    )  # every class has a row: nothing is moved
 
 
 def test_easytl_probabilities() -> None:
@@ -83,8 +102,12 @@ def test_easytl_probabilities() -> None:
     model = EasyTL(align=False).fit(source, target, labels)
     means = np.stack([source[labels == c].mean(0) for c in range(3)])
     variance = np.mean([(source[i] - means[labels[i]]) ** 2 for i in range(len(source))])
-    density = np.array([[np.exp(-((x - mean) ** 2).sum() / (2 * variance)) for mean in means] for x in target])
-    np.testing.assert_allclose(model.predict_proba(target), density / density.sum(1, keepdims=True), rtol=1e-9, atol=1e-12)
+    density = np.array(
+        [[np.exp(-((x - mean) ** 2).sum() / (2 * variance)) for mean in means] for x in target]
+    )
+    np.testing.assert_allclose(
+        model.predict_proba(target), density / density.sum(1, keepdims=True), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_labels_that_only_the_programme_gives() -> None:
@@ -99,7 +122,11 @@ def test_labels_that_only_the_programme_gives() -> None:
 
 
 def jgsa_matrices(
-    x: np.ndarray, y: np.ndarray, labels: np.ndarray, guess: np.ndarray, weights: tuple[float, float, float]
+    x: np.ndarray,
+    y: np.ndarray,
+    labels: np.ndarray,
+    guess: np.ndarray,
+    weights: tuple[float, float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """S_max and S_min, with every matrix of the paper written out."""
     (n, d), m, (near, variance, beta) = x.shape, len(y), weights
@@ -113,31 +140,44 @@ def jgsa_matrices(
     marginal = np.outer(e, e) * len(np.unique(labels))
     mmd = marginal.copy()
     for c in np.intersect1d(labels, guess):
-        e = np.concatenate([(labels == c) / (labels == c).sum(), -1.0 * (guess == c) / (guess == c).sum()])
+        e = np.concatenate(
+            [(labels == c) / (labels == c).sum(), -1.0 * (guess == c) / (guess == c).sum()]
+        )
         mmd += np.outer(e, e)
     z = scipy.linalg.block_diag(x, y)
     centring = np.eye(m) - 1 / m
     greatest = scipy.linalg.block_diag(beta * between, variance * y.T @ centring @ y)
     identity = np.eye(d)
     least = z.T @ (mmd / np.linalg.norm(marginal)) @ z
-    least += np.block([[near * identity + beta * within, -near * identity], [-near * identity, (near + variance) * identity]])
+    least += np.block(
+        [
+            [near * identity + beta * within, -near * identity],
+            [-near * identity, (near + variance) * identity],
+        ]
+    )
     return greatest, least
 
 
 @pytest.mark.parametrize("shape", [(24, 18, 5), (8, 7, 12)])
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 0.1), (0.3, 2.0, 0.7)])
-def test_jgsa_solves_the_papers_eigenproblem(shape: tuple[int, int, int], weights: tuple[float, float, float]) -> None:
+def test_jgsa_solves_the_papers_eigenproblem(
+    shape: tuple[int, int, int], weights: tuple[float, float, float]
+) -> None:
     source, target, labels, _ = problem(*shape)
     near, variance, beta = weights
     guess = labels[((source[None] - target[:, None]) ** 2).sum(2).argmin(1)]
-    adapter = JGSA(n_components=3, n_iter=1, subspace=near, variance=variance, discrimination=beta).fit(source, target, labels)
+    adapter = JGSA(
+        n_components=3, n_iter=1, subspace=near, variance=variance, discrimination=beta
+    ).fit(source, target, labels)
     values, vectors = scipy.linalg.eigh(*jgsa_matrices(source, target, labels, guess, weights))
     expected = vectors[:, ::-1][:, :3]
     expected = expected / np.linalg.norm(expected, axis=0)
     ours = np.concatenate([adapter.maps_["source"].numpy(), adapter.maps_["target"].numpy()])
     assert np.diff(values[-4:]).min() > 1e-3  # well separated, so the vectors are comparable
     np.testing.assert_allclose(np.abs(ours), np.abs(expected), atol=1e-8)
-    np.testing.assert_allclose(adapter.transform(target, domain="target"), target @ ours[shape[2] :], atol=1e-10)
+    np.testing.assert_allclose(
+        adapter.transform(target, domain="target"), target @ ours[shape[2] :], atol=1e-10
+    )
 
 
 def test_jgsa_rounds_and_pseudo_labels() -> None:
@@ -167,20 +207,35 @@ def cosine_graph(rows: np.ndarray, neighbours: int) -> np.ndarray:
         for j in np.argsort(-cosines[i])[: neighbours + 1]:  # itself first
             weights[i, j] = weights[j, i] = max(0.0, cosines[i, j])
     degrees = weights.sum(1)
-    return np.array([[(i == j) - weights[i, j] / np.sqrt(degrees[i] * degrees[j]) for j in range(count)] for i in range(count)])
+    return np.array(
+        [
+            [(i == j) - weights[i, j] / np.sqrt(degrees[i] * degrees[j]) for j in range(count)]
+            for i in range(count)
+        ]
+    )
 
 
 def test_the_graph() -> None:
     rows = np.random.default_rng(0).normal(size=(15, 4))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(normalized_laplacian(torch.from_numpy(rows), 3), cosine_graph(rows, 3), atol=1e-12)
+    np.testing.assert_allclose(
+        normalized_laplacian(torch.from_numpy(rows), 3), cosine_graph(rows, 3), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.3, 1.0])
 def test_meda_solves_the_papers_equation(balance: float) -> None:
     source, target, labels, _ = problem(20, 16, 6)
     eta, strength, rho = 0.2, 3.0, 0.7
-    model = MEDA(n_components=2, n_neighbors=4, regularization=eta, alignment=strength, smoothness=rho, n_iter=1, balance=balance)
+    model = MEDA(
+        n_components=2,
+        n_neighbors=4,
+        regularization=eta,
+        alignment=strength,
+        smoothness=rho,
+        n_iter=1,
+        balance=balance,
+    )
     values = model.fit(source, target, labels).decision_function(target)
 
     flow = GFK(n_components=2).fit(source, target)  # tested by itself
@@ -191,7 +246,9 @@ def test_meda_solves_the_papers_equation(balance: float) -> None:
     e = np.concatenate([np.full(20, 1 / 20), np.full(16, -1 / 16)])
     mmd = (1 - balance) * 3 * np.outer(e, e)
     for c in range(3):
-        e = np.concatenate([(labels == c) / (labels == c).sum(), -1.0 * (guess == c) / (guess == c).sum()])
+        e = np.concatenate(
+            [(labels == c) / (labels == c).sum(), -1.0 * (guess == c) / (guess == c).sum()]
+        )
         mmd += balance * np.outer(e, e)
     mmd /= np.linalg.norm(mmd)
     known = np.diag(np.concatenate([np.ones(20), np.zeros(16)]))
@@ -214,7 +271,9 @@ def test_nearest_probabilities_against_every_support(seed: int) -> None:
             p[support] = value[support] - (value[support].sum() - 1) / size
             if (p >= 0).all():
                 candidates.append((((p - value) ** 2).sum(), p.tolist()))
-    np.testing.assert_allclose(nearest_probabilities(torch.from_numpy(value)[None])[0], min(candidates)[1], atol=1e-12)
+    np.testing.assert_allclose(
+        nearest_probabilities(torch.from_numpy(value)[None])[0], min(candidates)[1], atol=1e-12
+    )
 
 
 def test_the_first_labels_are_the_classifiers() -> None:
@@ -246,24 +305,42 @@ def test_a_turned_target_is_learned(method: EasyTL | JGSA | MEDA) -> None:
 def test_row_order(method: EasyTL | JGSA | MEDA) -> None:
     source, target, labels, _ = problem(20, 15, 6, seed=4)
     source[:3], target[:4] = source[3:6], target[4:8]  # duplicates: ties among the neighbours
-    shuffle, other = np.random.default_rng(1).permutation(20), np.random.default_rng(2).permutation(15)
-    one, two = clone(method).fit(source, target, labels), clone(method).fit(source[shuffle], target[other], labels[shuffle])
+    shuffle, other = (
+        np.random.default_rng(1).permutation(20),
+        np.random.default_rng(2).permutation(15),
+    )
+    one, two = (
+        clone(method).fit(source, target, labels),
+        clone(method).fit(source[shuffle], target[other], labels[shuffle]),
+    )
     for read in ("transform", "decision_function", "predict_proba"):
         if hasattr(one, read):
-            np.testing.assert_allclose(getattr(two, read)(target), getattr(one, read)(target), atol=1e-8)
+            np.testing.assert_allclose(
+                getattr(two, read)(target), getattr(one, read)(target), atol=1e-8
+            )
 
 
 @every_method
 @settings(max_examples=12, deadline=None)
 @given(
-    n=st.integers(6, 12), m=st.integers(4, 9), d=st.integers(5, 16), seed=st.integers(0, 99), single=st.booleans(), tensors=st.booleans()
+    n=st.integers(6, 12),
+    m=st.integers(4, 9),
+    d=st.integers(5, 16),
+    seed=st.integers(0, 99),
+    single=st.booleans(),
+    tensors=st.booleans(),
 )
-def test_any_shape(method: EasyTL | JGSA | MEDA, n: int, m: int, d: int, seed: int, single: bool, tensors: bool) -> None:
+def test_any_shape(
+    method: EasyTL | JGSA | MEDA, n: int, m: int, d: int, seed: int, single: bool, tensors: bool
+) -> None:
     """A constant column, duplicated rows, a class of one row, strings or tensors as labels."""
     source, target, labels, _ = problem(n, m, d, seed=seed)
     source[:, -1] = target[:, -1] = 2.0
     labels = np.concatenate([labels, labels[:3], [3]])
-    source, target = np.concatenate([source, source[:3], source[:1] + 9]), np.concatenate([target, target[:1]])
+    source, target = (
+        np.concatenate([source, source[:3], source[:1] + 9]),
+        np.concatenate([target, target[:1]]),
+    )
     pair = [x.astype(np.float32) if single else x for x in (source, target)]
     names = labels if tensors else np.array(["a", "b", "c", "d"])[labels]
     if tensors:
@@ -321,7 +398,10 @@ def test_the_default_sizes_fit_small_samples(shape: tuple[int, int, int]) -> Non
     """Fewer than 20 directions, and as many as the sizes allow: the same as when that number is given."""
     source, target, labels, _ = problem(*shape, seed=2)
     k = min(shape[1] - 1, shape[2])
-    for default, given_k in ((JGSA(), JGSA(n_components=k)), (MEDA(n_neighbors=3), MEDA(n_components=k, n_neighbors=3))):
+    for default, given_k in (
+        (JGSA(), JGSA(n_components=k)),
+        (MEDA(n_neighbors=3), MEDA(n_components=k, n_neighbors=3)),
+    ):
         one, two = default.fit(source, target, labels), given_k.fit(source, target, labels)
         read = "transform" if isinstance(one, JGSA) else "decision_function"
         np.testing.assert_array_equal(getattr(one, read)(source), getattr(two, read)(source))

@@ -48,7 +48,9 @@ def test_information_by_loop(n: int, classes: int) -> None:
     mean = [sum(row[k] for row in p) / n for k in range(classes)]
     expected = sum(rows) / n + sum(v * math.log(v) for v in mean)
     assert entropies(logits).tolist() == pytest.approx(rows, rel=1e-12)
-    assert information_maximisation_loss(logits).item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
+    assert information_maximisation_loss(logits).item() == pytest.approx(
+        expected, rel=1e-10, abs=1e-14
+    )
     array = information_maximisation_loss(logits.numpy())
     assert isinstance(array, np.ndarray) and array == pytest.approx(expected, rel=1e-10, abs=1e-14)
 
@@ -56,7 +58,9 @@ def test_information_by_loop(n: int, classes: int) -> None:
 def test_information_at_its_ends() -> None:
     certain = 1e4 * torch.eye(4).repeat(3, 1)
     assert information_maximisation_loss(certain).item() == pytest.approx(-math.log(4), rel=1e-6)
-    assert information_maximisation_loss(certain[:1].repeat(5, 1)).item() == pytest.approx(0, abs=1e-6)
+    assert information_maximisation_loss(certain[:1].repeat(5, 1)).item() == pytest.approx(
+        0, abs=1e-6
+    )
     assert information_maximisation_loss(torch.zeros(5, 4)).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -74,14 +78,20 @@ def nearest_by_loop(z: list[list[float]], p: list[list[float]], rounds: int) -> 
     for _ in range(rounds):
         masses = [sum(weights[i][k] for i in range(n)) for k in range(classes)]
         centroids = [
-            [sum(weights[i][k] * z[i][j] for i in range(n)) / masses[k] if masses[k] else 0.0 for j in range(d)] for k in range(classes)
+            [
+                sum(weights[i][k] * z[i][j] for i in range(n)) / masses[k] if masses[k] else 0.0
+                for j in range(d)
+            ]
+            for k in range(classes)
         ]
         labels = []
         for row in z:
             similar = {}
             for k, centroid in enumerate(centroids):
                 if masses[k]:
-                    lengths = math.sqrt(sum(v * v for v in row)) * math.sqrt(sum(v * v for v in centroid))
+                    lengths = math.sqrt(sum(v * v for v in row)) * math.sqrt(
+                        sum(v * v for v in centroid)
+                    )
                     similar[k] = sum(a * b for a, b in zip(row, centroid, strict=True)) / lengths
             labels.append(max(similar, key=lambda k: similar[k]))
         weights = [[float(k == label) for k in range(classes)] for label in labels]
@@ -89,21 +99,34 @@ def nearest_by_loop(z: list[list[float]], p: list[list[float]], rounds: int) -> 
 
 
 @settings(deadline=None, max_examples=60)
-@given(n=st.integers(2, 12), d=st.integers(2, 6), classes=st.integers(2, 6), rounds=st.integers(1, 4), seed=st.integers(0, 2**32))
+@given(
+    n=st.integers(2, 12),
+    d=st.integers(2, 6),
+    classes=st.integers(2, 6),
+    rounds=st.integers(1, 4),
+    seed=st.integers(0, 2**32),
+)
 def test_pseudo_labels_by_loop(n: int, d: int, classes: int, rounds: int, seed: int) -> None:
     """With n < classes some class is always left without rows. One row alone, or one dimension, would tie all centroids."""
     features, logits = draw(n, d, seed), 4 * draw(n, classes, seed + 1)
     found = centroid_pseudo_labels(features, logits.softmax(1), rounds=rounds)
     assert found.dtype == torch.int64 and not found.requires_grad
-    assert found.tolist() == nearest_by_loop(features.tolist(), probabilities(logits.numpy()), rounds)
+    assert found.tolist() == nearest_by_loop(
+        features.tolist(), probabilities(logits.numpy()), rounds
+    )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    assert torch.equal(centroid_pseudo_labels(features[order], logits.softmax(1)[order], rounds=rounds), found[order])
+    assert torch.equal(
+        centroid_pseudo_labels(features[order], logits.softmax(1)[order], rounds=rounds),
+        found[order],
+    )
 
 
 def test_pseudo_labels_correct_unsure_predictions() -> None:
     """Two clusters; in each a quarter of the rows is predicted wrongly, but with less confidence: all of a cluster get one class."""
     angle = torch.cat([torch.linspace(-0.3, 0.3, 8), torch.linspace(1.2, 1.8, 8)])
-    features = torch.stack([angle.cos(), angle.sin()], dim=1) * torch.arange(1, 17)[:, None]  # of any length
+    features = (
+        torch.stack([angle.cos(), angle.sin()], dim=1) * torch.arange(1, 17)[:, None]
+    )  # of any length
     p = torch.tensor([[0.9, 0.1]] * 6 + [[0.4, 0.6]] * 2 + [[0.1, 0.9]] * 6 + [[0.6, 0.4]] * 2)
     assert centroid_pseudo_labels(features, p).tolist() == [0] * 8 + [1] * 8
     array = centroid_pseudo_labels(features.numpy(), p.numpy())
@@ -163,7 +186,9 @@ def accuracy(network: Network, domain: Labelled) -> float:
         return (network.eval()(domain.x).logits.argmax(1) == domain.y).double().mean().item()
 
 
-def train(method: SHOT, optimizer: torch.optim.Optimizer, start: int, stop: int, batch_size: int = 50) -> None:
+def train(
+    method: SHOT, optimizer: torch.optim.Optimizer, start: int, stop: int, batch_size: int = 50
+) -> None:
     stream = TargetBatches(method.target, batch_size=batch_size, seed=0, transform=identity)
     method.train()
     for t in range(start, stop):
@@ -196,21 +221,33 @@ def test_loss_by_hand() -> None:
     terms = method.loss(TargetBatch(target.x[index], index), 0.5)
     p = probabilities(method.network(target.x[index]).logits.detach().double().numpy())
     mean = [sum(row[k] for row in p) / 3 for k in range(3)]
-    information = sum(v * math.log(v) for v in mean) - sum(v * math.log(v) for row in p for v in row) / 3
+    information = (
+        sum(v * math.log(v) for v in mean) - sum(v * math.log(v) for row in p for v in row) / 3
+    )
     assert terms["information"].item() == pytest.approx(information, rel=1e-4, abs=1e-6)
-    assert terms["pseudo"].item() == pytest.approx(-0.7 / 3 * (math.log(p[0][1]) + math.log(p[1][1]) + math.log(p[2][2])), rel=1e-5)
+    assert terms["pseudo"].item() == pytest.approx(
+        -0.7 / 3 * (math.log(p[0][1]) + math.log(p[1][1]) + math.log(p[2][2])), rel=1e-5
+    )
     assert list(terms) == ["information", "pseudo"]
 
 
 def test_who_learns() -> None:
     method = SHOT(small_network(0), clusters(20, 0).unlabelled(), identity).train()
     x = clusters(20, 0).x
-    torch.stack(list(method.loss(TargetBatch(x, torch.arange(len(x))), 0.0).values())).sum().backward()
+    torch.stack(
+        list(method.loss(TargetBatch(x, torch.arange(len(x))), 0.0).values())
+    ).sum().backward()
     network = method.network
     assert all(p.grad is None for p in network.head.parameters())
-    assert all(p.grad is not None for part in (network.backbone, network.bottleneck) for p in part.parameters())
+    assert all(
+        p.grad is not None
+        for part in (network.backbone, network.bottleneck)
+        for p in part.parameters()
+    )
     listed = [p for group in method.parameter_groups(0.1, 0.5) for p in group["params"]]
-    assert {id(p) for p in listed} == {id(p) for part in (network.backbone, network.bottleneck) for p in part.parameters()}
+    assert {id(p) for p in listed} == {
+        id(p) for part in (network.backbone, network.bottleneck) for p in part.parameters()
+    }
     assert not network.head.training and network.backbone.training
 
 
@@ -226,12 +263,21 @@ def test_pseudo_labels_are_renewed_once_an_epoch() -> None:
         train(method, optimizer, t, t + 1, batch_size=8)
         if t % 3 == 0:
             outputs = network(method.target.x)
-            assert torch.equal(method.pseudo_labels, centroid_pseudo_labels(outputs.features, outputs.logits.softmax(1)))
+            assert torch.equal(
+                method.pseudo_labels,
+                centroid_pseudo_labels(outputs.features, outputs.logits.softmax(1)),
+            )
         else:
             assert torch.equal(method.pseudo_labels, before)
         changes.append(not torch.equal(method.pseudo_labels, before))
-        counts = [b.item() - s.item() for b, s in zip(method.network.buffers(), statistics, strict=True) if b.ndim == 0]
-        assert counts == [1, 1] and method.network.bottleneck.training, "one batch a step reaches the running statistics"
+        counts = [
+            b.item() - s.item()
+            for b, s in zip(method.network.buffers(), statistics, strict=True)
+            if b.ndim == 0
+        ]
+        assert counts == [1, 1] and method.network.bottleneck.training, (
+            "one batch a step reaches the running statistics"
+        )
     assert changes[0] and any(changes[1:]), "they do move"
 
 
@@ -253,7 +299,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not() -> None:
     optimizer.load_state_dict(state[1])
     torch.set_rng_state(state[2])
     train(late, optimizer, 4, 9, batch_size=8)
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), late.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.state_dict().values(), late.state_dict().values(), strict=True)
+    )
 
 
 def test_what_the_method_refuses() -> None:
@@ -287,9 +336,19 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def run_without_source(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """The script in a process where reading the source's digits ends it."""
-    command = [sys.executable, "-c", FORBIDDEN, str(ROOT / "experiments/source_free_digits.py"), *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        "-c",
+        FORBIDDEN,
+        str(ROOT / "experiments/source_free_digits.py"),
+        *arguments,
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 COMMON = "--target noisy --seeds 0 --steps 3 --batch-size 100 --evaluate-every 3 --wandb disabled".split()
@@ -303,10 +362,15 @@ def test_no_source_sample_is_read(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "network.pt")
     done = run_without_source(tmp_path, *COMMON, *ADAPTED, "source", "--source-run", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    results = {r["method"]: r for r in (json.loads(path.read_text()) for path in tmp_path.rglob("result.json"))}
+    results = {
+        r["method"]: r
+        for r in (json.loads(path.read_text()) for path in tmp_path.rglob("result.json"))
+    }
     assert sorted(results) == ["adabn", "shot", "source", "tent", "tent_guarded"]
     right = network.eval()(TRANSFORM(target.x, torch.Generator())).logits.argmax(1) == target.y
-    assert results["source"]["selected"]["last"]["target_accuracy"] == pytest.approx(right.double().mean().item(), abs=1e-9)
+    assert results["source"]["selected"]["last"]["target_accuracy"] == pytest.approx(
+        right.double().mean().item(), abs=1e-9
+    )
     assert 0 <= results["tent"]["facts"]["online_accuracy_percent"] <= 100
     refused = run_without_source(tmp_path, *COMMON, *ADAPTED)
     assert refused.returncode == 1 and "the source was read" in refused.stderr
@@ -321,9 +385,20 @@ def test_adaptation_after_the_experiments_own_source_run(tmp_path: Path) -> None
     assert len(list(tmp_path.rglob("result.json"))) == 5
 
 
-def test_a_source_run_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_run_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In this process, which spares the seconds of its imports."""
-    arguments = ["--source-run", str(tmp_path), "--seeds", "0", "--wandb", "disabled", "--runs-dir", str(tmp_path / "runs")]
+    arguments = [
+        "--source-run",
+        str(tmp_path),
+        "--seeds",
+        "0",
+        "--wandb",
+        "disabled",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+    ]
     monkeypatch.setattr("sys.argv", ["source_free_digits.py", *arguments])
 
     def message() -> str:

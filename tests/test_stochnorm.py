@@ -26,7 +26,9 @@ SHAPES = [(6, 4), (6, 4, 5), (6, 4, 3, 2)]
 def norm(shape: tuple[int, ...], channels: int = 4) -> nn.modules.batchnorm._BatchNorm:
     """A batch normalisation that has learned something."""
     torch.manual_seed(0)
-    layer = (nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(channels, momentum=0.3, eps=1e-3).double()
+    layer = (nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(
+        channels, momentum=0.3, eps=1e-3
+    ).double()
     nn.init.normal_(layer.weight)
     nn.init.normal_(layer.bias)
     layer(torch.randn(shape, dtype=torch.float64) * 3 + 2)
@@ -34,15 +36,24 @@ def norm(shape: tuple[int, ...], channels: int = 4) -> nn.modules.batchnorm._Bat
 
 
 def data(shape: tuple[int, ...], seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+    return (
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
+        - 1
+    )
 
 
 def by_loop(x: Tensor, layer: nn.modules.batchnorm._BatchNorm, moving: list[bool]) -> np.ndarray:
     rows, out = x.detach().numpy(), np.empty(x.shape)
     for c in range(rows.shape[1]):
         values = rows[:, c]
-        mean, variance = (layer.running_mean[c].item(), layer.running_var[c].item()) if moving[c] else (values.mean(), values.var())
-        out[:, c] = (values - mean) / math.sqrt(variance + 1e-3) * layer.weight[c].item() + layer.bias[c].item()
+        mean, variance = (
+            (layer.running_mean[c].item(), layer.running_var[c].item())
+            if moving[c]
+            else (values.mean(), values.var())
+        )
+        out[:, c] = (values - mean) / math.sqrt(variance + 1e-3) * layer.weight[
+            c
+        ].item() + layer.bias[c].item()
     return out
 
 
@@ -70,7 +81,10 @@ def test_probability_zero_is_batch_normalisation(shape: tuple[int, ...]) -> None
         for seed in range(3):
             x = data(shape, seed)
             assert torch.equal(plain.train(mode)(x), stochastic.train(mode)(x))
-    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), stochastic.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(plain.state_dict().values(), stochastic.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -78,7 +92,9 @@ def test_probability_one_is_the_moving_statistics_before_the_batch(shape: tuple[
     plain, stochastic = norm(shape), StochasticNorm(norm(shape), probability=1.0)
     for seed in range(3):
         expected = by_loop(data(shape, seed), plain, [True] * 4)
-        np.testing.assert_allclose(stochastic(data(shape, seed)).detach().numpy(), expected, atol=1e-12)
+        np.testing.assert_allclose(
+            stochastic(data(shape, seed)).detach().numpy(), expected, atol=1e-12
+        )
         plain(data(shape, seed))  # which moves its statistics
         torch.testing.assert_close(stochastic.running_mean, plain.running_mean, rtol=0, atol=0)
         torch.testing.assert_close(stochastic.running_var, plain.running_var, rtol=0, atol=0)
@@ -97,7 +113,9 @@ def test_frequency(p: float) -> None:
     """4000 channels: within four standard deviations sqrt(p (1 - p) / 4000) of p."""
     torch.manual_seed(0)
     stochastic = StochasticNorm(nn.BatchNorm1d(4000), probability=p)
-    x = torch.randn(5, 4000) + 10  # the moving mean is 0: what is not moved by 10 is normalised by the batch
+    x = (
+        torch.randn(5, 4000) + 10
+    )  # the moving mean is 0: what is not moved by 10 is normalised by the batch
     share = (stochastic(x).mean(0) > 5).double().mean().item()
     assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / 4000)
 
@@ -130,14 +148,19 @@ def test_a_network_keeps_its_weights_and_its_predictions() -> None:
     network(torch.randn(8, 1, 16, 16))
     other = stochastic_normalisation(network, probability=0.25)
     layers = [m for m in other.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    assert len(layers) == 3 and all(isinstance(m, StochasticNorm) and m.probability == 0.25 for m in layers)
+    assert len(layers) == 3 and all(
+        isinstance(m, StochasticNorm) and m.probability == 0.25 for m in layers
+    )
     assert not any(isinstance(m, StochasticNorm) for m in network.modules())
     x = torch.randn(4, 1, 16, 16)
     assert torch.equal(network.eval()(x).logits, other.eval()(x).logits)
     network.load_state_dict(other.state_dict())
     other.load_state_dict(network.state_dict())
     other.train()(x + 5)
-    assert torch.equal(network(x).logits, network(x).logits) and network.state_dict()["bottleneck.1.num_batches_tracked"] == 1
+    assert (
+        torch.equal(network(x).logits, network(x).logits)
+        and network.state_dict()["bottleneck.1.num_batches_tracked"] == 1
+    )
     assert "probability=0.25" in repr(other)
 
 
@@ -147,17 +170,27 @@ def test_what_is_frozen_stays_frozen() -> None:
     other = stochastic_normalisation(network).train()
     state, x = copy.deepcopy(other.state_dict()), torch.randn(4, 1, 16, 16)
     assert torch.equal(other(x).logits, other(x).logits)
-    assert all(torch.equal(a, b) for a, b in zip(state.values(), other.state_dict().values(), strict=True))
-    assert [p.requires_grad for p in other.parameters()] == [p.requires_grad for p in network.parameters()]
+    assert all(
+        torch.equal(a, b) for a, b in zip(state.values(), other.state_dict().values(), strict=True)
+    )
+    assert [p.requires_grad for p in other.parameters()] == [
+        p.requires_grad for p in network.parameters()
+    ]
 
 
 def test_frozen_and_kept_statistics_mean_the_same_as_for_batch_normalisation() -> None:
-    network = Network(nn.Identity(), StochasticNorm(norm((6, 4)), probability=0.0), nn.Linear(4, 2).double()).train()
+    network = Network(
+        nn.Identity(), StochasticNorm(norm((6, 4)), probability=0.0), nn.Linear(4, 2).double()
+    ).train()
     start, layer, x = norm((6, 4)), network.bottleneck, data((6, 4))
     with frozen_statistics(network):
-        np.testing.assert_allclose(network(x).features.detach().numpy(), by_loop(x, start, [True] * 4), atol=1e-12)
+        np.testing.assert_allclose(
+            network(x).features.detach().numpy(), by_loop(x, start, [True] * 4), atol=1e-12
+        )
     with kept_statistics(network):
-        np.testing.assert_allclose(network(x).features.detach().numpy(), by_loop(x, start, [False] * 4), atol=1e-12)
+        np.testing.assert_allclose(
+            network(x).features.detach().numpy(), by_loop(x, start, [False] * 4), atol=1e-12
+        )
     assert torch.equal(layer.running_mean, start.running_mean) and layer.num_batches_tracked == 1  # type: ignore[arg-type]
 
 
@@ -174,20 +207,29 @@ def test_it_trains() -> None:
     """A triangle learned by a network with the layer, at evaluation too: moving statistics have followed."""
     rows, labels = turned_triangle(0)
     torch.manual_seed(0)
-    network = Network(nn.Linear(2, 16), nn.Sequential(nn.BatchNorm1d(16), nn.ReLU()), nn.Linear(16, 3))
+    network = Network(
+        nn.Linear(2, 16), nn.Sequential(nn.BatchNorm1d(16), nn.ReLU()), nn.Linear(16, 3)
+    )
     method = Regularize(stochastic_normalisation(network), None).train()
     optimizer = torch.optim.SGD(method.parameter_groups(0.1, 1.0), momentum=0.9)
     for t in range(100):
         pick = torch.randperm(200, generator=torch.Generator().manual_seed(t))[:32]
         optimizer.zero_grad()
-        method.loss(LabelledBatch(rows.source_x[pick], labels[pick], pick), t / 100)["task"].backward()
+        method.loss(LabelledBatch(rows.source_x[pick], labels[pick], pick), t / 100)[
+            "task"
+        ].backward()
         optimizer.step()
     logits = method.network.eval()(rows.source_x).logits
-    assert (logits.argmax(1) == labels).float().mean() > 0.98 and functional.cross_entropy(logits, labels) < 0.2
+    assert (logits.argmax(1) == labels).float().mean() > 0.98 and functional.cross_entropy(
+        logits, labels
+    ) < 0.2
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="network has no batch normalisation, so stochastic normalisation would be plain fine-tuning"):
+    with pytest.raises(
+        ValueError,
+        match="network has no batch normalisation, so stochastic normalisation would be plain fine-tuning",
+    ):
         stochastic_normalisation(mlp(3, 2))
     for p in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match=r"probability must be in \[0, 1\]"):

@@ -40,7 +40,13 @@ def write(
     source, target = task.split(">")
     directory = root / experiment / method / f"{source}-{target}" / f"seed{seed}-{digits}"
     directory.mkdir(parents=True)
-    names = {"experiment": experiment, "method": method, "source": source, "target": target, "seed": seed}
+    names = {
+        "experiment": experiment,
+        "method": method,
+        "source": source,
+        "target": target,
+        "seed": seed,
+    }
     figures = ({} if accuracy is None else {"target_accuracy": accuracy}) | (others or {})
     selected = {"last": {"step": 9, **figures}, "oracle": {"step": 5, "target_accuracy": 1.0}}
     for name, content in {
@@ -90,7 +96,9 @@ def test_the_interval_covers_the_truth_in_95_of_100_cases():
     covered = 0
     for _ in range(2000):
         level = generator.normal(size=4)  # the seeds' common part, which pairing removes
-        found = paired_difference(dict(enumerate(level + generator.normal(1.0, 1, 4))), dict(enumerate(level)))
+        found = paired_difference(
+            dict(enumerate(level + generator.normal(1.0, 1, 4))), dict(enumerate(level))
+        )
         assert found is not None and found.low is not None and found.high is not None
         covered += found.low <= 1.0 <= found.high
     assert abs(covered / 2000 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)  # four standard errors
@@ -101,9 +109,16 @@ def test_text_says_the_rule_the_seeds_and_the_sign(tmp_path):
     title = "toy: target accuracy in percent, model selected by 'last'; mean ± standard deviation over 3 seeds (0, 1, 2)."
     assert text.splitlines()[0] == title
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "none 61.0 ± 1.0 92.7 ± 2.5 76.8 ± 1.6" in lines and "mmd 72.0 ± 2.6 90.8 ± 2.4 81.4 ± 1.7" in lines
-    assert "+11.0 [+6.7, +15.3] better" in text  # differences 10, 13, 10: std 1.732, times 4.3027 / sqrt(3) = 4.30 on either side
-    assert "-1.8 [-4.4, +0.8] worse, not significant" in text  # -1, -3, -1.5: std 1.0408, 2.59 on either side
+    assert (
+        "none 61.0 ± 1.0 92.7 ± 2.5 76.8 ± 1.6" in lines
+        and "mmd 72.0 ± 2.6 90.8 ± 2.4 81.4 ± 1.7" in lines
+    )
+    assert (
+        "+11.0 [+6.7, +15.3] better" in text
+    )  # differences 10, 13, 10: std 1.732, times 4.3027 / sqrt(3) = 4.30 on either side
+    assert (
+        "-1.8 [-4.4, +0.8] worse, not significant" in text
+    )  # -1, -3, -1.5: std 1.0408, 2.59 on either side
 
 
 def test_a_method_that_is_worse_is_said_to_be(tmp_path):
@@ -111,7 +126,11 @@ def test_a_method_that_is_worse_is_said_to_be(tmp_path):
     table = Table.of(load(tmp_path))
     found = table.difference("bad", "a>b")
     assert found is not None and found.high is not None and found.high < 0
-    assert str(found).endswith("] worse") and str(found) in table.to_text() and str(found) in table.to_markdown()
+    assert (
+        str(found).endswith("] worse")
+        and str(found) in table.to_text()
+        and str(found) in table.to_markdown()
+    )
     assert AVERAGE not in table.to_text()  # one task has no average
 
 
@@ -131,9 +150,15 @@ def test_missing_cells_and_different_numbers_of_seeds_are_shown(tmp_path):
     assert "over DIFFERENT seeds of 0, 1, 2, their number in parentheses" in text
     row = next(line for line in text.splitlines() if line.startswith("mmd"))
     assert row.split() == ["mmd", "72.5", "±", "3.5", "(2)", "-", "-"]
-    interval = ttest_rel([70.0, 75.0], [60.0, 62.0]).confidence_interval(0.95)  # paired over the two seeds that both have
+    interval = ttest_rel([70.0, 75.0], [60.0, 62.0]).confidence_interval(
+        0.95
+    )  # paired over the two seeds that both have
     found = table.difference("mmd", "amazon>webcam")
-    assert found is not None and found.seeds == 2 and (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert (
+        found is not None
+        and found.seeds == 2
+        and (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    )
 
 
 def test_as_many_but_other_seeds_are_not_taken_for_the_same(tmp_path):
@@ -143,7 +168,12 @@ def test_as_many_but_other_seeds_are_not_taken_for_the_same(tmp_path):
     table = Table.of(load(tmp_path))
     assert "DIFFERENT seeds of 0, 1, 2" in table.to_text()
     found = table.difference("mmd", "a>b")
-    assert found is not None and found.seeds == 1 and found.low is None and str(found) == "+0.0 equal (one seed)"
+    assert (
+        found is not None
+        and found.seeds == 1
+        and found.low is None
+        and str(found) == "+0.0 equal (one seed)"
+    )
 
 
 def test_one_seed_has_neither_deviation_nor_interval(tmp_path):
@@ -171,7 +201,9 @@ def test_other_configurations_at_other_seeds_are_refused_too(tmp_path):
     write(tmp_path, "mmd", "a>b", 1, 0.6, optimizer={"name": "adam"}, layers=[1, 2])
     with pytest.raises(ValueError, match="differ in optimizer"):
         Table.of(load(tmp_path))
-    assert Table.of(load(tmp_path), where={"optimizer.name": "adam", "layers": (1, 2)}).seeds == (1,)
+    assert Table.of(load(tmp_path), where={"optimizer.name": "adam", "layers": (1, 2)}).seeds == (
+        1,
+    )
     assert Table.of(load(tmp_path), where={"seed": 0}).seeds == (0,)
     with pytest.raises(ValueError, match="got runs at all"):
         Table.of(load(tmp_path), where={"optimizer.name": "lbfgs"})
@@ -185,7 +217,9 @@ def test_one_table_is_of_one_experiment(tmp_path):
     assert Table.of(load(tmp_path, "other")).rows == ("none",)
 
 
-@pytest.mark.parametrize(("metric", "value"), [("target_accuracy", 61.0), ("target_accuracy", -0.1), ("target_hos", 1.5)])
+@pytest.mark.parametrize(
+    ("metric", "value"), [("target_accuracy", 61.0), ("target_accuracy", -0.1), ("target_hos", 1.5)]
+)
 def test_figures_that_should_be_fractions_and_are_not_are_refused(tmp_path, metric, value):
     directory = write(tmp_path, "mmd", "a>b", 0, None, others={metric: value})
     with pytest.raises(ValueError, match=f"{directory.name}: {metric} .* fraction"):
@@ -193,8 +227,13 @@ def test_figures_that_should_be_fractions_and_are_not_are_refused(tmp_path, metr
 
 
 def test_a_missing_figure_is_named_with_those_there_are(tmp_path):
-    directory = write(tmp_path, "none", "a>b", 0, None, others={"target_r2": 0.5, "target_mae": math.nan})
-    with pytest.raises(ValueError, match=f"{directory.name} has no target_accuracy under 'last'; it has target_r2, target_mae"):
+    directory = write(
+        tmp_path, "none", "a>b", 0, None, others={"target_r2": 0.5, "target_mae": math.nan}
+    )
+    with pytest.raises(
+        ValueError,
+        match=f"{directory.name} has no target_accuracy under 'last'; it has target_r2, target_mae",
+    ):
         Table.of(load(tmp_path))
     with pytest.raises(ValueError, match="target_mae under 'last' must be finite"):
         Table.of(load(tmp_path), metric="target_mae")
@@ -207,46 +246,74 @@ def write_regressions(root: Path) -> Path:
     """Runs with an error, an R^2 and, as if the set were open, an HOS."""
     for method, errors in ERRORS.items():
         for seed, error in enumerate(errors):
-            write(root, method, "a>b", seed, None, others={"target_r2": 1 - error / 8, "target_mae": error, "target_hos": error / 100})
+            write(
+                root,
+                method,
+                "a>b",
+                seed,
+                None,
+                others={"target_r2": 1 - error / 8, "target_mae": error, "target_hos": error / 100},
+            )
     return root
 
 
 def test_an_error_is_better_when_it_is_less(tmp_path):
     table = Table.of(load(write_regressions(tmp_path)), metric="target_mae")
     own, base = (np.array(ERRORS[method]) for method in ("rsd", "none"))
-    assert table.mean("rsd", "a>b") == pytest.approx(own.mean()) and table.deviation("none", "a>b") == pytest.approx(base.std(ddof=1))
+    assert table.mean("rsd", "a>b") == pytest.approx(own.mean()) and table.deviation(
+        "none", "a>b"
+    ) == pytest.approx(base.std(ddof=1))
     title, _, _, *rows = table.to_text().splitlines()
-    assert title.startswith("toy: target mean absolute error (less is better), model selected by 'last'; mean ±")
+    assert title.startswith(
+        "toy: target mean absolute error (less is better), model selected by 'last'; mean ±"
+    )
     assert f"{base.mean():.3f} ± {base.std(ddof=1):.3f}" in " ".join(rows)
     interval = ttest_rel(own, base).confidence_interval(0.95)
     words = f"{(own - base).mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] better, not significant"
     assert (own - base).mean() < 0 < interval.high and words in table.to_text()
     assert "percent" not in table.to_text()
-    assert Table.of(load(tmp_path), metric="target_mae", baseline="rsd").to_text().count("] worse") == 1
+    assert (
+        Table.of(load(tmp_path), metric="target_mae", baseline="rsd").to_text().count("] worse")
+        == 1
+    )
 
 
 def test_a_share_of_variance_is_a_plain_number_and_better_when_it_is_more(tmp_path):
     table = Table.of(load(write_regressions(tmp_path)), metric="target_r2")
     r2 = {method: 1 - np.array(errors) / 8 for method, errors in ERRORS.items()}
-    assert table.values("none", "a>b") == pytest.approx(dict(enumerate(r2["none"])))  # negative, and not in percent
+    assert table.values("none", "a>b") == pytest.approx(
+        dict(enumerate(r2["none"]))
+    )  # negative, and not in percent
     assert "toy: target R^2, model" in table.to_text() and "percent" not in table.to_text()
-    assert f"{(r2['rsd'] - r2['none']).mean():+.3f} [" in table.to_text() and "] better, not significant" in table.to_text()
+    assert (
+        f"{(r2['rsd'] - r2['none']).mean():+.3f} [" in table.to_text()
+        and "] better, not significant" in table.to_text()
+    )
     row = next(csv.DictReader(table.csv_text().splitlines()))
     assert row["metric"] == "target_r2" and float(row["mean"]) == pytest.approx(r2["none"].mean())
 
 
 def test_the_harmonic_mean_of_open_sets_is_in_percent(tmp_path):
     table = Table.of(load(write_regressions(tmp_path)), metric="target_hos")
-    assert "toy: target HOS in percent" in table.to_text() and "in percentage points" in table.to_text()
-    assert f"{np.mean(ERRORS['none']):.1f} ± {np.std(ERRORS['none'], ddof=1):.1f}" in table.to_text()
+    assert (
+        "toy: target HOS in percent" in table.to_text()
+        and "in percentage points" in table.to_text()
+    )
+    assert (
+        f"{np.mean(ERRORS['none']):.1f} ± {np.std(ERRORS['none'], ddof=1):.1f}" in table.to_text()
+    )
 
 
 def test_chosen_methods_are_the_rows_in_their_order(tmp_path):
     write_all(tmp_path, METHODS | {"coral": {"usps>mnist": [0.1, 0.2]}})
     table = Table.of(load(tmp_path), methods=["mmd", "none"])
-    assert table.rows == ("mmd", "none") and table.tasks == tuple(NONE) and table.seeds == (0, 1, 2)  # nothing of coral's is left
+    assert (
+        table.rows == ("mmd", "none") and table.tasks == tuple(NONE) and table.seeds == (0, 1, 2)
+    )  # nothing of coral's is left
     assert table.to_markdown().splitlines()[4].startswith("| mmd |")
-    assert table.difference("mmd", "webcam>dslr") == Table.of(load(tmp_path)).difference("mmd", "webcam>dslr")
+    assert table.difference("mmd", "webcam>dslr") == Table.of(load(tmp_path)).difference(
+        "mmd", "webcam>dslr"
+    )
     assert "No row of the baseline 'none'" in Table.of(load(tmp_path), methods=["mmd"]).to_text()
     with pytest.raises(ValueError, match="no runs of jan; there are runs of coral, mmd, none"):
         Table.of(load(tmp_path), methods=["none", "jan"])
@@ -254,7 +321,13 @@ def test_chosen_methods_are_the_rows_in_their_order(tmp_path):
 
 def test_runs_that_records_wrote_are_read(tmp_path):
     for seed, accuracy in enumerate((0.5, 0.75)):
-        names: dict[str, Any] = {"experiment": "toy", "method": "mmd", "source": "a", "target": "b", "seed": seed}
+        names: dict[str, Any] = {
+            "experiment": "toy",
+            "method": "mmd",
+            "source": "a",
+            "target": "b",
+            "seed": seed,
+        }
         run = Run.start(tmp_path, {"steps": 1, "seed": seed}, **names, wandb="disabled")
         run.finish({"selected": {"last": {"step": 1, "target_accuracy": accuracy}}})
     Run.start(tmp_path, {"steps": 1}, **{**names, "seed": 2}, wandb="disabled")  # unfinished
@@ -273,11 +346,19 @@ def test_csv_is_unrounded(tmp_path):
     table.to_csv(tmp_path / "table.csv")
     with open(tmp_path / "table.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [(line["method"], line["task"]) for line in lines] == [(m, t) for m in ("none", "mmd") for t in (*NONE, AVERAGE)]
+    assert [(line["method"], line["task"]) for line in lines] == [
+        (m, t) for m in ("none", "mmd") for t in (*NONE, AVERAGE)
+    ]
     line = lines[3]
-    assert float(line["mean"]) == table.mean("mmd", "amazon>webcam") and float(line["std"]) == table.deviation("mmd", "amazon>webcam")
+    assert float(line["mean"]) == table.mean("mmd", "amazon>webcam") and float(
+        line["std"]
+    ) == table.deviation("mmd", "amazon>webcam")
     found = table.difference("mmd", "amazon>webcam")
-    assert found is not None and [float(line[key]) for key in ("difference", "low", "high")] == [found.mean, found.low, found.high]
+    assert found is not None and [float(line[key]) for key in ("difference", "low", "high")] == [
+        found.mean,
+        found.low,
+        found.high,
+    ]
     assert line["seeds"] == "3" and lines[0]["difference"] == ""
 
 
@@ -288,12 +369,16 @@ def test_a_readme_is_updated_between_its_marks_alone(tmp_path):
     table = Table.of(load(write_all(tmp_path / "runs")))
     readme = tmp_path / "README.md"
     readme.write_text(README)
-    assert not update_readme(readme, "toy", table, command="python -m da.records.table runs", check=True)
+    assert not update_readme(
+        readme, "toy", table, command="python -m da.records.table runs", check=True
+    )
     assert readme.read_text() == README
     assert not update_readme(readme, "toy", table, command="python -m da.records.table runs")
     expected = README.replace("old", f"{table.to_markdown()}\n\n`python -m da.records.table runs`")
     assert readme.read_text() == expected
-    assert update_readme(readme, "toy", table, command="python -m da.records.table runs", check=True)
+    assert update_readme(
+        readme, "toy", table, command="python -m da.records.table runs", check=True
+    )
     with pytest.raises(ValueError, match="<!-- table: absent --> exactly once"):
         update_readme(readme, "absent", table, command="")
 
@@ -315,7 +400,16 @@ def test_fill_with_real_runs_can_be_interrupted_and_called_again(tmp_path):
     started: list[int] = []
 
     def run_cell(seed: int) -> dict[str, Any]:
-        run = Run.start(tmp_path, {}, experiment="e", method="m", source="a", target="b", seed=seed, wandb="disabled")
+        run = Run.start(
+            tmp_path,
+            {},
+            experiment="e",
+            method="m",
+            source="a",
+            target="b",
+            seed=seed,
+            wandb="disabled",
+        )
         if not run.finished:
             started.append(seed)
             if len(started) == 2:
@@ -330,8 +424,18 @@ def test_fill_with_real_runs_can_be_interrupted_and_called_again(tmp_path):
 
 
 def command(*words: str, where: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run([sys.executable, "-m", "da.records.table", *words], capture_output=True, text=True, cwd=where, env=environment)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONIOENCODING": "utf-8",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "da.records.table", *words],
+        capture_output=True,
+        text=True,
+        cwd=where,
+        env=environment,
+    )
 
 
 def test_the_command_in_the_file_says_which_figure_and_rows(tmp_path, monkeypatch):
@@ -340,9 +444,16 @@ def test_the_command_in_the_file_says_which_figure_and_rows(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     main(["runs", "--readme", "README.md", "--metric", "target_mae", "--methods", "none", "rsd"])
     written = (tmp_path / "README.md").read_text()
-    line = next(line for line in written.splitlines() if line.startswith("`python -m da.records.table "))
-    assert line == "`python -m da.records.table runs --select last --baseline none --metric target_mae --methods none rsd`"
-    main([*line.strip("`").split()[3:], "--readme", "README.md", "--check"])  # the command makes what stands above it
+    line = next(
+        line for line in written.splitlines() if line.startswith("`python -m da.records.table ")
+    )
+    assert (
+        line
+        == "`python -m da.records.table runs --select last --baseline none --metric target_mae --methods none rsd`"
+    )
+    main(
+        [*line.strip("`").split()[3:], "--readme", "README.md", "--check"]
+    )  # the command makes what stands above it
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):
@@ -358,9 +469,17 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         main([*readme, "--check"])
     main(readme)
     main([*readme, "--check"])
-    assert "`python -m da.records.table runs --select last --baseline none --where steps=9`" in (tmp_path / "README.md").read_text()
-    main(["runs", "--readme", "README.md", "--methods", "mmd", "none", "--metric", "target_accuracy"])
-    assert "`python -m da.records.table runs --select last --baseline none --methods mmd none`" in (tmp_path / "README.md").read_text()
+    assert (
+        "`python -m da.records.table runs --select last --baseline none --where steps=9`"
+        in (tmp_path / "README.md").read_text()
+    )
+    main(
+        ["runs", "--readme", "README.md", "--methods", "mmd", "none", "--metric", "target_accuracy"]
+    )
+    assert (
+        "`python -m da.records.table runs --select last --baseline none --methods mmd none`"
+        in (tmp_path / "README.md").read_text()
+    )
     for wrong, words in {
         "target_r2": ["runs", "--metric", "target_r2"],
         "jan": ["runs", "--methods", "none", "jan"],
@@ -377,23 +496,54 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 
 def test_losses_are_named_and_doubtful_ones_counted(tmp_path: Path) -> None:
     """Three paired seeds: one row certainly below the baseline, one below in the mean alone, one above. By SciPy's paired t-test."""
-    figures = {"none": [0.60, 0.62, 0.64], "harmful": [0.50, 0.53, 0.53], "doubtful": [0.50, 0.70, 0.61], "good": [0.70, 0.71, 0.75]}
+    figures = {
+        "none": [0.60, 0.62, 0.64],
+        "harmful": [0.50, 0.53, 0.53],
+        "doubtful": [0.50, 0.70, 0.61],
+        "good": [0.70, 0.71, 0.75],
+    }
     for method, values in figures.items():
         for seed, value in enumerate(values):
-            run = Run.start(tmp_path, {}, experiment="toy", method=method, source="a", target="b", seed=seed, wandb="disabled")
+            run = Run.start(
+                tmp_path,
+                {},
+                experiment="toy",
+                method=method,
+                source="a",
+                target="b",
+                seed=seed,
+                wandb="disabled",
+            )
             run.finish({"selected": {"last": {"step": 1, "target_accuracy": value}}})
-    p = {method: ttest_rel(values, figures["none"]).pvalue for method, values in figures.items() if method != "none"}
+    p = {
+        method: ttest_rel(values, figures["none"]).pvalue
+        for method, values in figures.items()
+        if method != "none"
+    }
     assert p["harmful"] < 0.05 < p["doubtful"]
     text = Table.of(load(tmp_path)).to_text()
     assert text.endswith(
         "Negative transfer, significantly worse than 'none': harmful on a>b. 1 more of 3 are worse, not significantly or by one seed alone."
     )
-    assert Table.of(load(tmp_path), methods=("none", "good")).to_markdown().endswith("significantly worse than 'none': none.")
+    assert (
+        Table.of(load(tmp_path), methods=("none", "good"))
+        .to_markdown()
+        .endswith("significantly worse than 'none': none.")
+    )
     assert "Negative transfer" not in Table.of(load(tmp_path), methods=("good",)).to_text()
 
 
 def test_tasks_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for share in (100, 5, 15):
-        run = Run.start(tmp_path, {}, experiment="toy", method="none", source="a", target=f"b_{share:02d}", seed=0, wandb="disabled")
+        run = Run.start(
+            tmp_path,
+            {},
+            experiment="toy",
+            method="none",
+            source="a",
+            target=f"b_{share:02d}",
+            seed=0,
+            wandb="disabled",
+        )
         run.finish({"selected": {"last": {"step": 1, "target_accuracy": 0.5}}})
     assert Table.of(load(tmp_path)).tasks == ("a>b_05", "a>b_15", "a>b_100")

@@ -18,7 +18,19 @@ from torch.nn import functional
 
 from da.data.batches import Batch
 from da.feature.adversarial import DANN
-from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation, afn, bnm, bsp, entropy, hard_afn, mcc
+from da.feature.target import (
+    AFN,
+    BNM,
+    BSP,
+    MCC,
+    EntropyMinimisation,
+    afn,
+    bnm,
+    bsp,
+    entropy,
+    hard_afn,
+    mcc,
+)
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.train.method import Adapt, Align
@@ -44,7 +56,9 @@ def logits(n: int = 7, k: int = 4, seed: int = 0) -> np.ndarray:
 
 def test_entropy_by_loop_and_at_its_ends():
     z = logits()
-    assert float(entropy(z)) == pytest.approx(np.mean([row_entropy(p) for p in softmax(z)]), rel=1e-12)
+    assert float(entropy(z)) == pytest.approx(
+        np.mean([row_entropy(p) for p in softmax(z)]), rel=1e-12
+    )
     assert float(entropy(np.zeros((3, 5)))) == pytest.approx(math.log(5), rel=1e-14)
     assert float(entropy(1e4 * np.eye(3))) == 0
 
@@ -54,25 +68,35 @@ def confusion_by_loop(z: np.ndarray, temperature: float) -> float:
     n, k = p.shape
     weight = [1 + math.exp(-row_entropy(row)) for row in p]
     weight = [n * w / sum(weight) for w in weight]
-    confusion = [[sum(weight[i] * p[i, a] * p[i, b] for i in range(n)) for b in range(k)] for a in range(k)]
-    return sum(confusion[a][b] / sum(confusion[a]) for a in range(k) for b in range(k) if a != b) / k
+    confusion = [
+        [sum(weight[i] * p[i, a] * p[i, b] for i in range(n)) for b in range(k)] for a in range(k)
+    ]
+    return (
+        sum(confusion[a][b] / sum(confusion[a]) for a in range(k) for b in range(k) if a != b) / k
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.5])
 def test_mcc_by_loop(temperature):
     z = logits()
-    assert float(mcc(z, temperature=temperature)) == pytest.approx(confusion_by_loop(z, temperature), rel=1e-12)
+    assert float(mcc(z, temperature=temperature)) == pytest.approx(
+        confusion_by_loop(z, temperature), rel=1e-12
+    )
 
 
 def test_mcc_equals_the_value_of_tllib():
     """Its entropy has a 1e-5 within the logarithm, hence the tolerance."""
-    assert float(mcc(INPUTS["logits_target"], temperature=2)) == pytest.approx(VALUES["tllib.mcc(temperature=2)"], rel=1e-6)
+    assert float(mcc(INPUTS["logits_target"], temperature=2)) == pytest.approx(
+        VALUES["tllib.mcc(temperature=2)"], rel=1e-6
+    )
 
 
 def test_mcc_at_its_ends():
     assert float(mcc(np.zeros((3, 5)))) == pytest.approx(1 - 1 / 5, rel=1e-14)
     assert float(mcc(1e5 * np.eye(4))) == pytest.approx(0, abs=1e-14)
-    one_class = torch.tensor([[500.0, 0.0, -500.0]] * 4, requires_grad=True)  # in float32 two classes have no probability
+    one_class = torch.tensor(
+        [[500.0, 0.0, -500.0]] * 4, requires_grad=True
+    )  # in float32 two classes have no probability
     value = mcc(one_class, temperature=0.1)
     (gradient,) = torch.autograd.grad(value, one_class)
     assert float(value.detach()) == 0 and bool(gradient.isfinite().all())
@@ -94,7 +118,9 @@ def test_mcc_does_not_learn_through_its_weights():
     for i, j in np.ndindex(*z.shape):
         step = np.zeros_like(z)
         step[i, j] = 1e-5
-        assert gradient[i, j].item() == pytest.approx((held(z + step) - held(z - step)) / 2e-5, rel=1e-5, abs=1e-9)
+        assert gradient[i, j].item() == pytest.approx(
+            (held(z + step) - held(z - step)) / 2e-5, rel=1e-5, abs=1e-9
+        )
 
 
 def nuclear_norm(x: np.ndarray) -> float:
@@ -113,12 +139,22 @@ def test_bnm_is_least_where_rows_are_sure_and_classes_even():
     """A permutation of one-hot rows, r of each of K classes: singular values sqrt(r), so -sqrt(K / n)."""
     even, uneven = 1e3 * np.eye(4)[[0, 1, 2, 3] * 3], 1e3 * np.eye(4)[[0] * 9 + [1, 2, 3]]
     assert float(bnm(even)) == pytest.approx(-math.sqrt(4 / 12), rel=1e-12)
-    assert float(bnm(even)) < float(bnm(uneven)) < float(bnm(1e3 * np.eye(4)[[0] * 12])) < float(bnm(np.zeros((12, 4)))) < 0
+    assert (
+        float(bnm(even))
+        < float(bnm(uneven))
+        < float(bnm(1e3 * np.eye(4)[[0] * 12]))
+        < float(bnm(np.zeros((12, 4))))
+        < 0
+    )
 
 
 @pytest.mark.parametrize("name", ["equal", "zero", "one hot"])
 def test_bnm_has_a_finite_gradient_where_singular_values_are_equal_or_zero(name):
-    z = {"equal": 3 * torch.eye(4), "zero": torch.ones(5, 3), "one hot": 200 * torch.eye(3).repeat(2, 1)}[name].requires_grad_()
+    z = {
+        "equal": 3 * torch.eye(4),
+        "zero": torch.ones(5, 3),
+        "one hot": 200 * torch.eye(3).repeat(2, 1),
+    }[name].requires_grad_()
     (gradient,) = torch.autograd.grad(bnm(z), z)
     assert bool(gradient.isfinite().all())
 
@@ -129,13 +165,17 @@ def test_afn_has_the_value_of_tllib_and_moves_every_norm_by_its_step():
     (gradient,) = torch.autograd.grad(afn(x, step=0.3), x)
     moved = x.detach() - len(x) / 2 * gradient  # the loss is a mean of squares: one Newton step
     torch.testing.assert_close(moved.norm(dim=1), x.detach().norm(dim=1) + 0.3, rtol=1e-12, atol=0)
-    torch.testing.assert_close(functional.normalize(moved), functional.normalize(x.detach()), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        functional.normalize(moved), functional.normalize(x.detach()), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_hard_afn_by_numpy():
     x = INPUTS["source"]
     for radius in (25.0, 2.0):
-        assert float(hard_afn(x, radius=radius)) == pytest.approx((np.linalg.norm(x, axis=1).mean() - radius) ** 2, rel=1e-12)
+        assert float(hard_afn(x, radius=radius)) == pytest.approx(
+            (np.linalg.norm(x, axis=1).mean() - radius) ** 2, rel=1e-12
+        )
 
 
 @OF_FEATURES
@@ -150,7 +190,9 @@ def test_bsp_equals_numpy_and_the_value_of_tllib():
     assert float(bsp(source, target)) == pytest.approx(VALUES["tllib.bsp"], rel=1e-12)
     largest = [np.sort(np.linalg.eigvalsh(x.T @ x))[::-1] for x in (source, target[:5])]
     for k in (1, 3, 5):
-        assert float(bsp(source, target[:5], k=k)) == pytest.approx(sum(v[:k].sum() for v in largest), rel=1e-10)
+        assert float(bsp(source, target[:5], k=k)) == pytest.approx(
+            sum(v[:k].sum() for v in largest), rel=1e-10
+        )
     x = torch.eye(4, requires_grad=True)
     (gradient,) = torch.autograd.grad(bsp(x, 2 * torch.eye(4), k=2), x)
     assert bool(gradient.isfinite().all())
@@ -160,7 +202,9 @@ def test_gradients_are_those_of_finite_differences():
     z = torch.from_numpy(logits(5, 3)).requires_grad_()
     x, y = (torch.from_numpy(INPUTS[name][:4]).requires_grad_() for name in ("source", "target"))
     assert torch.autograd.gradcheck(entropy, (z,)) and torch.autograd.gradcheck(bnm, (z,))
-    assert torch.autograd.gradcheck(hard_afn, (x,)) and torch.autograd.gradcheck(partial(bsp, k=2), (x, y))
+    assert torch.autograd.gradcheck(hard_afn, (x,)) and torch.autograd.gradcheck(
+        partial(bsp, k=2), (x, y)
+    )
 
 
 @OF_LOGITS
@@ -182,7 +226,14 @@ def test_half_precision_under_autocast_is_computed_in_float32(function):
 
 
 @pytest.mark.parametrize(
-    "function, name", [(entropy, "logits"), (mcc, "logits"), (bnm, "logits"), (afn, "features"), (hard_afn, "features")]
+    "function, name",
+    [
+        (entropy, "logits"),
+        (mcc, "logits"),
+        (bnm, "logits"),
+        (afn, "features"),
+        (hard_afn, "features"),
+    ],
 )
 def test_bad_input_is_one_error_that_names_the_argument(function, name):
     with pytest.raises(ValueError, match=f"{name} must be finite"):
@@ -222,7 +273,9 @@ def clusters(turn: float, seed: int, n: int = 150) -> tuple[Tensor, Tensor]:
 ADAM, SGD = partial(torch.optim.Adam, lr=0.003), partial(torch.optim.SGD, lr=0.01, momentum=0.9)
 
 
-def trained(make, turn: float, seed: int, optimizer=ADAM, steps: int = 300) -> tuple[Adapt, Tensor, Tensor]:
+def trained(
+    make, turn: float, seed: int, optimizer=ADAM, steps: int = 300
+) -> tuple[Adapt, Tensor, Tensor]:
     """The method after training on clusters and the same clusters turned, with the target's x and y."""
     torch.manual_seed(seed)
     method = make(mlp(2, 3, hidden=32, features=16)).train()
@@ -254,12 +307,16 @@ def test_boundaries_move_into_the_gaps_between_the_targets_clusters(seed):
         method, x, y = trained(make, 40, seed)
         assert accuracy(method, x, y) > 0.985, make.__name__
         with torch.no_grad():
-            assert entropy(method.network(x).logits) < 0.3 * entropy(plain.network(x).logits), make.__name__
+            assert entropy(method.network(x).logits) < 0.3 * entropy(plain.network(x).logits), (
+                make.__name__
+            )
 
 
 def test_entropy_alone_may_give_a_class_up_where_mcc_and_bnm_keep_it():
     """Cui et al.: sure predictions need not be diverse. Turned by 50 of 60 degrees, sure means two of the three classes for entropy."""
-    found = {make.__name__: accuracy(*trained(make, 50, 0)) for make in (EntropyMinimisation, MCC, BNM)}
+    found = {
+        make.__name__: accuracy(*trained(make, 50, 0)) for make in (EntropyMinimisation, MCC, BNM)
+    }
     assert found["EntropyMinimisation"] < 0.75 and found["MCC"] > 0.97 and found["BNM"] > 0.97
 
 
@@ -273,7 +330,9 @@ def test_afn_makes_norms_grow_and_hard_afn_draws_them_to_its_radius():
     grown, *_ = trained(AFN, 20, 0, SGD)
     longer, *_ = trained(AFN, 20, 0, SGD, steps=600)
     assert norms(longer, x) > 1.3 * norms(grown, x) > 1.69 * norms(plain, x)
-    unbounded, *_ = trained(AFN, 20, 0, ADAM)  # why the paper's SGD: Adam makes little of the gradient's size
+    unbounded, *_ = trained(
+        AFN, 20, 0, ADAM
+    )  # why the paper's SGD: Adam makes little of the gradient's size
     assert norms(unbounded, x) > 20 * norms(trained(source_only, 20, 0, ADAM)[0], x)
     for radius in (25.0, 8.0):
         method, x, y = trained(partial(AFN, penalty=partial(hard_afn, radius=radius)), 20, 0)
@@ -295,7 +354,12 @@ def small() -> tuple[Network, Batch]:
         (partial(MCC, temperature=1.0), "mcc", 1.0, lambda s, t: mcc(t.logits, temperature=1.0)),
         (BNM, "bnm", 1.0, lambda s, t: bnm(t.logits)),
         (AFN, "norm", 0.05, lambda s, t: afn(s.features) + afn(t.features)),
-        (partial(AFN, penalty=hard_afn), "norm", 0.05, lambda s, t: hard_afn(s.features) + hard_afn(t.features)),
+        (
+            partial(AFN, penalty=hard_afn),
+            "norm",
+            0.05,
+            lambda s, t: hard_afn(s.features) + hard_afn(t.features),
+        ),
     ],
 )
 def test_the_terms_are_the_papers(make, name, weight, by_hand):
@@ -303,7 +367,9 @@ def test_the_terms_are_the_papers(make, name, weight, by_hand):
     source, target = network(data.source_x), network(data.target_x)
     terms = make(network, ramp=lambda progress: progress).loss(data, 0.5)
     assert list(terms) == ["task", name]
-    torch.testing.assert_close(terms["task"], functional.cross_entropy(source.logits, data.source_y))
+    torch.testing.assert_close(
+        terms["task"], functional.cross_entropy(source.logits, data.source_y)
+    )
     torch.testing.assert_close(terms[name], 0.5 * weight * by_hand(source, target))
     assert make(network, trade_off=7.0).trade_off == 7.0
 
@@ -311,7 +377,9 @@ def test_the_terms_are_the_papers(make, name, weight, by_hand):
 @pytest.mark.parametrize("make", [EntropyMinimisation, MCC, BNM])
 def test_a_step_along_the_transfer_term_makes_the_target_surer_and_ignores_the_source(make):
     network, data = small()
-    blind = Batch(data.source_x * 0 + 1, data.source_y, data.target_x, data.source_index, data.target_index)
+    blind = Batch(
+        data.source_x * 0 + 1, data.source_y, data.target_x, data.source_index, data.target_index
+    )
     method = make(network)
     (one, other) = (list(method.loss(b, 0.0).values())[1] for b in (data, blind))
     torch.testing.assert_close(one, other)
@@ -343,5 +411,8 @@ def test_bsp_is_dann_and_a_push_against_the_first_singular_vectors():
     assert later["spectral"].item() == terms["spectral"].item()
     plain = DANN(net, method.discriminator).train().loss(data, 0.7)
     for name in ("task", "domain"):
-        gradients = [torch.autograd.grad(t[name], net.bottleneck.weight, retain_graph=True)[0] for t in (later, plain)]
+        gradients = [
+            torch.autograd.grad(t[name], net.bottleneck.weight, retain_graph=True)[0]
+            for t in (later, plain)
+        ]
         torch.testing.assert_close(gradients[0], gradients[1])

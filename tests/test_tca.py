@@ -44,12 +44,21 @@ def samples(n: int, m: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     centres = generator.normal(size=(3, d)) * 2
     scales = np.linspace(0.5, 2, d)
     source = centres[labels] + generator.normal(size=(n, d)) * scales
-    return source, centres[others] + generator.normal(size=(m, d)) * scales + generator.normal(size=d), labels
+    return (
+        source,
+        centres[others] + generator.normal(size=(m, d)) * scales + generator.normal(size=d),
+        labels,
+    )
 
 
 def marginal(n: int, m: int) -> np.ndarray:
     """M (n + m, n + m), entry by entry, of Frobenius norm 1."""
-    value = {(True, True): 1 / n**2, (False, False): 1 / m**2, (True, False): -1 / (n * m), (False, True): -1 / (n * m)}
+    value = {
+        (True, True): 1 / n**2,
+        (False, False): 1 / m**2,
+        (True, False): -1 / (n * m),
+        (False, True): -1 / (n * m),
+    }
     matrix = np.array([[value[i < n, j < n] for j in range(n + m)] for i in range(n + m)])
     return matrix / np.linalg.norm(matrix)
 
@@ -66,7 +75,9 @@ def tca_reference(k: np.ndarray, m: np.ndarray, regularization: float, count: in
     return reference(k @ m @ k.T + regularization * np.eye(len(k)), k @ centring @ k.T, count)
 
 
-def assert_same_up_to_sign(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-8) -> None:
+def assert_same_up_to_sign(
+    found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-8
+) -> None:
     signs = np.sign((found * expected).sum(0))
     np.testing.assert_allclose(found * signs, expected, atol=tolerance * np.abs(expected).max())
 
@@ -77,15 +88,26 @@ def assert_same_up_to_sign(found: np.ndarray, expected: np.ndarray, tolerance: f
 @pytest.mark.parametrize(("n", "m", "d"), [(30, 20, 5), (12, 9, 40), (1, 8, 3)])
 @pytest.mark.parametrize("kernel", ["linear", "rbf", "primal"])
 @pytest.mark.parametrize("regularization", [0.1, 10.0])
-def test_solves_the_papers_problem(n: int, m: int, d: int, kernel: str, regularization: float) -> None:
+def test_solves_the_papers_problem(
+    n: int, m: int, d: int, kernel: str, regularization: float
+) -> None:
     source, target, _ = samples(n, m, d)
     z = np.concatenate([source, target])
     k = {"linear": z @ z.T, "rbf": rbf_kernel(z, gamma=0.05), "primal": z.T}[kernel]
-    adapter = TCA(n_components=3, kernel=kernel, gamma=0.05, regularization=regularization).fit(source, target)
+    adapter = TCA(n_components=3, kernel=kernel, gamma=0.05, regularization=regularization).fit(
+        source, target
+    )
     a = tca_reference(k, marginal(n, m), regularization, 3)
-    assert_same_up_to_sign(np.concatenate([adapter.transform(source), adapter.transform(target, domain="target")]), k.T @ a)
+    assert_same_up_to_sign(
+        np.concatenate([adapter.transform(source), adapter.transform(target, domain="target")]),
+        k.T @ a,
+    )
     unseen = samples(4, 1, d, seed=5)[0]
-    to_unseen = {"linear": unseen @ z.T, "rbf": rbf_kernel(unseen, z, gamma=0.05), "primal": unseen}[kernel]
+    to_unseen = {
+        "linear": unseen @ z.T,
+        "rbf": rbf_kernel(unseen, z, gamma=0.05),
+        "primal": unseen,
+    }[kernel]
     assert_same_up_to_sign(adapter.transform(unseen), to_unseen @ a)
 
 
@@ -95,15 +117,26 @@ def test_landmarks_are_nystroems_kernel(count: int) -> None:
     z = np.concatenate([source, target])
     adapter = TCA(n_components=3, kernel="rbf", gamma=0.1, n_landmarks=count).fit(source, target)
     landmarks = adapter.lift_.landmarks.numpy()
-    assert {tuple(row) for row in landmarks} <= {tuple(row) for row in z} and len(np.unique(landmarks, axis=0)) == count
+    assert {tuple(row) for row in landmarks} <= {tuple(row) for row in z} and len(
+        np.unique(landmarks, axis=0)
+    ) == count
     across = rbf_kernel(z, landmarks, gamma=0.1)
-    k = across @ np.linalg.pinv(rbf_kernel(landmarks, gamma=0.1), rcond=1e-12, hermitian=True) @ across.T
-    assert_same_up_to_sign(adapter.transform(z), k @ tca_reference(k, marginal(25, 20), 1.0, 3), 1e-6)
+    k = (
+        across
+        @ np.linalg.pinv(rbf_kernel(landmarks, gamma=0.1), rcond=1e-12, hermitian=True)
+        @ across.T
+    )
+    assert_same_up_to_sign(
+        adapter.transform(z), k @ tca_reference(k, marginal(25, 20), 1.0, 3), 1e-6
+    )
 
 
 def test_all_rows_as_landmarks_are_the_exact_kernel() -> None:
     source, target, _ = samples(25, 20, 4)
-    exact, landmarks = (TCA(n_components=4, kernel="rbf", n_landmarks=count).fit(source, target) for count in (None, 45))
+    exact, landmarks = (
+        TCA(n_components=4, kernel="rbf", n_landmarks=count).fit(source, target)
+        for count in (None, 45)
+    )
     assert_same_up_to_sign(landmarks.transform(source), exact.transform(source), 1e-6)
 
 
@@ -111,13 +144,19 @@ def test_gamma_by_default_is_one_over_the_mean_squared_distance() -> None:
     source, target, _ = samples(10, 8, 3)
     z = np.concatenate([source, target])
     mean = np.mean([((z[i] - z[j]) ** 2).sum() for i in range(18) for j in range(18) if i != j])
-    expected = TCA(n_components=2, kernel="rbf", gamma=1 / mean).fit(source, target).transform(source)
-    np.testing.assert_allclose(TCA(n_components=2, kernel="rbf").fit(source, target).transform(source), expected, rtol=1e-9)
+    expected = (
+        TCA(n_components=2, kernel="rbf", gamma=1 / mean).fit(source, target).transform(source)
+    )
+    np.testing.assert_allclose(
+        TCA(n_components=2, kernel="rbf").fit(source, target).transform(source), expected, rtol=1e-9
+    )
 
 
 def test_products_alone_find_the_same_directions() -> None:
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(300, 200, generator=generator, dtype=torch.float64) * torch.linspace(1, 0.1, 200, dtype=torch.float64)
+    rows = torch.randn(300, 200, generator=generator, dtype=torch.float64) * torch.linspace(
+        1, 0.1, 200, dtype=torch.float64
+    )
     rows -= rows.mean(0)
     root = low_rank_root(rows.T @ scaled(domain_gap(100, 200, rows)), 0.5)
     dense = directions(root, 10, gram=rows.T @ rows)
@@ -128,7 +167,10 @@ def test_products_alone_find_the_same_directions() -> None:
 def test_products_alone_find_what_few_rows_have_and_what_is_small() -> None:
     """Four rows far from all others hold the leading directions; the last ones wanted are a millionth of the first."""
     rows = torch.zeros(400, 200, dtype=torch.float64)
-    rows[:, :180] = torch.randn(400, 180, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-4
+    rows[:, :180] = (
+        torch.randn(400, 180, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        * 1e-4
+    )
     rows[1:5] = 0
     rows[1:5, 180:184] = torch.diag(torch.tensor([5.0, 4.0, 3.0, 2.0], dtype=torch.float64))
     rows[10:13, 190:193] = torch.diag(torch.tensor([0.03, 0.02, 0.01], dtype=torch.float64))
@@ -151,7 +193,10 @@ def test_residual_of_an_exact_kernel_too_large_for_its_square() -> None:
     left = np.outer(k @ e, e @ ka) / (e @ e) + a
     right = k @ (ka - ka.mean(0))
     phi = (a * left).sum(0) / (a * right).sum(0)
-    assert np.linalg.norm(left - phi * right, axis=0).max() < 1e-7 * np.linalg.norm(phi * right, axis=0).min()
+    assert (
+        np.linalg.norm(left - phi * right, axis=0).max()
+        < 1e-7 * np.linalg.norm(phi * right, axis=0).min()
+    )
     np.testing.assert_allclose(np.linalg.norm(a, axis=0), 1)
     assert (np.diff(phi) > 0).all() and phi[-1] < 1
     np.testing.assert_allclose(adapter.transform(source), ka[:900], atol=1e-9 * np.abs(ka).max())
@@ -159,11 +204,18 @@ def test_residual_of_an_exact_kernel_too_large_for_its_square() -> None:
 
 def test_few_different_rows_many_times() -> None:
     source, target, _ = samples(3, 2, 6)
-    few, many = (TCA(n_components=2, kernel="rbf", gamma=0.02).fit(source, target) for _ in range(2))
+    few, many = (
+        TCA(n_components=2, kernel="rbf", gamma=0.02).fit(source, target) for _ in range(2)
+    )
     many.fit(np.repeat(source, 400, 0), np.repeat(target, 400, 0))
-    assert np.isfinite(many.transform(source)).all() and few.transform(source).shape == many.transform(source).shape
+    assert (
+        np.isfinite(many.transform(source)).all()
+        and few.transform(source).shape == many.transform(source).shape
+    )
     with pytest.raises(ValueError, match="n_components must be at most 4, the rank"):
-        TCA(n_components=5, kernel="rbf", gamma=0.02).fit(np.repeat(source, 400, 0), np.repeat(target, 400, 0))
+        TCA(n_components=5, kernel="rbf", gamma=0.02).fit(
+            np.repeat(source, 400, 0), np.repeat(target, 400, 0)
+        )
     with pytest.raises(ValueError, match="n_components must be at most 0, the rank"):
         TCA(n_components=1, kernel="rbf", gamma=0.02).fit(np.ones((1000, 2)), np.ones((1000, 2)))
 
@@ -175,18 +227,26 @@ def test_less_regularization_brings_the_means_together(seed: int, kernel: str) -
     source, target, _ = samples(15, 12, 4, seed)
     gaps = []
     for regularization in (1e-3, 1e-1, 1e1, 1e3):
-        adapter = TCA(n_components=2, kernel=kernel, regularization=regularization).fit(source, target)
+        adapter = TCA(n_components=2, kernel=kernel, regularization=regularization).fit(
+            source, target
+        )
         x, y = adapter.transform(source), adapter.transform(target, domain="target")
         both = np.concatenate([x, y])
         gaps.append((((x.mean(0) - y.mean(0)) / (both - both.mean(0)).std(0)) ** 2).sum())
-    assert all(small <= large * (1 + 1e-7) + 1e-12 for small, large in zip(gaps, gaps[1:], strict=False))
+    assert all(
+        small <= large * (1 + 1e-7) + 1e-12 for small, large in zip(gaps, gaps[1:], strict=False)
+    )
 
 
 def test_a_shift_of_one_column_is_undone() -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(200) % 2
-    source = np.stack([generator.normal(size=200), labels * 2 + generator.normal(size=200) * 0.2], 1)
-    target = np.stack([generator.normal(size=200) + 20, labels * 2 + generator.normal(size=200) * 0.2 + 2], 1)
+    source = np.stack(
+        [generator.normal(size=200), labels * 2 + generator.normal(size=200) * 0.2], 1
+    )
+    target = np.stack(
+        [generator.normal(size=200) + 20, labels * 2 + generator.normal(size=200) * 0.2 + 2], 1
+    )
     assert KNeighborsClassifier(1).fit(source, labels).score(target, labels) < 0.6
     adapter = TCA(n_components=1, kernel="primal", regularization=1e-3).fit(source, target)
     x, y = adapter.transform(source), adapter.transform(target, domain="target")
@@ -198,7 +258,11 @@ def test_a_shift_of_one_column_is_undone() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**16), st.sampled_from(["linear", "rbf", "primal", "nystroem"]), st.sampled_from([TCA, SSTCA]))
+@given(
+    st.integers(0, 2**16),
+    st.sampled_from(["linear", "rbf", "primal", "nystroem"]),
+    st.sampled_from([TCA, SSTCA]),
+)
 def test_the_order_of_rows_does_not_matter(seed: int, kernel: str, method: type) -> None:
     source, target, labels = samples(20, 15, 4 if seed % 2 else 50, seed)
     source[3] = source[5]
@@ -210,7 +274,11 @@ def test_the_order_of_rows_does_not_matter(seed: int, kernel: str, method: type)
     first.fit(source, target, labels)
     second.fit(source[i], target[j], labels[i])
     for rows, domain, order in ((source, "source", i), (target, "target", j)):
-        np.testing.assert_allclose(second.transform(rows[order], domain=domain), first.transform(rows, domain=domain)[order], atol=1e-8)
+        np.testing.assert_allclose(
+            second.transform(rows[order], domain=domain),
+            first.transform(rows, domain=domain)[order],
+            atol=1e-8,
+        )
 
 
 @pytest.mark.parametrize("method", [TCA, SSTCA])
@@ -224,7 +292,9 @@ def test_constant_columns_and_equal_rows(method: type, kernel: str, n: int, d: i
     adapter = method(kernel=kernel).fit(source, target, labels)
     embedded = adapter.transform(source)
     assert np.isfinite(embedded).all() and embedded.shape[1] == adapter.components_.shape[1] <= 100
-    np.testing.assert_allclose(embedded[: n // 2], np.tile(embedded[0], (n // 2, 1)), atol=1e-9 * np.abs(embedded).max())
+    np.testing.assert_allclose(
+        embedded[: n // 2], np.tile(embedded[0], (n // 2, 1)), atol=1e-9 * np.abs(embedded).max()
+    )
 
 
 @pytest.mark.parametrize("method", [TCA, SSTCA])
@@ -232,10 +302,16 @@ def test_kinds_and_precisions(method: type) -> None:
     source, target, labels = samples(20, 15, 4)
     expected = method(n_components=2).fit(source, target, labels).transform(target, domain="target")
     tensors = [torch.from_numpy(x).float() for x in (source, target)]
-    found = method(n_components=2).fit(*tensors, torch.from_numpy(labels)).transform(tensors[1], domain="target")
+    found = (
+        method(n_components=2)
+        .fit(*tensors, torch.from_numpy(labels))
+        .transform(tensors[1], domain="target")
+    )
     assert isinstance(found, torch.Tensor) and found.dtype == torch.float32
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-    assert np.array_equal(source, samples(20, 15, 4)[0]) and np.array_equal(target, samples(20, 15, 4)[1])  # inputs are left alone
+    assert np.array_equal(source, samples(20, 15, 4)[0]) and np.array_equal(
+        target, samples(20, 15, 4)[1]
+    )  # inputs are left alone
 
 
 def test_primal_rows_are_left_alone() -> None:
@@ -250,13 +326,19 @@ def test_primal_rows_are_left_alone() -> None:
     [
         ({"n_components": 0}, "n_components must be None or a whole number >= 1; got 0"),
         ({"n_components": 2.5}, "n_components must be None or a whole number >= 1; got 2.5"),
-        ({"n_components": 5, "kernel": "primal"}, "n_components must be at most 4, the rank of the centred rows of both samples; got 5"),
+        (
+            {"n_components": 5, "kernel": "primal"},
+            "n_components must be at most 4, the rank of the centred rows of both samples; got 5",
+        ),
         ({"n_components": 5}, "n_components must be at most 4, the rank"),
         ({"regularization": 0.0}, "regularization must be a finite number > 0; got 0.0"),
         ({"regularization": float("nan")}, "regularization must be a finite number > 0; got nan"),
         ({"kernel": "cosine"}, "kernel must be 'linear' or 'rbf' or 'primal'; got 'cosine'"),
         ({"kernel": "rbf", "gamma": 0.0}, "gamma must be None or a finite number > 0; got 0.0"),
-        ({"n_landmarks": 10}, "n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; got 10 with 'linear'"),
+        (
+            {"n_landmarks": 10},
+            "n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; got 10 with 'linear'",
+        ),
         ({"kernel": "rbf", "n_landmarks": 0}, "n_landmarks must be None, or a whole number >= 1"),
     ],
 )
@@ -311,38 +393,69 @@ def test_ties_are_all_edges() -> None:
     weight = np.exp(-1)
     expected = [[2, -1, -1, 0], [-1, 2, 0, -1], [-1, 0, 2, -1], [0, -1, -1, 2]]
     np.testing.assert_allclose(found, weight * np.array(expected), rtol=1e-12)
-    assert torch.equal(graph_laplacian(torch.ones(3, 2, dtype=torch.float64), 1).to_dense(), 3 * torch.eye(3) - torch.ones(3, 3))
+    assert torch.equal(
+        graph_laplacian(torch.ones(3, 2, dtype=torch.float64), 1).to_dense(),
+        3 * torch.eye(3) - torch.ones(3, 3),
+    )
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(20, 15, 5), (8, 9, 30)])
 @pytest.mark.parametrize("kernel", ["linear", "rbf", "primal"])
 @pytest.mark.parametrize(("supervision", "locality"), [(0.5, 1.0), (1.0, 0.0), (0.2, 30.0)])
-def test_sstca_solves_the_papers_problem(n: int, m: int, d: int, kernel: str, supervision: float, locality: float) -> None:
+def test_sstca_solves_the_papers_problem(
+    n: int, m: int, d: int, kernel: str, supervision: float, locality: float
+) -> None:
     source, target, labels = samples(n, m, d)
     z = np.concatenate([source, target])
     k = {"linear": z @ z.T, "rbf": rbf_kernel(z, gamma=0.05), "primal": z.T}[kernel]
     laplacian = dense_laplacian(z, 3)
     centring = np.eye(n + m) - 1 / (n + m)
-    same = np.array([[float(max(i, j) < n and labels[i] == labels[j]) for j in range(n + m)] for i in range(n + m)])
+    same = np.array(
+        [
+            [float(max(i, j) < n and labels[i] == labels[j]) for j in range(n + m)]
+            for i in range(n + m)
+        ]
+    )
     label_kernel = supervision * same + (1 - supervision) * np.eye(n + m)
     smooth = marginal(n, m) + locality * laplacian / np.linalg.norm(laplacian)
-    a = reference(k @ smooth @ k.T + 0.7 * np.eye(len(k)), k @ centring @ label_kernel @ centring @ k.T, 2)
-    options = {"kernel": kernel, "gamma": 0.05, "regularization": 0.7, "supervision": supervision, "locality": locality, "neighbours": 3}
+    a = reference(
+        k @ smooth @ k.T + 0.7 * np.eye(len(k)), k @ centring @ label_kernel @ centring @ k.T, 2
+    )
+    options = {
+        "kernel": kernel,
+        "gamma": 0.05,
+        "regularization": 0.7,
+        "supervision": supervision,
+        "locality": locality,
+        "neighbours": 3,
+    }
     adapter = SSTCA(n_components=2, **options).fit(source, target, labels)
-    assert_same_up_to_sign(np.concatenate([adapter.transform(source), adapter.transform(target, domain="target")]), k.T @ a, 1e-7)
+    assert_same_up_to_sign(
+        np.concatenate([adapter.transform(source), adapter.transform(target, domain="target")]),
+        k.T @ a,
+        1e-7,
+    )
 
 
 def test_sstca_without_labels_and_neighbours_is_tca() -> None:
     source, target, labels = samples(20, 15, 5)
     plain = TCA(n_components=3).fit(source, target).transform(source)
-    found = SSTCA(n_components=3, supervision=0.0, locality=0.0).fit(source, target, labels).transform(source)
+    found = (
+        SSTCA(n_components=3, supervision=0.0, locality=0.0)
+        .fit(source, target, labels)
+        .transform(source)
+    )
     np.testing.assert_allclose(found, plain, atol=1e-8)
 
 
 def test_the_names_of_classes_do_not_matter() -> None:
     source, target, labels = samples(20, 15, 5)
     numbers = SSTCA(n_components=2).fit(source, target, labels).transform(source)
-    words = SSTCA(n_components=2).fit(source, target, np.array(["c", "a", "b"])[labels]).transform(source)
+    words = (
+        SSTCA(n_components=2)
+        .fit(source, target, np.array(["c", "a", "b"])[labels])
+        .transform(source)
+    )
     np.testing.assert_allclose(words, numbers, atol=1e-9)
 
 
@@ -356,15 +469,22 @@ def test_sstca_options_and_labels() -> None:
         SSTCA(supervision=1.5).fit(source, target, labels)
     with pytest.raises(ValueError, match="locality must be a finite number >= 0; got -1"):
         SSTCA(locality=-1).fit(source, target, labels)
-    with pytest.raises(ValueError, match="neighbours must be a whole number from 1 to 10, one less than the rows; got 11"):
+    with pytest.raises(
+        ValueError,
+        match="neighbours must be a whole number from 1 to 10, one less than the rows; got 11",
+    ):
         SSTCA(neighbours=11).fit(source, target, labels)
 
 
 # ---------------------------------------------------------------- published accuracies
 
 
-def accuracy(source: np.ndarray, labels: np.ndarray, target: np.ndarray, answers: np.ndarray) -> float:
-    return 100 * KNeighborsClassifier(1, algorithm="brute").fit(source, labels).score(target, answers)
+def accuracy(
+    source: np.ndarray, labels: np.ndarray, target: np.ndarray, answers: np.ndarray
+) -> float:
+    return 100 * KNeighborsClassifier(1, algorithm="brute").fit(source, labels).score(
+        target, answers
+    )
 
 
 def surf_accuracies(tasks: list[str], embed) -> dict[str, float]:
@@ -377,18 +497,24 @@ def surf_accuracies(tasks: list[str], embed) -> dict[str, float]:
     return found
 
 
-def by_tca(source: np.ndarray, target: np.ndarray, labels: torch.Tensor, answers: torch.Tensor) -> tuple:
+def by_tca(
+    source: np.ndarray, target: np.ndarray, labels: torch.Tensor, answers: torch.Tensor
+) -> tuple:
     adapter = TCA(n_components=100).fit(source, target)
     return adapter.transform(source), labels, adapter.transform(target, domain="target"), answers
 
 
-def by_pca(source: np.ndarray, target: np.ndarray, labels: torch.Tensor, answers: torch.Tensor) -> tuple:
+def by_pca(
+    source: np.ndarray, target: np.ndarray, labels: torch.Tensor, answers: torch.Tensor
+) -> tuple:
     pca = PCA(100, svd_solver="full").fit(np.concatenate([source, target]))
     return pca.transform(source), labels, pca.transform(target), answers
 
 
 def test_published_tca_on_two_surf_tasks() -> None:
-    assert surf_accuracies(QUICK, by_tca) == pytest.approx({task: SURF_TCA[task] for task in QUICK}, abs=0.01)
+    assert surf_accuracies(QUICK, by_tca) == pytest.approx(
+        {task: SURF_TCA[task] for task in QUICK}, abs=0.01
+    )
 
 
 @pytest.mark.slow
@@ -406,7 +532,14 @@ def test_published_tca_on_digits() -> None:
     domains = {domain: read_jda_digits(domain, root) for domain in JDA_DIGITS.domains}
     x, found = {domain: normalize(read.x.numpy()) for domain, read in domains.items()}, {}
     for source, target in JDA_DIGITS.tasks:
-        adapter = TCA(n_components=100, kernel="primal", regularization=0.1).fit(x[source], x[target])
-        embedded = adapter.transform(x[source]), domains[source].y, adapter.transform(x[target], domain="target"), domains[target].y
+        adapter = TCA(n_components=100, kernel="primal", regularization=0.1).fit(
+            x[source], x[target]
+        )
+        embedded = (
+            adapter.transform(x[source]),
+            domains[source].y,
+            adapter.transform(x[target], domain="target"),
+            domains[target].y,
+        )
         found[f"{source}-{target}"] = accuracy(*embedded)
     assert found == pytest.approx(DIGITS_TCA, abs=0.01)

@@ -33,7 +33,10 @@ def network(seed: int = 0) -> Network:
 
 
 def rows(n: int = 12, seed: int = 1) -> Tensor:
-    return 2 * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1
+    return (
+        2 * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        + 1
+    )
 
 
 def by_hand(net: Network, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -72,7 +75,11 @@ def test_unsure_rows_have_no_gradient_and_none_at_all_no_step() -> None:
     logits = torch.tensor([[5.0, 0, 0], [0.2, 0, 0], [0, 4.0, 0]]).requires_grad_()
     method = Tent(network())
     method.terms(logits)["entropy"].backward()
-    assert logits.grad is not None and (logits.grad.abs().sum(1) > 0).tolist() == [True, False, True]
+    assert logits.grad is not None and (logits.grad.abs().sum(1) > 0).tolist() == [
+        True,
+        False,
+        True,
+    ]
     assert logits.grad[0, 0] < 0 < logits.grad[0, 1], "a descent makes the sure surer"
     unsure = torch.zeros(4, 3, requires_grad=True)
     terms = method.terms(unsure)
@@ -86,7 +93,10 @@ def test_unsure_rows_have_no_gradient_and_none_at_all_no_step() -> None:
 
 def test_only_scales_and_shifts_learn_by_the_batchs_own_statistics() -> None:
     net, x = network(), rows()
-    scale, shift = (p.detach().clone().requires_grad_() for p in (net.bottleneck[0].weight, net.bottleneck[0].bias))  # type: ignore[index]
+    scale, shift = (
+        p.detach().clone().requires_grad_()
+        for p in (net.bottleneck[0].weight, net.bottleneck[0].bias)
+    )  # type: ignore[index]
     logits = by_hand(net, x, scale, shift)
     p = logits.softmax(1)
     expected = torch.autograd.grad((p * p.log()).sum(1).mean().neg(), (scale, shift))
@@ -98,7 +108,10 @@ def test_only_scales_and_shifts_learn_by_the_batchs_own_statistics() -> None:
     torch.testing.assert_close(net.bottleneck[0].bias.grad, expected[1])  # type: ignore[index]
     assert sum(parameter.grad is not None for parameter in method.parameters()) == 2
     (group,) = method.parameter_groups(0.1, 0.5)
-    assert [id(q) for q in group["params"]] == [id(net.bottleneck[0].weight), id(net.bottleneck[0].bias)]  # type: ignore[index]
+    assert [id(q) for q in group["params"]] == [
+        id(net.bottleneck[0].weight),
+        id(net.bottleneck[0].bias),
+    ]  # type: ignore[index]
     assert group["lr"] == 0.1 and group["weight_decay"] == 0
 
 
@@ -107,13 +120,20 @@ def test_predictions_come_before_the_step() -> None:
     method = Tent(net, margin=None, floor=None)
     optimizer = adam(method, 0.1)
     with torch.no_grad():  # as a caller who predicts may be
-        for logits, x in zip(online(method, (rows(seed=t) for t in range(4)), optimizer), (rows(seed=t) for t in range(4)), strict=True):
+        for logits, x in zip(
+            online(method, (rows(seed=t) for t in range(4)), optimizer),
+            (rows(seed=t) for t in range(4)),
+            strict=True,
+        ):
             assert not logits.requires_grad
             changed = by_hand(net, x, *method.parameter_groups(1.0, 1.0)[0]["params"])
             assert not torch.allclose(logits, changed, atol=1e-4), "the network has moved on"
     first = next(online(Tent(network()), [rows(seed=0)], adam(Tent(network()))))
     torch.testing.assert_close(
-        first, by_hand(network(), rows(seed=0), network().bottleneck[0].weight, network().bottleneck[0].bias).detach()
+        first,
+        by_hand(
+            network(), rows(seed=0), network().bottleneck[0].weight, network().bottleneck[0].bias
+        ).detach(),
     )  # type: ignore[index]
 
 
@@ -127,7 +147,10 @@ def test_online_is_the_loops_step() -> None:
             optimizer.zero_grad(set_to_none=True)
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
     assert not torch.equal(one.network.bottleneck[0].weight, network().bottleneck[0].weight)  # type: ignore[index]
 
 
@@ -135,7 +158,10 @@ def test_running_statistics_follow_the_target_for_evaluation() -> None:
     method = Tent(network())
     list(online(method, [rows(seed=t) for t in range(80)], adam(method, 0.0)))
     norm = method.network.bottleneck[0]  # type: ignore[index]
-    h = torch.cat([rows(seed=t) for t in range(80)]) @ method.network.backbone.weight.T + method.network.backbone.bias
+    h = (
+        torch.cat([rows(seed=t) for t in range(80)]) @ method.network.backbone.weight.T
+        + method.network.backbone.bias
+    )
     assert ((norm.running_mean - h.mean(0)).abs() < 0.3 * h.std(0)).all()
     single = method.eval().network(rows()[:1]).logits
     assert torch.equal(single, method.network(rows()[:1]).logits), "one row alone, without dropout"
@@ -159,9 +185,15 @@ def test_reset_is_the_beginning() -> None:
     method = Tent(network())
     before = copy.deepcopy(method.state_dict())
     list(online(method, [rows(seed=t) for t in range(5)], adam(method, 0.1)))
-    assert not all(torch.equal(a, b) for a, b in zip(before.values(), method.state_dict().values(), strict=True))
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(before.values(), method.state_dict().values(), strict=True)
+    )
     method.reset()
-    assert all(torch.equal(a, b) for a, b in zip(before.values(), method.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before.values(), method.state_dict().values(), strict=True)
+    )
     assert method.network.bottleneck[0].weight.requires_grad  # type: ignore[index]
 
 
@@ -171,7 +203,9 @@ def test_recovery_by_loop() -> None:
     first = copy.deepcopy(method.network.state_dict())
     average, restored = -1.0, 0
     for t in range(40):
-        logits = (1.0 * t) * torch.randn(6, 3, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
+        logits = (1.0 * t) * torch.randn(
+            6, 3, generator=torch.Generator().manual_seed(t), dtype=torch.float64
+        )
         with torch.no_grad():
             for parameter in method.network.parameters():
                 parameter.add_(1.0)
@@ -213,7 +247,9 @@ def clusters(n: int, seed: int) -> tuple[Tensor, Tensor]:
 def source_network(seed: int) -> Network:
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Linear(2, 32), nn.BatchNorm1d(32), nn.ReLU())
-    net = Network(backbone, nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU()), nn.Linear(16, 3))
+    net = Network(
+        backbone, nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU()), nn.Linear(16, 3)
+    )
     x, y = clusters(150, 2 * seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
     for _ in range(200):
@@ -241,7 +277,9 @@ def test_guards_prevent_collapse(seed: int) -> None:
         correct = []
         for t, _ in enumerate(online(method, of_no_class(400), adam(method, 0.03)), 1):
             if t in (1, 300, 350, 400):
-                correct.append((copy.deepcopy(method.network)(x).logits.argmax(1) == y).double().mean().item())
+                correct.append(
+                    (copy.deepcopy(method.network)(x).logits.argmax(1) == y).double().mean().item()
+                )
         found[name] = correct
     assert found["plain"][0] > 0.99 and max(found["plain"][1:]) < 0.75
     assert found["guarded"][0] > 0.99 and sum(found["guarded"][1:]) / 3 > 0.9

@@ -34,7 +34,12 @@ from da.train.method import Align, Regularize
 from experiments.text_encoder import EncoderFlags, build_encoder
 from problems import ROOT
 
-TEXTS = ["The pan is great .", "A remarkably useless kettle , Kettle !", "lid", "the handle is wrong . the oven is fine . " * 3]
+TEXTS = [
+    "The pan is great .",
+    "A remarkably useless kettle , Kettle !",
+    "lid",
+    "the handle is wrong . the oven is fine . " * 3,
+]
 SIZE: dict[str, Any] = {"vocabulary": 150, "layers": 2, "width": 32, "max_length": 40}
 
 
@@ -42,7 +47,17 @@ SIZE: dict[str, Any] = {"vocabulary": 150, "layers": 2, "width": 32, "max_length
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers of 32 dimensions, random weights, and a tokenizer learned from toy reviews of two domains."""
     folder = tmp_path_factory.mktemp("encoder")
-    save_encoder(folder, *new_encoder([text for domain in ("books", "kitchen") for text in toy_reviews(domain, 200, seed=9).texts], **SIZE))
+    save_encoder(
+        folder,
+        *new_encoder(
+            [
+                text
+                for domain in ("books", "kitchen")
+                for text in toy_reviews(domain, 200, seed=9).texts
+            ],
+            **SIZE,
+        ),
+    )
     return folder
 
 
@@ -74,7 +89,9 @@ def test_tokens_are_those_of_the_tokenizer_itself(encoder: Path) -> None:
     alone = [own(text)["input_ids"] for text in TEXTS]  # one text at a time, without padding
     assert x.dtype == torch.int64 and x.shape == (4, 2, max(map(len, alone)))
     for row, ids in zip(x, alone, strict=True):
-        assert row[0, : len(ids)].tolist() == ids and row[1].tolist() == [1] * len(ids) + [0] * (x.shape[2] - len(ids))
+        assert row[0, : len(ids)].tolist() == ids and row[1].tolist() == [1] * len(ids) + [0] * (
+            x.shape[2] - len(ids)
+        )
         assert set(row[0, len(ids) :].tolist()) <= {own.pad_token_id}
     assert [own.decode([row[0, 0], row[0, row[1].sum() - 1]]) for row in x] == ["[CLS] [SEP]"] * 4
 
@@ -82,7 +99,11 @@ def test_tokens_are_those_of_the_tokenizer_itself(encoder: Path) -> None:
 def test_a_long_text_loses_its_end(encoder: Path) -> None:
     x = tokenise(TEXTS, encoder, max_length=6)
     whole = tokenise(TEXTS, encoder, max_length=40)
-    assert x.shape == (4, 2, 6) and torch.equal(x[:, 0, :5], whole[:, 0, :5]) and x[3, 0, 5] == whole[3, 0, whole[3, 1].sum() - 1]
+    assert (
+        x.shape == (4, 2, 6)
+        and torch.equal(x[:, 0, :5], whole[:, 0, :5])
+        and x[3, 0, 5] == whole[3, 0, whole[3, 1].sum() - 1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,12 +111,24 @@ def test_a_long_text_loses_its_end(encoder: Path) -> None:
     [
         ([], 8, ValueError, "texts must hold at least one text; got none"),
         ("one text", 8, TypeError, "texts must be a sequence of strings; got str"),
-        (["a", None], 8, TypeError, "texts must be a sequence of strings; got list with .*NoneType"),
+        (
+            ["a", None],
+            8,
+            TypeError,
+            "texts must be a sequence of strings; got list with .*NoneType",
+        ),
         (["a"], 41, ValueError, "max_length must be at most 40, the positions of .*; got 41"),
-        (["a"], 2, ValueError, "max_length must leave room for a token beside 2 special ones; got 2"),
+        (
+            ["a"],
+            2,
+            ValueError,
+            "max_length must leave room for a token beside 2 special ones; got 2",
+        ),
     ],
 )
-def test_what_is_no_text(encoder: Path, texts: Any, length: int, error: type[Exception], message: str) -> None:
+def test_what_is_no_text(
+    encoder: Path, texts: Any, length: int, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         tokenise(texts, encoder, max_length=length)
 
@@ -130,14 +163,20 @@ def test_padding_changes_nothing(encoder: Path) -> None:
 
 def test_random_weights_are_asked_for_and_seeded(encoder: Path) -> None:
     pretrained, again = state(text_network(encoder, 2)), state(text_network(encoder, 2))
-    assert all(torch.equal(value, again[name]) for name, value in pretrained.items() if name.startswith("backbone"))
+    assert all(
+        torch.equal(value, again[name])
+        for name, value in pretrained.items()
+        if name.startswith("backbone")
+    )
     torch.manual_seed(0)
     scratch = text_network(encoder, 2, pretrained=False)
     assert not scratch.pretrained and list(state(scratch)) == list(pretrained)
     words = "backbone.model.embeddings.word_embeddings.weight"
     assert not torch.allclose(state(scratch)[words], pretrained[words])
     torch.manual_seed(0)
-    assert torch.equal(state(text_network(encoder, 2, pretrained=False))[words], state(scratch)[words])
+    assert torch.equal(
+        state(text_network(encoder, 2, pretrained=False))[words], state(scratch)[words]
+    )
 
 
 def test_blocks_are_the_layers_in_order(encoder: Path) -> None:
@@ -145,26 +184,51 @@ def test_blocks_are_the_layers_in_order(encoder: Path) -> None:
     network = text_network(encoder, 2)
     first, second = blocks(network.backbone)
     model: Any = network.backbone.model
-    expected = [[*model.embeddings.parameters(), *model.encoder.layer[0].parameters()], [*model.encoder.layer[1].parameters()]]
-    assert [{id(p) for p in part} for part in (first, second)] == [{id(p) for p in part} for part in expected]
+    expected = [
+        [*model.embeddings.parameters(), *model.encoder.layer[0].parameters()],
+        [*model.encoder.layer[1].parameters()],
+    ]
+    assert [{id(p) for p in part} for part in (first, second)] == [
+        {id(p) for p in part} for part in expected
+    ]
 
 
 def test_both_domains_pass_as_one_batch(encoder: Path) -> None:
     source, target = toy(encoder, "books"), toy(encoder, "kitchen")
-    x = [functional.pad(d.x, (0, 40 - d.x.shape[2])) for d in (source, target)]  # domains have lengths of their own
-    stream = PairedBatches(Labelled(x[0], source.y), Labelled(x[1], target.y).unlabelled(), batch_size=8, seed=0, transform=tokens)
+    x = [
+        functional.pad(d.x, (0, 40 - d.x.shape[2])) for d in (source, target)
+    ]  # domains have lengths of their own
+    stream = PairedBatches(
+        Labelled(x[0], source.y),
+        Labelled(x[1], target.y).unlabelled(),
+        batch_size=8,
+        seed=0,
+        transform=tokens,
+    )
     terms = Align(text_network(encoder, 2), mmd2).loss(stream.batch(0), 0.5)
-    assert set(terms) == {"task", "align"} and all(torch.isfinite(value) for value in terms.values())
+    assert set(terms) == {"task", "align"} and all(
+        torch.isfinite(value) for value in terms.values()
+    )
 
 
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.ones(2, 2, 5), TypeError, "x must hold token ids and mask in int64.*got torch.float32"),
-        (torch.ones(2, 5, dtype=torch.int64), ValueError, r"x must be tokens \(b, 2, length\).*got shape \(2, 5\)"),
+        (
+            torch.ones(2, 2, 5),
+            TypeError,
+            "x must hold token ids and mask in int64.*got torch.float32",
+        ),
+        (
+            torch.ones(2, 5, dtype=torch.int64),
+            ValueError,
+            r"x must be tokens \(b, 2, length\).*got shape \(2, 5\)",
+        ),
     ],
 )
-def test_what_is_no_batch_of_tokens(encoder: Path, x: Tensor, error: type[Exception], message: str) -> None:
+def test_what_is_no_batch_of_tokens(
+    encoder: Path, x: Tensor, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         text_network(encoder, 2)(x)
 
@@ -177,10 +241,14 @@ def test_a_frozen_encoder_stays_as_it_is_without_dropout(encoder: Path) -> None:
     network = frozen(text_network(encoder, 2)).train()
     assert torch.equal(network(domain.x).features, network(domain.x).features), "no dropout"
     learner = text_network(encoder, 2).train()
-    assert not torch.equal(learner(domain.x).features, learner(domain.x).features), "which there is in training"
+    assert not torch.equal(learner(domain.x).features, learner(domain.x).features), (
+        "which there is in training"
+    )
     before = state(network)
     learn(network, domain)
-    assert {name for name, value in state(network).items() if not torch.equal(value, before[name])} == {"head.weight", "head.bias"}
+    assert {
+        name for name, value in state(network).items() if not torch.equal(value, before[name])
+    } == {"head.weight", "head.bias"}
 
 
 def test_lora_starts_at_the_network_and_moves_adapters_and_head_alone(encoder: Path) -> None:
@@ -193,8 +261,12 @@ def test_lora_starts_at_the_network_and_moves_adapters_and_head_alone(encoder: P
     learn(own, domain)
     changed = {name for name, value in state(own).items() if not torch.equal(value, before[name])}
     adapters = {name for name in before if "lora_" in name}
-    assert changed == adapters | {"head.weight", "head.bias"} and len(adapters) == 8, "query and value of two layers, A and B"
-    assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items()), "the network itself is left alone"
+    assert changed == adapters | {"head.weight", "head.bias"} and len(adapters) == 8, (
+        "query and value of two layers, A and B"
+    )
+    assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items()), (
+        "the network itself is left alone"
+    )
     assert [group["lr"] for group in own.parameter_groups(0.5)] == [0.5, 0.5]
 
 
@@ -221,11 +293,15 @@ def layers(network: Network) -> Any:
 
 def test_what_lora_cannot_adapt(encoder: Path) -> None:
     network = text_network(encoder, 2)
-    with pytest.raises(ValueError, match="target_modules: .*nothing.* cannot be adapted in BertModel"):
+    with pytest.raises(
+        ValueError, match="target_modules: .*nothing.* cannot be adapted in BertModel"
+    ):
         lora(network, target_modules=["nothing"])
     with pytest.raises(ValueError, match="rank must be at least 1, .* got 0, 16 and 0.0"):
         lora(network, rank=0)
-    with pytest.raises(TypeError, match="network must be made by text_network; its backbone is a Sequential"):
+    with pytest.raises(
+        TypeError, match="network must be made by text_network; its backbone is a Sequential"
+    ):
         lora(lenet(10))
 
 
@@ -234,7 +310,9 @@ def test_what_lora_cannot_adapt(encoder: Path) -> None:
 
 def test_a_package_that_is_not_installed(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=r'transformers is not installed.*pip install -e "\.\[text\]"'):
+    with pytest.raises(
+        ImportError, match=r'transformers is not installed.*pip install -e "\.\[text\]"'
+    ):
         text_network(encoder, 2)
     network = Network(nn.Identity(), nn.Identity(), nn.Linear(2, 2))
     monkeypatch.setitem(sys.modules, "peft", None)
@@ -243,40 +321,87 @@ def test_a_package_that_is_not_installed(encoder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_name_or_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="encoder: no folder .*nowhere; give one with config.json"):
+    with pytest.raises(
+        FileNotFoundError, match="encoder: no folder .*nowhere; give one with config.json"
+    ):
         text_network(tmp_path / "nowhere", 2)
-    with pytest.raises(FileNotFoundError, match=r"encoder: 'no-such/encoder' is no folder here and is not in the cache.*--download"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"encoder: 'no-such/encoder' is no folder here and is not in the cache.*--download",
+    ):
         text_network("no-such/encoder", 2)
     with pytest.raises(FileNotFoundError, match=r"encoder: 'no-such/encoder' is no folder"):
         tokenise(["a"], "no-such/encoder")
 
 
-def test_a_name_in_the_cache_is_found_without_the_hub(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_in_the_cache_is_found_without_the_hub(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit, repository = "0" * 40, tmp_path / "models--some--encoder"
     shutil.copytree(encoder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text(commit)
     monkeypatch.setattr(extra("huggingface_hub").constants, "HF_HUB_CACHE", str(tmp_path))
     assert find_encoder("some/encoder") == repository / "snapshots" / commit
-    assert torch.equal(tokenise(TEXTS, "some/encoder", max_length=40), tokenise(TEXTS, encoder, max_length=40))
+    assert torch.equal(
+        tokenise(TEXTS, "some/encoder", max_length=40), tokenise(TEXTS, encoder, max_length=40)
+    )
 
 
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (lambda folder: (folder / "config.json").unlink(), FileNotFoundError, "encoder: no config.json in"),
-        (lambda folder: (folder / "config.json").write_text("{}"), ValueError, "encoder: .* cannot be read"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), FileNotFoundError, "encoder: no tokenizer in"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), ValueError, "encoder: .* cannot be read"),
-        (lambda folder: (folder / "model.safetensors").unlink(), FileNotFoundError, r"encoder: no weights \(model.safetensors\) in"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"not weights"), ValueError, "encoder: .* cannot be read"),
-        (lambda folder: configure(folder, num_hidden_layers=3), ValueError, "lack 16 of BertModel, such as encoder.layer.2"),
+        (
+            lambda folder: (folder / "config.json").unlink(),
+            FileNotFoundError,
+            "encoder: no config.json in",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text("{}"),
+            ValueError,
+            "encoder: .* cannot be read",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.json").unlink(),
+            FileNotFoundError,
+            "encoder: no tokenizer in",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text("{"),
+            ValueError,
+            "encoder: .* cannot be read",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").unlink(),
+            FileNotFoundError,
+            r"encoder: no weights \(model.safetensors\) in",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"not weights"),
+            ValueError,
+            "encoder: .* cannot be read",
+        ),
+        (
+            lambda folder: configure(folder, num_hidden_layers=3),
+            ValueError,
+            "lack 16 of BertModel, such as encoder.layer.2",
+        ),
         (lambda folder: configure(folder, intermediate_size=64), ValueError, "encoder: "),
-        (lambda folder: configure(folder, vocab_size=100), ValueError, "tokens, the encoder 100: they are no pair"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'), ValueError, "holds a t5, which is no encoder"),
+        (
+            lambda folder: configure(folder, vocab_size=100),
+            ValueError,
+            "tokens, the encoder 100: they are no pair",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'),
+            ValueError,
+            "holds a t5, which is no encoder",
+        ),
     ],
 )
-def test_a_folder_that_is_not_whole(encoder: Path, tmp_path: Path, damage: Any, error: type[Exception], message: str) -> None:
+def test_a_folder_that_is_not_whole(
+    encoder: Path, tmp_path: Path, damage: Any, error: type[Exception], message: str
+) -> None:
     """Never random weights, never another tokenizer."""
     folder = Path(shutil.copytree(encoder, tmp_path / "copy"))
     damage(folder)
@@ -297,10 +422,27 @@ def test_sentiment_learned_on_books_is_known_in_the_kitchen(encoder: Path, tmp_p
     """The judging words are common to both domains: a network that reads them is right on every review."""
     torch.manual_seed(0)
     network = text_network(encoder, 2, pretrained=False)
-    run = Run.start(tmp_path, {}, experiment="t", method="full", source="books", target="kitchen", seed=0, wandb="disabled")
+    run = Run.start(
+        tmp_path,
+        {},
+        experiment="t",
+        method="full",
+        source="books",
+        target="kitchen",
+        seed=0,
+        wandb="disabled",
+    )
     stream = LabelledBatches(toy(encoder, "books", 256), batch_size=32, seed=0, transform=tokens)
-    config = TrainConfig(steps=50, batch_size=32, learning_rate=3e-3, optimizer="adamw", evaluate_every=50)
-    result = fit(Regularize(network, None), stream, config, run, Evaluation(toy(encoder, "kitchen", 200, seed=1), tokens))
+    config = TrainConfig(
+        steps=50, batch_size=32, learning_rate=3e-3, optimizer="adamw", evaluate_every=50
+    )
+    result = fit(
+        Regularize(network, None),
+        stream,
+        config,
+        run,
+        Evaluation(toy(encoder, "kitchen", 200, seed=1), tokens),
+    )
     assert result["selected"]["last"]["target_accuracy"] > 0.9
 
 
@@ -315,15 +457,35 @@ class Interrupted(LabelledBatches):
         return super().batch(step, rank, world_size)
 
 
-@pytest.mark.parametrize("start", [lambda network: network, frozen, lora], ids=["full", "frozen", "lora"])
-def test_a_run_that_was_cut_ends_as_one_that_was_not(encoder: Path, tmp_path: Path, start: Any) -> None:
+@pytest.mark.parametrize(
+    "start", [lambda network: network, frozen, lora], ids=["full", "frozen", "lora"]
+)
+def test_a_run_that_was_cut_ends_as_one_that_was_not(
+    encoder: Path, tmp_path: Path, start: Any
+) -> None:
     def train(folder: str, breaks_at: int) -> Path:
         torch.manual_seed(0)
-        run = Run.start(tmp_path / folder, {}, experiment="t", method="m", source="s", target="t", seed=0, wandb="disabled")
+        run = Run.start(
+            tmp_path / folder,
+            {},
+            experiment="t",
+            method="m",
+            source="s",
+            target="t",
+            seed=0,
+            wandb="disabled",
+        )
         stream = Interrupted(toy(encoder, "books"), batch_size=8, seed=0, transform=tokens)
         stream.breaks_at = breaks_at
         method = Regularize(start(text_network(encoder, 2)), None)
-        config = TrainConfig(steps=4, batch_size=8, evaluate_every=2, log_every=1, learning_rate=0.01, optimizer="adamw")
+        config = TrainConfig(
+            steps=4,
+            batch_size=8,
+            evaluate_every=2,
+            log_every=1,
+            learning_rate=0.01,
+            optimizer="adamw",
+        )
         fit(method, stream, config, run, Evaluation(toy(encoder, "kitchen", 16), tokens))
         return run.directory
 
@@ -332,27 +494,48 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(encoder: Path, tmp_path: Pa
         train("cut", 3)
     cut = train("cut", -1)
     assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    first, second = (torch.load(folder / "network.pt", weights_only=True) for folder in (whole, cut))
+    first, second = (
+        torch.load(folder / "network.pt", weights_only=True) for folder in (whole, cut)
+    )
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_predictions_do_not_depend_on_the_batch(encoder: Path) -> None:
     domain, network = toy(encoder, "kitchen", 20), text_network(encoder, 2)
-    torch.testing.assert_close(predict(network, domain, tokens, batch_size=3), predict(network, domain, tokens), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        predict(network, domain, tokens, batch_size=3),
+        predict(network, domain, tokens),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "encoder: none given; pass --encoder FOLDER_OR_NAME, or make a folder"),
-        (("--encoder", "no-such-encoder"), "error: encoder: 'no-such-encoder' is no folder here and is not in the cache"),
+        (
+            ("--encoder", "no-such-encoder"),
+            "error: encoder: 'no-such-encoder' is no folder here and is not in the cache",
+        ),
         (("--loss", "bag_of_words"), "error: Amazon reviews (texts): no file "),
     ],
 )
 def test_what_the_script_needs(
-    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folders = ("--data-root", str(tmp_path), "--runs-dir", str(tmp_path / "runs"), "--wandb", "disabled")
+    folders = (
+        "--data-root",
+        str(tmp_path),
+        "--runs-dir",
+        str(tmp_path / "runs"),
+        "--wandb",
+        "disabled",
+    )
     monkeypatch.setattr("sys.argv", ["amazon_reviews_finetune.py", *folders, *arguments])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "experiments/amazon_reviews_finetune.py"), run_name="__main__")
@@ -396,7 +579,12 @@ def test_the_loss_is_that_of_a_masked_language_model(encoder: Path) -> None:
     oracle.cls.predictions.transform.LayerNorm.eps = norm.eps
     oracle.cls.predictions.decoder.weight = model.get_input_embeddings().weight
     ids, labels = x[:, 0].masked_fill(gap, 4), x[:, 0].masked_fill(~gap, -100)
-    torch.testing.assert_close(found, oracle(input_ids=ids, attention_mask=x[:, 1], labels=labels).loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        found,
+        oracle(input_ids=ids, attention_mask=x[:, 1], labels=labels).loss,
+        rtol=1e-5,
+        atol=1e-5,
+    )
     assert 0 < gap.sum() < 20
 
 
@@ -413,18 +601,34 @@ def test_one_gap_each(encoder: Path) -> None:
 
 def test_an_encoder_is_built_once_and_knows_more_than_chance(tmp_path: Path) -> None:
     """'the', 'is' and '.' are at most a fifth of the tokens each, so one answer for all gaps is right on a fifth."""
-    texts = [text for domain in ("books", "kitchen") for text in toy_reviews(domain, 400, seed=0).texts]
+    texts = [
+        text for domain in ("books", "kitchen") for text in toy_reviews(domain, 400, seed=0).texts
+    ]
     flags = EncoderFlags(
-        folder=tmp_path / "built", vocabulary=120, width=32, max_length=24, steps=40, learning_rate=5e-3, evaluate_every=40, batch_size=32
+        folder=tmp_path / "built",
+        vocabulary=120,
+        width=32,
+        max_length=24,
+        steps=40,
+        learning_rate=5e-3,
+        evaluate_every=40,
+        batch_size=32,
     )
     result = build_encoder(texts, flags)
     assert result["selected"]["last"]["target_accuracy"] > 0.3
     network = text_network(tmp_path / "built", 2)
     assert network(tokenise(texts[:3], tmp_path / "built", max_length=24)).features.shape == (3, 32)
-    assert build_encoder(texts, flags) == json.loads(json.dumps({"experiment": "text_encoder", **names(flags), **result}))
+    assert build_encoder(texts, flags) == json.loads(
+        json.dumps({"experiment": "text_encoder", **names(flags), **result})
+    )
     with pytest.raises(FileExistsError, match="folder: .*built holds another encoder"):
         build_encoder(texts, dataclasses.replace(flags, steps=41))
 
 
 def names(flags: EncoderFlags) -> dict[str, Any]:
-    return {"method": "masked_language", "source": "reviews", "target": "held_out", "seed": flags.seed}
+    return {
+        "method": "masked_language",
+        "source": "reviews",
+        "target": "held_out",
+        "seed": flags.seed,
+    }

@@ -15,12 +15,18 @@ from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
 
 
-def accuracy_after_training(discrepancy, weight: float, seed: int, hidden: int = 0, steps: int = 250) -> tuple[float, float]:
+def accuracy_after_training(
+    discrepancy, weight: float, seed: int, hidden: int = 0, steps: int = 250
+) -> tuple[float, float]:
     """(source, target) accuracy of a linear (or one-hidden-layer) feature extractor and a linear classifier, trained jointly."""
     problem = mean_shifted_axis(seed=seed)
     xs, ys, xt = problem.source.x, problem.source.y, problem.target.x
     torch.manual_seed(seed)
-    body = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, 4)) if hidden else nn.Linear(2, 4)
+    body = (
+        nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, 4))
+        if hidden
+        else nn.Linear(2, 4)
+    )
     head = nn.Linear(4, 2)
     optimiser = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=0.02)
     for _ in range(steps):
@@ -59,24 +65,37 @@ class TestMeanShiftedAxis:
     def test_each_column_is_worth_what_is_said(self, seed):
         problem = mean_shifted_axis(n=20_000, seed=seed)
         for domain in (problem.source, problem.target):
-            assert float(((domain.x[:, 0] > 0) == domain.y).float().mean()) == pytest.approx(norm.cdf(2.5), abs=0.003)
+            assert float(((domain.x[:, 0] > 0) == domain.y).float().mean()) == pytest.approx(
+                norm.cdf(2.5), abs=0.003
+            )
         moved = (problem.target.x[:, 1] > 0) == problem.target.y
         assert float(moved.float().mean()) == pytest.approx(0.5, abs=0.002)
 
     def test_the_bayes_rule_reaches_the_best_accuracy(self, seed):
         problem = mean_shifted_axis(n=100_000, seed=seed)
         x = problem.target.x
-        bayes = (x[:, 0] * 0.5 / 0.2**2 + (x[:, 1] - 4) * 2 / 0.5**2) > 0  # the linear discriminant of two Gaussians
-        assert float((bayes == problem.target.y).float().mean()) == pytest.approx(problem.best_accuracy, abs=1e-4)
+        bayes = (
+            x[:, 0] * 0.5 / 0.2**2 + (x[:, 1] - 4) * 2 / 0.5**2
+        ) > 0  # the linear discriminant of two Gaussians
+        assert float((bayes == problem.target.y).float().mean()) == pytest.approx(
+            problem.best_accuracy, abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("n", [8, 9, 1000])
 def test_domains_differ_in_the_mean_alone(n):
     problem = mean_shifted_axis(n)
     source, target = problem.source.x.double(), problem.target.x.double()
-    torch.testing.assert_close(target.mean(dim=0) - source.mean(dim=0), torch.tensor([0.0, 4.0]).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        target.mean(dim=0) - source.mean(dim=0),
+        torch.tensor([0.0, 4.0]).double(),
+        atol=1e-6,
+        rtol=0,
+    )
     torch.testing.assert_close(target.T.cov(), source.T.cov(), atol=1e-6, rtol=0)
-    assert not torch.allclose(target - source, (target - source)[0], atol=1e-2)  # and not because they are the same rows, moved
+    assert not torch.allclose(
+        target - source, (target - source)[0], atol=1e-2
+    )  # and not because they are the same rows, moved
 
 
 def test_the_density_ratio_is_that_of_the_two_gaussians():

@@ -34,7 +34,16 @@ from problems import ROOT, TRANSFORM, digits_job
 
 
 def start(folder: Path, seed: int = 0, **config: object) -> Run:
-    return Run.start(folder, config, experiment="test", method="mmd", source="clean", target="rotated30", seed=seed, wandb="disabled")
+    return Run.start(
+        folder,
+        config,
+        experiment="test",
+        method="mmd",
+        source="clean",
+        target="rotated30",
+        seed=seed,
+        wandb="disabled",
+    )
 
 
 def lines(run: Run) -> list[dict]:
@@ -43,21 +52,36 @@ def lines(run: Run) -> list[dict]:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_fit_is_the_loop_one_would_write(tmp_path: Path, optimizer: str, clip: float | None) -> None:
-    config = TrainConfig(steps=6, batch_size=16, learning_rate=0.01, optimizer=optimizer, clip=clip, evaluate_every=6, log_every=1)  # type: ignore[arg-type]
+def test_fit_is_the_loop_one_would_write(
+    tmp_path: Path, optimizer: str, clip: float | None
+) -> None:
+    config = TrainConfig(
+        steps=6,
+        batch_size=16,
+        learning_rate=0.01,
+        optimizer=optimizer,
+        clip=clip,
+        evaluate_every=6,
+        log_every=1,
+    )  # type: ignore[arg-type]
     method, stream, evaluation = digits_job()
     fit(method, stream, config, run := start(tmp_path), evaluation)
 
     torch.manual_seed(0)
     network = lenet(10).to(memory_format=torch.channels_last)
     if optimizer == "sgd":
-        steps: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        steps: torch.optim.Optimizer = torch.optim.SGD(
+            network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
+        )
     else:
         steps = torch.optim.AdamW(network.parameters(), 0.01, weight_decay=5e-4)
     for t in range(6):
         batch = stream.batch(t)
         features, logits = network(torch.cat([batch.source_x, batch.target_x]))
-        task, align = functional.cross_entropy(logits[:16], batch.source_y), mmd2(features[:16], features[16:])
+        task, align = (
+            functional.cross_entropy(logits[:16], batch.source_y),
+            mmd2(features[:16], features[16:]),
+        )
         steps.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * t / 6)) / 2
         steps.zero_grad()
         (task + align).backward()
@@ -65,8 +89,12 @@ def test_fit_is_the_loop_one_would_write(tmp_path: Path, optimizer: str, clip: f
             torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         steps.step()
         logged = lines(run)[t]
-        assert logged["loss/task"] == pytest.approx(task.item(), rel=1e-5) and logged["loss/align"] == pytest.approx(align.item(), rel=1e-4)
-    for (name, ours), theirs in zip(method.network.state_dict().items(), network.state_dict().values(), strict=True):
+        assert logged["loss/task"] == pytest.approx(task.item(), rel=1e-5) and logged[
+            "loss/align"
+        ] == pytest.approx(align.item(), rel=1e-4)
+    for (name, ours), theirs in zip(
+        method.network.state_dict().items(), network.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=name)
 
 
@@ -77,14 +105,31 @@ def test_pretrained_backbone_learns_at_a_tenth(tmp_path: Path) -> None:
     before = {name: p.detach().clone() for name, p in method.network.named_parameters()}
     batch = stream.batch(0)
     terms = method.loss(batch, 0.0)
-    gradients = dict(zip(before, torch.autograd.grad(sum(terms.values()), method.network.parameters()), strict=True))  # type: ignore[arg-type]
+    gradients = dict(
+        zip(
+            before,
+            torch.autograd.grad(sum(terms.values()), method.network.parameters()),
+            strict=True,
+        )
+    )  # type: ignore[arg-type]
     torch.manual_seed(0)
-    config = TrainConfig(steps=1, batch_size=16, learning_rate=0.01, weight_decay=0.0, schedule="constant", evaluate_every=1)
-    method.network.load_state_dict(digits_job()[0].network.state_dict())  # the loss above moved the batch statistics
+    config = TrainConfig(
+        steps=1,
+        batch_size=16,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        schedule="constant",
+        evaluate_every=1,
+    )
+    method.network.load_state_dict(
+        digits_job()[0].network.state_dict()
+    )  # the loss above moved the batch statistics
     fit(method, stream, config, start(tmp_path), evaluation)
     for name, parameter in method.network.named_parameters():
         rate = 0.001 if name.startswith("backbone") else 0.01
-        torch.testing.assert_close(before[name] - parameter, rate * 1.9 * gradients[name], rtol=1e-3, atol=1e-7, msg=name)
+        torch.testing.assert_close(
+            before[name] - parameter, rate * 1.9 * gradients[name], rtol=1e-3, atol=1e-7, msg=name
+        )
 
 
 def test_schedules() -> None:
@@ -99,7 +144,9 @@ def test_schedules() -> None:
 
 def test_result_names_last_label_free_and_oracle(tmp_path: Path) -> None:
     method, stream, evaluation = digits_job()
-    config = TrainConfig(steps=40, batch_size=16, learning_rate=0.003, optimizer="adamw", evaluate_every=8)
+    config = TrainConfig(
+        steps=40, batch_size=16, learning_rate=0.003, optimizer="adamw", evaluate_every=8
+    )
     fit(method, stream, config, run := start(tmp_path), replace(evaluation, scores=SCORES))
     selected = run.result()["selected"]
     evaluations = [line for line in lines(run) if "target_accuracy" in line]
@@ -109,21 +156,44 @@ def test_result_names_last_label_free_and_oracle(tmp_path: Path) -> None:
     assert set(selected) == {"last", "information_maximisation", "oracle"}
     chosen = {"last": evaluations[-1], "oracle": by_accuracy, "information_maximisation": by_score}
     for name, line in chosen.items():
-        counts = np.array([row.split() for row in selected[name].pop("target_confusion_matrix")], dtype=int)
-        assert selected[name] == {key: value for key, value in line.items() if key == "step" or key.startswith("target_")}
-        assert counts.sum() == len(evaluation.target) and counts.trace() / counts.sum() == pytest.approx(line["target_accuracy"])
+        counts = np.array(
+            [row.split() for row in selected[name].pop("target_confusion_matrix")], dtype=int
+        )
+        assert selected[name] == {
+            key: value for key, value in line.items() if key == "step" or key.startswith("target_")
+        }
+        assert counts.sum() == len(
+            evaluation.target
+        ) and counts.trace() / counts.sum() == pytest.approx(line["target_accuracy"])
 
 
-def test_validation_selects_by_samples_that_are_neither_trained_nor_tested_on(tmp_path: Path) -> None:
+def test_validation_selects_by_samples_that_are_neither_trained_nor_tested_on(
+    tmp_path: Path,
+) -> None:
     method, stream, evaluation = digits_job()
     target = evaluation.target
-    held_out, tested = target.subset(torch.arange(0, 100)), target.subset(torch.arange(100, len(target)))
-    config = TrainConfig(steps=40, batch_size=16, learning_rate=0.003, optimizer="adamw", evaluate_every=4)
-    fit(method, stream, config, run := start(tmp_path), replace(evaluation, target=tested, validation=held_out))
+    held_out, tested = (
+        target.subset(torch.arange(0, 100)),
+        target.subset(torch.arange(100, len(target))),
+    )
+    config = TrainConfig(
+        steps=40, batch_size=16, learning_rate=0.003, optimizer="adamw", evaluate_every=4
+    )
+    fit(
+        method,
+        stream,
+        config,
+        run := start(tmp_path),
+        replace(evaluation, target=tested, validation=held_out),
+    )
     evaluations = [line for line in lines(run) if "validation" in line]
     best = max(evaluations, key=lambda line: line["validation"])
     chosen = run.result()["selected"]["validation"]
-    assert len(evaluations) == 10 and chosen["step"] == best["step"] and chosen["target_accuracy"] == best["target_accuracy"]
+    assert (
+        len(evaluations) == 10
+        and chosen["step"] == best["step"]
+        and chosen["target_accuracy"] == best["target_accuracy"]
+    )
     labels = held_out.y.numpy()
     said = predict(method.network, held_out, evaluation.transform).logits.argmax(1).numpy()
     assert evaluations[-1]["validation"] == pytest.approx((said == labels).mean())
@@ -131,7 +201,13 @@ def test_validation_selects_by_samples_that_are_neither_trained_nor_tested_on(tm
 
 def test_the_run_keeps_network_and_features(tmp_path: Path) -> None:
     method, stream, evaluation = digits_job()
-    fit(method, stream, TrainConfig(steps=2, batch_size=16, evaluate_every=2), run := start(tmp_path), evaluation)
+    fit(
+        method,
+        stream,
+        TrainConfig(steps=2, batch_size=16, evaluate_every=2),
+        run := start(tmp_path),
+        evaluation,
+    )
     again = lenet(10)
     again.load_state_dict(torch.load(run.directory / "network.pt", weights_only=True))
     kept = np.load(run.directory / "features.npz")
@@ -140,19 +216,27 @@ def test_the_run_keeps_network_and_features(tmp_path: Path) -> None:
         features = again.eval()(x).features
     np.testing.assert_allclose(kept["target_features"], features.numpy(), rtol=2e-3, atol=2e-3)
     np.testing.assert_array_equal(kept["target_labels"], evaluation.target.y)
-    assert kept["source_features"].shape == (500, 128) and not (run.directory / "checkpoint.pt").exists()
+    assert (
+        kept["source_features"].shape == (500, 128)
+        and not (run.directory / "checkpoint.pt").exists()
+    )
 
 
 def _train_and_kill(folder: Path, arguments: list[str]) -> None:
     """Starts the script, waits for its first checkpoint and one logged line after it, and kills it without warning."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "experiments/digits_mmd.py"), *arguments], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, str(ROOT / "experiments/digits_mmd.py"), *arguments],
+        env=environment,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         checkpoints = list(folder.rglob("checkpoint.pt"))
-        if checkpoints and len((checkpoints[0].parent / "metrics.jsonl").read_bytes().splitlines()) > 25:
+        if (
+            checkpoints
+            and len((checkpoints[0].parent / "metrics.jsonl").read_bytes().splitlines()) > 25
+        ):
             process.send_signal(signal.SIGKILL)
             break
         time.sleep(0.01)
@@ -160,19 +244,35 @@ def _train_and_kill(folder: Path, arguments: list[str]) -> None:
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
-    common = "--target noisy --seed 3 --loss mmd --steps 90 --batch-size 16 --evaluate-every 20".split()
+    common = (
+        "--target noisy --seed 3 --loss mmd --steps 90 --batch-size 16 --evaluate-every 20".split()
+    )
     common += "--log-every 1 --wandb disabled --workers 1".split()
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     _train_and_kill(killed, [*common, "--runs-dir", str(killed)])
     assert not list(killed.rglob("result.json"))
     for folder in (killed, whole):
-        command = [sys.executable, str(ROOT / "experiments/digits_mmd.py"), *common, "--runs-dir", str(folder)]
-        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
-    first, second = next(killed.rglob("result.json")).parent, next(whole.rglob("result.json")).parent
+        command = [
+            sys.executable,
+            str(ROOT / "experiments/digits_mmd.py"),
+            *common,
+            "--runs-dir",
+            str(folder),
+        ]
+        subprocess.run(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True
+        )
+    first, second = (
+        next(killed.rglob("result.json")).parent,
+        next(whole.rglob("result.json")).parent,
+    )
     assert first.name == second.name
     for name in ("metrics.jsonl", "result.json", "config.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    for ours, theirs in zip(*(torch.load(f / "network.pt", weights_only=True).values() for f in (first, second)), strict=True):
+    for ours, theirs in zip(
+        *(torch.load(f / "network.pt", weights_only=True).values() for f in (first, second)),
+        strict=True,
+    ):
         assert torch.equal(ours, theirs)
 
 
@@ -202,7 +302,9 @@ def test_a_stop_between_checkpoints_resumes_dropout_and_samplers(tmp_path: Path)
         fit(method, breaking, config, run := start(tmp_path / "cut"), evaluation)
     run.close(failed=True)
     fit(*job()[:2], config, again := start(tmp_path / "cut"), evaluation)
-    assert (again.directory / "metrics.jsonl").read_bytes() == (whole.directory / "metrics.jsonl").read_bytes()
+    assert (again.directory / "metrics.jsonl").read_bytes() == (
+        whole.directory / "metrics.jsonl"
+    ).read_bytes()
 
 
 class Breaks(Method):
@@ -218,24 +320,43 @@ class Breaks(Method):
         if progress < 0.5:
             return {"task": functional.cross_entropy(logits, batch.source_y), "odd": zero}
         if self.how == "nan":
-            return {"task": functional.cross_entropy(logits, batch.source_y), "odd": zero + float("nan")}
+            return {
+                "task": functional.cross_entropy(logits, batch.source_y),
+                "odd": zero + float("nan"),
+            }
         if self.how == "input":
-            return {"task": functional.cross_entropy(logits, batch.source_y), "odd": mmd2(features * float("nan"), features)}
-        return {"task": functional.cross_entropy(logits, batch.source_y), "odd": (features.sum() * 0).sqrt()}  # gradient inf * 0
+            return {
+                "task": functional.cross_entropy(logits, batch.source_y),
+                "odd": mmd2(features * float("nan"), features),
+            }
+        return {
+            "task": functional.cross_entropy(logits, batch.source_y),
+            "odd": (features.sum() * 0).sqrt(),
+        }  # gradient inf * 0
 
 
 @pytest.mark.parametrize("how", ["nan", "input", "gradient"])
-def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path, how: str) -> None:
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(
+    tmp_path: Path, how: str
+) -> None:
     _, stream, evaluation = digits_job()
     config = TrainConfig(steps=8, batch_size=16, evaluate_every=2, log_every=1)
     with pytest.raises(NonFiniteError) as caught:
         fit(Breaks(lenet(10), how), stream, config, run := start(tmp_path), evaluation)
     message = str(caught.value)
-    assert {"nan": "step 4: task = ", "input": "step 4: source must be finite", "gradient": "step 5"}[how] in message
+    assert {
+        "nan": "step 4: task = ",
+        "input": "step 4: source must be finite",
+        "gradient": "step 5",
+    }[how] in message
     assert how != "nan" or "odd = nan (broken: odd)" in message
     state = torch.load(run.directory / "checkpoint.pt", weights_only=True)
     assert state["step"] == 4
-    assert all(torch.isfinite(value).all() for value in state["method"].values() if value.is_floating_point())
+    assert all(
+        torch.isfinite(value).all()
+        for value in state["method"].values()
+        if value.is_floating_point()
+    )
     assert not (run.directory / "result.json").exists()
 
 
@@ -248,7 +369,13 @@ def test_nan_in_the_data_is_named(tmp_path: Path) -> None:
 
     stream = LabelledBatches(domain, batch_size=40, seed=0, transform=identity)
     with pytest.raises(NonFiniteError, match="step 0: task = nan.*check the data for NaN"):
-        fit(Regularize(mlp(5, 2), None), stream, TrainConfig(steps=2), start(tmp_path), Evaluation(domain, identity))
+        fit(
+            Regularize(mlp(5, 2), None),
+            stream,
+            TrainConfig(steps=2),
+            start(tmp_path),
+            Evaluation(domain, identity),
+        )
 
 
 class Game(Method):
@@ -270,13 +397,28 @@ def test_a_game_is_stepped_after_each_move(tmp_path: Path) -> None:
     network = lenet(10)
     before = network.head.weight.detach().clone()
     _, stream, evaluation = digits_job()
-    config = TrainConfig(steps=1, learning_rate=0.1, weight_decay=0.0, schedule="constant", batch_size=16)
+    config = TrainConfig(
+        steps=1, learning_rate=0.1, weight_decay=0.0, schedule="constant", batch_size=16
+    )
     fit(Game(network), stream, config, start(tmp_path), evaluation)
-    torch.testing.assert_close(before - network.head.weight, torch.full_like(before, 0.1 * (1.9 - 1.09)), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        before - network.head.weight,
+        torch.full_like(before, 0.1 * (1.9 - 1.09)),
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", 0), ("batch_size", -1), ("learning_rate", -0.1), ("clip", 0.0), ("workers", -1), ("evaluate_every", 0)]
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", -1),
+        ("learning_rate", -0.1),
+        ("clip", 0.0),
+        ("workers", -1),
+        ("evaluate_every", 0),
+    ],
 )
 def test_bad_configuration_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must .*{value}"):
@@ -294,7 +436,14 @@ def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
     method, stream, evaluation = digits_job()
     seen = []
     method.network.backbone.register_forward_hook(lambda module, x, y: seen.append(y.dtype))
-    config = TrainConfig(steps=30, batch_size=32, learning_rate=0.003, optimizer="adamw", precision="bf16-mixed", evaluate_every=30)
+    config = TrainConfig(
+        steps=30,
+        batch_size=32,
+        learning_rate=0.003,
+        optimizer="adamw",
+        precision="bf16-mixed",
+        evaluate_every=30,
+    )
     result = fit(method, stream, config, start(tmp_path), evaluation)
     assert set(seen) == {torch.bfloat16}
     assert result["selected"]["last"]["target_accuracy"] > 0.3
@@ -332,7 +481,10 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         folder = tmp_path / f"runs{devices}"
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(
-            [sys.executable, str(script), str(devices), str(batch), str(folder)], check=True, env=environment, capture_output=True
+            [sys.executable, str(script), str(devices), str(batch), str(folder)],
+            check=True,
+            env=environment,
+            capture_output=True,
         )
         states.append(torch.load(next(folder.rglob("network.pt")), weights_only=True))
     for name, value in states[0].items():
@@ -341,7 +493,16 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
 
 def test_epochs_do_not_end(tmp_path: Path) -> None:
     """More steps than the smaller domain has batches."""
-    source, target = read_digits("clean").subset(torch.arange(20)), read_digits("noisy").subset(torch.arange(7))
+    source, target = (
+        read_digits("clean").subset(torch.arange(20)),
+        read_digits("noisy").subset(torch.arange(7)),
+    )
     stream = PairedBatches(source, target.unlabelled(), batch_size=16, seed=0, transform=TRANSFORM)
-    result = fit(Align(lenet(10), mmd2), stream, TrainConfig(steps=5, batch_size=16), start(tmp_path), Evaluation(target, TRANSFORM))
+    result = fit(
+        Align(lenet(10), mmd2),
+        stream,
+        TrainConfig(steps=5, batch_size=16),
+        start(tmp_path),
+        Evaluation(target, TRANSFORM),
+    )
     assert result["selected"]["last"]["step"] == 5

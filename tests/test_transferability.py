@@ -33,7 +33,11 @@ seeds = st.integers(0, 10**6)
 def samples(n: int, d: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Noise with class means of size one, every class twice or more."""
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.concatenate([np.repeat(np.arange(classes), 2), rng.integers(0, classes, n - 2 * classes)]))
+    labels = rng.permutation(
+        np.concatenate(
+            [np.repeat(np.arange(classes), 2), rng.integers(0, classes, n - 2 * classes)]
+        )
+    )
     return rng.normal(size=(n, d)) + rng.normal(size=(classes, d))[labels], labels
 
 
@@ -46,11 +50,21 @@ def probabilities(n: int, classes: int, seed: int = 0) -> np.ndarray:
 
 def class_means(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """E[f | y] at every sample (n, d)."""
-    return np.array([np.mean([row for row, other in zip(x, y, strict=True) if other == own], axis=0) for own in y])
+    return np.array(
+        [
+            np.mean([row for row, other in zip(x, y, strict=True) if other == own], axis=0)
+            for own in y
+        ]
+    )
 
 
 def h_score_by_loop(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.trace(np.linalg.pinv(np.cov(x, rowvar=False), rcond=1e-10) @ np.cov(class_means(x, y), rowvar=False)))
+    return float(
+        np.trace(
+            np.linalg.pinv(np.cov(x, rowvar=False), rcond=1e-10)
+            @ np.cov(class_means(x, y), rowvar=False)
+        )
+    )
 
 
 def regularized_by_scikit_learn(x: np.ndarray, y: np.ndarray) -> float:
@@ -67,7 +81,11 @@ def nce_by_loop(z: np.ndarray, y: np.ndarray) -> float:
 
 def leep_by_loop(p: np.ndarray, y: np.ndarray) -> float:
     n, sources = p.shape
-    joint = {(label, s): sum(p[i, s] for i in range(n) if y[i] == label) / n for label in set(y) for s in range(sources)}
+    joint = {
+        (label, s): sum(p[i, s] for i in range(n) if y[i] == label) / n
+        for label in set(y)
+        for s in range(sources)
+    }
     total = 0.0
     for i in range(n):
         expected = 0.0
@@ -81,11 +99,15 @@ def rate_by_determinant(z: np.ndarray, epsilon: float) -> float:
     return 0.5 * np.linalg.slogdet(np.eye(z.shape[1]) + z.T @ z / (len(z) * epsilon))[1]
 
 
-def transrate_by_loop(x: np.ndarray, y: np.ndarray, epsilon: float, *, weighted: bool = True) -> float:
+def transrate_by_loop(
+    x: np.ndarray, y: np.ndarray, epsilon: float, *, weighted: bool = True
+) -> float:
     z = x - x.mean(0)
     parts = [z[y == label] for label in set(y)]
     shares = [len(part) / len(z) if weighted else 1 / len(parts) for part in parts]
-    return rate_by_determinant(z, epsilon) - sum(w * rate_by_determinant(part, epsilon) for w, part in zip(shares, parts, strict=True))
+    return rate_by_determinant(z, epsilon) - sum(
+        w * rate_by_determinant(part, epsilon) for w, part in zip(shares, parts, strict=True)
+    )
 
 
 def largest_evidence(x: np.ndarray, y: np.ndarray) -> float:
@@ -93,10 +115,20 @@ def largest_evidence(x: np.ndarray, y: np.ndarray) -> float:
 
     def minus(logs: np.ndarray) -> float:
         alpha, beta = np.exp(np.clip(logs, -20, 20))
-        return -multivariate_normal(np.zeros(len(y)), np.eye(len(y)) / beta + x @ x.T / alpha).logpdf(y)
+        return -multivariate_normal(
+            np.zeros(len(y)), np.eye(len(y)) / beta + x @ x.T / alpha
+        ).logpdf(y)
 
     starts = [(a, b) for a in (-3.0, 3.0) for b in (0.0, 3.0)]
-    found = [minimize(minus, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-11, "maxiter": 2000}) for start in starts]
+    found = [
+        minimize(
+            minus,
+            start,
+            method="Nelder-Mead",
+            options={"xatol": 1e-7, "fatol": 1e-11, "maxiter": 2000},
+        )
+        for start in starts
+    ]
     return -min(result.fun for result in found) / len(y)
 
 
@@ -110,7 +142,12 @@ def evidence_by_fixed_point(x: np.ndarray, y: np.ndarray) -> float:
         if not last:
             effective = d - alpha * np.trace(np.linalg.inv(precision))
             alpha, beta = effective / (weights @ weights), (n - effective) / misfit
-    logs = n * math.log(beta) + d * math.log(alpha) - n * math.log(2 * math.pi) - np.linalg.slogdet(precision)[1]
+    logs = (
+        n * math.log(beta)
+        + d * math.log(alpha)
+        - n * math.log(2 * math.pi)
+        - np.linalg.slogdet(precision)[1]
+    )
     return float(logs - beta * misfit - alpha * weights @ weights) / (2 * n)
 
 
@@ -122,7 +159,9 @@ def test_h_scores_by_covariances(n: int, d: int) -> None:
     x, y = samples(n, d)
     if d > 1:
         assert h_score(x, y) == pytest.approx(h_score_by_loop(x, y), rel=1e-8)
-        assert regularized_h_score(x, y) == pytest.approx(regularized_by_scikit_learn(x, y), rel=1e-9)
+        assert regularized_h_score(x, y) == pytest.approx(
+            regularized_by_scikit_learn(x, y), rel=1e-9
+        )
     else:  # the correlation ratio: variance of the class means over variance
         assert h_score(x, y) == pytest.approx(class_means(x, y).var() / x.var(), rel=1e-9)
 
@@ -138,7 +177,9 @@ def test_leep_and_nce_by_loops(sources: int) -> None:
 @pytest.mark.parametrize("epsilon", [1e-4, 0.5])
 def test_transrate_by_determinants(n: int, d: int, epsilon: float) -> None:
     x, y = samples(n, d)
-    assert transrate(x, y, epsilon=epsilon) == pytest.approx(transrate_by_loop(x, y, epsilon), rel=1e-9)
+    assert transrate(x, y, epsilon=epsilon) == pytest.approx(
+        transrate_by_loop(x, y, epsilon), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 4), (25, 9), (20, 1), (15, 14), (10, 25)])
@@ -158,7 +199,9 @@ def test_logme_is_where_the_papers_iteration_ends() -> None:
     """Which is soon where the features say much of the labels."""
     x, y = samples(40, 6)
     x = x + 3 * np.eye(3, 6)[y]
-    expected = np.mean([evidence_by_fixed_point(x, (y == label).astype(float)) for label in range(3)])
+    expected = np.mean(
+        [evidence_by_fixed_point(x, (y == label).astype(float)) for label in range(3)]
+    )
     assert logme(x, y) == pytest.approx(expected, abs=1e-9)
 
 
@@ -167,12 +210,22 @@ def test_what_another_library_returns() -> None:
     after eleven iterations, short of the maximum."""
     values = PEERS["values"]
     assert h_score(X, Y) == pytest.approx(values["tllib.h_score(source, source_labels)"], rel=1e-12)
-    assert 16 / 15 * regularized_h_score(X, Y) == pytest.approx(values["tllib.regularized_h_score"], rel=1e-12)
-    assert leep(P, Y) == pytest.approx(values["tllib.leep(softmax(logits_source), source_labels)"], rel=1e-12)
-    assert nce(Z, Y) == pytest.approx(values["tllib.nce(argmax logits_source, source_labels)"], rel=1e-12)
+    assert 16 / 15 * regularized_h_score(X, Y) == pytest.approx(
+        values["tllib.regularized_h_score"], rel=1e-12
+    )
+    assert leep(P, Y) == pytest.approx(
+        values["tllib.leep(softmax(logits_source), source_labels)"], rel=1e-12
+    )
+    assert nce(Z, Y) == pytest.approx(
+        values["tllib.nce(argmax logits_source, source_labels)"], rel=1e-12
+    )
     peer = values["tllib.transrate(source, source_labels)"]
     assert transrate_by_loop(X, Y, 1e-4, weighted=False) == pytest.approx(peer, rel=1e-12)
-    assert transrate(X, Y) == pytest.approx(transrate_by_loop(X, Y, 1e-4), rel=1e-12) != pytest.approx(peer, rel=0.05)
+    assert (
+        transrate(X, Y)
+        == pytest.approx(transrate_by_loop(X, Y, 1e-4), rel=1e-12)
+        != pytest.approx(peer, rel=0.05)
+    )
     assert 0 < logme(X, Y) - values["tllib.logme(source, source_labels)"] < 5e-4
 
 
@@ -201,7 +254,10 @@ def test_evidence_without_a_bound_stops_at_the_rounding_of_single_precision(d: i
         variances = np.maximum(roots, 1) / np.exp(log_beta)
         return 0.5 * float(np.sum(np.log(2 * np.pi * variances) + (u.T @ column) ** 2 / variances))
 
-    found = [minimize_scalar(minus, bracket=(5, 30), args=((y == label).astype(float),)).fun for label in range(3)]
+    found = [
+        minimize_scalar(minus, bracket=(5, 30), args=((y == label).astype(float),)).fun
+        for label in range(3)
+    ]
     assert logme(x, y) == pytest.approx(-np.mean(found) / 12, rel=2e-3)
     assert logme(x, y) > 1
 
@@ -210,9 +266,13 @@ def test_a_code_of_two_points() -> None:
     """Features -a and a: R = 1/2 log(1 + a^2 / epsilon) for both classes together and for each."""
     x, y = np.array([[-1.5], [1.5]] * 4), np.array([0, 1] * 4)
     assert transrate(x, y, epsilon=0.1) == pytest.approx(0, abs=1e-12)
-    corners = np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]] * 2)  # a direction for each class
+    corners = np.array(
+        [[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]] * 2
+    )  # a direction for each class
     axes = np.array([0, 0, 1, 1] * 2)
-    assert transrate(corners, axes, epsilon=0.1) == pytest.approx(math.log(1 + 4.5 / 0.1) - 0.5 * math.log(1 + 9 / 0.1))
+    assert transrate(corners, axes, epsilon=0.1) == pytest.approx(
+        math.log(1 + 4.5 / 0.1) - 0.5 * math.log(1 + 9 / 0.1)
+    )
 
 
 def test_logme_of_orthogonal_features_that_the_labels_do_not_meet() -> None:
@@ -238,7 +298,11 @@ def test_labels_that_the_source_says_nothing_about() -> None:
     assert nce(z, y) == pytest.approx(-math.log(3))
     assert leep(np.eye(6)[z], y) == pytest.approx(-math.log(3))
     uneven = np.array([0, 0, 0, 1, 2, 2])
-    assert nce(np.zeros(6, int), uneven) == leep(np.ones((6, 1)), uneven) == pytest.approx(-entropy([3, 1, 2]))
+    assert (
+        nce(np.zeros(6, int), uneven)
+        == leep(np.ones((6, 1)), uneven)
+        == pytest.approx(-entropy([3, 1, 2]))
+    )
 
 
 def test_features_that_are_all_alike() -> None:
@@ -267,7 +331,9 @@ def test_rounding_is_no_feature() -> None:
 
 @examples
 @given(n=st.integers(8, 40), sources=st.integers(2, 6), classes=st.integers(2, 4), seed=seeds)
-def test_exchanged_arguments_are_another_number(n: int, sources: int, classes: int, seed: int) -> None:
+def test_exchanged_arguments_are_another_number(
+    n: int, sources: int, classes: int, seed: int
+) -> None:
     """nce(z, y) - nce(y, z) = H(z) - H(y), and LEEP of decisions without doubt is NCE, in either order."""
     rng = np.random.default_rng(seed)
     z = np.concatenate([np.arange(sources), rng.integers(0, sources, n)])
@@ -327,13 +393,17 @@ def test_h_score_knows_no_coordinates(n: int, d: int, seed: int, size: float) ->
     x, y = samples(n, d, seed=seed)
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(d, d)))[0] * rng.uniform(0.2, 5, size=d)
-    assert h_score(size * x @ turn + rng.normal(size=d), y) == pytest.approx(h_score(x, y), rel=1e-6)
+    assert h_score(size * x @ turn + rng.normal(size=d), y) == pytest.approx(
+        h_score(x, y), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("score", [regularized_h_score, logme])
 @examples
 @given(n=st.integers(8, 40), d=st.integers(1, 50), seed=seeds, exponent=st.floats(-6, 6))
-def test_the_scale_of_the_features_does_not_matter(score: Callable, n: int, d: int, seed: int, exponent: float) -> None:
+def test_the_scale_of_the_features_does_not_matter(
+    score: Callable, n: int, d: int, seed: int, exponent: float
+) -> None:
     x, y = samples(n, d, seed=seed)
     assert score(10.0**exponent * x, y) == pytest.approx(score(x, y), rel=1e-6, abs=1e-9)
 
@@ -358,8 +428,16 @@ def test_bounds(n: int, d: int, seed: int) -> None:
 
 
 @examples
-@given(n=st.integers(10, 30), d=st.integers(1, 12), seed=seeds, ratio=st.floats(-5, 5), precision=st.floats(-3, 3))
-def test_no_evidence_is_above_logme(n: int, d: int, seed: int, ratio: float, precision: float) -> None:
+@given(
+    n=st.integers(10, 30),
+    d=st.integers(1, 12),
+    seed=seeds,
+    ratio=st.floats(-5, 5),
+    precision=st.floats(-3, 3),
+)
+def test_no_evidence_is_above_logme(
+    n: int, d: int, seed: int, ratio: float, precision: float
+) -> None:
     x, _ = samples(n, d, seed=seed)
     y = x[:, 0] + np.random.default_rng(seed).normal(size=n)
     alpha, beta = np.exp(precision - ratio), np.exp(precision)
@@ -383,7 +461,12 @@ def test_tensors_and_arrays_in_either_precision(score: Callable) -> None:
     expected = score(x, Y)
     assert isinstance(expected, float)
     tensor = torch.from_numpy(x).requires_grad_()
-    assert score(tensor, torch.from_numpy(Y)) == score(x, Y.astype(np.uint8)) == score(x, Y[::-1][::-1].astype(">i4")) == expected
+    assert (
+        score(tensor, torch.from_numpy(Y))
+        == score(x, Y.astype(np.uint8))
+        == score(x, Y[::-1][::-1].astype(">i4"))
+        == expected
+    )
     assert score(x.astype(np.float32), Y) == pytest.approx(expected, rel=1e-4)
 
 
@@ -395,7 +478,11 @@ def test_nce_takes_tensors() -> None:
 @pytest.mark.parametrize(
     ("labels", "error", "told"),
     [
-        (Y[:-1], ValueError, "labels must have one entry a sample, shape (16,), on cpu; got (15,) on cpu"),
+        (
+            Y[:-1],
+            ValueError,
+            "labels must have one entry a sample, shape (16,), on cpu; got (15,) on cpu",
+        ),
         (Y[:, None], ValueError, "got (16, 1)"),
         (np.zeros(16, int), ValueError, "labels must hold 2 or more classes; got only [0]"),
         (list(Y), TypeError, "labels must be a torch tensor or a NumPy array; got list"),
@@ -439,5 +526,7 @@ def test_other_bad_input() -> None:
         transrate(X, Y, epsilon=0)
     with pytest.raises(TypeError, match="source_labels must be integers; got torch.float64"):
         nce(P[:, 0], Y)
-    with pytest.raises(ValueError, match=r"source_labels must have one entry a sample, shape \(n,\), n >= 1"):
+    with pytest.raises(
+        ValueError, match=r"source_labels must have one entry a sample, shape \(n,\), n >= 1"
+    ):
         nce(np.zeros(0, int), np.zeros(0, int))

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from da.data.transforms import HALF, IMAGENET, ImageTransform, centre_crop, identity, random_crop, random_flip, random_resized_crop
+from da.data.transforms import (
+    HALF,
+    IMAGENET,
+    ImageTransform,
+    centre_crop,
+    identity,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+)
 
 WHOLE = (2.0, 2.0)  # an area that, clipped to the image, is all of it whatever the aspect ratio
 
@@ -42,11 +51,15 @@ def test_centre_crop_is_the_middle_slice(height: int, width: int, data: st.DataO
     size = data.draw(st.integers(1, min(height, width)))
     x = noise(2, 3, height, width)
     top, left = (height - size) // 2, (width - size) // 2
-    assert np.array_equal(centre_crop(x, size).numpy(), x.numpy()[:, :, top : top + size, left : left + size])
+    assert np.array_equal(
+        centre_crop(x, size).numpy(), x.numpy()[:, :, top : top + size, left : left + size]
+    )
 
 
 @settings(deadline=None)
-@given(height=st.integers(1, 20), width=st.integers(1, 20), seed=st.integers(0, 1000), data=st.data())
+@given(
+    height=st.integers(1, 20), width=st.integers(1, 20), seed=st.integers(0, 1000), data=st.data()
+)
 def test_random_crop_is_a_slice(height: int, width: int, seed: int, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, min(height, width)))
     x = coordinates(3, height, width).to(torch.uint8)
@@ -59,15 +72,21 @@ def test_random_crop_is_a_slice(height: int, width: int, seed: int, data: st.Dat
 
 def test_random_crop_reaches_every_corner_evenly() -> None:
     corners = random_crop(coordinates(6000, 7, 6), 5, seeded())[:, :, 0, 0].numpy()
-    counts = np.array([[((corners == (top, left)).all(1)).sum() for left in range(2)] for top in range(3)])
+    counts = np.array(
+        [[((corners == (top, left)).all(1)).sum() for left in range(2)] for top in range(3)]
+    )
     assert counts.sum() == 6000
-    assert np.abs(counts - 1000).max() < 5 * math.sqrt(1000)  # five standard deviations of a uniform draw
+    assert np.abs(counts - 1000).max() < 5 * math.sqrt(
+        1000
+    )  # five standard deviations of a uniform draw
 
 
 def test_flip_is_np_flip_with_probability_one_half() -> None:
     x = noise(4000, 1, 3, 4)
     flipped = random_flip(x, seeded()).numpy()
-    mirrored = np.array([np.array_equal(a, np.flip(b, 2)) for a, b in zip(flipped, x.numpy(), strict=True)])
+    mirrored = np.array(
+        [np.array_equal(a, np.flip(b, 2)) for a, b in zip(flipped, x.numpy(), strict=True)]
+    )
     kept = np.array([np.array_equal(a, b) for a, b in zip(flipped, x.numpy(), strict=True)])
     assert (mirrored ^ kept).all()
     assert abs(mirrored.sum() - 2000) < 5 * math.sqrt(1000)
@@ -92,19 +111,25 @@ def test_the_whole_image_resized_to_its_own_size_is_itself(dtype: torch.dtype) -
 def test_the_whole_image_resized_is_torch_interpolate(size: int) -> None:
     x = noise(2, 3, 32, 32)
     resized = random_resized_crop(x, size, seeded(), scale=WHOLE)
-    expected = torch.nn.functional.interpolate(x.float(), size=(size, size), mode="bilinear", align_corners=False)
+    expected = torch.nn.functional.interpolate(
+        x.float(), size=(size, size), mode="bilinear", align_corners=False
+    )
     torch.testing.assert_close(resized, expected, atol=5e-3, rtol=0)
 
 
 def test_the_whole_smooth_image_enlarged_is_pils_resize() -> None:
     rows, columns = np.mgrid[:32, :32]
     image = (128 + 100 * np.sin(rows / 9) * np.cos(columns / 7)).astype(np.float32)
-    resized = random_resized_crop(torch.from_numpy(image)[None, None], 48, seeded(), scale=WHOLE)[0, 0]
+    resized = random_resized_crop(torch.from_numpy(image)[None, None], 48, seeded(), scale=WHOLE)[
+        0, 0
+    ]
     expected = np.asarray(Image.fromarray(image).resize((48, 48), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(resized.numpy(), expected, atol=5e-2)
 
 
-def windows(x: Tensor, size: int, *, scale: tuple[float, float] = (0.08, 1.0)) -> tuple[Tensor, ...]:
+def windows(
+    x: Tensor, size: int, *, scale: tuple[float, float] = (0.08, 1.0)
+) -> tuple[Tensor, ...]:
     """Top, left, height and width of each window, in pixels, read off two inner pixels of resampled coordinates."""
     found = random_resized_crop(x, size, seeded(), scale=scale)
     middle = size // 2
@@ -130,7 +155,11 @@ def test_area_is_uniform_and_shape_log_uniform() -> None:
     assert abs(area.mean() - 0.3) < 0.01 and abs(area.std() - 0.4 / math.sqrt(12)) < 0.005
     assert area.min() > 0.099 and area.max() < 0.501
     bound = math.log(4 / 3)
-    assert abs(ratio.mean()) < 0.02 and abs(ratio.std() - bound / math.sqrt(3)) < 0.01 and ratio.abs().max() < bound + 0.01
+    assert (
+        abs(ratio.mean()) < 0.02
+        and abs(ratio.std() - bound / math.sqrt(3)) < 0.01
+        and ratio.abs().max() < bound + 0.01
+    )
 
 
 def test_windows_differ_between_the_images_of_a_batch() -> None:
@@ -143,7 +172,9 @@ def test_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     x = noise(3, 3, 10, 12)
     before = x.clone()
     out = ImageTransform(8, mean, std)(x, seeded())
-    m, s = (np.broadcast_to(np.array(v, dtype=np.float64), (3,))[:, None, None] for v in (mean, std))
+    m, s = (
+        np.broadcast_to(np.array(v, dtype=np.float64), (3,))[:, None, None] for v in (mean, std)
+    )
     expected = (x.numpy()[:, :, 1:9, 2:10] / 255.0 - m) / s
     assert out.dtype == torch.float32 and torch.equal(x, before)
     np.testing.assert_allclose(out.numpy(), expected, atol=2e-6)
@@ -180,7 +211,10 @@ def test_flip_and_crop_together() -> None:
 @pytest.mark.parametrize("shape", [(9, 20), (20, 9)])
 @pytest.mark.parametrize("augmentation", ["none", "flip", "crop", "resized_crop"])
 def test_images_that_are_too_small(shape: tuple[int, int], augmentation: str) -> None:
-    with pytest.raises(ValueError, match=rf"size: the stored images are {shape[0]} x {shape[1]} and cannot be cropped to 10"):
+    with pytest.raises(
+        ValueError,
+        match=rf"size: the stored images are {shape[0]} x {shape[1]} and cannot be cropped to 10",
+    ):
         ImageTransform(10, augmentation=augmentation)(noise(2, 1, *shape), seeded())  # type: ignore[arg-type]
 
 

@@ -40,16 +40,24 @@ def test_sinkhorn_divergence_equals_pot(n, m, d, part):
     x, y = samples(n, m, d)
     e = part * ot.dist(x, y).mean()
     expected = pot_cost(x, y, e) - (pot_cost(x, x, e) + pot_cost(y, y, e)) / 2
-    assert float(sinkhorn_divergence(x, y, regularization=e, iterations=5000, tolerance=1e-10)) == pytest.approx(expected, rel=1e-7)
+    assert float(
+        sinkhorn_divergence(x, y, regularization=e, iterations=5000, tolerance=1e-10)
+    ) == pytest.approx(expected, rel=1e-7)
     assert float(sinkhorn_divergence(x, y, regularization=e)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_default_regularization_is_a_tenth_of_the_mean_squared_distance():
     x, y = samples()
     pooled = np.concatenate([x, y])
-    mean = np.mean([((a - b) ** 2).sum() for i, a in enumerate(pooled) for j, b in enumerate(pooled) if i != j])
-    assert float(sinkhorn_divergence(x, y)) == pytest.approx(float(sinkhorn_divergence(x, y, regularization=mean / 10)), rel=1e-9)
-    assert float(sinkhorn_divergence(1e3 * x, 1e3 * y)) == pytest.approx(1e6 * float(sinkhorn_divergence(x, y)), rel=1e-9)
+    mean = np.mean(
+        [((a - b) ** 2).sum() for i, a in enumerate(pooled) for j, b in enumerate(pooled) if i != j]
+    )
+    assert float(sinkhorn_divergence(x, y)) == pytest.approx(
+        float(sinkhorn_divergence(x, y, regularization=mean / 10)), rel=1e-9
+    )
+    assert float(sinkhorn_divergence(1e3 * x, 1e3 * y)) == pytest.approx(
+        1e6 * float(sinkhorn_divergence(x, y)), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("e", [0.5, 3.0, 100.0])
@@ -57,20 +65,35 @@ def test_a_sample_and_its_translate_are_the_squared_shift_apart(e):
     """<P, C> changes under a shift by what P's marginals say, whatever P: exact at every regularisation."""
     x, _ = samples()
     shift = np.array([3.0, -1.0, 0.5])
-    assert float(sinkhorn_divergence(x, x + shift, regularization=e, tolerance=1e-12, iterations=5000)) == pytest.approx(10.25, rel=1e-7)
+    assert float(
+        sinkhorn_divergence(x, x + shift, regularization=e, tolerance=1e-12, iterations=5000)
+    ) == pytest.approx(10.25, rel=1e-7)
 
 
 def test_it_goes_from_the_wasserstein_distance_to_the_distance_of_the_means():
     x, y = samples()
     exact = ot.emd2(np.full(9, 1 / 9), np.full(13, 1 / 13), ot.dist(x, y))
-    assert float(sinkhorn_divergence(x, y, regularization=0.005, iterations=20000)) == pytest.approx(exact, rel=0.02)
-    assert float(sinkhorn_divergence(x, y, regularization=1e6)) == pytest.approx(((x.mean(0) - y.mean(0)) ** 2).sum(), rel=1e-4)
+    assert float(
+        sinkhorn_divergence(x, y, regularization=0.005, iterations=20000)
+    ) == pytest.approx(exact, rel=0.02)
+    assert float(sinkhorn_divergence(x, y, regularization=1e6)) == pytest.approx(
+        ((x.mean(0) - y.mean(0)) ** 2).sum(), rel=1e-4
+    )
 
 
 def test_equal_samples_are_zero_apart_also_before_convergence():
     x, _ = samples()
     for iterations in (1, 3, 500):
-        assert abs(float(sinkhorn_divergence(x, x[::-1].copy(), regularization=0.01, iterations=iterations))) < 1e-12
+        assert (
+            abs(
+                float(
+                    sinkhorn_divergence(
+                        x, x[::-1].copy(), regularization=0.01, iterations=iterations
+                    )
+                )
+            )
+            < 1e-12
+        )
 
 
 @pytest.mark.parametrize("distance", [1e4, 1e10, 1e15])
@@ -82,7 +105,9 @@ def test_far_samples_give_no_nan(distance, e):
     (gradient,) = torch.autograd.grad(value, x)
     assert float(value.detach()) == pytest.approx(3 * distance**2, rel=1e-3)
     torch.testing.assert_close(gradient.sum(0), torch.full((3,), -2 * distance), rtol=1e-3, atol=0)
-    assert bool((gradient < -0.99 * distance / 9).all())  # every row is pulled, also before the potentials have converged
+    assert bool(
+        (gradient < -0.99 * distance / 9).all()
+    )  # every row is pulled, also before the potentials have converged
 
 
 def test_descent_moves_one_sample_onto_the_other():
@@ -90,7 +115,9 @@ def test_descent_moves_one_sample_onto_the_other():
     source, target = (torch.from_numpy(x) for x in samples(10, 10, 2))
     moved = source.clone().requires_grad_()
     for _ in range(40):
-        (gradient,) = torch.autograd.grad(sinkhorn_divergence(moved, target, regularization=0.5), moved)
+        (gradient,) = torch.autograd.grad(
+            sinkhorn_divergence(moved, target, regularization=0.5), moved
+        )
         moved = (moved - 0.8 * 10 * gradient / 2).detach().requires_grad_()
     assert float(sinkhorn_divergence(moved.detach(), target, regularization=0.5)) < 1e-3
     torch.testing.assert_close(moved.detach().var(0), target.var(0), rtol=0.05, atol=0)
@@ -98,7 +125,13 @@ def test_descent_moves_one_sample_onto_the_other():
 
 @pytest.mark.parametrize(
     "options",
-    [{"regularization": 0.0}, {"regularization": float("nan")}, {"iterations": 0}, {"iterations": 1.5}, {"tolerance": -1.0}],
+    [
+        {"regularization": 0.0},
+        {"regularization": float("nan")},
+        {"iterations": 0},
+        {"iterations": 1.5},
+        {"tolerance": -1.0},
+    ],
     ids=str,
 )
 def test_sinkhorn_divergence_refuses(options):
@@ -112,7 +145,9 @@ def test_sliced_wasserstein_equals_pot(n, m, p):
     x, y = samples(n, m)
     directions = _directions(3, 20, 5).numpy()
     expected = ot.sliced_wasserstein_distance(x, y, projections=directions, p=p) ** p
-    assert float(sliced_wasserstein(x, y, projections=20, p=p, random_state=5)) == pytest.approx(expected, rel=1e-10)
+    assert float(sliced_wasserstein(x, y, projections=20, p=p, random_state=5)) == pytest.approx(
+        expected, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("n, m", [(5, 5), (7, 12), (8, 12), (1, 6)])
@@ -130,22 +165,32 @@ def test_a_translate_is_as_far_as_the_shift_is_long_on_each_direction():
     shift = np.array([3.0, -1.0, 0.5])
     along = _directions(3, 128, 0).numpy().T @ shift
     assert float(sliced_wasserstein(x, x + shift)) == pytest.approx((along**2).mean(), rel=1e-10)
-    many = float(sliced_wasserstein(x, x + shift, projections=20_000))  # E <shift, t>^2 = |shift|^2 / d
+    many = float(
+        sliced_wasserstein(x, x + shift, projections=20_000)
+    )  # E <shift, t>^2 = |shift|^2 / d
     assert many == pytest.approx(10.25 / 3, rel=0.03)
 
 
 def test_the_directions_are_unit_vectors_and_belong_to_the_seed():
     directions = _directions(4, 5000, 3)
     torch.testing.assert_close(directions.square().sum(0), torch.ones(5000, dtype=torch.float64))
-    torch.testing.assert_close(directions @ directions.T / 5000, torch.eye(4, dtype=torch.float64) / 4, rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        directions @ directions.T / 5000, torch.eye(4, dtype=torch.float64) / 4, rtol=0, atol=0.02
+    )
     x, y = samples()
     torch.manual_seed(0)
     first = float(sliced_wasserstein(x, y, random_state=1))
     torch.manual_seed(1)
-    assert first == float(sliced_wasserstein(x, y, random_state=1)) != float(sliced_wasserstein(x, y, random_state=2))
+    assert (
+        first
+        == float(sliced_wasserstein(x, y, random_state=1))
+        != float(sliced_wasserstein(x, y, random_state=2))
+    )
 
 
-@pytest.mark.parametrize("options", [{"projections": 0}, {"projections": 2.0}, {"p": 0.5}, {"p": float("inf")}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"projections": 0}, {"projections": 2.0}, {"p": 0.5}, {"p": float("inf")}], ids=str
+)
 def test_sliced_wasserstein_refuses(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
         sliced_wasserstein(*samples(), **options)
@@ -168,12 +213,19 @@ def accuracy_with(alignment, seed: int, steps: int = 200) -> float:
     method = Align(Network(nn.Identity(), nn.Linear(2, 4), nn.Linear(4, 2)), alignment)
     optimizer, index = torch.optim.Adam(method.parameters(), lr=0.02), torch.arange(64)
     for t in range(steps):
-        for terms in method.step(Batch(problem.source.x, problem.source.y, problem.target.x, index, index), t / steps):
+        for terms in method.step(
+            Batch(problem.source.x, problem.source.y, problem.target.x, index, index), t / steps
+        ):
             optimizer.zero_grad(set_to_none=True)
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
     with torch.no_grad():
-        return (method.network(problem.target.x).logits.argmax(1) == problem.target.y).float().mean().item()
+        return (
+            (method.network(problem.target.x).logits.argmax(1) == problem.target.y)
+            .float()
+            .mean()
+            .item()
+        )
 
 
 @pytest.mark.parametrize("seed", [0, 1])

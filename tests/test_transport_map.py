@@ -31,7 +31,9 @@ MAPS = {
 every_map = pytest.mark.parametrize("name", MAPS)
 
 
-def samples(n: int = 9, m: int = 13, d: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def samples(
+    n: int = 9, m: int = 13, d: int = 3, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, d)), 1.4 * rng.standard_normal((m, d)) + 0.5, np.arange(n) % 3
 
@@ -50,8 +52,14 @@ def averaged(plan: np.ndarray, y: np.ndarray) -> np.ndarray:
     return plan @ y / plan.sum(axis=1, keepdims=True)
 
 
-def class_objective(plan: np.ndarray, cost: np.ndarray, labels: np.ndarray, e: float, eta: float) -> float:
-    lasso = sum(np.sqrt((plan[labels == c, j] ** 2).sum()) for c in set(labels) for j in range(plan.shape[1]))
+def class_objective(
+    plan: np.ndarray, cost: np.ndarray, labels: np.ndarray, e: float, eta: float
+) -> float:
+    lasso = sum(
+        np.sqrt((plan[labels == c, j] ** 2).sum())
+        for c in set(labels)
+        for j in range(plan.shape[1])
+    )
     return (plan * cost).sum() + e * (plan * (np.log(plan) - 1)).sum() + eta * lasso
 
 
@@ -59,16 +67,24 @@ def class_objective(plan: np.ndarray, cost: np.ndarray, labels: np.ndarray, e: f
 def test_the_exact_map_is_that_of_the_linear_programme(n, m, d):
     x, y, _ = samples(n, m, d)
     rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
-    solved = scipy.optimize.linprog(costs(x, y).ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([uniform(x), uniform(y)]))
+    solved = scipy.optimize.linprog(
+        costs(x, y).ravel(),
+        A_eq=np.vstack([rows, columns]),
+        b_eq=np.concatenate([uniform(x), uniform(y)]),
+    )
     mapped = OTMap(regularization=0.0).fit(x, y).transform(x)
     np.testing.assert_allclose(mapped, averaged(solved.x.reshape(n, m), y), atol=1e-10)
-    np.testing.assert_allclose(mapped, averaged(ot.emd(uniform(x), uniform(y), ot.dist(x, y)), y), atol=1e-10)
+    np.testing.assert_allclose(
+        mapped, averaged(ot.emd(uniform(x), uniform(y), ot.dist(x, y)), y), atol=1e-10
+    )
 
 
 def test_the_exact_map_of_samples_of_one_size_is_an_assignment():
     x, y, _ = samples(40, 40, 4)
     _, column = scipy.optimize.linear_sum_assignment(costs(x, y))
-    np.testing.assert_allclose(OTMap(regularization=0.0).fit(x, y).transform(x), y[column], atol=1e-10)
+    np.testing.assert_allclose(
+        OTMap(regularization=0.0).fit(x, y).transform(x), y[column], atol=1e-10
+    )
 
 
 def test_on_a_line_the_exact_map_keeps_the_order():
@@ -81,8 +97,18 @@ def test_on_a_line_the_exact_map_keeps_the_order():
 @pytest.mark.parametrize("e", [0.02, 0.1, 1.0])
 def test_the_entropic_map_is_that_of_pot(n, m, d, e):
     x, y, _ = samples(n, m, d)
-    plan = ot.sinkhorn(uniform(x), uniform(y), costs(x, y), e, method="sinkhorn_log", numItermax=20000, stopThr=1e-14)
-    np.testing.assert_allclose(OTMap(regularization=e, **KEEN).fit(x, y).transform(x), averaged(plan, y), atol=1e-10)
+    plan = ot.sinkhorn(
+        uniform(x),
+        uniform(y),
+        costs(x, y),
+        e,
+        method="sinkhorn_log",
+        numItermax=20000,
+        stopThr=1e-14,
+    )
+    np.testing.assert_allclose(
+        OTMap(regularization=e, **KEEN).fit(x, y).transform(x), averaged(plan, y), atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("e, eta", [(0.1, 0.02), (0.1, 0.5), (0.5, 0.5)])
@@ -90,21 +116,33 @@ def test_the_class_plan_solves_the_problem_linearised_at_itself(e, eta):
     """The objective is convex: a plan is its minimum if and only if it is that of its linearised group lasso, which POT minimises."""
     x, y, labels = samples(12, 9, 4)
     cost = costs(x, y)
-    plan = class_plan(torch.from_numpy(cost), torch.from_numpy(labels), e, eta, iterations=20000, tolerance=1e-13).numpy()
-    norms = np.sqrt(np.array([(plan[labels == c] ** 2).sum(axis=0) for c in range(3)]))  # (classes, m)
+    plan = class_plan(
+        torch.from_numpy(cost), torch.from_numpy(labels), e, eta, iterations=20000, tolerance=1e-13
+    ).numpy()
+    norms = np.sqrt(
+        np.array([(plan[labels == c] ** 2).sum(axis=0) for c in range(3)])
+    )  # (classes, m)
     linear = cost + eta * plan / norms[labels]
-    again = ot.sinkhorn(uniform(x), uniform(y), linear, e, method="sinkhorn_log", numItermax=50000, stopThr=1e-14)
+    again = ot.sinkhorn(
+        uniform(x), uniform(y), linear, e, method="sinkhorn_log", numItermax=50000, stopThr=1e-14
+    )
     np.testing.assert_allclose(plan, again, atol=1e-11)
     np.testing.assert_allclose(
-        OTMap(regularization=e, class_regularization=eta, **KEEN).fit(x, y, labels).transform(x), averaged(plan, y), atol=1e-9
+        OTMap(regularization=e, class_regularization=eta, **KEEN).fit(x, y, labels).transform(x),
+        averaged(plan, y),
+        atol=1e-9,
     )
 
 
 def test_the_class_plan_is_no_worse_than_that_of_pot():
     x, y, labels = samples(12, 9, 4)
     cost, e, eta = costs(x, y), 0.1, 0.3
-    plan = class_plan(torch.from_numpy(cost), torch.from_numpy(labels), e, eta, iterations=20000, tolerance=1e-12).numpy()
-    theirs = ot.da.sinkhorn_l1l2_gl(uniform(x), labels, uniform(y), cost, e, eta, numItermax=30, numInnerItermax=500)
+    plan = class_plan(
+        torch.from_numpy(cost), torch.from_numpy(labels), e, eta, iterations=20000, tolerance=1e-12
+    ).numpy()
+    theirs = ot.da.sinkhorn_l1l2_gl(
+        uniform(x), labels, uniform(y), cost, e, eta, numItermax=30, numInnerItermax=500
+    )
     ours, peer = (class_objective(p, cost, labels, e, eta) for p in (plan, theirs))
     assert ours <= peer + 1e-8  # the peer's conditional gradient stops early, at 0.40 against 0.38
 
@@ -115,7 +153,16 @@ def test_the_larger_its_weight_the_smaller_the_group_lasso_and_the_larger_the_re
     cost, e = costs(x, y), 0.1
     plans = [entropic_plan(torch.from_numpy(cost), e, **PLAN).numpy()]
     for eta in (0.05, 0.2, 0.8):
-        plans.append(class_plan(torch.from_numpy(cost), torch.from_numpy(labels), e, eta, iterations=5000, tolerance=1e-9).numpy())
+        plans.append(
+            class_plan(
+                torch.from_numpy(cost),
+                torch.from_numpy(labels),
+                e,
+                eta,
+                iterations=5000,
+                tolerance=1e-9,
+            ).numpy()
+        )
     rest = np.array([class_objective(plan, cost, labels, e, 0.0) for plan in plans])
     lasso = np.array([class_objective(plan, cost, labels, e, 1.0) for plan in plans]) - rest
     assert (np.diff(lasso) < -1e-4).all() and (np.diff(rest) > 1e-4).all()
@@ -124,7 +171,11 @@ def test_the_larger_its_weight_the_smaller_the_group_lasso_and_the_larger_the_re
 def test_every_plan_has_uniform_marginals():
     x, y, labels = samples(14, 9, 2)
     cost, codes = torch.from_numpy(costs(x, y)), torch.from_numpy(labels)
-    for plan in (exact_plan(cost), entropic_plan(cost, 0.05, **PLAN), class_plan(cost, codes, 0.05, 0.1, **PLAN)):
+    for plan in (
+        exact_plan(cost),
+        entropic_plan(cost, 0.05, **PLAN),
+        class_plan(cost, codes, 0.05, 0.1, **PLAN),
+    ):
         assert plan.min() >= 0
         np.testing.assert_allclose(plan.sum(dim=1), 1 / 14, rtol=1e-10)
         np.testing.assert_allclose(plan.sum(dim=0), 1 / 9, rtol=1e-10)
@@ -132,7 +183,10 @@ def test_every_plan_has_uniform_marginals():
 
 def test_the_entropy_goes_from_the_exact_map_to_the_targets_mean():
     x, y, _ = samples(6, 6, 3)
-    exact, near, far = (OTMap(regularization=e, n_iter=5000, tolerance=1e-3).fit(x, y).transform(x) for e in (0.0, 2e-3, 1e6))
+    exact, near, far = (
+        OTMap(regularization=e, n_iter=5000, tolerance=1e-3).fit(x, y).transform(x)
+        for e in (0.0, 2e-3, 1e6)
+    )
     assert np.abs(near - exact).max() < 0.01
     np.testing.assert_allclose(far, np.broadcast_to(y.mean(axis=0), far.shape), atol=1e-4)
 
@@ -149,7 +203,9 @@ def test_the_map_follows_shifts_and_scales_and_the_order_of_the_rows(name, n, m,
     new = rng.standard_normal((7, d))
     image = clone(MAPS[name]).fit(x, y, labels).transform(new)
     shift = rng.standard_normal(d)
-    moved = clone(MAPS[name]).fit(1e3 * x + shift, 1e3 * y + shift, labels).transform(1e3 * x + shift)
+    moved = (
+        clone(MAPS[name]).fit(1e3 * x + shift, 1e3 * y + shift, labels).transform(1e3 * x + shift)
+    )
     np.testing.assert_allclose(moved, 1e3 * mapped + shift, atol=1e-5)
     permuted = clone(MAPS[name]).fit(x[i], y[j], labels[i])
     np.testing.assert_allclose(permuted.transform(x[i]), mapped[i], atol=1e-8)
@@ -166,7 +222,11 @@ def test_the_map_follows_shifts_and_scales_and_the_order_of_the_rows(name, n, m,
 )
 def test_repeated_rows_and_tied_costs_do_not_bring_the_order_back(x, y, seed, name):
     """Whole numbers: many plans are equally good, and many rows equal."""
-    adapter = clone(MAPS[name]) if name in ("exact", "linear") else clone(MAPS[name]).set_params(regularization=1.0)  # soon done
+    adapter = (
+        clone(MAPS[name])
+        if name in ("exact", "linear")
+        else clone(MAPS[name]).set_params(regularization=1.0)
+    )  # soon done
     rng = np.random.default_rng(seed)
     labels, i, j = np.arange(len(x)) % 2, rng.permutation(len(x)), rng.permutation(len(y))
     mapped = adapter.fit(x, y, labels).transform(x)
@@ -175,7 +235,11 @@ def test_repeated_rows_and_tied_costs_do_not_bring_the_order_back(x, y, seed, na
     np.testing.assert_allclose(permuted, mapped[i], atol=1e-8)
     np.testing.assert_allclose(mapped.mean(axis=0), y.mean(axis=0), atol=1e-8)
     for a in range(len(x)):
-        assert all(np.array_equal(mapped[a], mapped[b]) for b in range(len(x)) if np.array_equal(x[a], x[b]))
+        assert all(
+            np.array_equal(mapped[a], mapped[b])
+            for b in range(len(x))
+            if np.array_equal(x[a], x[b])
+        )
 
 
 def test_a_new_row_moves_as_the_nearest_row_of_the_source():
@@ -199,7 +263,11 @@ def test_arrays_and_tensors_in_the_same_kind_out_and_target_rows_stay(name):
     x, y, labels = samples(20, 15, 4)
     expected = clone(MAPS[name]).fit(x, y, labels).transform(x)
     words = np.array(["mug", "bike", "pen"])[labels]
-    mapped = clone(MAPS[name]).fit(torch.from_numpy(x), torch.from_numpy(y), words).transform(torch.from_numpy(x))
+    mapped = (
+        clone(MAPS[name])
+        .fit(torch.from_numpy(x), torch.from_numpy(y), words)
+        .transform(torch.from_numpy(x))
+    )
     assert isinstance(mapped, torch.Tensor)
     np.testing.assert_allclose(mapped.numpy(), expected, atol=1e-8)
     single = clone(MAPS[name]).fit(x.astype("f"), y.astype("f"), torch.from_numpy(labels))
@@ -217,7 +285,9 @@ def test_constant_columns_and_equal_rows_give_finite_images(name):
     if name != "linear":  # Gaussians are widened by the regularisation
         np.testing.assert_allclose(mapped[:, 2], -1.0, atol=1e-9)
     same = np.full((6, 4), 2.5)
-    np.testing.assert_allclose(clone(MAPS[name]).fit(same, same, labels[:6]).transform(same), same, atol=1e-12)
+    np.testing.assert_allclose(
+        clone(MAPS[name]).fit(same, same, labels[:6]).transform(same), same, atol=1e-12
+    )
 
 
 def test_what_the_class_map_asks_for():
@@ -288,13 +358,17 @@ def test_the_linear_map_finds_the_gradient_of_a_convex_quadratic():
     x, _, _ = samples(50, 1, 3)
     factor = np.random.default_rng(2).standard_normal((3, 3))
     y = x @ (factor @ factor.T + 0.3 * np.eye(3)) + np.array([1.0, -2.0, 0.5])
-    np.testing.assert_allclose(LinearMongeMap(regularization=1e-12).fit(x, y[::-1].copy()).transform(x), y, atol=1e-8)
+    np.testing.assert_allclose(
+        LinearMongeMap(regularization=1e-12).fit(x, y[::-1].copy()).transform(x), y, atol=1e-8
+    )
 
 
 def test_on_a_line_the_linear_map_is_the_ratio_of_deviations():
     x, y, _ = samples(30, 40, 1)
     expected = y.mean() + (x - x.mean()) * y.std() / x.std()
-    np.testing.assert_allclose(LinearMongeMap(regularization=1e-13).fit(x, y).transform(x), expected, atol=1e-8)
+    np.testing.assert_allclose(
+        LinearMongeMap(regularization=1e-13).fit(x, y).transform(x), expected, atol=1e-8
+    )
 
 
 def test_with_fewer_rows_than_columns_the_linear_map_is_finite_and_tame():
@@ -302,7 +376,9 @@ def test_with_fewer_rows_than_columns_the_linear_map_is_finite_and_tame():
     adapter = LinearMongeMap().fit(x, y)
     new = np.random.default_rng(0).standard_normal((100, 40))
     variance = (x.var(axis=0).sum() + y.var(axis=0).sum()) / 80
-    stretch = np.linalg.norm(adapter.transform(new) - adapter.transform(np.zeros((1, 40))), axis=1) / np.linalg.norm(new, axis=1)
+    stretch = np.linalg.norm(
+        adapter.transform(new) - adapter.transform(np.zeros((1, 40))), axis=1
+    ) / np.linalg.norm(new, axis=1)
     largest = np.linalg.eigvalsh(np.cov(y.T, ddof=0))[-1] / variance
     assert stretch.max() <= np.sqrt(1 + largest / 1e-3)
     for wrong in (0.0, -1.0, np.inf):
@@ -313,12 +389,19 @@ def test_with_fewer_rows_than_columns_the_linear_map_is_finite_and_tame():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
-@pytest.mark.parametrize("adapter", [OTMap(regularization=0.0), OTMap(), OTMap(class_regularization=0.2)])
+@pytest.mark.parametrize(
+    "adapter", [OTMap(regularization=0.0), OTMap(), OTMap(class_regularization=0.2)]
+)
 def test_what_the_nearest_source_row_gets_wrong_the_mapped_one_gets_right(adapter, scale):
     """Classes in a row at 0, 2 and 4, in the target at 3, 4.2 and 5.4: all of its rows are nearest to the last two."""
     rng = np.random.default_rng(7)
     labels = np.arange(90) % 3
-    source, target = (scale * (rng.standard_normal((90, 2)) * 0.1 + np.outer(at[labels], [1.0, 0.5])) for at in (SOURCE_AT, TARGET_AT))
+    source, target = (
+        scale * (rng.standard_normal((90, 2)) * 0.1 + np.outer(at[labels], [1.0, 0.5]))
+        for at in (SOURCE_AT, TARGET_AT)
+    )
     mapped = clone(adapter).fit(source, target, labels).transform(source)
-    wrong, right = (KNeighborsClassifier(1).fit(rows, labels).score(target, labels) for rows in (source, mapped))
+    wrong, right = (
+        KNeighborsClassifier(1).fit(rows, labels).score(target, labels) for rows in (source, mapped)
+    )
     assert wrong < 0.5 and right > 0.95

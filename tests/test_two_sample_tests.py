@@ -37,7 +37,9 @@ def looped_mmd2(gram: np.ndarray, members: np.ndarray, unbiased: bool) -> float:
     return value - 2 * sum(gram[i, j] for i in first for j in second) / (len(first) * len(second))
 
 
-def samples(seed: int, n: int = 9, m: int = 6, width: int = 3, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def samples(
+    seed: int, n: int = 9, m: int = 6, width: int = 3, shift: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     return generator.normal(size=(n, width)), generator.normal(size=(m, width)) + shift
 
@@ -52,7 +54,9 @@ def median_gram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize(("n", "m"), [(5, 4), (2, 7), (3, 3)])
-def test_every_relabelling_is_the_double_loop(n: int, m: int, unbiased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_relabelling_is_the_double_loop(
+    n: int, m: int, unbiased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = np.random.default_rng(0).normal(size=(n + m, 4))
     gram = (rows @ rows.T + 1) ** 2  # its diagonal is not constant
     members = relabellings(n, m, 12, generator=torch.Generator().manual_seed(1))
@@ -66,7 +70,9 @@ def test_every_relabelling_is_the_double_loop(n: int, m: int, unbiased: bool, mo
 
 def test_relabellings_begin_with_the_observed_one_and_are_uniform() -> None:
     members = relabellings(2, 3, 20_000, generator=torch.Generator().manual_seed(0))
-    assert members[0].tolist() == [True, True, False, False, False] and bool((members.sum(dim=1) == 2).all())
+    assert members[0].tolist() == [True, True, False, False, False] and bool(
+        (members.sum(dim=1) == 2).all()
+    )
     counts = torch.bincount((members[1:].long() * torch.tensor([1, 2, 4, 8, 16])).sum(dim=1))
     assert len(counts[counts > 0]) == 10 and stats.chisquare(counts[counts > 0]).pvalue > 1e-3
 
@@ -82,7 +88,13 @@ def test_the_p_value_is_that_of_all_relabellings(estimator: str) -> None:
         places = np.concatenate([first, second]).astype(int)
         return looped_mmd2(gram[np.ix_(places, places)], np.arange(7) < 4, unbiased)
 
-    exact = stats.permutation_test((np.arange(4), np.arange(4, 7)), statistic, vectorized=False, n_resamples=np.inf, alternative="greater")
+    exact = stats.permutation_test(
+        (np.arange(4), np.arange(4, 7)),
+        statistic,
+        vectorized=False,
+        n_resamples=np.inf,
+        alternative="greater",
+    )
     every = np.zeros((35, 7), dtype=bool)
     for row, places in zip(every, itertools.combinations(range(7), 4), strict=True):
         row[list(places)] = True  # the first is the observed one
@@ -103,17 +115,36 @@ def test_ties_count_against_rejection() -> None:
 # mmd_test and mmd_fuse
 
 
-@pytest.mark.parametrize(("kernel", "metric"), [("gaussian", "sqeuclidean"), ("laplacian", "cityblock")])
+@pytest.mark.parametrize(
+    ("kernel", "metric"), [("gaussian", "sqeuclidean"), ("laplacian", "cityblock")]
+)
 def test_statistic_of_mmd_test_is_the_double_loop(kernel: str, metric: str) -> None:
     x, y = samples(0)
     z = np.concatenate([x, y])
     distances = cdist(z, z, metric)
-    gram = sum(np.exp(-distances / (a * np.median(distances[np.triu_indices(len(z), 1)]))) for a in (0.5, 3.0))
+    gram = sum(
+        np.exp(-distances / (a * np.median(distances[np.triu_indices(len(z), 1)])))
+        for a in (0.5, 3.0)
+    )
     for estimator in ("biased", "unbiased"):
-        found = mmd_test(x, y, kernel=kernel, multipliers=(0.5, 3.0), estimator=estimator, permutations=5, random_state=4)
-        assert found.statistic == pytest.approx(looped_mmd2(gram, np.arange(15) < 9, estimator == "unbiased"), rel=1e-10)
+        found = mmd_test(
+            x,
+            y,
+            kernel=kernel,
+            multipliers=(0.5, 3.0),
+            estimator=estimator,
+            permutations=5,
+            random_state=4,
+        )
+        assert found.statistic == pytest.approx(
+            looped_mmd2(gram, np.arange(15) < 9, estimator == "unbiased"), rel=1e-10
+        )
         members = relabellings(9, 6, 5, generator=torch.Generator().manual_seed(4)).numpy()
-        np.testing.assert_allclose(found.null, [looped_mmd2(gram, each, estimator == "unbiased") for each in members[1:]], rtol=1e-9)
+        np.testing.assert_allclose(
+            found.null,
+            [looped_mmd2(gram, each, estimator == "unbiased") for each in members[1:]],
+            rtol=1e-9,
+        )
 
 
 def looped_fuse(x: np.ndarray, y: np.ndarray, members: np.ndarray, bandwidths: int) -> float:
@@ -125,8 +156,14 @@ def looped_fuse(x: np.ndarray, y: np.ndarray, members: np.ndarray, bandwidths: i
         above = distances[np.triu_indices(len(z), 1)]
         low, high = np.quantile(above[above > 0], [0.05, 0.95], method="lower")
         for b in np.linspace(low / 2, 2 * high, bandwidths):
-            gram = np.exp(-((distances / b) ** 2) / 2) if metric == "euclidean" else np.exp(-math.sqrt(2) * distances / b)
-            size = sum(gram[i, j] ** 2 for i in range(len(z)) for j in range(len(z)) if i != j) / (n * (n - 1))
+            gram = (
+                np.exp(-((distances / b) ** 2) / 2)
+                if metric == "euclidean"
+                else np.exp(-math.sqrt(2) * distances / b)
+            )
+            size = sum(gram[i, j] ** 2 for i in range(len(z)) for j in range(len(z)) if i != j) / (
+                n * (n - 1)
+            )
             ratios.append(looped_mmd2(gram, members, unbiased=True) / math.sqrt(size))
     sharpness = math.sqrt(n * (n - 1))
     return math.log(np.mean(np.exp(sharpness * np.array(ratios)))) / sharpness
@@ -145,20 +182,29 @@ def test_fuse_is_the_brute_force(n: int, m: int) -> None:
 DRAWS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "exponential": lambda generator, rows: generator.exponential(size=(rows, 2)),
     "Cauchy": lambda generator, rows: generator.standard_cauchy(size=(rows, 3)),
-    "few values": lambda generator, rows: generator.integers(0, 2, size=(rows, 2)).astype(float),  # many ties
+    "few values": lambda generator, rows: generator.integers(0, 2, size=(rows, 2)).astype(
+        float
+    ),  # many ties
 }
 
 
 def p_values(test: Callable[..., MMDTest], draw: str, repetitions: int = 1000) -> np.ndarray:
     generator = np.random.default_rng(7)
     pairs = ((DRAWS[draw](generator, 9), DRAWS[draw](generator, 6)) for _ in range(repetitions))
-    return np.array([test(x, y, permutations=99, random_state=seed).p_value for seed, (x, y) in enumerate(pairs)])
+    return np.array(
+        [
+            test(x, y, permutations=99, random_state=seed).p_value
+            for seed, (x, y) in enumerate(pairs)
+        ]
+    )
 
 
 SLOW = [pytest.param(mmd_fuse, draw, marks=pytest.mark.slow) for draw in ("Cauchy", "few values")]
 
 
-@pytest.mark.parametrize(("test", "draw"), [*((mmd_test, draw) for draw in DRAWS), (mmd_fuse, "exponential"), *SLOW])
+@pytest.mark.parametrize(
+    ("test", "draw"), [*((mmd_test, draw) for draw in DRAWS), (mmd_fuse, "exponential"), *SLOW]
+)
 def test_level(test: Callable[..., MMDTest], draw: str) -> None:
     """1,000 draws of the null: the rejections at 5 % are binomial, and without ties every p of 1/100 to 1 is equally likely."""
     p = p_values(test, draw)
@@ -166,13 +212,21 @@ def test_level(test: Callable[..., MMDTest], draw: str) -> None:
     assert (p <= 0.05).sum() <= high
     if draw != "few values":  # where ties are common the test is conservative
         assert (p <= 0.05).sum() >= low
-        assert stats.chisquare(np.bincount((np.round(100 * p).astype(int) - 1) // 5, minlength=20)).pvalue > 1e-3
+        assert (
+            stats.chisquare(
+                np.bincount((np.round(100 * p).astype(int) - 1) // 5, minlength=20)
+            ).pvalue
+            > 1e-3
+        )
 
 
 @pytest.mark.parametrize("test", TESTS)
 def test_an_obvious_shift_is_always_found(test: Callable[..., MMDTest]) -> None:
     for seed in range(10):
-        assert test(*samples(seed, 15, 12, shift=4.0), permutations=199, random_state=seed).p_value == 1 / 200
+        assert (
+            test(*samples(seed, 15, 12, shift=4.0), permutations=199, random_state=seed).p_value
+            == 1 / 200
+        )
 
 
 @pytest.mark.parametrize("test", TESTS)
@@ -195,7 +249,11 @@ def test_what_does_not_matter(test: Callable[..., MMDTest]) -> None:
     single = test(torch.from_numpy(x).float(), torch.from_numpy(y).float(), permutations=50)
     assert single.statistic == pytest.approx(found.statistic, rel=1e-4)
     np.testing.assert_allclose(single.null, found.null, rtol=1e-3, atol=1e-6)
-    assert found.null.shape == (50,) and isinstance(found.statistic, float) and isinstance(found.p_value, float)
+    assert (
+        found.null.shape == (50,)
+        and isinstance(found.statistic, float)
+        and isinstance(found.p_value, float)
+    )
 
 
 @pytest.mark.parametrize("test", TESTS)
@@ -209,11 +267,23 @@ def test_the_seed_is_the_only_chance(test: Callable[..., MMDTest]) -> None:
 
 def test_beyond_a_thousand_rows_no_sample_is_preferred_for_the_bandwidth() -> None:
     """Rows alternate between two scales: every second of them alone would give another median."""
-    z = np.random.default_rng(0).normal(size=(1200, 1)) * np.where(np.arange(1200) % 2, 100.0, 1.0)[:, None]
+    z = (
+        np.random.default_rng(0).normal(size=(1200, 1))
+        * np.where(np.arange(1200) % 2, 100.0, 1.0)[:, None]
+    )
     distances = cdist(z, z, "sqeuclidean")[np.triu_indices(1200, 1)]
-    found = [mmd_test(z[:600], z[600:], permutations=1, random_state=seed).statistic for seed in range(4)]
-    lower, upper = (mmd_test(z[:600], z[600:], permutations=1, bandwidth=float(f * np.median(distances))).statistic for f in (0.6, 1.6))
-    assert len(set(found)) == 4 and all(min(lower, upper) < each < max(lower, upper) for each in found)
+    found = [
+        mmd_test(z[:600], z[600:], permutations=1, random_state=seed).statistic for seed in range(4)
+    ]
+    lower, upper = (
+        mmd_test(
+            z[:600], z[600:], permutations=1, bandwidth=float(f * np.median(distances))
+        ).statistic
+        for f in (0.6, 1.6)
+    )
+    assert len(set(found)) == 4 and all(
+        min(lower, upper) < each < max(lower, upper) for each in found
+    )
 
 
 WRONG = [
@@ -230,15 +300,23 @@ WRONG = [
 
 @pytest.mark.parametrize("test", TESTS)
 @pytest.mark.parametrize(("change", "error", "told"), WRONG)
-def test_errors_name_the_argument(test: Callable[..., MMDTest], change: dict, error: type[Exception], told: str) -> None:
+def test_errors_name_the_argument(
+    test: Callable[..., MMDTest], change: dict, error: type[Exception], told: str
+) -> None:
     with pytest.raises(error, match=told):
-        test(**({"source": np.zeros((3, 2)), "target": np.ones((4, 2)), "permutations": 9} | change))
+        test(
+            **({"source": np.zeros((3, 2)), "target": np.ones((4, 2)), "permutations": 9} | change)
+        )
 
 
 @pytest.mark.parametrize(
     ("test", "change", "told"),
     [
-        (mmd_test, {"estimator": "linear"}, "estimator must be 'biased' or 'unbiased'; got 'linear'"),
+        (
+            mmd_test,
+            {"estimator": "linear"},
+            "estimator must be 'biased' or 'unbiased'; got 'linear'",
+        ),
         (mmd_test, {"bandwidth": "mode"}, "bandwidth"),
         (mmd_test, {"bandwidth": 0.0}, "bandwidth"),
         (mmd_test, {"multipliers": ()}, "multipliers"),
@@ -266,18 +344,29 @@ def test_random_features_are_unbiased_and_converge_as_promised() -> None:
     exact, deviations = exact_unbiased(x, y, (4.0, 12.0)), []
     for features in (32, 128, 512):
         options = {"bandwidth": 4.0, "multipliers": (1.0, 3.0), "features": features}
-        found = np.array([float(random_feature_mmd2(x, y, random_state=seed, **options)) for seed in range(200)])
+        found = np.array(
+            [float(random_feature_mmd2(x, y, random_state=seed, **options)) for seed in range(200)]
+        )
         deviations.append(found.std(ddof=1))
         assert abs(found.mean() - exact) < 4 * deviations[-1] / math.sqrt(len(found))
-        assert deviations[-1] < math.sqrt(2) * (2 + 1 / 8 + 1 / 6) / math.sqrt(features / 2)  # two kernels
-    low, high = np.sqrt(stats.f.ppf([1e-4, 1 - 1e-4], 199, 199))  # of a ratio of two such deviations
+        assert deviations[-1] < math.sqrt(2) * (2 + 1 / 8 + 1 / 6) / math.sqrt(
+            features / 2
+        )  # two kernels
+    low, high = np.sqrt(
+        stats.f.ppf([1e-4, 1 - 1e-4], 199, 199)
+    )  # of a ratio of two such deviations
     for more, less in itertools.pairwise(deviations):
         assert low < more / less / 2 < high
 
 
 def test_random_features_see_nothing_where_nothing_has_changed() -> None:
     generator = np.random.default_rng(0)
-    found = [float(random_feature_mmd2(*generator.normal(size=(2, 50, 4)), features=64, random_state=seed)) for seed in range(200)]
+    found = [
+        float(
+            random_feature_mmd2(*generator.normal(size=(2, 50, 4)), features=64, random_state=seed)
+        )
+        for seed in range(200)
+    ]
     assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(200) and min(found) < 0
 
 
@@ -302,7 +391,9 @@ def test_random_features_keep_kind_precision_and_gradient() -> None:
     options = {"bandwidth": 4.0, "features": 16}
     assert isinstance(random_feature_mmd2(x.numpy(), y.numpy(), **options), np.ndarray)
     value = random_feature_mmd2(x.float(), y.float(), **options)
-    assert value.dtype == torch.float32 and float(value) == pytest.approx(float(random_feature_mmd2(x, y, **options)), rel=1e-4)
+    assert value.dtype == torch.float32 and float(value) == pytest.approx(
+        float(random_feature_mmd2(x, y, **options)), rel=1e-4
+    )
     inputs = [z.clone().requires_grad_() for z in (x, y)]
     assert torch.autograd.gradcheck(lambda a, b: random_feature_mmd2(a, b, **options), inputs)
 
@@ -312,17 +403,39 @@ def test_random_features_keep_kind_precision_and_gradient() -> None:
     [
         (lambda e: MeanEmbedding(0, bandwidth=1.0), ValueError, "width"),
         (lambda e: MeanEmbedding(3, bandwidth=-1.0), ValueError, "bandwidth"),
-        (lambda e: MeanEmbedding(3, bandwidth=1.0, features=15), ValueError, "features must be an even integer"),
+        (
+            lambda e: MeanEmbedding(3, bandwidth=1.0, features=15),
+            ValueError,
+            "features must be an even integer",
+        ),
         (lambda e: MeanEmbedding(3, bandwidth=1.0, multipliers=()), ValueError, "multipliers"),
         (lambda e: e.update(np.zeros((2, 4))), ValueError, r"rows must have width 3; got \(2, 4\)"),
-        (lambda e: e.mmd2(MeanEmbedding(3, bandwidth=1.0)), ValueError, "this embedding must have seen at least 2 rows; got 0"),
-        (lambda e: e.mmd2(MeanEmbedding(3, bandwidth=2.0)), ValueError, "the same bandwidth; got 2.0 and 1.0"),
-        (lambda e: e.merge(MeanEmbedding(3, bandwidth=1.0, random_state=1)), ValueError, "the same random_state; got 1 and 0"),
+        (
+            lambda e: e.mmd2(MeanEmbedding(3, bandwidth=1.0)),
+            ValueError,
+            "this embedding must have seen at least 2 rows; got 0",
+        ),
+        (
+            lambda e: e.mmd2(MeanEmbedding(3, bandwidth=2.0)),
+            ValueError,
+            "the same bandwidth; got 2.0 and 1.0",
+        ),
+        (
+            lambda e: e.merge(MeanEmbedding(3, bandwidth=1.0, random_state=1)),
+            ValueError,
+            "the same random_state; got 1 and 0",
+        ),
         (lambda e: e.merge(np.zeros(3)), TypeError, "other must be a MeanEmbedding; got ndarray"),
-        (lambda e: random_feature_mmd2(np.zeros((1, 2)), np.zeros((3, 2))), ValueError, "source must have at least 2 rows"),
+        (
+            lambda e: random_feature_mmd2(np.zeros((1, 2)), np.zeros((3, 2))),
+            ValueError,
+            "source must have at least 2 rows",
+        ),
     ],
 )
-def test_random_feature_errors(act: Callable[[MeanEmbedding], object], error: type[Exception], told: str) -> None:
+def test_random_feature_errors(
+    act: Callable[[MeanEmbedding], object], error: type[Exception], told: str
+) -> None:
     with pytest.raises(error, match=told):
         act(MeanEmbedding(3, bandwidth=1.0))
 
@@ -345,16 +458,28 @@ def bump_of_the_paper(x: float) -> float:
 def density_of_the_paper(x: np.ndarray, signs: np.ndarray, multiplier: float) -> float:
     """1 + c / P sum_j theta_j prod_r G(P x_r - j_r), j in {1, ..., P}^d."""
     cells = itertools.product(range(signs.shape[0]), repeat=signs.ndim)
-    bumps = (signs[cell] * math.prod(bump_of_the_paper(signs.shape[0] * v - j - 1) for v, j in zip(x, cell, strict=True)) for cell in cells)
+    bumps = (
+        signs[cell]
+        * math.prod(
+            bump_of_the_paper(signs.shape[0] * v - j - 1) for v, j in zip(x, cell, strict=True)
+        )
+        for cell in cells
+    )
     return 1 + multiplier / signs.shape[0] * sum(bumps)
 
 
-@pytest.mark.parametrize(("d", "perturbations", "multiplier"), [(1, 1, 2.7), (1, 3, 2.7), (2, 2, 7.3)])
-def test_the_density_is_the_papers(script: dict, d: int, perturbations: int, multiplier: float) -> None:
+@pytest.mark.parametrize(
+    ("d", "perturbations", "multiplier"), [(1, 1, 2.7), (1, 3, 2.7), (2, 2, 7.3)]
+)
+def test_the_density_is_the_papers(
+    script: dict, d: int, perturbations: int, multiplier: float
+) -> None:
     generator = np.random.default_rng(0)
     signs, x = generator.choice((-1.0, 1.0), (perturbations,) * d), generator.random((50, d))
     ours = 1 + script["AMPLITUDES"][d] / perturbations * script["bumps"](x, signs)
-    np.testing.assert_allclose(ours, [density_of_the_paper(row, signs, multiplier) for row in x], rtol=1e-10)
+    np.testing.assert_allclose(
+        ours, [density_of_the_paper(row, signs, multiplier) for row in x], rtol=1e-10
+    )
 
 
 def test_the_sampler_follows_the_density(script: dict) -> None:
@@ -365,7 +490,10 @@ def test_the_sampler_follows_the_density(script: dict) -> None:
     again.random((20_000, 1))
     sign = again.choice((-1.0, 1.0), (1,))
     edges = np.linspace(0, 1, 21)
-    masses = [integrate.quad(lambda v: density_of_the_paper(np.array([v]), sign, 2.7), *pair)[0] for pair in itertools.pairwise(edges)]
+    masses = [
+        integrate.quad(lambda v: density_of_the_paper(np.array([v]), sign, 2.7), *pair)[0]
+        for pair in itertools.pairwise(edges)
+    ]
     assert sum(masses) == pytest.approx(1)
     assert stats.chisquare(np.histogram(rows, edges)[0], 20_000 * np.array(masses)).pvalue > 1e-3
     assert stats.kstest(uniform[:, 0], "uniform").pvalue > 1e-3 and len(rows) == len(uniform)
@@ -390,7 +518,10 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_smoke_test_records_every_curve_for_both_tests(smoke: tuple[Path, str]) -> None:
     results = [json.loads(path.read_text()) for path in smoke[0].rglob("result.json")]
-    assert len(results) == 12 and {result["method"] for result in results} == {"mmd_test", "mmd_fuse"}
+    assert len(results) == 12 and {result["method"] for result in results} == {
+        "mmd_test",
+        "mmd_fuse",
+    }
     for result in results:
         assert f"{result['target']}  " in smoke[1]
     for path in smoke[0].rglob("metrics.jsonl"):
@@ -398,29 +529,49 @@ def test_the_smoke_test_records_every_curve_for_both_tests(smoke: tuple[Path, st
         assert len(lines) == 2 and all(line["power"] == line["rejections"] / 2 for line in lines)
 
 
-def test_the_picture_has_the_numbers_of_the_records(smoke: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_has_the_numbers_of_the_records(
+    smoke: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(ROOT / "paper_figures")
-    monkeypatch.setattr(sys, "argv", ["two_sample_power.py", "--runs-dir", str(smoke[0]), "--out", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["two_sample_power.py", "--runs-dir", str(smoke[0]), "--out", str(tmp_path)]
+    )
     runpy.run_path(str(ROOT / "paper_figures/two_sample_power.py"), run_name="__main__")
     with open(tmp_path / "two_sample_power.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 24 and (tmp_path / "two_sample_power.png").is_file() and (tmp_path / "two_sample_power.pdf").is_file()
+    assert (
+        len(rows) == 24
+        and (tmp_path / "two_sample_power.png").is_file()
+        and (tmp_path / "two_sample_power.pdf").is_file()
+    )
     (record,) = smoke[0].glob("two_sample_power/mmd_fuse/clean-clean by rows/*/metrics.jsonl")
     stored = [json.loads(line) for line in record.read_text().splitlines()]
     drawn = [row for row in rows if row["test"] == "mmd_fuse" and row["problem"] == "clean > clean"]
-    assert [(int(row["place"]), int(row["rejections"])) for row in drawn] == [(line["step"], line["rejections"]) for line in stored]
+    assert [(int(row["place"]), int(row["rejections"])) for row in drawn] == [
+        (line["step"], line["rejections"]) for line in stored
+    ]
     for row in rows:
         k = int(row["rejections"])
-        low, high = (0.0 if k == 0 else stats.beta.ppf(0.025, k, 3 - k)), (1.0 if k == 2 else stats.beta.ppf(0.975, k + 1, 2 - k))
+        low, high = (
+            (0.0 if k == 0 else stats.beta.ppf(0.025, k, 3 - k)),
+            (1.0 if k == 2 else stats.beta.ppf(0.975, k + 1, 2 - k)),
+        )
         assert (float(row["low"]), float(row["high"])) == pytest.approx((low, high), abs=1e-6)
 
 
-def test_a_wrong_flag_of_the_experiment_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_wrong_flag_of_the_experiment_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
-    for words, told in ((["--repetitions", "0"], "repetitions must be at least 1"), (["--digit-sizes", "500"], "at most 449")):
+    for words, told in (
+        (["--repetitions", "0"], "repetitions must be at least 1"),
+        (["--digit-sizes", "500"], "at most 449"),
+    ):
         monkeypatch.setattr(sys, "argv", ["two_sample_power.py", *words])
         with pytest.raises(SystemExit) as stopped:
             runpy.run_path(str(ROOT / "experiments/two_sample_power.py"), run_name="__main__")
         shown = capsys.readouterr()
-        assert told in " ".join((str(stopped.value) + shown.out + shown.err).replace("│", " ").split())
+        assert told in " ".join(
+            (str(stopped.value) + shown.out + shown.err).replace("│", " ").split()
+        )
     assert not list(tmp_path.iterdir())

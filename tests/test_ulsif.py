@@ -22,7 +22,9 @@ def samples(n: int = 40, m: int = 30, d: int = 3, seed: int = 0) -> tuple[np.nda
     return rng.normal(size=(n, d)), 0.7 * rng.normal(size=(m, d)) + 0.5
 
 
-def solve_directly(at_source: np.ndarray, at_target: np.ndarray, strength: float, alpha: float) -> np.ndarray:
+def solve_directly(
+    at_source: np.ndarray, at_target: np.ndarray, strength: float, alpha: float
+) -> np.ndarray:
     """theta of the paper, by loops over rows."""
     h = np.zeros((at_source.shape[1],) * 2)
     for row in at_source:
@@ -33,7 +35,10 @@ def solve_directly(at_source: np.ndarray, at_target: np.ndarray, strength: float
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 0.9])
-@pytest.mark.parametrize(("n", "m", "d", "s", "strength"), [(40, 30, 3, 2.0, 0.1), (20, 12, 1, 0.3, 1e-3), (15, 25, 20, 30.0, 1.0)])
+@pytest.mark.parametrize(
+    ("n", "m", "d", "s", "strength"),
+    [(40, 30, 3, 2.0, 0.1), (20, 12, 1, 0.3, 1e-3), (15, 25, 20, 30.0, 1.0)],
+)
 def test_the_closed_form(n, m, d, s, strength, alpha):
     x, y = samples(n, m, d)
     weights = rulsif(x, y, alpha=alpha, bandwidth=s, regularization=strength)
@@ -68,7 +73,9 @@ def test_the_leave_one_out_score_is_that_of_refits(n, m, b, strength, alpha, see
     pairs = np.stack([rng.permutation(n)[: min(n, m)], rng.permutation(m)[: min(n, m)]], axis=1)
     losses = []
     for i, j in pairs:
-        theta = solve_directly(np.delete(at_source, i, axis=0), np.delete(at_target, j, axis=0), strength, alpha)
+        theta = solve_directly(
+            np.delete(at_source, i, axis=0), np.delete(at_target, j, axis=0), strength, alpha
+        )
         at_x, at_y = at_source[i] @ theta, at_target[j] @ theta
         losses.append(alpha / 2 * at_y**2 + (1 - alpha) / 2 * at_x**2 - at_y)
     tensors = (torch.from_numpy(z) for z in (at_source, at_target, pairs))
@@ -104,14 +111,18 @@ def test_the_order_of_the_rows_does_not_matter(method):
     rng = np.random.default_rng(1)
     order = rng.permutation(60)
     weights = method(x, y, n_centres=20)
-    np.testing.assert_allclose(method(x[order], y[rng.permutation(45)], n_centres=20), weights[order], atol=1e-8)
+    np.testing.assert_allclose(
+        method(x[order], y[rng.permutation(45)], n_centres=20), weights[order], atol=1e-8
+    )
 
 
 def test_tensors_keep_their_precision_and_seeds_matter():
     x, y = (torch.tensor(z, dtype=torch.float32) for z in samples())
     weights = ulsif(x.requires_grad_(), y, n_centres=10)
     assert weights.dtype == torch.float32 and not weights.requires_grad
-    assert torch.equal(weights, ulsif(x, y, n_centres=10)) and not torch.equal(weights, ulsif(x, y, n_centres=10, random_state=1))
+    assert torch.equal(weights, ulsif(x, y, n_centres=10)) and not torch.equal(
+        weights, ulsif(x, y, n_centres=10, random_state=1)
+    )
 
 
 @pytest.mark.parametrize("case", ["constant column", "duplicated rows", "n < d", "one row each"])
@@ -164,5 +175,7 @@ def test_bad_samples():
         ulsif(np.full_like(x, np.inf), y)
     with pytest.raises(ValueError, match="no source row is within reach of the target"):
         ulsif(x, y + 1e4, bandwidth=1.0, regularization=0.1)
-    with pytest.raises(ValueError, match="give a larger bandwidth, or accept that no source row is like the target"):
+    with pytest.raises(
+        ValueError, match="give a larger bandwidth, or accept that no source row is like the target"
+    ):
         ulsif(x, y + 1e4)

@@ -27,9 +27,21 @@ from da.records.wandb_mirror import INIT_SECONDS, flatten, log_table, resolve_mo
 
 pytest.importorskip("wandb")
 ROOT = Path(__file__).parents[1]
-NAMES: dict[str, Any] = {"experiment": "toy", "method": "mmd", "source": "amazon", "target": "webcam", "seed": 0}
+NAMES: dict[str, Any] = {
+    "experiment": "toy",
+    "method": "mmd",
+    "source": "amazon",
+    "target": "webcam",
+    "seed": 0,
+}
 CONFIG = {"learning_rate": 0.01, "multipliers": (0.5, 1.0), "optimizer": {"name": "sgd"}}
-RESULT = {"selected": {"last": {"step": 3, "target_accuracy": 0.75}, "oracle": {"step": 2, "target_accuracy": 0.875}}, "seconds": 2.5}
+RESULT = {
+    "selected": {
+        "last": {"step": 3, "target_accuracy": 0.75},
+        "oracle": {"step": 2, "target_accuracy": 0.875},
+    },
+    "seconds": 2.5,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +82,9 @@ def read_back(directory: Path) -> dict[str, Any]:
     """What stands in the one .wandb file below `directory`: the run message, config, history rows and summary."""
     (path,) = (directory / "wandb").glob("*run-*-*/*.wandb")
     waited = 0.0
-    while not (found := parse(path))["exit"] and waited < 10:  # wandb's own process writes the last lines after finish() has returned
+    while (
+        not (found := parse(path))["exit"] and waited < 10
+    ):  # wandb's own process writes the last lines after finish() has returned
         time.sleep(0.05)
         waited += 0.05
     return found
@@ -86,11 +100,23 @@ def parse(path: Path) -> dict[str, Any]:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             found["run"] = record.run
-            found["config"].update({item.key: json.loads(item.value_json) for item in record.run.config.update})
+            found["config"].update(
+                {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            )
         elif kind == "history":
-            found["history"].append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item})
+            found["history"].append(
+                {
+                    item.key or ".".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.history.item
+                }
+            )
         elif kind == "summary":
-            found["summary"].update({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update})
+            found["summary"].update(
+                {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.summary.update
+                }
+            )
         elif kind == "exit":
             found["exit"].append(record.exit.exit_code)
     return found
@@ -98,19 +124,33 @@ def parse(path: Path) -> dict[str, Any]:
 
 def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
     """The history as it was logged: wandb's own columns (_step, _runtime, ...) but the step left out."""
-    return [{"step": row["_step"], **{k: v for k, v in row.items() if not k.startswith("_")}} for row in found["history"]]
+    return [
+        {"step": row["_step"], **{k: v for k, v in row.items() if not k.startswith("_")}}
+        for row in found["history"]
+    ]
 
 
-def python(code: str, *, terminal: bool = False, seconds: float = 60, **environment: str) -> tuple[str, float]:
+def python(
+    code: str, *, terminal: bool = False, seconds: float = 60, **environment: str
+) -> tuple[str, float]:
     """What a process of its own prints, and how long it took; under a pseudo-terminal on request. It must end by itself."""
     began = time.monotonic()
     words: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(ROOT), **environment}}
     if not terminal:
-        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, **words)
+        answer = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, **words
+        )
         assert answer.returncode == 0, answer.stderr
         return answer.stdout + answer.stderr, time.monotonic() - began
     master, slave = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=slave, stdout=slave, stderr=slave, start_new_session=True, **words)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        **words,
+    )
     os.close(slave)
     output = b""
     while time.monotonic() < began + seconds:
@@ -151,10 +191,20 @@ def test_configuration_metrics_and_summary_land_in_the_offline_file(tmp_path):
     found = read_back(run.directory)
     assert {key: found["config"][key] for key in CONFIG} == {**CONFIG, "multipliers": [0.5, 1.0]}
     assert {key: found["config"][key] for key in NAMES} == NAMES
-    assert rows(found) == [{"step": 1, "loss/task": 0.1 + 0.2, "target_accuracy": 0.5}, {"step": 3, "loss/task": 0.25}]
-    expected = {"selected/last/step": 3, "selected/last/target_accuracy": 0.75, "selected/oracle/target_accuracy": 0.875, "seconds": 2.5}
+    assert rows(found) == [
+        {"step": 1, "loss/task": 0.1 + 0.2, "target_accuracy": 0.5},
+        {"step": 3, "loss/task": 0.25},
+    ]
+    expected = {
+        "selected/last/step": 3,
+        "selected/last/target_accuracy": 0.75,
+        "selected/oracle/target_accuracy": 0.875,
+        "seconds": 2.5,
+    }
     assert {key: found["summary"][key] for key in expected} == expected
-    assert found["run"].display_name == "mmd amazon>webcam seed 0" and found["run"].run_group == "toy"
+    assert (
+        found["run"].display_name == "mmd amazon>webcam seed 0" and found["run"].run_group == "toy"
+    )
     assert found["run"].run_id == run.directory.name and found["exit"] == [0]
 
 
@@ -213,12 +263,25 @@ def test_other_ranks_and_finished_runs_have_no_mirror(tmp_path):
 
 def test_a_table_lands_in_a_run_of_its_own(tmp_path):
     cells = [["none", 61.5, "-"], ["mmd", 70.25, 80.0]]
-    log_table(tmp_path / "runs", "toy", name="accuracy", columns=["method", "amazon>webcam", "average"], rows=cells, wandb="offline")
+    log_table(
+        tmp_path / "runs",
+        "toy",
+        name="accuracy",
+        columns=["method", "amazon>webcam", "average"],
+        rows=cells,
+        wandb="offline",
+    )
     found = read_back(tmp_path / "runs" / "toy")
     assert found["run"].job_type == "table" and found["run"].run_group == "toy"
     (row,) = found["history"]
-    assert row["accuracy._type"] == "table-file" and row["accuracy.nrows"] == 2 and row["accuracy.ncols"] == 3
-    (file,) = (tmp_path / "runs" / "toy" / "wandb").glob("offline-run-*/files/" + row["accuracy.path"])
+    assert (
+        row["accuracy._type"] == "table-file"
+        and row["accuracy.nrows"] == 2
+        and row["accuracy.ncols"] == 3
+    )
+    (file,) = (tmp_path / "runs" / "toy" / "wandb").glob(
+        "offline-run-*/files/" + row["accuracy.path"]
+    )
     assert json.loads(file.read_text())["data"] == cells
     assert read_runs(tmp_path / "runs") == []  # the table's folder is not taken for a run
 
@@ -236,7 +299,9 @@ def children_named(word: str) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds wandb's process through /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="finds wandb's process through /proc"
+)
 def test_the_loss_of_wandbs_own_process_is_one_warning(tmp_path):
     run = start(tmp_path / "runs")
     run.log(1, {"loss": 1.0})
@@ -266,9 +331,13 @@ def test_disabled_never_imports_wandb(tmp_path):
 
 def test_without_wandb_training_goes_on(tmp_path):
     output, _ = python(
-        "import sys; sys.modules['wandb'] = None\n" + whole_run(tmp_path / "runs", "auto").replace('"wandb" not in sys.modules', "True")
+        "import sys; sys.modules['wandb'] = None\n"
+        + whole_run(tmp_path / "runs", "auto").replace('"wandb" not in sys.modules', "True")
     )
-    assert output.count("RuntimeWarning: wandb cannot be imported") == 1 and read_runs(tmp_path / "runs")[0].result["seconds"] == 2.5
+    assert (
+        output.count("RuntimeWarning: wandb cannot be imported") == 1
+        and read_runs(tmp_path / "runs")[0].result["seconds"] == 2.5
+    )
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -283,7 +352,9 @@ def test_without_a_key_auto_goes_offline_quietly(tmp_path, terminal):
 def test_online_without_a_key_never_asks_in_a_terminal(tmp_path, environment):
     code = whole_run(tmp_path / "runs", "offline" if environment else "online")
     output, seconds = python(code, terminal=True, **environment)
-    assert output.count("wandb has no key") == 1 and "Enter your choice" not in output and seconds < 20
+    assert (
+        output.count("wandb has no key") == 1 and "Enter your choice" not in output and seconds < 20
+    )
     (record,) = read_runs(tmp_path / "runs")
     assert [row["step"] for row in rows(read_back(record.directory))] == [1, 2, 3]
 
@@ -300,30 +371,47 @@ def test_a_key_without_an_answering_server_goes_offline_in_time(tmp_path, server
             words = {"WANDB_API_KEY": key}
         else:
             words = {}
-            (tmp_path / "home" / ".netrc").write_text(f"machine {url.removeprefix('http://')}\n  login user\n  password {key}\n")
+            (tmp_path / "home" / ".netrc").write_text(
+                f"machine {url.removeprefix('http://')}\n  login user\n  password {key}\n"
+            )
             (tmp_path / "home" / ".netrc").chmod(0o600)
-        output, seconds = python(whole_run(tmp_path / "runs", "auto"), terminal=True, WANDB_BASE_URL=url, **words)
+        output, seconds = python(
+            whole_run(tmp_path / "runs", "auto"), terminal=True, WANDB_BASE_URL=url, **words
+        )
     assert seconds < INIT_SECONDS + 12
     assert output.count("wandb could not start online") == 1 and "going offline" in output
     (record,) = read_runs(tmp_path / "runs")
-    assert rows(read_back(record.directory)) == [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
+    assert rows(read_back(record.directory)) == [
+        {"step": step, "loss": 1 / step} for step in (1, 2, 3)
+    ]
 
 
 def test_a_killed_process_is_resumed_with_a_whole_mirror(tmp_path):
-    code = whole_run(tmp_path / "runs", "offline").replace("run.finish(", 'print("logged", flush=True); time.sleep(60); run.finish(')
+    code = whole_run(tmp_path / "runs", "offline").replace(
+        "run.finish(", 'print("logged", flush=True); time.sleep(60); run.finish('
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert process.stdout is not None and process.stdout.readline() == "logged\n"
     process.kill()
     process.communicate(timeout=10)
     run = start(tmp_path / "runs")
     run.log(4, {"loss": 0.25})
     run.finish(RESULT)
-    assert rows(read_back(run.directory)) == [{"step": step, "loss": 1 / step} for step in (1, 2, 3, 4)]
+    assert rows(read_back(run.directory)) == [
+        {"step": step, "loss": 1 / step} for step in (1, 2, 3, 4)
+    ]
 
 
 def test_the_mode_of_the_environment_stands_above_the_one_asked_for(monkeypatch):
-    assert [resolve_mode(mode) for mode in ("auto", "online", "offline", "disabled")] == ["auto", "online", "offline", "disabled"]
+    assert [resolve_mode(mode) for mode in ("auto", "online", "offline", "disabled")] == [
+        "auto",
+        "online",
+        "offline",
+        "disabled",
+    ]
     for given, expected in (
         ("offline", "offline"),
         ("disabled", "disabled"),

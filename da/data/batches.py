@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from da.data.domain import Labelled, Unlabelled
 
-Transform = Callable[[Tensor, torch.Generator], Tensor]  # raw rows (b, ...), the step's random generator -> network input
+Transform = Callable[
+    [Tensor, torch.Generator], Tensor
+]  # raw rows (b, ...), the step's random generator -> network input
 
 
 class _Movable:
@@ -25,7 +27,9 @@ class _Movable:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on `device`."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})  # type: ignore[arg-type]
+        return type(self)(
+            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        )  # type: ignore[arg-type]
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory, from where a GPU copies in the background."""
@@ -39,7 +43,9 @@ class Batch(_Movable):
     source_x: Tensor  # (b, ...)
     source_y: Tensor  # (b,)
     target_x: Tensor  # (b, ...)
-    source_index: Tensor  # (b,) row of each sample in its domain: sample weights are looked up by it
+    source_index: (
+        Tensor  # (b,) row of each sample in its domain: sample weights are looked up by it
+    )
     target_index: Tensor  # (b,)
 
 
@@ -98,7 +104,10 @@ class _Order:
 
     def __init__(self, n: int, seed: int, domain: int) -> None:
         self.n, self.seed, self.domain = n, seed, domain
-        self._drawn: tuple[int, Tensor] = -1, torch.empty(0)  # the permutation in use, drawn once an epoch
+        self._drawn: tuple[int, Tensor] = (
+            -1,
+            torch.empty(0),
+        )  # the permutation in use, drawn once an epoch
 
     def rows(self, start: int, stop: int) -> Tensor:
         """The samples at positions start ... stop - 1: (stop - start,)."""
@@ -108,7 +117,10 @@ class _Order:
 
     def _permutation(self, epoch: int) -> Tensor:
         if self._drawn[0] != epoch:
-            self._drawn = epoch, torch.randperm(self.n, generator=_generator(self.seed, self.domain, epoch))
+            self._drawn = (
+                epoch,
+                torch.randperm(self.n, generator=_generator(self.seed, self.domain, epoch)),
+            )
         return self._drawn[1]
 
 
@@ -121,7 +133,9 @@ def _positive(name: str, value: int) -> int:
 def without_labels(target: Unlabelled) -> Unlabelled:
     """`target` itself. Raises TypeError for `Labelled` samples, whose labels could otherwise reach training."""
     if isinstance(target, Labelled):
-        raise TypeError("target must be Unlabelled, so that no label can reach training; pass target.unlabelled()")
+        raise TypeError(
+            "target must be Unlabelled, so that no label can reach training; pass target.unlabelled()"
+        )
     return target
 
 
@@ -136,7 +150,15 @@ class PairedBatches:
         transform: raw rows -> network input, for both domains; see `da.data.transforms`.
     """
 
-    def __init__(self, source: Labelled, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
+    def __init__(
+        self,
+        source: Labelled,
+        target: Unlabelled,
+        *,
+        batch_size: int,
+        seed: int,
+        transform: Transform,
+    ) -> None:
         self.source, self.target, self.transform = source, without_labels(target), transform
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         self._orders = _Order(len(source), seed, 0), _Order(len(target), seed, 1)
@@ -144,7 +166,9 @@ class PairedBatches:
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """Batch number `step`, the shard of process `rank`."""
         start = (step * world_size + rank) * self.batch_size
-        source_index, target_index = (order.rows(start, start + self.batch_size) for order in self._orders)
+        source_index, target_index = (
+            order.rows(start, start + self.batch_size) for order in self._orders
+        )
         generator = _generator(self.seed, 2, step * world_size + rank)
         source_x = self.transform(self.source.rows(source_index), generator)
         target_x = self.transform(self.target.rows(target_index), generator)
@@ -163,14 +187,30 @@ class MultiSourceBatches:
     Raises ValueError where that is not so, TypeError for a labelled target.
     """
 
-    def __init__(self, sources: Sequence[Labelled], target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Labelled],
+        target: Unlabelled,
+        *,
+        batch_size: int,
+        seed: int,
+        transform: Transform,
+    ) -> None:
         if not sources or len({source.y.dtype for source in sources}) > 1:
             kinds = ", ".join(str(source.y.dtype) for source in sources)
-            raise ValueError(f"sources must be one or more domains with one dtype of labels; got {kinds or 'none'}")
-        self.sources, self.target, self.transform = tuple(sources), without_labels(target), transform
+            raise ValueError(
+                f"sources must be one or more domains with one dtype of labels; got {kinds or 'none'}"
+            )
+        self.sources, self.target, self.transform = (
+            tuple(sources),
+            without_labels(target),
+            transform,
+        )
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
-        self._orders = [_Order(len(source), seed, key) for source, key in zip(sources, keys, strict=True)]
+        self._orders = [
+            _Order(len(source), seed, key) for source, key in zip(sources, keys, strict=True)
+        ]
         self._target_order = _Order(len(target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> MultiSourceBatch:
@@ -178,9 +218,14 @@ class MultiSourceBatches:
         start = (step * world_size + rank) * self.batch_size
         generator = _generator(self.seed, 2, step * world_size + rank)
         index = [order.rows(start, start + self.batch_size) for order in self._orders]
-        x = [self.transform(source.rows(rows), generator) for source, rows in zip(self.sources, index, strict=True)]
+        x = [
+            self.transform(source.rows(rows), generator)
+            for source, rows in zip(self.sources, index, strict=True)
+        ]
         if len(shapes := {tuple(rows.shape[1:]) for rows in x}) > 1:
-            raise ValueError(f"sources must have samples of one shape after the transform; got {', '.join(map(str, sorted(shapes)))}")
+            raise ValueError(
+                f"sources must have samples of one shape after the transform; got {', '.join(map(str, sorted(shapes)))}"
+            )
         y = torch.cat([source.y[rows] for source, rows in zip(self.sources, index, strict=True)])
         target_index = self._target_order.rows(start, start + self.batch_size)
         target_x = self.transform(self.target.rows(target_index), generator)
@@ -191,7 +236,9 @@ class MultiSourceBatches:
 class LabelledBatches:
     """Samples of one labelled domain, `batch_size` a step: supervised training, and fine-tuning on few target labels."""
 
-    def __init__(self, domain: Labelled, *, batch_size: int, seed: int, transform: Transform) -> None:
+    def __init__(
+        self, domain: Labelled, *, batch_size: int, seed: int, transform: Transform
+    ) -> None:
         self.domain, self.transform = domain, transform
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         self._order = _Order(len(domain), seed, 0)
@@ -200,7 +247,9 @@ class LabelledBatches:
         """Batch number `step`, the shard of process `rank`."""
         start = (step * world_size + rank) * self.batch_size
         index = self._order.rows(start, start + self.batch_size)
-        x = self.transform(self.domain.rows(index), _generator(self.seed, 2, step * world_size + rank))
+        x = self.transform(
+            self.domain.rows(index), _generator(self.seed, 2, step * world_size + rank)
+        )
         return LabelledBatch(x, self.domain.y[index], index)
 
 
@@ -210,7 +259,9 @@ class TargetBatches:
     The rows and their order are those of the target in `PairedBatches` of the same seed. Raises TypeError for a labelled target.
     """
 
-    def __init__(self, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform) -> None:
+    def __init__(
+        self, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform
+    ) -> None:
         self.target, self.transform = without_labels(target), transform
         self.batch_size, self.seed = _positive("batch_size", batch_size), seed
         self._order = _Order(len(target), seed, 1)
@@ -219,7 +270,12 @@ class TargetBatches:
         """Batch number `step`, the shard of process `rank`."""
         start = (step * world_size + rank) * self.batch_size
         index = self._order.rows(start, start + self.batch_size)
-        return TargetBatch(self.transform(self.target.rows(index), _generator(self.seed, 2, step * world_size + rank)), index)
+        return TargetBatch(
+            self.transform(
+                self.target.rows(index), _generator(self.seed, 2, step * world_size + rank)
+            ),
+            index,
+        )
 
 
 class _Steps(Dataset):
@@ -233,7 +289,14 @@ class _Steps(Dataset):
 
 
 def load(
-    stream: Stream[BatchType], *, start: int, stop: int, workers: int = 0, rank: int = 0, world_size: int = 1, pin_memory: bool = False
+    stream: Stream[BatchType],
+    *,
+    start: int,
+    stop: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
 ) -> Iterator[BatchType]:
     """Batches `start` ... `stop - 1` in order, prepared by `workers` background processes (0: in this one).
 
@@ -241,4 +304,13 @@ def load(
     """
     steps = _Steps(stream, rank, world_size)
     own = torch.Generator()  # else each loader draws from the global one, and a continued run would meet other dropout masks
-    return iter(DataLoader(steps, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=pin_memory, generator=own))
+    return iter(
+        DataLoader(
+            steps,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            pin_memory=pin_memory,
+            generator=own,
+        )
+    )

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 _PYKALE = "https://raw.githubusercontent.com/pykale/data/f5bb59f4d837a0acd17aa9ba51b9634f194f4095/images/office"
-_REVIEWS = (
-    "https://raw.githubusercontent.com/GRAAL-Research/domain_adversarial_neural_network/74eec5e0ae06bd6614bce048abba492c16a633e3/data"
-)
+_REVIEWS = "https://raw.githubusercontent.com/GRAAL-Research/domain_adversarial_neural_network/74eec5e0ae06bd6614bce048abba492c16a633e3/data"
 _REVIEW_TEXTS = "https://raw.githubusercontent.com/yftah89/PBLM-Domain-Adaptation/2eef645/data"  # its digests say what a file must be
-_JPDA = "https://raw.githubusercontent.com/chamwen/JPDA/b056e5eca625fc480aa605242348809f9199d5f8/data"
+_JPDA = (
+    "https://raw.githubusercontent.com/chamwen/JPDA/b056e5eca625fc480aa605242348809f9199d5f8/data"
+)
 _USPS = "https://raw.githubusercontent.com/niuers/Learning-From-Data-A-Short-Course/879a698b960e5867f7c2b11f8938fa89c3d21839/data"
 
 
@@ -56,16 +56,23 @@ class Benchmark:
     def count(self, domain: str, split: str = "all") -> int:
         """Number of samples of `domain` in `split`. Raises ValueError for a domain or split that the benchmark does not have."""
         if domain not in self.domains:
-            raise ValueError(f"{self.title} has no domain {domain!r}; it has {', '.join(self.domains)}")
+            raise ValueError(
+                f"{self.title} has no domain {domain!r}; it has {', '.join(self.domains)}"
+            )
         counts = {**self.splits.get(domain, {}), "all": self.domains[domain]}
         if split not in counts:
-            raise ValueError(f"{self.title} has no split {split!r} of {domain}; pass {' or '.join(repr(name) for name in counts)}")
+            raise ValueError(
+                f"{self.title} has no split {split!r} of {domain}; pass {' or '.join(repr(name) for name in counts)}"
+            )
         return counts[split]
 
     def remedy(self, domain: str) -> str:
         """How to get the files of `domain`: one phrase for an error message."""
         fetched = f"fetch it with `python -m da.data.download {self.name} --data-root ROOT`"
-        return self.by_hand.get(domain, fetched if self.sources else f"{self.title} has no pinned source: put its files there")
+        return self.by_hand.get(
+            domain,
+            fetched if self.sources else f"{self.title} has no pinned source: put its files there",
+        )
 
 
 def _all_pairs(domains: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
@@ -73,7 +80,10 @@ def _all_pairs(domains: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
 
 
 def _office_zips(folder: str, digests: Mapping[str, str]) -> tuple[Source, ...]:
-    return tuple(Source(f"{_PYKALE}/{domain}.zip", digest, f"{folder}/{domain}", unpack=True) for domain, digest in digests.items())
+    return tuple(
+        Source(f"{_PYKALE}/{domain}.zip", digest, f"{folder}/{domain}", unpack=True)
+        for domain, digest in digests.items()
+    )
 
 
 _OFFICE_DIGESTS = {
@@ -107,7 +117,9 @@ OFFICE_CALTECH10 = Benchmark(
     title="Office-Caltech10",
     folder="office_caltech",
     domains=_OFFICE_CALTECH_DOMAINS,
-    classes=tuple("backpack bike calculator headphones keyboard laptop monitor mouse mug projector".split()),
+    classes=tuple(
+        "backpack bike calculator headphones keyboard laptop monitor mouse mug projector".split()
+    ),
     tasks=_all_pairs(_OFFICE_CALTECH_DOMAINS),
     citation="Gong, Shi, Sha, Grauman. Geodesic flow kernel for unsupervised domain adaptation. CVPR 2012.",
     # Office-31, of which three domains are the ten-class part, has another name for one class
@@ -131,7 +143,11 @@ OFFICE_CALTECH_SURF = Benchmark(
     tasks=OFFICE_CALTECH10.tasks,
     citation=OFFICE_CALTECH10.citation,
     sources=tuple(
-        Source(f"{_JPDA}/Office/{domain}_SURF_L10.mat", digest, f"office_caltech_surf/{domain}_SURF_L10.mat")
+        Source(
+            f"{_JPDA}/Office/{domain}_SURF_L10.mat",
+            digest,
+            f"office_caltech_surf/{domain}_SURF_L10.mat",
+        )
         for domain, digest in _SURF_DIGESTS.items()
     ),
 )
@@ -176,7 +192,13 @@ MNIST_USPS = Benchmark(
     "Hull. A database for handwritten text recognition research. TPAMI 1994 (USPS). "
     "Ganin et al. Domain-adversarial training of neural networks. JMLR 2016 (MNIST-M).",
     splits=_DIGITS,
-    sources=(Source(f"{_USPS}/usps.h5", "734f88c541104a956d88be2c95d03b4a463ffd74ccc2ba9c80841fb98e3fcb36", "digits/usps.h5"),),
+    sources=(
+        Source(
+            f"{_USPS}/usps.h5",
+            "734f88c541104a956d88be2c95d03b4a463ffd74ccc2ba9c80841fb98e3fcb36",
+            "digits/usps.h5",
+        ),
+    ),
     by_hand={
         "mnist": "`torchvision.datasets.MNIST(data_root, download=True)` fetches it into MNIST/raw, which is read as it is "
         "(or put digits/mnist.npz there: x_train, y_train, x_test, y_test)",
@@ -194,7 +216,13 @@ JDA_DIGITS = Benchmark(
     tasks=(("usps", "mnist"), ("mnist", "usps")),
     citation="Long, Wang, Ding, Sun, Yu. Transfer feature learning with joint distribution adaptation. ICCV 2013.",
     # one file has both domains; the other, for the opposite direction, holds the same samples
-    sources=(Source(f"{_JPDA}/MNIST_vs_USPS.mat", "bdef022ad924be411fff228f24db6f20f86da3f6", "digits_jda/MNIST_vs_USPS.mat"),),
+    sources=(
+        Source(
+            f"{_JPDA}/MNIST_vs_USPS.mat",
+            "bdef022ad924be411fff228f24db6f20f86da3f6",
+            "digits_jda/MNIST_vs_USPS.mat",
+        ),
+    ),
 )
 
 _REVIEW_COUNTS = {
@@ -226,7 +254,8 @@ AMAZON_REVIEWS = Benchmark(
     "classification. ACL 2007. Word counts as Chen, Xu, Weinberger, Sha (ICML 2012) prepared them and the authors of DANN published them.",
     splits=_REVIEW_COUNTS,
     sources=tuple(
-        Source(f"{_REVIEWS}/{part}.svmlight", digest, f"amazon_reviews/{part}.svmlight") for part, digest in _REVIEW_DIGESTS.items()
+        Source(f"{_REVIEWS}/{part}.svmlight", digest, f"amazon_reviews/{part}.svmlight")
+        for part, digest in _REVIEW_DIGESTS.items()
     ),
 )
 
@@ -252,6 +281,7 @@ AMAZON_REVIEW_TEXTS = Benchmark(
     "classification. ACL 2007. The labelled reviews themselves, as the authors of PBLM (Ziser, Reichart, NAACL 2018) published them.",
     splits={domain: {"negative": 1000, "positive": 1000} for domain in _REVIEW_DOMAINS},
     sources=tuple(
-        Source(f"{_REVIEW_TEXTS}/{part}.parsed", digest, f"amazon_reviews_text/{part}.parsed") for part, digest in _TEXT_DIGESTS.items()
+        Source(f"{_REVIEW_TEXTS}/{part}.parsed", digest, f"amazon_reviews_text/{part}.parsed")
+        for part, digest in _TEXT_DIGESTS.items()
     ),
 )

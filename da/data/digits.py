@@ -31,9 +31,18 @@ DIGITS = Benchmark(
     name="digits",
     title="Digits (embedded)",
     folder="",
-    domains={"clean": 898, "rotated30": 899, "rotated45": 899, "noisy": 899, "blurred": 899, "photo": 899},
+    domains={
+        "clean": 898,
+        "rotated30": 899,
+        "rotated45": 899,
+        "noisy": 899,
+        "blurred": 899,
+        "photo": 899,
+    },
     classes=tuple("0123456789"),
-    tasks=tuple(("clean", target) for target in ("rotated30", "rotated45", "noisy", "blurred", "photo")),
+    tasks=tuple(
+        ("clean", target) for target in ("rotated30", "rotated45", "noisy", "blurred", "photo")
+    ),
     citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
 )
 
@@ -49,9 +58,13 @@ def _noisy(x: np.ndarray) -> np.ndarray:
 
 def _photo(x: np.ndarray) -> np.ndarray:
     """Each digit on its own grey patch of a photograph: the absolute difference keeps strokes visible on dark and bright ground."""
-    from sklearn.datasets import load_sample_images  # slow to import, which other data should not pay for
+    from sklearn.datasets import (
+        load_sample_images,
+    )  # slow to import, which other data should not pay for
 
-    photographs = [image.mean(axis=2) / 255 for image in load_sample_images().images]  # two of (427, 640)
+    photographs = [
+        image.mean(axis=2) / 255 for image in load_sample_images().images
+    ]  # two of (427, 640)
     generator = np.random.default_rng(2)
     patches = np.empty_like(x)
     for i in range(len(x)):
@@ -88,12 +101,20 @@ def read_digits(domain: str, *, size: int = SIZE, channels: int = 1) -> Labelled
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
-    halves = train_test_split(np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=0)
+    halves = train_test_split(
+        np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=0
+    )
     rows = np.sort(halves[0] if domain == "clean" else halves[1])
     small = images[rows].reshape(-1, 8, 8) / 16.0
-    x = CHANGES[domain](ndimage.zoom(small, (1, SIZE // 8, SIZE // 8), order=1, grid_mode=True, mode="nearest"))
-    pixels = torch.from_numpy(np.round(np.clip(x, 0, 1) * 255).astype(np.uint8))[:, None]  # (n, 1, 16, 16)
+    x = CHANGES[domain](
+        ndimage.zoom(small, (1, SIZE // 8, SIZE // 8), order=1, grid_mode=True, mode="nearest")
+    )
+    pixels = torch.from_numpy(np.round(np.clip(x, 0, 1) * 255).astype(np.uint8))[
+        :, None
+    ]  # (n, 1, 16, 16)
     if size != SIZE:
-        resized = torch.nn.functional.interpolate(pixels.float(), size=(size, size), mode="bilinear", align_corners=False)
+        resized = torch.nn.functional.interpolate(
+            pixels.float(), size=(size, size), mode="bilinear", align_corners=False
+        )
         pixels = resized.round().to(torch.uint8)
     return Labelled(pixels.repeat(1, channels, 1, 1), torch.from_numpy(labels[rows]).long())

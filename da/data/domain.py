@@ -27,9 +27,13 @@ class Unlabelled:
     def __post_init__(self) -> None:
         layout = getattr(self.x, "format", "csr")  # which SciPy's sparse matrices alone have
         if layout != "csr":
-            raise TypeError(f"x: a sparse matrix must be in CSR format, whose rows are at hand; got {layout}: pass x.tocsr()")
+            raise TypeError(
+                f"x: a sparse matrix must be in CSR format, whose rows are at hand; got {layout}: pass x.tocsr()"
+            )
         if self.x.ndim < 2 or self.x.shape[0] == 0:
-            raise ValueError(f"x must hold at least one sample of one or more values, shape (n, ...); got {tuple(self.x.shape)}")
+            raise ValueError(
+                f"x must hold at least one sample of one or more values, shape (n, ...); got {tuple(self.x.shape)}"
+            )
 
     def __len__(self) -> int:
         return self.x.shape[0]

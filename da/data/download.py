@@ -58,7 +58,9 @@ def download(benchmark: Benchmark, root: str | Path) -> None:
         if not _is_there(benchmark, domain, root):
             missing.setdefault(instruction, []).append(domain)
     if missing:
-        parts = "; ".join(f"{', '.join(domains)}: {instruction}" for instruction, domains in missing.items())
+        parts = "; ".join(
+            f"{', '.join(domains)}: {instruction}" for instruction, domains in missing.items()
+        )
         raise FileNotFoundError(
             f"{benchmark.title}: no verifiable public copy of these parts is known, put them into {root} by hand. {parts}"
         )
@@ -68,12 +70,16 @@ def _is_there(benchmark: Benchmark, domain: str, root: Path) -> bool:
     try:
         if domain not in benchmark.splits:
             return domain_folder(benchmark, domain, root).is_dir()
-        return all(find_digits(domain, split, root)[0].is_file() for split in benchmark.splits[domain])
+        return all(
+            find_digits(domain, split, root)[0].is_file() for split in benchmark.splits[domain]
+        )
     except FileNotFoundError:
         return False
 
 
-def fetch(source: Source, root: str | Path, *, select: Callable[[Path], Path] = lambda folder: folder) -> Path:
+def fetch(
+    source: Source, root: str | Path, *, select: Callable[[Path], Path] = lambda folder: folder
+) -> Path:
     """Brings `source` to its place under `root`, which is returned; what stands there already is left as it is.
 
     `select` chooses, within an unpacked archive, the folder that becomes the place.
@@ -102,7 +108,9 @@ def digest(path: Path, *, like: str) -> str:
     """The digest of a file in hexadecimal, of the kind `like` is: 64 digits SHA-256, 40 digits git blob id."""
     kinds = {64: hashlib.sha256(), 40: hashlib.sha1(b"blob %d\0" % path.stat().st_size)}
     if len(like) not in kinds:
-        raise ValueError(f"a digest must have 64 hexadecimal digits (SHA-256) or 40 (git blob id), got {len(like)}: {like!r}")
+        raise ValueError(
+            f"a digest must have 64 hexadecimal digits (SHA-256) or 40 (git blob id), got {len(like)}: {like!r}"
+        )
     result = kinds[len(like)]
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
@@ -114,7 +122,9 @@ def _obtain(source: Source, path: Path) -> None:
     """Transfers `source` to `path`, which appears there verified or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    if not (part.exists() and digest(part, like=source.digest) == source.digest):  # whole already, if killed just before the end
+    if not (
+        part.exists() and digest(part, like=source.digest) == source.digest
+    ):  # whole already, if killed just before the end
         _transfer(source.url, part)
     found = digest(part, like=source.digest)
     if found != source.digest:
@@ -133,10 +143,14 @@ def _transfer(url: str, part: Path) -> None:
             _receive(response, part, have, total)
     except urllib.error.HTTPError as error:
         error.close()
-        raise OSError(f"{url} answers {error.code} {error.reason}; check the address or try again later") from error
+        raise OSError(
+            f"{url} answers {error.code} {error.reason}; check the address or try again later"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         # URLError, timeouts, resets and IncompleteRead
-        raise OSError(f"the transfer of {url} broke off ({error}); run again to resume from {part}") from error
+        raise OSError(
+            f"the transfer of {url} broke off ({error}); run again to resume from {part}"
+        ) from error
 
 
 def _request(url: str, part: Path) -> http.client.HTTPResponse:
@@ -146,7 +160,9 @@ def _request(url: str, part: Path) -> http.client.HTTPResponse:
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+        return urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT
+        )
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
@@ -163,7 +179,9 @@ def _position(response: http.client.HTTPResponse, part: Path) -> tuple[int, int 
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         have = 0  # the server ignored the range: this is the file from its beginning
     elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-        raise OSError(f"asked for the bytes from {have} on, got {response.headers.get('Content-Range')!r}")
+        raise OSError(
+            f"asked for the bytes from {have} on, got {response.headers.get('Content-Range')!r}"
+        )
     return have, have + int(length) if length is not None else None
 
 
@@ -171,7 +189,13 @@ def _receive(response: IO[bytes], part: Path, have: int, total: int | None) -> N
     """Appends the answer to the first `have` bytes of `part`. Raises OSError where fewer or more than `total` come."""
     with (
         open(part, "ab" if have else "wb") as file,
-        tqdm(desc=part.name.removesuffix(".part"), total=total, initial=have, unit="B", unit_scale=True) as bar,
+        tqdm(
+            desc=part.name.removesuffix(".part"),
+            total=total,
+            initial=have,
+            unit="B",
+            unit_scale=True,
+        ) as bar,
     ):
         while block := response.read(_BLOCK):
             file.write(block)
@@ -200,19 +224,32 @@ def select_classes(folder: Path, *, benchmark: Benchmark) -> Path:
         raise ValueError(
             f"the archive has no folder with the {len(benchmark.classes)} classes of {benchmark.title}: one each is wanted of {lacking}"
         )
-    for extra in set(candidate.iterdir()) - {place for name in benchmark.classes for place in found[name]}:
+    for extra in set(candidate.iterdir()) - {
+        place for name in benchmark.classes for place in found[name]
+    }:
         shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
     return candidate
 
 
 def main() -> None:
     """The command line: `python -m da.data.download BENCHMARK --data-root DIR`."""
-    every = (OFFICE31, OFFICE_CALTECH10, OFFICE_CALTECH_SURF, OFFICE_HOME, MNIST_USPS, JDA_DIGITS, AMAZON_REVIEWS, AMAZON_REVIEW_TEXTS)
+    every = (
+        OFFICE31,
+        OFFICE_CALTECH10,
+        OFFICE_CALTECH_SURF,
+        OFFICE_HOME,
+        MNIST_USPS,
+        JDA_DIGITS,
+        AMAZON_REVIEWS,
+        AMAZON_REVIEW_TEXTS,
+    )
     benchmarks = {benchmark.name: benchmark for benchmark in every}
     parser = argparse.ArgumentParser(description="Download a benchmark and verify it.")
     parser.add_argument("benchmark", choices=benchmarks)
     parser.add_argument(
-        "--data-root", default=os.environ.get("DA_DATA") or "data", help="folder of the data sets (default: DA_DATA, else data)"
+        "--data-root",
+        default=os.environ.get("DA_DATA") or "data",
+        help="folder of the data sets (default: DA_DATA, else data)",
     )
     arguments = parser.parse_args()
     try:

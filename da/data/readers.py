@@ -73,7 +73,9 @@ def read_domain(
     return Labelled(images, torch.tensor(labels, dtype=torch.int64))
 
 
-def _read_arrays(benchmark: Benchmark, domain: str, root: Path, *, size: int, channels: int, split: str) -> Labelled:
+def _read_arrays(
+    benchmark: Benchmark, domain: str, root: Path, *, size: int, channels: int, split: str
+) -> Labelled:
     """A domain that is published as arrays; small enough to be resized anew each time."""
     splits = tuple(benchmark.splits[domain]) if split == "all" else (split,)
     images = np.empty((benchmark.count(domain, split), channels, size, size), np.uint8)
@@ -101,5 +103,7 @@ def _decode(file: Path, *, size: int, channels: int) -> np.ndarray:
 
 def _fit(image: Image.Image, size: int, channels: int) -> np.ndarray:
     """`image` as (channels, size, size) uint8."""
-    pixels = np.asarray(image.convert(_MODES[channels]).resize((size, size), Image.Resampling.BILINEAR))
+    pixels = np.asarray(
+        image.convert(_MODES[channels]).resize((size, size), Image.Resampling.BILINEAR)
+    )
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

@@ -62,7 +62,11 @@ def mean_shifted_axis(n: int = 200, seed: int = 0) -> Problem:
     """
     generator = _generator(n, seed, least=8)
     source, target = (_two_axes(n, shift, generator) for shift in (0.0, 2 * STRONG))
-    return Problem(source, target, best_accuracy=_normal_cdf(math.hypot(WEAK / WEAK_NOISE, STRONG / STRONG_NOISE)))
+    return Problem(
+        source,
+        target,
+        best_accuracy=_normal_cdf(math.hypot(WEAK / WEAK_NOISE, STRONG / STRONG_NOISE)),
+    )
 
 
 def moved_gap(n: int = 200, seed: int = 0) -> Problem:
@@ -92,7 +96,12 @@ def moved_sensor(n: int = 200, seed: int = 0) -> RegressionProblem:
     """
     generator = _generator(n, seed, least=2)
     source, target = (_two_sensors(n, shift, generator) for shift in (0.0, SENSOR_SHIFT))
-    return RegressionProblem(source, target, source_only_r_squared=1 - SENSOR_SHIFT**2, transferable_r_squared=1 / (1 + SENSOR_NOISE**2))
+    return RegressionProblem(
+        source,
+        target,
+        source_only_r_squared=1 - SENSOR_SHIFT**2,
+        transferable_r_squared=1 / (1 + SENSOR_NOISE**2),
+    )
 
 
 def gaussian_covariate_shift(n: int = 500, seed: int = 0) -> RatioProblem:

@@ -55,10 +55,14 @@ def random_crop(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 def _check_size(x: Tensor, size: int) -> None:
     if x.shape[2] < size or x.shape[3] < size:
-        raise ValueError(f"size: the stored images are {x.shape[2]} x {x.shape[3]} and cannot be cropped to {size}")
+        raise ValueError(
+            f"size: the stored images are {x.shape[2]} x {x.shape[3]} and cannot be cropped to {size}"
+        )
 
 
-def random_resized_crop(x: Tensor, size: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.08, 1.0)) -> Tensor:
+def random_resized_crop(
+    x: Tensor, size: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.08, 1.0)
+) -> Tensor:
     """A window of random area and shape for each image, resampled bilinearly to size x size.
 
     Area: uniform in `scale`, as a fraction of the image; aspect ratio: log-uniform in [3/4, 4/3], both clipped to the image
@@ -67,15 +71,26 @@ def random_resized_crop(x: Tensor, size: int, generator: torch.Generator, *, sca
     b = len(x)
     area = torch.empty(b).uniform_(*scale, generator=generator)
     ratio = torch.empty(b).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp()
-    height, width = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)  # (b,) fractions of the side
-    centre_y = (torch.rand(b, generator=generator) * 2 - 1) * (1 - height)  # (b,) in [-1, 1] coordinates
+    height, width = (
+        (area / ratio).sqrt().clamp(max=1),
+        (area * ratio).sqrt().clamp(max=1),
+    )  # (b,) fractions of the side
+    centre_y = (torch.rand(b, generator=generator) * 2 - 1) * (
+        1 - height
+    )  # (b,) in [-1, 1] coordinates
     centre_x = (torch.rand(b, generator=generator) * 2 - 1) * (1 - width)
-    height, width, centre_y, centre_x = (values.to(x.device) for values in (height, width, centre_y, centre_x))
+    height, width, centre_y, centre_x = (
+        values.to(x.device) for values in (height, width, centre_y, centre_x)
+    )
     steps = (torch.arange(size, device=x.device) * 2 + 1) / size - 1  # pixel centres in [-1, 1]
-    grid = torch.empty(b, size, size, 2, device=x.device)  # by broadcasting: affine_grid takes longer than the sampling itself
+    grid = torch.empty(
+        b, size, size, 2, device=x.device
+    )  # by broadcasting: affine_grid takes longer than the sampling itself
     grid[..., 0] = (centre_x[:, None] + width[:, None] * steps)[:, None, :]
     grid[..., 1] = (centre_y[:, None] + height[:, None] * steps)[:, :, None]
-    return functional.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.grid_sample(
+        x.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -115,12 +130,18 @@ class ImageTransform:
             x = random_flip(x, generator)
         scale = [1 / (255 * s) for s in self.std]
         shift = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
-        scales, shifts = (torch.tensor(v, device=x.device)[:, None, None] for v in (scale, shift))  # (c or 1, 1, 1)
-        return x.float().mul_(scales).add_(shifts)  # in place on the copy that .float() or the resampling made
+        scales, shifts = (
+            torch.tensor(v, device=x.device)[:, None, None] for v in (scale, shift)
+        )  # (c or 1, 1, 1)
+        return (
+            x.float().mul_(scales).add_(shifts)
+        )  # in place on the copy that .float() or the resampling made
 
     def _check(self, x: Tensor) -> None:
         if x.dtype != torch.uint8:
-            raise TypeError(f"x: stored images must be uint8 (0 to 255); got {x.dtype}: for features use da.data.transforms.identity")
+            raise TypeError(
+                f"x: stored images must be uint8 (0 to 255); got {x.dtype}: for features use da.data.transforms.identity"
+            )
         _check_size(x, self.size)
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, x.shape[1]):
             raise ValueError(

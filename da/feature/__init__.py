@@ -14,7 +14,19 @@ from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA
 from da.feature.regression import AlignRegression, dare_gram, rsd
 from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
-from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation, afn, bnm, bsp, entropy, hard_afn, mcc
+from da.feature.target import (
+    AFN,
+    BNM,
+    BSP,
+    MCC,
+    EntropyMinimisation,
+    afn,
+    bnm,
+    bsp,
+    entropy,
+    hard_afn,
+    mcc,
+)
 from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
 from da.feature.wasserstein import WDGRL
 

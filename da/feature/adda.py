@@ -39,12 +39,18 @@ class ADDA(Method[Batch]):
     def __init__(self, network: Network, discriminator: nn.Module | None = None) -> None:
         super().__init__(network)
         self.source_network = copy.deepcopy(network).requires_grad_(False)
-        self.discriminator = discriminator or default_discriminator(linear_head(network).in_features, hidden=(500, 500), dropout=0.0)
+        self.discriminator = discriminator or default_discriminator(
+            linear_head(network).in_features, hidden=(500, 500), dropout=0.0
+        )
         network.head.requires_grad_(False)
 
     def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
         source, target = self.features(batch)
-        yield {"discriminator": domain_confusion_loss(self.discriminator(source), self.discriminator(target.detach()))}
+        yield {
+            "discriminator": domain_confusion_loss(
+                self.discriminator(source), self.discriminator(target.detach())
+            )
+        }
         yield self.encoder_terms(target)
 
     def loss(self, batch: Batch, progress: float) -> Terms:
@@ -53,7 +59,11 @@ class ADDA(Method[Batch]):
     def encoder_terms(self, target: Tensor) -> Terms:
         """The second move, of target features (m, d)."""
         with fixed(self.discriminator):
-            return {"encoder": mean_softplus(-one_a_row("target_logits", self.discriminator(target)), "", None)}
+            return {
+                "encoder": mean_softplus(
+                    -one_a_row("target_logits", self.discriminator(target)), "", None
+                )
+            }
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Source features (n, d), without a graph, and target features (m, d)."""
@@ -62,4 +72,7 @@ class ADDA(Method[Batch]):
         return gather_rows(source), gather_rows(self.network(batch.target_x).features)
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.discriminator, learning_rate)]
+        return [
+            *super().parameter_groups(learning_rate, backbone_factor),
+            adversary_group(self.discriminator, learning_rate),
+        ]

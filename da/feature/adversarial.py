@@ -34,7 +34,11 @@ from da.train.method import Adapt, BatchStatistics, Ramp, Terms, everywhere, sig
 
 
 def domain_confusion_loss(
-    source_logits: Tensor, target_logits: Tensor, *, source_weights: Tensor | None = None, target_weights: Tensor | None = None
+    source_logits: Tensor,
+    target_logits: Tensor,
+    *,
+    source_weights: Tensor | None = None,
+    target_weights: Tensor | None = None,
 ) -> Tensor:
     """[mean_i w_i log(1 + exp(-s_i)) + mean_j v_j log(1 + exp(t_j))] / 2 of logits s (n,) and t (m,): binary cross-entropy, in nats.
 
@@ -44,8 +48,12 @@ def domain_confusion_loss(
 
     Raises ValueError where there is not one logit, or not one weight, for each row.
     """
-    source = mean_softplus(-one_a_row("source_logits", source_logits), "source_weights", source_weights)
-    target = mean_softplus(one_a_row("target_logits", target_logits), "target_weights", target_weights)
+    source = mean_softplus(
+        -one_a_row("source_logits", source_logits), "source_weights", source_weights
+    )
+    target = mean_softplus(
+        one_a_row("target_logits", target_logits), "target_weights", target_weights
+    )
     return (source + target) / 2
 
 
@@ -82,28 +90,51 @@ class Reversed(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, ramp=ramp, trade_off=trade_off, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            ramp=ramp,
+            trade_off=trade_off,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.discriminator = discriminator
 
     @abstractmethod
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+    def transfer(
+        self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
+    ) -> Terms:
         """As `Adapt.transfer`; `factor` of the discriminator's gradient, reversed, reaches the network."""
 
     def confusion(
-        self, source: Tensor, target: Tensor, factor: float, source_weights: Tensor | None = None, target_weights: Tensor | None = None
+        self,
+        source: Tensor,
+        target: Tensor,
+        factor: float,
+        source_weights: Tensor | None = None,
+        target_weights: Tensor | None = None,
     ) -> Tensor:
         """`domain_confusion_loss` of the discriminator's logits on rows (n, w) and (m, w), whose gradient comes back times -factor."""
         logits = self.discriminator(reverse_gradient(torch.cat([source, target]), factor))
         n = len(source)
-        return domain_confusion_loss(logits[:n], logits[n:], source_weights=source_weights, target_weights=target_weights)
+        return domain_confusion_loss(
+            logits[:n], logits[n:], source_weights=source_weights, target_weights=target_weights
+        )
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         source, target = self.outputs(batch)
-        terms = self.transfer(everywhere(source), everywhere(target), gather_rows(batch.source_y), self.trade_off * self.ramp(progress))
+        terms = self.transfer(
+            everywhere(source),
+            everywhere(target),
+            gather_rows(batch.source_y),
+            self.trade_off * self.ramp(progress),
+        )
         return {"task": self.task(source, batch.source_y)} | terms
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.discriminator, learning_rate)]
+        return [
+            *super().parameter_groups(learning_rate, backbone_factor),
+            adversary_group(self.discriminator, learning_rate),
+        ]
 
 
 class DANN(Reversed):
@@ -137,7 +168,9 @@ class DANN(Reversed):
             label_smoothing=label_smoothing,
         )
 
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+    def transfer(
+        self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
+    ) -> Terms:
         return {"domain": self.confusion(source.features, target.features, factor)}
 
 
@@ -178,10 +211,21 @@ class CDAN(Reversed):
         )
         self.multilinear, self.entropy_conditioning = multilinear, entropy_conditioning
 
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+    def transfer(
+        self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
+    ) -> Terms:
         p, q = (at_least_single(outputs.logits.detach()).softmax(1) for outputs in (source, target))
-        weights = (entropy_weights(p), entropy_weights(q)) if self.entropy_conditioning else (None, None)
-        return {"domain": self.confusion(self.multilinear(source.features, p), self.multilinear(target.features, q), factor, *weights)}
+        weights = (
+            (entropy_weights(p), entropy_weights(q)) if self.entropy_conditioning else (None, None)
+        )
+        return {
+            "domain": self.confusion(
+                self.multilinear(source.features, p),
+                self.multilinear(target.features, q),
+                factor,
+                *weights,
+            )
+        }
 
 
 # ---- shared
@@ -190,7 +234,9 @@ class CDAN(Reversed):
 def one_a_row(name: str, logits: Tensor) -> Tensor:
     """(n,) or (n, 1) -> (n,)."""
     if logits.ndim not in (1, 2) or logits.shape[1:] not in ((), (1,)):
-        raise ValueError(f"{name} must be (n,) or (n, 1), one logit for each row; got {tuple(logits.shape)}")
+        raise ValueError(
+            f"{name} must be (n,) or (n, 1), one logit for each row; got {tuple(logits.shape)}"
+        )
     return at_least_single(logits).flatten()
 
 
@@ -200,5 +246,7 @@ def mean_softplus(logits: Tensor, name: str, weights: Tensor | None) -> Tensor:
     if weights is None:
         return losses.mean()
     if weights.shape != losses.shape:
-        raise ValueError(f"{name} must be ({len(losses)},), one for each logit; got {tuple(weights.shape)}")
+        raise ValueError(
+            f"{name} must be ({len(losses)},), one for each logit; got {tuple(weights.shape)}"
+        )
     return (weights * losses).mean()

@@ -86,7 +86,13 @@ class MCD(_TwoClassifiers):
     ) -> None:
         if generator_steps < 1:
             raise ValueError(f"generator_steps must be at least 1; got {generator_steps}")
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.generator_steps = generator_steps
 
     def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
@@ -107,13 +113,19 @@ class MCD(_TwoClassifiers):
     def loss(self, batch: Batch, progress: float) -> Terms:
         """Move A: the cross-entropies of both heads on the source."""
         source, target = self.outputs(batch)
-        return {"task": self.task(source, batch.source_y), "second_task": self.transfer(source, target, batch.source_y)["second_task"]}
+        return {
+            "task": self.task(source, batch.source_y),
+            "second_task": self.transfer(source, target, batch.source_y)["second_task"],
+        }
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         """The second head's cross-entropy on the source, and the discrepancy of the heads on the target, unweighted."""
         second, second_target = self.classify(self.second_head, source.features, target.features)
         task = self.task(Outputs(source.features, second), labels)
-        return {"second_task": task, "discrepancy": discrepancy(target.logits.softmax(dim=1), second_target.softmax(dim=1))}
+        return {
+            "second_task": task,
+            "discrepancy": discrepancy(target.logits.softmax(dim=1), second_target.softmax(dim=1)),
+        }
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features of source and target by the network as it is now."""
@@ -156,31 +168,50 @@ class MDD(_TwoClassifiers):
         label_smoothing: float = 0.0,
     ) -> None:
         _check_margin(margin)
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.margin = margin
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         source, target = self.outputs(batch)
         weight = self.trade_off * self.ramp(progress)
         task = self.task(source, batch.source_y)
-        source, target = (o._replace(features=reverse_gradient(o.features, weight)) for o in (source, target))
+        source, target = (
+            o._replace(features=reverse_gradient(o.features, weight)) for o in (source, target)
+        )
         return {"task": task} | self.transfer(source, target, batch.source_y)
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         """What the second head minimises, - margin_disparity, on features whose gradient `loss` has reversed."""
         second, second_target = self.classify(self.second_head, source.features, target.features)
-        return {"disparity": -margin_disparity(source.logits, second, target.logits, second_target, margin=self.margin)}
+        return {
+            "disparity": -margin_disparity(
+                source.logits, second, target.logits, second_target, margin=self.margin
+            )
+        }
 
 
 def discrepancy(first: Tensor, second: Tensor) -> Tensor:
     """mean_ic |p_ic - q_ic| of two heads' probabilities p, q (n, classes) on the same rows: in [0, 2 / classes] (Saito et al. 2018)."""
     if first.shape != second.shape:
-        raise ValueError(f"first and second must have the same rows and classes; got {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ValueError(
+            f"first and second must have the same rows and classes; got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
     return (first - second).abs().mean()
 
 
 def margin_disparity(
-    source_logits: Tensor, source_second: Tensor, target_logits: Tensor, target_second: Tensor, *, margin: float = 4.0
+    source_logits: Tensor,
+    source_second: Tensor,
+    target_logits: Tensor,
+    target_second: Tensor,
+    *,
+    margin: float = 4.0,
 ) -> Tensor:
     """-margin mean_i CE(p_i, y_i) on the source + mean_j log(1 - p_j[y_j]) on the target: a scalar <= 0.
 
@@ -196,11 +227,16 @@ def margin_disparity(
     """
     _check_margin(margin)
     if target_second.shape[1] < 2:
-        raise ValueError(f"margin_disparity needs two classes or more; got {target_second.shape[1]}")
+        raise ValueError(
+            f"margin_disparity needs two classes or more; got {target_second.shape[1]}"
+        )
     said = target_logits.argmax(dim=1)  # (m,)
     others = target_second.log_softmax(dim=1).scatter(1, said[:, None], -torch.inf)  # (m, classes)
     log_rest = others.logsumexp(dim=1)  # log(1 - p[y]), (m,)
-    return -margin * functional.cross_entropy(source_second, source_logits.argmax(dim=1)) + log_rest.mean()
+    return (
+        -margin * functional.cross_entropy(source_second, source_logits.argmax(dim=1))
+        + log_rest.mean()
+    )
 
 
 def another_head(head: nn.Module) -> nn.Module:
@@ -210,9 +246,13 @@ def another_head(head: nn.Module) -> nn.Module:
     """
     other = copy.deepcopy(head)
     layers = [layer for layer in other.modules() if list(layer.parameters(recurse=False))]
-    fixed_layers = [type(layer).__name__ for layer in layers if not hasattr(layer, "reset_parameters")]
+    fixed_layers = [
+        type(layer).__name__ for layer in layers if not hasattr(layer, "reset_parameters")
+    ]
     if not layers or fixed_layers:
-        raise ValueError(f"network.head must consist of layers with reset_parameters, to be drawn anew; got {fixed_layers or head}")
+        raise ValueError(
+            f"network.head must consist of layers with reset_parameters, to be drawn anew; got {fixed_layers or head}"
+        )
     for layer in layers:
         layer.reset_parameters()  # type: ignore[operator]
     return other

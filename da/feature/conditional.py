@@ -21,7 +21,9 @@ from da.networks.network import Network, Outputs
 from da.ops.mixture import Bandwidth
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
 
-PROBABILITY_BANDWIDTH = 1.3**2  # JAN's kernel of two rows of probabilities: exp(-||p - q||^2 / sigma^2), sigma = 1.3
+PROBABILITY_BANDWIDTH = (
+    1.3**2
+)  # JAN's kernel of two rows of probabilities: exp(-||p - q||^2 / sigma^2), sigma = 1.3
 
 
 class JAN(Adapt):
@@ -50,13 +52,26 @@ class JAN(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.estimator, self.bandwidths = estimator, bandwidths
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         layers = [[o.features, o.logits.softmax(dim=1)] for o in (source, target)]
         multipliers = (MULTIPLIERS, (1.0,))
-        return {"align": joint_mmd2(*layers, estimator=self.estimator, bandwidth=self.bandwidths, multipliers=multipliers)}
+        return {
+            "align": joint_mmd2(
+                *layers,
+                estimator=self.estimator,
+                bandwidth=self.bandwidths,
+                multipliers=multipliers,
+            )
+        }
 
 
 class DSAN(Adapt):
@@ -82,10 +97,20 @@ class DSAN(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        return {"align": local_mmd2(source.features, target.features, labels, target.logits.softmax(dim=1))}
+        return {
+            "align": local_mmd2(
+                source.features, target.features, labels, target.logits.softmax(dim=1)
+            )
+        }
 
 
 class DeepJDOT(Adapt):
@@ -116,13 +141,23 @@ class DeepJDOT(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         _check_weights(feature_weight, label_weight)
         self.feature_weight, self.label_weight = feature_weight, label_weight
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         weights = {"feature_weight": self.feature_weight, "label_weight": self.label_weight}
-        return {"transport": deep_jdot_loss(source.features, target.features, labels, target.logits, **weights)}
+        return {
+            "transport": deep_jdot_loss(
+                source.features, target.features, labels, target.logits, **weights
+            )
+        }
 
 
 def deep_jdot_loss(
@@ -168,7 +203,9 @@ def joint_transport_plan(cost: Tensor) -> Tensor:
         import ot  # type: ignore[import-untyped]  # slow to import: only this method should pay for it
     except ImportError as error:
         raise ImportError("optimal transport needs the package POT: pip install POT") from error
-    shifted = (matrix - matrix.min()).double().cpu().numpy()  # the same plan; POT calls some negative costs infeasible
+    shifted = (
+        (matrix - matrix.min()).double().cpu().numpy()
+    )  # the same plan; POT calls some negative costs infeasible
     plan, log = ot.emd([], [], shifted, numItermax=10_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"no optimal plan of a {tuple(matrix.shape)} cost: {log['warning']}")
@@ -177,16 +214,22 @@ def joint_transport_plan(cost: Tensor) -> Tensor:
 
 def _check_weights(feature_weight: float, label_weight: float) -> None:
     if not (feature_weight >= 0 and label_weight >= 0 and feature_weight + label_weight > 0):
-        raise ValueError(f"feature_weight and label_weight must be >= 0 and not both 0; got {feature_weight} and {label_weight}")
+        raise ValueError(
+            f"feature_weight and label_weight must be >= 0 and not both 0; got {feature_weight} and {label_weight}"
+        )
 
 
 def _check_classes(labels: Tensor, logits: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (n,) and logits (m, classes) that fit each other and the features."""
     scores = as_matrix(logits, "target_logits")
     if len(scores) != len(y):
-        raise ValueError(f"target_logits must be ({len(y)}, classes), one row for each target row; got {tuple(scores.shape)}")
+        raise ValueError(
+            f"target_logits must be ({len(y)}, classes), one row for each target row; got {tuple(scores.shape)}"
+        )
     if labels.is_floating_point() or labels.shape != (len(x),):
-        raise ValueError(f"source_labels must be integers, ({len(x)},), one for each source row; got {labels.dtype}, {tuple(labels.shape)}")
+        raise ValueError(
+            f"source_labels must be integers, ({len(x)},), one for each source row; got {labels.dtype}, {tuple(labels.shape)}"
+        )
     if not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
         raise ValueError(f"source_labels must be from 0 to {scores.shape[1] - 1}, the columns of target_logits; got {int(labels.min())} to "
                          f"{int(labels.max())}")  # fmt: skip

@@ -23,5 +23,7 @@ def frechet_distance(source: Array, target: Array) -> Array:
         a, b = (z.double() - z.double().mean(dim=0) for z in (x, y))
         means = (x.double().mean(dim=0) - y.double().mean(dim=0)).square().sum()
         spread = a.square().sum() / len(a) + b.square().sum() / len(b)
-        value = means + spread - 2 * torch.linalg.svdvals(a @ b.T).sum() / (len(a) * len(b)) ** 0.5  # (n, m)
+        value = (
+            means + spread - 2 * torch.linalg.svdvals(a @ b.T).sum() / (len(a) * len(b)) ** 0.5
+        )  # (n, m)
     return like(value.to(x.dtype), source)

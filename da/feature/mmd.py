@@ -63,17 +63,23 @@ def mmd2(
     _check_estimator(estimator)
     check_kernel(kernel)
     x, y = check_two_samples(source, target, least=1 if estimator == "biased" else 2)
-    if kernel == "linear":  # a shift of all rows changes nothing, and float32 products of far rows would be rough
+    if (
+        kernel == "linear"
+    ):  # a shift of all rows changes nothing, and float32 products of far rows would be rough
         shift = torch.cat([x, y]).detach().mean(dim=0)
         x, y = x - shift, y - shift
     pooled = pool(x, y, kernel)
     mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
     if estimator == "linear":
         if source_weights is not None:
-            raise ValueError("source_weights: the estimator 'linear' takes none; use 'biased' or 'unbiased'")
+            raise ValueError(
+                "source_weights: the estimator 'linear' takes none; use 'biased' or 'unbiased'"
+            )
         return like(_linear([x], [y], [mixture]), source)
     weights = None if source_weights is None else _check_weights(source_weights, x)
-    return like(_quadratic([x], [y], [mixture], weights, [pooled], estimator == "unbiased", backend), source)
+    return like(
+        _quadratic([x], [y], [mixture], weights, [pooled], estimator == "unbiased", backend), source
+    )
 
 
 def joint_mmd2(
@@ -101,25 +107,38 @@ def joint_mmd2(
     _check_estimator(estimator)
     check_kernel(kernel)
     if len(sources) == 0 or len(sources) != len(targets):
-        raise ValueError(f"sources and targets must hold the same layers, one or more; got {len(sources)} and {len(targets)}")
+        raise ValueError(
+            f"sources and targets must hold the same layers, one or more; got {len(sources)} and {len(targets)}"
+        )
     least = 1 if estimator == "biased" else 2
     names = [(f"sources[{i}]", f"targets[{i}]") for i in range(len(sources))]
-    pairs = [check_two_samples(s, t, names=name, least=least) for s, t, name in zip(sources, targets, names, strict=True)]
+    pairs = [
+        check_two_samples(s, t, names=name, least=least)
+        for s, t, name in zip(sources, targets, names, strict=True)
+    ]
     for (x, y), (first, second) in zip(pairs, names, strict=True):
         if len(x) != len(pairs[0][0]) or len(y) != len(pairs[0][1]):
             raise ValueError(f"{first} and {second}: every layer must have the samples of the first, {len(pairs[0][0])} and "
                              f"{len(pairs[0][1])}; got {len(x)} and {len(y)}")  # fmt: skip
     dtype = torch.float64 if any(x.dtype == torch.float64 for x, _ in pairs) else torch.float32
     xs, ys = [x.to(dtype) for x, _ in pairs], [y.to(dtype) for _, y in pairs]
-    factors = [tuple(multipliers)] * len(xs) if isinstance(multipliers[0], float | int) else multipliers
+    factors = (
+        [tuple(multipliers)] * len(xs) if isinstance(multipliers[0], float | int) else multipliers
+    )
     bandwidths = [bandwidth] * len(xs) if isinstance(bandwidth, str | float | int) else bandwidth
     if not len(factors) == len(bandwidths) == len(xs):
-        raise ValueError(f"bandwidth and multipliers must be one, or one for each of {len(xs)} layers; got {bandwidth} and {multipliers}")
+        raise ValueError(
+            f"bandwidth and multipliers must be one, or one for each of {len(xs)} layers; got {bandwidth} and {multipliers}"
+        )
     pooled = [pool(x, y, kernel) for x, y in zip(xs, ys, strict=True)]
-    mixtures = [mixture_of(kernel, z, s, f) for z, s, f in zip(pooled, bandwidths, factors, strict=True)]  # type: ignore[arg-type]
+    mixtures = [
+        mixture_of(kernel, z, s, f) for z, s, f in zip(pooled, bandwidths, factors, strict=True)
+    ]  # type: ignore[arg-type]
     if estimator == "linear":
         return like(_linear(xs, ys, mixtures), sources[0])
-    return like(_quadratic(xs, ys, mixtures, None, pooled, estimator == "unbiased", backend), sources[0])
+    return like(
+        _quadratic(xs, ys, mixtures, None, pooled, estimator == "unbiased", backend), sources[0]
+    )
 
 
 def local_mmd2(
@@ -154,13 +173,18 @@ def local_mmd2(
     labels, p = _check_classes(source_labels, target_probabilities, x, y)
     one_hot = torch.nn.functional.one_hot(labels, p.shape[1]).double()  # (n, classes)
     common = (one_hot.sum(dim=0) > 0) & (torch.bincount(p.argmax(dim=1), minlength=p.shape[1]) > 0)
-    u, v = one_hot[:, common] / one_hot[:, common].sum(dim=0), p[:, common] / p[:, common].sum(dim=0)
+    u, v = (
+        one_hot[:, common] / one_hot[:, common].sum(dim=0),
+        p[:, common] / p[:, common].sum(dim=0),
+    )
     count = max(1, u.shape[1])
     if u.shape[1] == 0:
         u, v = x.new_zeros(len(x), 1), y.new_zeros(len(y), 1)
     pooled = pool(x, y, kernel)
     mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
-    value = kernel_discrepancy([x], [y], [mixture], u, v, coefficients=(1 / count,) * 3, backend=backend, pooled=[pooled])
+    value = kernel_discrepancy(
+        [x], [y], [mixture], u, v, coefficients=(1 / count,) * 3, backend=backend, pooled=[pooled]
+    )
     return like(value.to(x.dtype), source)
 
 
@@ -177,33 +201,61 @@ def _quadratic(
     total, squares, m = float(len(x[0])), float(len(x[0])), float(len(y[0]))
     u = v = None
     if weights is not None:
-        total, squares = float(weights.sum(dtype=torch.float64)), float(weights.double().square().sum())
+        total, squares = (
+            float(weights.sum(dtype=torch.float64)),
+            float(weights.double().square().sum()),
+        )
         u, v = weights[:, None], y[0].new_ones(len(y[0]), 1)
     a, b, c = 1 / total**2, 1 / m**2, 1 / (total * m)
     if unbiased:
         if total**2 - squares <= 1e-12 * total**2:
-            raise ValueError("source_weights: all weight is on one row, where 'unbiased' needs two; use 'biased'")
+            raise ValueError(
+                "source_weights: all weight is on one row, where 'unbiased' needs two; use 'biased'"
+            )
         a, b = 1 / (total**2 - squares), 1 / (m**2 - m)
-    value = kernel_discrepancy(x, y, mixtures, u, v, coefficients=(a, b, c), backend=backend, pooled=pooled)
+    value = kernel_discrepancy(
+        x, y, mixtures, u, v, coefficients=(a, b, c), backend=backend, pooled=pooled
+    )
     if unbiased:  # less the pairs i = i
-        own = _product(mixtures, x, x) if weights is None else weights.square() * _product(mixtures, x, x)
-        value = value - a * own.sum(dtype=torch.float64) - b * _product(mixtures, y, y).sum(dtype=torch.float64)
+        own = (
+            _product(mixtures, x, x)
+            if weights is None
+            else weights.square() * _product(mixtures, x, x)
+        )
+        value = (
+            value
+            - a * own.sum(dtype=torch.float64)
+            - b * _product(mixtures, y, y).sum(dtype=torch.float64)
+        )
     return value.to(x[0].dtype)
 
 
 def _linear(x: Sequence[Tensor], y: Sequence[Tensor], mixtures: Sequence[Mixture]) -> Tensor:
     """Mean of h = k(x1, x2) + k(y1, y2) - k(x1, y2) - k(x2, y1) over the pairs of even rows (1) and odd rows (2)."""
     if len(x[0]) != len(y[0]):
-        raise ValueError(f"estimator 'linear' needs n = m; got {len(x[0])} and {len(y[0])}: use 'unbiased', or crop one sample")
-    x1, x2, y1, y2 = ([z[start:-1:2] if start == 0 else z[1::2] for z in side] for side in (x, y) for start in (0, 1))
-    h = _product(mixtures, x1, x2) + _product(mixtures, y1, y2) - _product(mixtures, x1, y2) - _product(mixtures, x2, y1)  # (n // 2,)
+        raise ValueError(
+            f"estimator 'linear' needs n = m; got {len(x[0])} and {len(y[0])}: use 'unbiased', or crop one sample"
+        )
+    x1, x2, y1, y2 = (
+        [z[start:-1:2] if start == 0 else z[1::2] for z in side]
+        for side in (x, y)
+        for start in (0, 1)
+    )
+    h = (
+        _product(mixtures, x1, x2)
+        + _product(mixtures, y1, y2)
+        - _product(mixtures, x1, y2)
+        - _product(mixtures, x2, y1)
+    )  # (n // 2,)
     return h.mean(dtype=torch.float64).to(x[0].dtype)
 
 
 def _product(mixtures: Sequence[Mixture], x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
     """prod_l k_l(x^l_i, y^l_i), (n,)."""
     with full_precision(x[0]):
-        return torch.stack([k.rowwise(a, b) for k, a, b in zip(mixtures, x, y, strict=True)]).prod(dim=0)
+        return torch.stack([k.rowwise(a, b) for k, a, b in zip(mixtures, x, y, strict=True)]).prod(
+            dim=0
+        )
 
 
 def _check_estimator(estimator: str) -> None:
@@ -213,18 +265,30 @@ def _check_estimator(estimator: str) -> None:
 
 def _check_weights(weights: Tensor | np.ndarray, x: Tensor) -> Tensor:
     w = torch.as_tensor(weights).detach().to(x)
-    if w.shape != (len(x),) or not bool(w.isfinite().all()) or bool((w < 0).any()) or not float(w.sum()) > 0:
+    if (
+        w.shape != (len(x),)
+        or not bool(w.isfinite().all())
+        or bool((w < 0).any())
+        or not float(w.sum()) > 0
+    ):
         raise ValueError(
             f"source_weights must be ({len(x)},), one for each source row, finite, >= 0 and not all zero; got shape {tuple(w.shape)}"
         )
     return w
 
 
-def _check_classes(labels: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _check_classes(
+    labels: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
     """Labels (n,) int64 and probabilities (m, classes) float64, which fit each other and the features."""
-    own, p = torch.as_tensor(labels).to(x.device), torch.as_tensor(probabilities).detach().to(x.device, torch.float64)
+    own, p = (
+        torch.as_tensor(labels).to(x.device),
+        torch.as_tensor(probabilities).detach().to(x.device, torch.float64),
+    )
     if own.is_floating_point() or own.shape != (len(x),):
-        raise ValueError(f"source_labels must be integers, ({len(x)},), one for each source row; got {own.dtype}, {tuple(own.shape)}")
+        raise ValueError(
+            f"source_labels must be integers, ({len(x)},), one for each source row; got {own.dtype}, {tuple(own.shape)}"
+        )
     if p.ndim != 2 or len(p) != len(y) or not bool(p.isfinite().all()) or bool((p < 0).any()):
         raise ValueError(
             f"target_probabilities must be ({len(y)}, classes), finite and >= 0; got shape {tuple(p.shape)}: softmax the logits"

@@ -21,7 +21,13 @@ from da.arrays import Array, check_two_samples, full_precision, like
 from da.kernels import centred
 
 
-def cmd(source: Array, target: Array, *, moments: int = 5, bounds: tuple[float, float] | None = (0.0, 1.0)) -> Array:
+def cmd(
+    source: Array,
+    target: Array,
+    *,
+    moments: int = 5,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+) -> Array:
     """Central moment discrepancy of source (n, d) and target (m, d): a scalar >= 0, without unit.
 
     moments: K >= 1, the highest order; 5 in the paper.
@@ -36,9 +42,14 @@ def cmd(source: Array, target: Array, *, moments: int = 5, bounds: tuple[float, 
         raise ValueError(f"moments must be a whole number >= 1; got {moments!r}")
     x, y = check_two_samples(source, target)
     with full_precision(x):
-        z = centred(torch.cat([x, y]).double())  # one shift of both samples changes nothing, and far from 0 digits are lost
+        z = centred(
+            torch.cat([x, y]).double()
+        )  # one shift of both samples changes nothing, and far from 0 digits are lost
         width = _width(z, bounds)
-        first, second = _central_moments(z[: len(x)] / width, moments), _central_moments(z[len(x) :] / width, moments)
+        first, second = (
+            _central_moments(z[: len(x)] / width, moments),
+            _central_moments(z[len(x) :] / width, moments),
+        )
         value = torch.linalg.vector_norm(first - second, dim=1).sum()
     return like(value.to(x.dtype), source)
 
@@ -56,7 +67,9 @@ def homm(source: Array, target: Array, *, order: int = 3) -> Array:
     Raises ValueError for fewer than two rows or order < 2 (the first central moment is 0), else as every discrepancy.
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 2:
-        raise ValueError(f"order must be a whole number >= 2 (for means, mmd2 with kernel='linear'); got {order!r}")
+        raise ValueError(
+            f"order must be a whole number >= 2 (for means, mmd2 with kernel='linear'); got {order!r}"
+        )
     x, y = check_two_samples(source, target, least=2)
     with full_precision(x):
         z = torch.cat([_about_its_mean(x), _about_its_mean(y)])  # (n + m, d)
@@ -67,7 +80,9 @@ def homm(source: Array, target: Array, *, order: int = 3) -> Array:
 
 def _width(z: Tensor, bounds: tuple[float, float] | None) -> float:
     if bounds is None:
-        return float((z.detach().amax(dim=0) - z.detach().amin(dim=0)).max()) or 1.0  # 0: all rows coincide
+        return (
+            float((z.detach().amax(dim=0) - z.detach().amin(dim=0)).max()) or 1.0
+        )  # 0: all rows coincide
     a, b = bounds
     if not (math.isfinite(a) and math.isfinite(b) and a < b):
         raise ValueError(f"bounds must be finite numbers a < b, or None; got {bounds!r}")

@@ -36,14 +36,19 @@ def moment_distance(sources: Sequence[Array], target: Array, *, order: int = 2) 
     """
     if len(sources) == 0:
         raise ValueError("sources must hold at least one sample (n, d); got none")
-    checked: list[tuple[Tensor, Tensor]] = [check_two_samples(x, target, names=(f"sources[{i}]", "target")) for i, x in enumerate(sources)]
+    checked: list[tuple[Tensor, Tensor]] = [
+        check_two_samples(x, target, names=(f"sources[{i}]", "target"))
+        for i, x in enumerate(sources)
+    ]
     samples = [*(x for x, _ in checked), checked[0][1]]  # the target is the last
     with full_precision(samples[0]):
         moments = torch.stack([_moments(x, _whole(order)) for x in samples])  # (N + 1, order, d)
         of_sources, of_target = moments[:-1], moments[-1]
         first, second = torch.triu_indices(len(sources), len(sources), offset=1)  # (C(N, 2),) each
         to_target = torch.linalg.vector_norm(of_sources - of_target, dim=2)  # (N, order)
-        between = torch.linalg.vector_norm(of_sources[first] - of_sources[second], dim=2)  # (C(N, 2), order)
+        between = torch.linalg.vector_norm(
+            of_sources[first] - of_sources[second], dim=2
+        )  # (C(N, 2), order)
         value = to_target.sum() / len(sources) + between.sum() / max(1, len(between))
     single = all(x.dtype == torch.float32 for x in samples)
     return like(value.float() if single else value, target)
@@ -95,19 +100,41 @@ class M3SDA(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.order = _whole(order)
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         if not isinstance(batch, MultiSourceBatch):
-            raise TypeError(f"batch must say which source each row is of; got {type(batch).__name__}: train on MultiSourceBatches")
+            raise TypeError(
+                f"batch must say which source each row is of; got {type(batch).__name__}: train on MultiSourceBatches"
+            )
         source, target = self.outputs(batch)
         domains = gather_rows(batch.source_domain)
-        terms = self.transfer(everywhere(source), everywhere(target), gather_rows(batch.source_y), domains)
+        terms = self.transfer(
+            everywhere(source), everywhere(target), gather_rows(batch.source_y), domains
+        )
         factor = self.trade_off * self.ramp(progress)
-        return {"task": self.task(source, batch.source_y)} | {name: factor * term for name, term in terms.items()}
+        return {"task": self.task(source, batch.source_y)} | {
+            name: factor * term for name, term in terms.items()
+        }
 
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, domains: Tensor | None = None) -> Terms:
+    def transfer(
+        self, source: Outputs, target: Outputs, labels: Tensor, domains: Tensor | None = None
+    ) -> Terms:
         """As `Adapt.transfer`; domains (n,) are the sources of the rows, None: they are all of one."""
-        rows = [torch.ones_like(labels, dtype=torch.bool)] if domains is None else [domains == i for i in domains.unique()]
-        return {"moments": moment_distance([source.features[mine] for mine in rows], target.features, order=self.order)}
+        rows = (
+            [torch.ones_like(labels, dtype=torch.bool)]
+            if domains is None
+            else [domains == i for i in domains.unique()]
+        )
+        return {
+            "moments": moment_distance(
+                [source.features[mine] for mine in rows], target.features, order=self.order
+            )
+        }

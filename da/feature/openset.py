@@ -52,7 +52,9 @@ def unknown_confusion(logits: Tensor, *, boundary: float = 0.5) -> Tensor:
     """
     _check_boundary(boundary)
     if logits.ndim != 2 or logits.shape[1] < 2 or not len(logits):
-        raise ValueError(f"logits must be (m, k + 1), k >= 1, the last column for unknown, at least one row; got {tuple(logits.shape)}")
+        raise ValueError(
+            f"logits must be (m, k + 1), k >= 1, the last column for unknown, at least one row; got {tuple(logits.shape)}"
+        )
     x = logits if logits.dtype == torch.float64 else logits.float()
     odds = x[:, -1] - x[:, :-1].logsumexp(1)  # (m,), log u / (1 - u)
     return (functional.softplus(odds) - boundary * odds).mean()
@@ -105,14 +107,22 @@ class OSBP(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         _check_boundary(boundary)
         self.boundary = boundary
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         known = source.logits.shape[1] - 1
         if labels.max() >= known:
-            raise ValueError(f"source labels must be < {known}, as the last of {known + 1} outputs is for unknown; got {labels.max()}")
+            raise ValueError(
+                f"source labels must be < {known}, as the last of {known + 1} outputs is for unknown; got {labels.max()}"
+            )
         statistics = frozen_statistics if self.batch_statistics == "source" else kept_statistics
         with statistics(self.network.head):
             logits = self.network.head(reverse_gradient(target.features))

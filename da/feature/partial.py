@@ -41,7 +41,9 @@ def class_weights(probabilities: Tensor) -> Tensor:
     Raises ValueError where predictions are not (m, k) with at least one row.
     """
     if probabilities.ndim != 2 or not probabilities.numel():
-        raise ValueError(f"probabilities must be (m, k), at least one row; got {tuple(probabilities.shape)}")
+        raise ValueError(
+            f"probabilities must be (m, k), at least one row; got {tuple(probabilities.shape)}"
+        )
     share = at_least_single(probabilities.detach()).mean(0)  # (k,)
     return share / share.max()
 
@@ -56,7 +58,9 @@ def importance_weights(source_logits: Tensor) -> Tensor:
     Raises ValueError where there is not one logit for each row.
     """
     if source_logits.ndim not in (1, 2) or source_logits.shape[1:] not in ((), (1,)):
-        raise ValueError(f"source_logits must be (n,) or (n, 1), one logit for each row; got {tuple(source_logits.shape)}")
+        raise ValueError(
+            f"source_logits must be (n,) or (n, 1), one logit for each row; got {tuple(source_logits.shape)}"
+        )
     log_weights = functional.logsigmoid(-at_least_single(source_logits.detach()).flatten())  # (n,)
     return len(log_weights) * log_weights.softmax(0)
 
@@ -121,22 +125,31 @@ class PADA(Reversed):
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1); got {decay}")
         self.decay = decay
-        self.register_buffer("target_share", torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False))
+        self.register_buffer(
+            "target_share",
+            torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False),
+        )
 
     @property
     def weights(self) -> Tensor:
         """gamma (k,), from all batches so far."""
         return class_weights(self.target_share[None])
 
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+    def transfer(
+        self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
+    ) -> Terms:
         if self.training:
             share = at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
             self.target_share.lerp_(share.to(self.target_share.dtype), 1 - self.decay)
-        return {"domain": self.confusion(source.features, target.features, factor, self.weights[labels])}
+        return {
+            "domain": self.confusion(source.features, target.features, factor, self.weights[labels])
+        }
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Cross-entropy of the logits, each row times its class's weight; the mean is over rows, not over weights."""
-        losses = functional.cross_entropy(outputs.logits, labels, reduction="none", label_smoothing=self.label_smoothing)  # (n,)
+        losses = functional.cross_entropy(
+            outputs.logits, labels, reduction="none", label_smoothing=self.label_smoothing
+        )  # (n,)
         return (self.weights[labels] * losses).mean()
 
 
@@ -186,13 +199,19 @@ class IWAN(Reversed):
         if not entropy_weight >= 0:
             raise ValueError(f"entropy_weight must not be negative; got {entropy_weight}")
         if weighting_discriminator is not None and weighting_discriminator is discriminator:
-            raise ValueError("weighting_discriminator must be another network than discriminator; got the same")
+            raise ValueError(
+                "weighting_discriminator must be another network than discriminator; got the same"
+            )
         self.weighting_discriminator = weighting_discriminator or default_discriminator(width)
         self.entropy_weight = entropy_weight
 
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+    def transfer(
+        self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
+    ) -> Terms:
         n = len(source.features)
-        logits = self.weighting_discriminator(torch.cat([source.features, target.features]).detach())
+        logits = self.weighting_discriminator(
+            torch.cat([source.features, target.features]).detach()
+        )
         weights = importance_weights(logits[:n])  # (n,)
         return {
             "weighting": domain_confusion_loss(logits[:n], logits[n:]),

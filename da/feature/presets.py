@@ -38,7 +38,9 @@ def tllib_mmd2(source: Array, target: Array, *, linear: bool = False) -> Array:
     s, n = _mean_of_all(x, y), len(x)
     if not linear:
         return like(mmd2(x, y, estimator="unbiased", bandwidth=s) + 2 / (n - 1), source)
-    pairs = torch.stack([torch.arange(n), torch.arange(n).roll(-1)], dim=1).flatten().to(x.device)  # 0 1 1 2 2 3 ... n-1 0
+    pairs = (
+        torch.stack([torch.arange(n), torch.arange(n).roll(-1)], dim=1).flatten().to(x.device)
+    )  # 0 1 1 2 2 3 ... n-1 0
     return like(mmd2(x[pairs], y[pairs], estimator="linear", bandwidth=s) + 2 / (n - 1), source)
 
 
@@ -50,10 +52,16 @@ def tllib_joint_mmd2(sources: Sequence[Array], targets: Sequence[Array]) -> Arra
     Raises ValueError for other than two layers, unequal sizes or n < 2, and as `joint_mmd2`.
     """
     if len(sources) != 2 or len(targets) != 2:
-        raise ValueError(f"sources and targets must be two layers each, features and probabilities; got {len(sources)} and {len(targets)}")
+        raise ValueError(
+            f"sources and targets must be two layers each, features and probabilities; got {len(sources)} and {len(targets)}"
+        )
     x, y = _equal_sizes(sources[0], targets[0], names=("sources[0]", "targets[0]"))
     value = joint_mmd2(
-        sources, targets, estimator="unbiased", bandwidth=(_mean_of_all(x, y), SECOND_LAYER), multipliers=(MULTIPLIERS, (1.0,))
+        sources,
+        targets,
+        estimator="unbiased",
+        bandwidth=(_mean_of_all(x, y), SECOND_LAYER),
+        multipliers=(MULTIPLIERS, (1.0,)),
     )
     return like(torch.as_tensor(value) + 2 / (len(x) - 1), sources[0])
 
@@ -63,12 +71,23 @@ def deepda_mmd2(source: Array, target: Array) -> Array:
     return mmd2(source, target, estimator="biased", bandwidth="mean", multipliers=MULTIPLIERS)
 
 
-def deepda_local_mmd2(source: Array, target: Array, source_labels: Array, target_probabilities: Array) -> Array:
+def deepda_local_mmd2(
+    source: Array, target: Array, source_labels: Array, target_probabilities: Array
+) -> Array:
     """DeepDA's LMMDLoss (DSAN) before its schedule's factor, a mean over the classes that both domains have: `local_mmd2`'s default."""
-    return local_mmd2(source, target, source_labels, target_probabilities, bandwidth="mean", multipliers=MULTIPLIERS)
+    return local_mmd2(
+        source,
+        target,
+        source_labels,
+        target_probabilities,
+        bandwidth="mean",
+        multipliers=MULTIPLIERS,
+    )
 
 
-def pytorch_adapt_mmd2(source: Array, target: Array, *, mmd_type: Literal["linear", "quadratic"] = "linear") -> Array:
+def pytorch_adapt_mmd2(
+    source: Array, target: Array, *, mmd_type: Literal["linear", "quadratic"] = "linear"
+) -> Array:
     """pytorch-adapt's MMDLoss with its defaults: one kernel exp(-d / s), s the median of the source's n^2 squared distances, zeros too.
 
     mmd_type: "linear" over rows 2i and 2i + 1, or "quadratic", the unbiased MMD^2. Not symmetric in source and target.
@@ -80,8 +99,16 @@ def pytorch_adapt_mmd2(source: Array, target: Array, *, mmd_type: Literal["linea
     x, _ = check_two_samples(source, target, least=2)
     s = float(squared_distances(x.detach(), x.detach()).median())  # the lower of two middle values
     if not s > 0:
-        raise ValueError("source: the median of its squared distances is 0, so this library's bandwidth does not exist")
-    return mmd2(source, target, estimator="linear" if mmd_type == "linear" else "unbiased", bandwidth=s, multipliers=(1.0,))
+        raise ValueError(
+            "source: the median of its squared distances is 0, so this library's bandwidth does not exist"
+        )
+    return mmd2(
+        source,
+        target,
+        estimator="linear" if mmd_type == "linear" else "unbiased",
+        bandwidth=s,
+        multipliers=(1.0,),
+    )
 
 
 def _mean_of_all(x: Tensor, y: Tensor) -> float:
@@ -90,8 +117,12 @@ def _mean_of_all(x: Tensor, y: Tensor) -> float:
     return float(mean_bandwidth(pooled)) * (len(pooled) - 1) / len(pooled)
 
 
-def _equal_sizes(source: Rows, target: Rows, names: tuple[str, str] = ("source", "target")) -> tuple[Tensor, Tensor]:
+def _equal_sizes(
+    source: Rows, target: Rows, names: tuple[str, str] = ("source", "target")
+) -> tuple[Tensor, Tensor]:
     x, y = check_two_samples(source, target, names=names, least=2)
     if len(x) != len(y):
-        raise ValueError(f"{names[0]} and {names[1]} must have equal numbers of rows for this library's loss; got {len(x)} and {len(y)}")
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have equal numbers of rows for this library's loss; got {len(x)} and {len(y)}"
+        )
     return x, y

@@ -29,11 +29,18 @@ from da.networks.network import Network, Outputs
 from da.train.method import Align, BatchStatistics, Ramp, constant
 
 RANK = 1e-9  # eigenvalues below this share of the largest count as zero, so that rounding is never inverted
-GAP = 1e-6  # the smallest gap of eigenvalues, as a share of the largest, that a derivative divides by
+GAP = (
+    1e-6  # the smallest gap of eigenvalues, as a share of the largest, that a derivative divides by
+)
 
 
 def dare_gram(
-    source: Array, target: Array, *, trade_off_angle: float = 0.05, trade_off_scale: float = 0.036, threshold: float = 0.9
+    source: Array,
+    target: Array,
+    *,
+    trade_off_angle: float = 0.05,
+    trade_off_scale: float = 0.036,
+    threshold: float = 0.9,
 ) -> Array:
     """DARE-GRAM between source (n, d) and target (m, d): a scalar >= 0, 0 for equal Gram matrices.
 
@@ -51,15 +58,24 @@ def dare_gram(
     Raises ValueError for a trade-off below 0 or a threshold outside (0, 1], else as every discrepancy.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be in (0, 1], a share of the Gram matrix's trace; got {threshold!r}")
+        raise ValueError(
+            f"threshold must be in (0, 1], a share of the Gram matrix's trace; got {threshold!r}"
+        )
     _check_trade_offs(trade_off_angle=trade_off_angle, trade_off_scale=trade_off_scale)
     x, y = check_two_samples(source, target)
     with full_precision(x):
         first, second = _spectrum(x), _spectrum(y)
         k = max(_leading(first.eigenvalues, threshold), _leading(second.eigenvalues, threshold))
-        angle = (_unit_columns(_truncated_inverse(first, k)) - _unit_columns(_truncated_inverse(second, k))).square().sum() / 2
-        scale = torch.linalg.vector_norm((first.moving.diagonal() - second.moving.diagonal())[:k]) / k
-        value = trade_off_angle * angle / (x.shape[1] + 1) + trade_off_scale * scale  # |a - b|^2 / 2 = 1 - cos, without cancellation
+        angle = (
+            _unit_columns(_truncated_inverse(first, k))
+            - _unit_columns(_truncated_inverse(second, k))
+        ).square().sum() / 2
+        scale = (
+            torch.linalg.vector_norm((first.moving.diagonal() - second.moving.diagonal())[:k]) / k
+        )
+        value = (
+            trade_off_angle * angle / (x.shape[1] + 1) + trade_off_scale * scale
+        )  # |a - b|^2 / 2 = 1 - cos, without cancellation
         return like(value.to(x.dtype), source)
 
 
@@ -95,7 +111,10 @@ def rsd(source: Array, target: Array, *, trade_off: float = 0.01) -> Array:
         u, v = first.left[:, :rank], second.left[:, :rank]  # (d, r)
         cosines = _moving_svd(u.T @ v)
         mismatch = torch.linalg.vector_norm(cosines.left.abs() - cosines.right.abs())
-        return like((_sines(u.detach(), v.detach(), cosines).sum() + trade_off * mismatch).to(x.dtype), source)
+        return like(
+            (_sines(u.detach(), v.detach(), cosines).sum() + trade_off * mismatch).to(x.dtype),
+            source,
+        )
 
 
 class AlignRegression(Align):
@@ -115,14 +134,23 @@ class AlignRegression(Align):
         ramp: Ramp = constant,
         batch_statistics: BatchStatistics = "joint",
     ) -> None:
-        super().__init__(network, alignment, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics)
+        super().__init__(
+            network, alignment, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics
+        )
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Mean squared error of the only output."""
         if not labels.is_floating_point():
-            raise TypeError(f"labels must be floats for a regression; got {labels.dtype}: classes are trained with Align")
-        if labels.ndim != 1 or outputs.logits.shape != (len(labels), 1):  # else (b, 1) - (b,) would become (b, b)
-            raise ValueError(f"logits must be (b, 1) and labels (b,); got {tuple(outputs.logits.shape)} and {tuple(labels.shape)}")
+            raise TypeError(
+                f"labels must be floats for a regression; got {labels.dtype}: classes are trained with Align"
+            )
+        if labels.ndim != 1 or outputs.logits.shape != (
+            len(labels),
+            1,
+        ):  # else (b, 1) - (b,) would become (b, b)
+            raise ValueError(
+                f"logits must be (b, 1) and labels (b,); got {tuple(outputs.logits.shape)} and {tuple(labels.shape)}"
+            )
         return functional.mse_loss(outputs.logits.squeeze(1), labels)
 
 
@@ -143,18 +171,24 @@ def _leading(eigenvalues: Tensor, threshold: float) -> int:
     """The fewest leading eigenvalues (p,) whose share of the sum reaches `threshold`."""
     values = torch.where(eigenvalues > RANK * eigenvalues[0], eigenvalues, 0)
     share = values.cumsum(0) / values.sum()
-    return int((share < threshold * (1 - 1e-12)).sum()) + 1  # a share of 1 is reached up to rounding
+    return (
+        int((share < threshold * (1 - 1e-12)).sum()) + 1
+    )  # a share of 1 is reached up to rounding
 
 
 def _truncated_inverse(spectrum: _Spectrum, k: int) -> Tensor:
     """sum_{i < k} v_i v_i^T / l_i (p, p), whose derivative is V (D * (V^T dG V)) V^T with divided differences D (Daleckii and Krein)."""
     values, vectors, moving = spectrum
-    kept = (torch.arange(len(values), device=values.device) < k) & (values > RANK * values[0])  # (p,)
+    kept = (torch.arange(len(values), device=values.device) < k) & (
+        values > RANK * values[0]
+    )  # (p,)
     inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
     gap = (values[:, None] - values).abs().clamp(min=GAP * float(values[0]))  # (p, p)
     both, one = kept[:, None] & kept, kept[:, None] ^ kept
     # (1/a - 1/b) / (a - b) = -1 / (ab) needs no gap; (1/a - 0) / (a - b) does, for the cut itself turns with the eigenvectors
-    slopes = torch.where(both, -inverse[:, None] * inverse, 0) + torch.where(one, (inverse[:, None] + inverse) / gap, 0)
+    slopes = torch.where(both, -inverse[:, None] * inverse, 0) + torch.where(
+        one, (inverse[:, None] + inverse) / gap, 0
+    )
     change = moving - moving.detach()  # 0, with a derivative
     return vectors @ (torch.diag(inverse) + slopes * change) @ vectors.T
 
@@ -180,7 +214,9 @@ def _moving_svd(a: Tensor) -> _MovingSVD:
     inner = left.T @ change @ right  # (k, k)
     squares = values.square()
     gap = squares - squares[:, None]  # (k, k), entry i, j: s_j^2 - s_i^2
-    turn = gap / (gap.square() + (GAP * squares[0]).square()).clamp(min=torch.finfo(a.dtype).tiny)  # 1 / gap, bounded
+    turn = gap / (gap.square() + (GAP * squares[0]).square()).clamp(
+        min=torch.finfo(a.dtype).tiny
+    )  # 1 / gap, bounded
     alive = values > RANK**0.5 * values[0]
     inverse = torch.where(alive, 1 / torch.where(alive, values, 1), 0)
     outside_left = (change - left @ (left.T @ change)) @ right * inverse  # what leaves the span
@@ -200,9 +236,13 @@ def _sines(u: Tensor, v: Tensor, cosines: _MovingSVD) -> Tensor:
     """Sines of the principal angles of two bases (d, r): (r,). The value by a difference of vectors, since sqrt(1 - cos^2) loses half
     of the digits near 0; the derivative -cos / sin dcos."""
     cosine = cosines.values.detach()
-    sine = torch.linalg.vector_norm(u @ cosines.left.detach() - v @ cosines.right.detach() * cosine, dim=0)
+    sine = torch.linalg.vector_norm(
+        u @ cosines.left.detach() - v @ cosines.right.detach() * cosine, dim=0
+    )
     open_angle = sine > GAP
-    return sine - torch.where(open_angle, cosine / torch.where(open_angle, sine, 1), 0) * (cosines.values - cosine)
+    return sine - torch.where(open_angle, cosine / torch.where(open_angle, sine, 1), 0) * (
+        cosines.values - cosine
+    )
 
 
 def _check_trade_offs(**trade_offs: float) -> None:

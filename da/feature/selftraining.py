@@ -87,8 +87,12 @@ def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     check_fraction("decay", decay)
     # not the state dicts, where what two layers share (a scale under two domains' statistics) comes twice
     old, new = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (average, module))
-    if {name: value.shape for name, value in old.items()} != {name: value.shape for name, value in new.items()}:
-        raise ValueError("average and module must have parameters and buffers of the same names and shapes")
+    if {name: value.shape for name, value in old.items()} != {
+        name: value.shape for name, value in new.items()
+    }:
+        raise ValueError(
+            "average and module must have parameters and buffers of the same names and shapes"
+        )
     for name, value in old.items():
         if value.is_floating_point():
             value.lerp_(new[name].to(value.dtype), 1 - decay)
@@ -122,7 +126,13 @@ class PseudoLabels(Adapt):
         label_smoothing: float = 0.0,
     ) -> None:
         check_fraction("threshold", threshold)
-        super().__init__(network, ramp=ramp, trade_off=trade_off, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            ramp=ramp,
+            trade_off=trade_off,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.threshold = threshold
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -132,7 +142,9 @@ class PseudoLabels(Adapt):
 class _TwoViews(Adapt):
     """The target's rows seen twice, by what learns and by what teaches. Means over rows: each process takes them of its own."""
 
-    def __init__(self, network: Network, consistency: Callable[..., Tensor], threshold: float, **options: Any) -> None:
+    def __init__(
+        self, network: Network, consistency: Callable[..., Tensor], threshold: float, **options: Any
+    ) -> None:
         check_fraction("threshold", threshold)
         super().__init__(network, **options)
         self.consistency, self.threshold = consistency, threshold
@@ -144,7 +156,10 @@ class _TwoViews(Adapt):
     def loss(self, batch: Batch, progress: float) -> Terms:
         source, target = self.seen(batch)
         factor = self.trade_off * self.ramp(progress)
-        terms = {name: factor * term for name, term in self.transfer(source, target, batch.source_y).items()}
+        terms = {
+            name: factor * term
+            for name, term in self.transfer(source, target, batch.source_y).items()
+        }
         return {"task": self.task(source, batch.source_y)} | terms
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -232,15 +247,24 @@ class MeanTeacher(_TwoViews):
         update_average(self.teacher, self.network, self.decay)
 
     def seen(self, batch: Batch) -> tuple[Outputs, Outputs]:
-        source, student = self.outputs(dataclasses.replace(batch, target_x=self.view(batch.target_x)))
+        source, student = self.outputs(
+            dataclasses.replace(batch, target_x=self.view(batch.target_x))
+        )
         teacher = self._taught(batch.source_x, self.view(batch.target_x))
-        return source, Outputs(torch.cat([student.features, teacher.features]), torch.cat([student.logits, teacher.logits]))
+        return source, Outputs(
+            torch.cat([student.features, teacher.features]),
+            torch.cat([student.logits, teacher.logits]),
+        )
 
     @torch.no_grad()
     def _taught(self, source: Tensor, target: Tensor) -> Outputs:
         """The teacher's outputs on the target, batches normalised as the student's; its running statistics wait for the update."""
         use_statistics(self.teacher, "target")
-        with frozen_statistics(self.teacher) if self.batch_statistics == "source" else kept_statistics(self.teacher):
+        with (
+            frozen_statistics(self.teacher)
+            if self.batch_statistics == "source"
+            else kept_statistics(self.teacher)
+        ):
             if self.batch_statistics != "joint":
                 return self.teacher(target)
             features, logits = self.teacher(torch.cat([source, target]))
@@ -248,7 +272,11 @@ class MeanTeacher(_TwoViews):
 
 
 def _pair(logits: Array, teaching_logits: Array) -> tuple[Tensor, Tensor]:
-    learning, teaching = check_two_samples(logits, teaching_logits, names=("logits", "teaching_logits"))
+    learning, teaching = check_two_samples(
+        logits, teaching_logits, names=("logits", "teaching_logits")
+    )
     if len(learning) != len(teaching):
-        raise ValueError(f"logits and teaching_logits must be of the same rows; got {len(learning)} and {len(teaching)}")
+        raise ValueError(
+            f"logits and teaching_logits must be of the same rows; got {len(learning)} and {len(teaching)}"
+        )
     return learning, teaching

@@ -116,7 +116,10 @@ def bsp(source: Array, target: Array, *, k: int = 1) -> Array:
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= min(*x.shape, len(y)):
         raise ValueError(f"k must be a whole number from 1 to {min(*x.shape, len(y))}; got {k!r}")
     with full_precision(x):
-        return like(sum((torch.linalg.svdvals(z)[:k].square().sum() for z in (x, y)), x.new_zeros(())), source)
+        return like(
+            sum((torch.linalg.svdvals(z)[:k].square().sum() for z in (x, y)), x.new_zeros(())),
+            source,
+        )
 
 
 @final
@@ -135,7 +138,13 @@ class EntropyMinimisation(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         return {"entropy": entropy(target.logits)}
@@ -155,7 +164,13 @@ class MCC(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.temperature = temperature
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -190,7 +205,13 @@ class AFN(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.penalty = penalty
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -217,10 +238,17 @@ class BSP(DANN):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(
-            network, discriminator, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing
+            network,
+            discriminator,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
         )
         self.spectral_weight, self.k = spectral_weight, k
 
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0) -> Terms:
+    def transfer(
+        self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
+    ) -> Terms:
         penalty = self.spectral_weight * bsp(source.features, target.features, k=self.k)
         return {**super().transfer(source, target, labels, factor), "spectral": penalty}

@@ -34,7 +34,12 @@ RELATIVE = 0.1  # regularisation in units of the mean squared distance
 
 
 def sinkhorn_divergence(
-    source: Array, target: Array, *, regularization: float | None = None, iterations: int = 200, tolerance: float = 1e-4
+    source: Array,
+    target: Array,
+    *,
+    regularization: float | None = None,
+    iterations: int = 200,
+    tolerance: float = 1e-4,
 ) -> Array:
     """Sinkhorn divergence of source (n, d) and target (m, d): a scalar, in features' units^2, >= 0 once the potentials have converged.
 
@@ -56,7 +61,11 @@ def sinkhorn_divergence(
     with full_precision(x):
         z = centred(torch.cat([x, y]).double())
         first, second = z[: len(x)], z[len(x) :]
-        e = RELATIVE * float(resolve_bandwidth(z.detach(), "mean")) if regularization is None else float(regularization)
+        e = (
+            RELATIVE * float(resolve_bandwidth(z.detach(), "mean"))
+            if regularization is None
+            else float(regularization)
+        )
         across, within, beyond = (
             _regularized_cost(gram_distances(a, b), e, iterations, tolerance)
             for a, b in ((first, second), (first, first), (second, second))
@@ -65,7 +74,9 @@ def sinkhorn_divergence(
     return like(value.to(x.dtype), source)
 
 
-def sliced_wasserstein(source: Array, target: Array, *, projections: int = 128, p: float = 2.0, random_state: int = 0) -> Array:
+def sliced_wasserstein(
+    source: Array, target: Array, *, projections: int = 128, p: float = 2.0, random_state: int = 0
+) -> Array:
     """Sliced Wasserstein distance to the power p of source (n, d) and target (m, d): a scalar >= 0, in features' units^p.
 
     projections:  how many directions on the unit sphere the expectation is a mean over.
@@ -83,9 +94,13 @@ def sliced_wasserstein(source: Array, target: Array, *, projections: int = 128, 
     x, y = check_two_samples(source, target)
     with full_precision(x):
         z = centred(torch.cat([x, y]).double())
-        line = z @ _directions(x.shape[1], projections, random_state).to(z.device)  # (n + m, projections)
+        line = z @ _directions(x.shape[1], projections, random_state).to(
+            z.device
+        )  # (n + m, projections)
         row, column, weight = (part.to(z.device) for part in _common_steps(len(x), len(y)))
-        gap = line[: len(x)].sort(dim=0).values[row] - line[len(x) :].sort(dim=0).values[column]  # (steps, projections)
+        gap = (
+            line[: len(x)].sort(dim=0).values[row] - line[len(x) :].sort(dim=0).values[column]
+        )  # (steps, projections)
         value = (weight @ gap.abs() ** p).mean()
     return like(value.to(x.dtype), source)
 
@@ -155,11 +170,15 @@ def _log_mean_exp(x: Tensor, dim: int) -> Tensor:
 
 def _directions(d: int, count: int, random_state: int) -> Tensor:
     """`count` unit vectors, uniform on the sphere: (d, count)."""
-    normal = torch.randn(d, count, generator=torch.Generator().manual_seed(random_state), dtype=torch.float64)
+    normal = torch.randn(
+        d, count, generator=torch.Generator().manual_seed(random_state), dtype=torch.float64
+    )
     return normal / torch.linalg.vector_norm(normal, dim=0)
 
 
 def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """The pieces of [0, 1] on which the quantile functions of n and of m rows are both constant: sorted row of each, and the lengths."""
-    edges = torch.cat([torch.arange(n + 1) * m, torch.arange(1, m) * n]).unique()  # in units of 1 / (n m), so that equal ones are equal
+    edges = torch.cat(
+        [torch.arange(n + 1) * m, torch.arange(1, m) * n]
+    ).unique()  # in units of 1 / (n m), so that equal ones are equal
     return edges[:-1] // m, edges[:-1] // n, edges.diff().double() / (n * m)

@@ -28,10 +28,14 @@ def random_translation(x: Tensor, *, limit: float = 0.125) -> Tensor:
         shift = torch.randint(-most, most + 1, (len(x), 1), device=x.device)
         places.append((torch.arange(side, device=x.device) - shift).clamp(0, side - 1))  # (b, side)
     image = torch.arange(len(x), device=x.device)[:, None, None]
-    return x[image, :, places[0][:, :, None], places[1][:, None, :]].permute(0, 3, 1, 2)  # (b, h, w, c) -> (b, c, h, w)
+    return x[image, :, places[0][:, :, None], places[1][:, None, :]].permute(
+        0, 3, 1, 2
+    )  # (b, h, w, c) -> (b, c, h, w)
 
 
-def random_affine(x: Tensor, *, rotation: float = 30.0, shear: float = 0.3, limit: float = 0.125) -> Tensor:
+def random_affine(
+    x: Tensor, *, rotation: float = 30.0, shear: float = 0.3, limit: float = 0.125
+) -> Tensor:
     """Each image of x (b, c, h, w) turned, sheared sideways and moved, about its middle; bilinear, the border is repeated.
 
     Uniform to either side: up to `rotation` degrees, `shear` pixels per pixel of height (both >= 0, FixMatch's ranges), and `limit`,
@@ -39,11 +43,15 @@ def random_affine(x: Tensor, *, rotation: float = 30.0, shear: float = 0.3, limi
     """
     _check_images(x)
     if not (rotation >= 0 and shear >= 0 and 0 <= limit < 1 and math.isfinite(rotation + shear)):
-        raise ValueError(f"rotation and shear must be finite and >= 0, limit in [0, 1); got {rotation}, {shear} and {limit}")
+        raise ValueError(
+            f"rotation and shear must be finite and >= 0, limit in [0, 1); got {rotation}, {shear} and {limit}"
+        )
     angle, slope, right, down = torch.empty(4, len(x), device=x.device).uniform_(-1, 1)  # (b,) each
     angle, slope = math.radians(rotation) * angle, shear * slope
     cos, sin = angle.cos(), angle.sin()
-    matrix = torch.stack([cos, slope * cos - sin, sin, slope * sin + cos], dim=1).view(-1, 2, 2)  # rotation @ shear
+    matrix = torch.stack([cos, slope * cos - sin, sin, slope * sin + cos], dim=1).view(
+        -1, 2, 2
+    )  # rotation @ shear
     return affine(x, matrix, limit * torch.stack([x.shape[3] * right, x.shape[2] * down], dim=1))
 
 
@@ -53,12 +61,16 @@ def affine(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     matrix (b, 2, 2); shift (b, 2) in pixels. Bilinear; beyond its border an image is what it is there.
     """
     h, w = x.shape[2:]
-    half = torch.tensor([w / 2, h / 2], device=x.device)  # pixels per unit of the sampler's coordinates
+    half = torch.tensor(
+        [w / 2, h / 2], device=x.device
+    )  # pixels per unit of the sampler's coordinates
     units = matrix * half / half[:, None]  # (b, 2, 2)
     theta = torch.cat([units, (shift / half)[:, :, None]], dim=2).to(x.dtype)  # (b, 2, 3)
     with full_precision(x):
         grid = functional.affine_grid(theta, list(x.shape), align_corners=False)  # (b, h, w, 2)
-        return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return functional.grid_sample(
+            x, grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
 
 
 def random_erasing(x: Tensor, *, side: float = 0.5) -> Tensor:
@@ -83,7 +95,9 @@ def strong_view(x: Tensor) -> Tensor:
 
 def _check_images(x: Tensor) -> None:
     if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"x must be images, floats (b, c, h, w); got {x.dtype} {tuple(x.shape)}: for other inputs give views of your own")
+        raise ValueError(
+            f"x must be images, floats (b, c, h, w); got {x.dtype} {tuple(x.shape)}: for other inputs give views of your own"
+        )
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -27,7 +27,9 @@ def wasserstein_gap(critic: nn.Module, source: Tensor, target: Tensor) -> Tensor
     return at_least_single(critic(source)).mean() - at_least_single(critic(target)).mean()
 
 
-def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def gradient_penalty(
+    critic: nn.Module, source: Tensor, target: Tensor, *, generator: torch.Generator | None = None
+) -> Tensor:
     """mean_i (||grad critic(z_i)|| - 1)^2 over source (n, d), target (m, d) and min(n, m) points between them: a scalar >= 0.
 
     Points between are a_i source_i + (1 - a_i) target_i, a_i uniform in [0, 1] from `generator` (of the features' device; None:
@@ -38,9 +40,13 @@ def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, *, gener
         x, y = at_least_single(source.detach()), at_least_single(target.detach())
         k = min(len(x), len(y))
         share = torch.rand(k, 1, device=x.device, dtype=x.dtype, generator=generator)
-        points = torch.cat([x, y, share * x[:k] + (1 - share) * y[:k]]).requires_grad_()  # (n + m + k, d)
+        points = torch.cat(
+            [x, y, share * x[:k] + (1 - share) * y[:k]]
+        ).requires_grad_()  # (n + m + k, d)
         with torch.enable_grad():
-            (slopes,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)  # (n + m + k, d)
+            (slopes,) = torch.autograd.grad(
+                critic(points).sum(), points, create_graph=True
+            )  # (n + m + k, d)
         return (slopes.norm(dim=1) - 1).square().mean()
 
 
@@ -73,10 +79,18 @@ class WDGRL(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         if critic_steps < 1:
             raise ValueError(f"critic_steps must be at least 1; got {critic_steps}")
-        self.critic = critic or default_discriminator(linear_head(network).in_features, hidden=(100,), dropout=0.0)
+        self.critic = critic or default_discriminator(
+            linear_head(network).in_features, hidden=(100,), dropout=0.0
+        )
         self.critic_steps, self.penalty = critic_steps, penalty
 
     def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
@@ -87,7 +101,10 @@ class WDGRL(Adapt):
             penalty = self.penalty * gradient_penalty(self.critic, *features)
             yield {"critic": -wasserstein_gap(self.critic, *features), "penalty": penalty}
         factor = self.trade_off * self.ramp(progress)
-        terms = {name: factor * term for name, term in self.transfer(*seen, gather_rows(batch.source_y)).items()}
+        terms = {
+            name: factor * term
+            for name, term in self.transfer(*seen, gather_rows(batch.source_y)).items()
+        }
         yield {"task": self.task(source, batch.source_y)} | terms
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
@@ -95,4 +112,7 @@ class WDGRL(Adapt):
             return {"wasserstein": wasserstein_gap(self.critic, source.features, target.features)}
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        return [*super().parameter_groups(learning_rate, backbone_factor), adversary_group(self.critic, learning_rate)]
+        return [
+            *super().parameter_groups(learning_rate, backbone_factor),
+            adversary_group(self.critic, learning_rate),
+        ]

@@ -3,11 +3,25 @@
 from da.instance.boosting import TrAdaBoost
 from da.instance.boosting_regression import TrAdaBoostR2, TwoStageTrAdaBoostR2
 from da.instance.density import density_weights
-from da.instance.diagnostics import WeightReport, describe, effective_sample_size, ratio_error, reliability
+from da.instance.diagnostics import (
+    WeightReport,
+    describe,
+    effective_sample_size,
+    ratio_error,
+    reliability,
+)
 from da.instance.discriminator import discriminator_weights
 from da.instance.kliep import kliep
 from da.instance.kmm import kmm
-from da.instance.labelshift import AdjustedHead, Calibration, adjust, bbse, calibrate, mlls, sample_weights
+from da.instance.labelshift import (
+    AdjustedHead,
+    Calibration,
+    adjust,
+    bbse,
+    calibrate,
+    mlls,
+    sample_weights,
+)
 from da.instance.neighbours import neighbour_weights
 from da.instance.selection import Selection, balanced_weights, landmarks, select_by_likeness
 from da.instance.ulsif import rulsif, ulsif

@@ -54,7 +54,9 @@ class TransferBoosting(BaseEstimator, ABC):
         self.estimator, self.n_estimators = estimator, n_estimators
 
     @abstractmethod
-    def fit(self, source: Array, source_labels: Labels, target: Array, target_labels: Labels) -> Self:
+    def fit(
+        self, source: Array, source_labels: Labels, target: Array, target_labels: Labels
+    ) -> Self:
         """Learns from source (n, d) with source_labels (n,) and target (m, d) with target_labels (m,), all of which are read."""
 
     @abstractmethod
@@ -94,7 +96,9 @@ class TransferBoosting(BaseEstimator, ABC):
         """What each voting round says of rows x (k, d): (rounds, k); and its weight (rounds,)."""
         check_is_fitted(self, "estimators_")
         rows = check_width(x, self.n_features_in_)
-        return np.stack([self.estimators_[t].predict(rows) for t in self._voters]), self.estimator_weights_[self._voters]
+        return np.stack(
+            [self.estimators_[t].predict(rows) for t in self._voters]
+        ), self.estimator_weights_[self._voters]
 
 
 class TrAdaBoost(ClassifierMixin, TransferBoosting):
@@ -108,7 +112,9 @@ class TrAdaBoost(ClassifierMixin, TransferBoosting):
     for each class against the others is one way. The order of the rows matters no more than it does to the estimator.
     """
 
-    def fit(self, source: Array, source_labels: Labels, target: Array, target_labels: Labels) -> Self:
+    def fit(
+        self, source: Array, source_labels: Labels, target: Array, target_labels: Labels
+    ) -> Self:
         """Learns from source (n, d) with source_labels (n,) and target (m, d) with target_labels (m,), all of which are read.
 
         Raises TypeError for an estimator without sample_weight and for labels that are no classes; ValueError on other bad input and
@@ -119,7 +125,9 @@ class TrAdaBoost(ClassifierMixin, TransferBoosting):
         labels = [_class_labels(values, name, rows) for name, values, rows in named]
         self.classes_, codes = np.unique(np.concatenate(labels), return_inverse=True)
         if len(self.classes_) != 2:
-            raise ValueError(f"source_labels and target_labels must have two classes together; got {self.classes_.tolist()}")
+            raise ValueError(
+                f"source_labels and target_labels must have two classes together; got {self.classes_.tolist()}"
+            )
         base = weighted(self.estimator, LogisticRegression(max_iter=1000))
         self.n_features_in_ = x.shape[1]
         self._boost(x, codes, n, base)
@@ -146,7 +154,9 @@ def learn(base: BaseEstimator, x: np.ndarray, y: np.ndarray, weights: np.ndarray
 
 def log_odds(error: float) -> float:
     """ln(1 / beta_t) = ln((1 - eps_t) / eps_t), with eps_t at least 1e-10; 0 from 1/2 on, and for rounding's sake from 1e-10 below."""
-    error = max(error, SMALLEST_ERROR)  # a hypothesis that comes twice has exactly 1/2 the second time
+    error = max(
+        error, SMALLEST_ERROR
+    )  # a hypothesis that comes twice has exactly 1/2 the second time
     return math.log((1 - error) / error) if error < 0.5 - SMALLEST_ERROR else 0.0
 
 
@@ -183,7 +193,11 @@ def check_width(x: Array, d: int) -> np.ndarray:
 
 def as_given(values: np.ndarray, x: Array) -> Any:
     """`values` as a tensor on the device of x where x is a tensor and torch has their type, else as they are."""
-    return torch.from_numpy(values).to(x.device) if isinstance(x, Tensor) and values.dtype.kind in "iufb" else values
+    return (
+        torch.from_numpy(values).to(x.device)
+        if isinstance(x, Tensor) and values.dtype.kind in "iufb"
+        else values
+    )
 
 
 def _class_labels(labels: Labels, name: str, rows: int) -> np.ndarray:

@@ -22,7 +22,17 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from da.arrays import Array, NonFiniteError
-from da.instance.boosting import Labels, TransferBoosting, as_given, check_positive, check_width, learn, log_odds, stack, weighted
+from da.instance.boosting import (
+    Labels,
+    TransferBoosting,
+    as_given,
+    check_positive,
+    check_width,
+    learn,
+    log_odds,
+    stack,
+    weighted,
+)
 
 DEPTH = 3  # of the default trees
 EXACT = 1e-12  # an adjusted error up to this is rounding
@@ -35,7 +45,9 @@ class TrAdaBoostR2(RegressorMixin, TransferBoosting):
     n_estimators: N, the number of rounds.
     """
 
-    def fit(self, source: Array, source_labels: Labels, target: Array, target_labels: Labels) -> Self:
+    def fit(
+        self, source: Array, source_labels: Labels, target: Array, target_labels: Labels
+    ) -> Self:
         """Learns from source (n, d) with numbers source_labels (n,) and target (m, d) with target_labels (m,), all of which are read.
 
         Raises TypeError for an estimator without sample_weight; ValueError on other bad input and where no round has an
@@ -84,7 +96,9 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         self.estimator, self.n_steps, self.n_estimators = estimator, n_steps, n_estimators
         self.folds, self.random_state = folds, random_state
 
-    def fit(self, source: Array, source_labels: Labels, target: Array, target_labels: Labels) -> Self:
+    def fit(
+        self, source: Array, source_labels: Labels, target: Array, target_labels: Labels
+    ) -> Self:
         """Learns from source (n, d) with numbers source_labels (n,) and target (m, d) with target_labels (m,), all of which are read.
 
         Raises TypeError for an estimator without sample_weight; ValueError on other bad input.
@@ -95,14 +109,18 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         check_positive(self.folds, "folds", 2)
         m, base = len(x) - n, _base(self.estimator, self.random_state)
         if self.folds > m:
-            raise ValueError(f"folds must be at most the number of target rows, {m}; got {self.folds}")
+            raise ValueError(
+                f"folds must be at most the number of target rows, {m}; got {self.folds}"
+            )
         self.n_features_in_ = x.shape[1]
         steps = [np.full(n + m, 1 / (n + m))]
         for t in range(1, self.n_steps):
             errors = adjusted_errors(learn(base, x, y, steps[-1]).predict(x), y)
             share = m / (n + m) + t / (self.n_steps - 1) * (1 - m / (n + m))
             steps.append(towards_target(steps[-1], errors, n, share))
-        self.cross_validation_errors_ = np.array([self._cross_validation_error(x, y, n, weights, base) for weights in steps])
+        self.cross_validation_errors_ = np.array(
+            [self._cross_validation_error(x, y, n, weights, base) for weights in steps]
+        )
         self.step_ = int(self.cross_validation_errors_.argmin()) + 1
         model = adaboost_r2(x, y, n, steps[self.step_ - 1], base, self.n_estimators)
         self.estimators_, self.estimator_weights_ = model
@@ -114,11 +132,17 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         rows = check_width(x, self.n_features_in_)
         return as_given(_answer(self.estimators_, self.estimator_weights_, rows), x)
 
-    def _cross_validation_error(self, x: np.ndarray, y: np.ndarray, n: int, weights: np.ndarray, base: BaseEstimator) -> float:
+    def _cross_validation_error(
+        self, x: np.ndarray, y: np.ndarray, n: int, weights: np.ndarray, base: BaseEstimator
+    ) -> float:
         """The mean squared error on target rows, each predicted by a model that did not see its fold but saw the whole source."""
-        order = n + np.lexsort([y[n:], *x[n:].T])  # so that the folds follow the rows wherever they stand
+        order = n + np.lexsort(
+            [y[n:], *x[n:].T]
+        )  # so that the folds follow the rows wherever they stand
         squares = np.empty(len(order))
-        for train, held in KFold(self.folds, shuffle=True, random_state=self.random_state).split(order):
+        for train, held in KFold(self.folds, shuffle=True, random_state=self.random_state).split(
+            order
+        ):
             rows = np.concatenate([np.arange(n), order[train]])
             model = adaboost_r2(x[rows], y[rows], n, weights[rows], base, self.n_estimators)
             squares[held] = (_answer(*model, x[order[held]]) - y[order[held]]) ** 2
@@ -160,7 +184,9 @@ def adjusted_errors(predictions: np.ndarray, y: np.ndarray) -> np.ndarray:
 def towards_target(weights: np.ndarray, errors: np.ndarray, n: int, share: float) -> np.ndarray:
     """Weights (n + m,) of sum 1 whose last m hold `share` of it: the first n times beta^e_i, with beta in [0, 1] found to that end."""
     source, target = weights[:n], weights[n:]
-    goal = target.sum() * (1 - share) / share  # of the source, beside the target's weights as they are
+    goal = (
+        target.sum() * (1 - share) / share
+    )  # of the source, beside the target's weights as they are
     met = errors[:n] <= EXACT
     exact = source[met].sum()
     if goal <= exact or exact == source.sum():  # beta = 0 is not enough
@@ -169,7 +195,10 @@ def towards_target(weights: np.ndarray, errors: np.ndarray, n: int, share: float
         low = -1.0
         while source @ np.exp(low * errors[:n]) > goal:
             low *= 2
-        source = source * np.exp(brentq(lambda log_beta: source @ np.exp(log_beta * errors[:n]) - goal, low, 0.0) * errors[:n])
+        source = source * np.exp(
+            brentq(lambda log_beta: source @ np.exp(log_beta * errors[:n]) - goal, low, 0.0)
+            * errors[:n]
+        )
     weights = np.concatenate([source, target])
     return weights / weights.sum()
 
@@ -190,10 +219,15 @@ def _base(estimator: BaseEstimator | None, random_state: int) -> BaseEstimator:
     return weighted(estimator, DecisionTreeRegressor(max_depth=DEPTH, random_state=random_state))
 
 
-def _samples(source: Array, source_labels: Labels, target: Array, target_labels: Labels) -> tuple[np.ndarray, np.ndarray, int]:
+def _samples(
+    source: Array, source_labels: Labels, target: Array, target_labels: Labels
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Rows (n + m, d), their numbers (n + m,), and n."""
     x, n = stack(source, target)
-    numbers = [_numbers(source_labels, "source_labels", n), _numbers(target_labels, "target_labels", len(x) - n)]
+    numbers = [
+        _numbers(source_labels, "source_labels", n),
+        _numbers(target_labels, "target_labels", len(x) - n),
+    ]
     return x, np.concatenate(numbers), n
 
 
@@ -204,5 +238,7 @@ def _numbers(labels: Labels, name: str, rows: int) -> np.ndarray:
     if values.shape != (rows,):
         raise ValueError(f"{name} must hold one number a row, shape ({rows},); got {values.shape}")
     if not np.isfinite(values).all():
-        raise NonFiniteError(f"{name} must be finite; row {int(np.flatnonzero(~np.isfinite(values))[0])} is not")
+        raise NonFiniteError(
+            f"{name} must be finite; row {int(np.flatnonzero(~np.isfinite(values))[0])} is not"
+        )
     return values.astype(float)

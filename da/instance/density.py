@@ -32,7 +32,11 @@ def density_weights(source: Array, target: Array, *, bandwidth: float | None = N
     """
     samples = Samples.of(source, target)
     x, y = samples.x, samples.y
-    factor = silverman(min(len(x), len(y)), x.shape[1]) if bandwidth is None else float(check_bandwidth(bandwidth))
+    factor = (
+        silverman(min(len(x), len(y)), x.shape[1])
+        if bandwidth is None
+        else float(check_bandwidth(bandwidth))
+    )
     with full_precision(x):
         variance = (x.var(dim=0, correction=0) + y.var(dim=0, correction=0)) / 2  # (d,)
         widths = factor * torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
@@ -51,4 +55,6 @@ def silverman(n: int, d: int) -> float:
 
 def _log_sums(x: Tensor, y: Tensor) -> Tensor:
     """log sum_j exp(-||x_i - y_j||^2 / 2), (n,)."""
-    return torch.cat([torch.logsumexp(-gram_distances(x[rows], y) / 2, dim=1) for rows in tiles(len(x), len(y))])
+    return torch.cat(
+        [torch.logsumexp(-gram_distances(x[rows], y) / 2, dim=1) for rows in tiles(len(x), len(y))]
+    )

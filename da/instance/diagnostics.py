@@ -50,7 +50,9 @@ def describe(weights: Tensor | np.ndarray) -> WeightReport:
     """On how many rows weights (n,) rest. Raises as `effective_sample_size`."""
     w = _checked(weights)
     share = float(w.max() / w.sum())
-    return WeightReport(len(w), effective_sample_size(w), len(w) * share, share, float((w == 0).double().mean()))
+    return WeightReport(
+        len(w), effective_sample_size(w), len(w) * share, share, float((w == 0).double().mean())
+    )
 
 
 def ratio_error(weights: Tensor | np.ndarray, ratio: Tensor | np.ndarray) -> float:
@@ -61,11 +63,15 @@ def ratio_error(weights: Tensor | np.ndarray, ratio: Tensor | np.ndarray) -> flo
     w, r = _same_rows(weights, ratio)
     uniform = (1 - r).square().mean()
     if not bool(uniform > 1e-24):
-        raise ValueError("ratio must not be constant: uniform weights have no error to compare with")
+        raise ValueError(
+            "ratio must not be constant: uniform weights have no error to compare with"
+        )
     return float((w - r).square().mean() / uniform)
 
 
-def reliability(weights: Tensor | np.ndarray, ratio: Tensor | np.ndarray, *, bins: int = 10) -> Reliability:
+def reliability(
+    weights: Tensor | np.ndarray, ratio: Tensor | np.ndarray, *, bins: int = 10
+) -> Reliability:
     """Are rows of weight 2 twice as frequent in the target? The rows in at most `bins` bins of equal count, by weight, ascending.
 
     Calibrated weights have bins of equal mean weight and mean ratio. Rows of equal weight share a bin, so that there may be fewer.
@@ -105,7 +111,9 @@ def _checked(weights: Tensor | np.ndarray, name: str = "weights") -> Tensor:
     """The weights in float64 on the CPU, divided by the largest."""
     w = torch.as_tensor(weights).detach().double().cpu()
     if w.ndim != 1 or not bool((w.isfinite() & (w >= 0)).all()) or not bool(w.sum() > 0):
-        raise ValueError(f"{name} must be (n,), finite, >= 0 and not all 0; got shape {tuple(w.shape)}: {w.flatten()[:5].tolist()} ...")
+        raise ValueError(
+            f"{name} must be (n,), finite, >= 0 and not all 0; got shape {tuple(w.shape)}: {w.flatten()[:5].tolist()} ..."
+        )
     return w / w.max()
 
 

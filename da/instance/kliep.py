@@ -26,7 +26,9 @@ from da.kernels import gram_distances
 HALVINGS = 8
 DAMPING = 1e-8
 ROUGH = 1e-3  # nats: bandwidths whose scores differ by less are as good as each other
-SMALLEST_SHARE = 1e-12  # a centre that a step would drop keeps this, so that a later one can take it up again
+SMALLEST_SHARE = (
+    1e-12  # a centre that a step would drop keeps this, so that a later one can take it up again
+)
 
 
 def kliep(
@@ -57,16 +59,26 @@ def kliep(
     if n_iter < 1 or not tolerance > 0:
         raise ValueError(f"n_iter must be >= 1 and tolerance > 0; got {n_iter} and {tolerance}")
     if bandwidth is None and not 2 <= folds <= len(y):
-        raise ValueError(f"folds must be from 2 to the target's rows, {len(y)}; got {folds}: or give a bandwidth")
+        raise ValueError(
+            f"folds must be from 2 to the target's rows, {len(y)}; got {folds}: or give a bandwidth"
+        )
     with full_precision(x):
         place = draw(len(y), n_centres, random_state).to(x.device)  # (b,): the centres' rows
         centres = y[place]
-        from_source, from_target = gram_distances(x, centres), gram_distances(y, centres)  # (n, b), (m, b)
+        from_source, from_target = (
+            gram_distances(x, centres),
+            gram_distances(y, centres),
+        )  # (n, b), (m, b)
         if bandwidth is None:
             part = (draw(len(y), len(y), random_state + 1) % folds).to(x.device)  # (m,)
             median = samples.bandwidth()
             widths = [factor * median for factor in WIDTHS]
-            s = max(widths, key=lambda s: held_out_likelihood(log_basis(from_source, from_target, s)[0], part, part[place]))
+            s = max(
+                widths,
+                key=lambda s: held_out_likelihood(
+                    log_basis(from_source, from_target, s)[0], part, part[place]
+                ),
+            )
         else:
             s = samples.bandwidth(bandwidth)
         at_target, logs = log_basis(from_source, from_target, s)
@@ -99,24 +111,31 @@ def held_out_likelihood(at_target: Tensor, part: Tensor, part_of_centre: Tensor)
     return float(torch.stack(scores).mean())
 
 
-def mixture_shares(log_densities: Tensor, start: Tensor | None = None, *, tolerance: float, n_iter: int = 1000) -> Tensor:
+def mixture_shares(
+    log_densities: Tensor, start: Tensor | None = None, *, tolerance: float, n_iter: int = 1000
+) -> Tensor:
     """beta (b,) > 0 of sum 1 that maximises mean_j log sum_l beta_l exp(log_densities_jl), log_densities (m, b); to within `tolerance`.
 
     The Lagrangian mean_j log(...) - sum_l beta_l has its maximum at a beta of sum 1, without asking for it. Each step is the better of a
     Newton step within beta >= 0 and of one of expectation maximisation, which never descends.
     """
-    densities = (log_densities - log_densities.max(dim=1, keepdim=True).values).exp()  # a factor for each row changes no maximiser
+    densities = (
+        log_densities - log_densities.max(dim=1, keepdim=True).values
+    ).exp()  # a factor for each row changes no maximiser
     m, b = densities.shape
     shares = densities.new_full((b,), 1 / b) if start is None else start
     for _ in range(n_iter):
         inverse = 1 / (densities @ shares)  # (m,)
-        gradient = densities.T @ inverse / m  # (b,): of the log-likelihood; its mean under the shares is 1
+        gradient = (
+            densities.T @ inverse / m
+        )  # (b,): of the log-likelihood; its mean under the shares is 1
         gap = float(gradient.max()) - 1
         if gap <= tolerance:
             return shares
         shares = _ascend(densities, shares, inverse, gradient)
     warnings.warn(
-        f"kliep: after {n_iter} steps the mean log-likelihood is within {gap:.1e} of its maximum, not {tolerance:.1e}", stacklevel=3
+        f"kliep: after {n_iter} steps the mean log-likelihood is within {gap:.1e} of its maximum, not {tolerance:.1e}",
+        stacklevel=3,
     )
     return shares
 
@@ -145,7 +164,9 @@ def _newton(densities: Tensor, shares: Tensor, inverse: Tensor, gradient: Tensor
     free = (shares > 2 * SMALLEST_SHARE) | (gradient > 1)
     weighted = densities[:, free] * inverse[:, None]
     curvature = weighted.T @ weighted / len(inverse)
-    damping = DAMPING * float(curvature.diagonal().mean())  # centres close to each other are hardly told apart
+    damping = DAMPING * float(
+        curvature.diagonal().mean()
+    )  # centres close to each other are hardly told apart
     curvature.diagonal().add_(damping)
     root = torch.linalg.cholesky(curvature)  # H = root root^T
     linear = 2 * gradient[free] - 1 + damping * shares[free]

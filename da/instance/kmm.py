@@ -67,7 +67,9 @@ def kmm(
         if n_landmarks is None:
             problem = _exact(samples.x, samples.y, s)
         else:
-            problem = _projected(samples.x, samples.y, draw_centres(samples.pooled(), n_landmarks, random_state), s)
+            problem = _projected(
+                samples.x, samples.y, draw_centres(samples.pooled(), n_landmarks, random_state), s
+            )
         weights = samples.restore(_minimiser(problem, polytope, n_iter, tolerance), source)
     warn_if_uniform(weights, "kmm")
     return weights
@@ -86,7 +88,11 @@ class Quadratic(NamedTuple):
 
     def among(self, rows: Tensor) -> Quadratic:
         """The same where all rows but these (k,) have weight 0."""
-        return Quadratic(self.factor[rows] if self.landmarks else self.factor[rows[:, None], rows], self.across[rows], self.landmarks)
+        return Quadratic(
+            self.factor[rows] if self.landmarks else self.factor[rows[:, None], rows],
+            self.across[rows],
+            self.landmarks,
+        )
 
 
 def _exact(x: Tensor, y: Tensor, s: float) -> Quadratic:
@@ -103,18 +109,30 @@ def _exact(x: Tensor, y: Tensor, s: float) -> Quadratic:
 
 def _fill(out: Tensor, kernel: Gaussian, start: int) -> Tensor:
     """k between the rows that begin at `start` and all of y, in `out` (k, m): memory that is new each time costs more than the products."""
-    return torch.mm(kernel.left[start : start + len(out)], kernel.right.T, out=out).clamp_(max=0).exp_()
+    return (
+        torch.mm(kernel.left[start : start + len(out)], kernel.right.T, out=out)
+        .clamp_(max=0)
+        .exp_()
+    )
 
 
 def _projected(x: Tensor, y: Tensor, landmarks: Tensor, s: float) -> Quadratic:
     """With phi projected onto the span of the kernel functions at the landmarks z: K = F F^T, F = k(x, z) k(z, z)^(-1/2)."""
-    values, vectors = torch.linalg.eigh(Gaussian(landmarks, landmarks, s).block(slice(None)).fill_diagonal_(1))
+    values, vectors = torch.linalg.eigh(
+        Gaussian(landmarks, landmarks, s).block(slice(None)).fill_diagonal_(1)
+    )
     kept = values > NULL * values[-1]
     whitening = vectors[:, kept] / values[kept].sqrt()  # (r, p)
     kernel = Gaussian(y, landmarks, s)
-    mean = sum(kernel.block(rows).sum(dim=0) for rows in tiles(len(y), len(landmarks))) / len(y) @ whitening  # (p,)
+    mean = (
+        sum(kernel.block(rows).sum(dim=0) for rows in tiles(len(y), len(landmarks)))
+        / len(y)
+        @ whitening
+    )  # (p,)
     kernel = Gaussian(x, landmarks, s)
-    features = torch.cat([kernel.block(rows) @ whitening for rows in tiles(len(x), len(landmarks))])  # (n, p)
+    features = torch.cat(
+        [kernel.block(rows) @ whitening for rows in tiles(len(x), len(landmarks))]
+    )  # (n, p)
     return Quadratic(features, len(x) * (features @ mean), landmarks=True)
 
 
@@ -131,12 +149,18 @@ class Polytope:
         """
         w = (v - self._shift(v, total, 1 / stiffness) if stiffness else v).clamp(0, self.bound)
         within = min(max(float(w.sum()), self.least), self.most)
-        return w if within == float(w.sum()) else (v - self._shift(v, within, 0.0)).clamp(0, self.bound)
+        return (
+            w
+            if within == float(w.sum())
+            else (v - self._shift(v, within, 0.0)).clamp(0, self.bound)
+        )
 
     def _shift(self, v: Tensor, total: float, give: float) -> Tensor:
         """tau with sum clamp(v - tau, 0, bound) = total + give tau: the left side is piecewise linear, with kinks at v - bound and v."""
         kinks, order = torch.sort(torch.cat([v - self.bound, v]))  # (2n,)
-        slopes = torch.cat([-torch.ones_like(v), torch.ones_like(v)])[order].cumsum(0)  # right of each kink
+        slopes = torch.cat([-torch.ones_like(v), torch.ones_like(v)])[order].cumsum(
+            0
+        )  # right of each kink
         fallen = torch.cat([slopes.new_zeros(1), (slopes[:-1] * kinks.diff()).cumsum(0)])
         excess = len(v) * self.bound + fallen - total - give * kinks  # at the kinks, decreasing
         after = int((excess > 0).sum())  # the kink that follows tau
@@ -157,7 +181,9 @@ class Polytope:
 def _minimiser(problem: Quadratic, polytope: Polytope, n_iter: int, tolerance: float) -> Tensor:
     """The w that kmm gives. The squared MMD is 2 / n^2 times the objective, and a constant."""
     scale = 2 / len(problem.across) ** 2
-    w, gap = _settled(problem, torch.ones_like(problem.across), polytope, iter(range(n_iter)), tolerance / scale)
+    w, gap = _settled(
+        problem, torch.ones_like(problem.across), polytope, iter(range(n_iter)), tolerance / scale
+    )
     if gap * scale > tolerance:
         warnings.warn(
             f"kmm: after {n_iter} iterations the squared MMD is within {gap * scale:.1e} of its minimum, not {tolerance:.1e}: "
@@ -167,7 +193,9 @@ def _minimiser(problem: Quadratic, polytope: Polytope, n_iter: int, tolerance: f
     return w
 
 
-def _settled(problem: Quadratic, w: Tensor, polytope: Polytope, steps: Iterator[int], tolerance: float) -> tuple[Tensor, float]:
+def _settled(
+    problem: Quadratic, w: Tensor, polytope: Polytope, steps: Iterator[int], tolerance: float
+) -> tuple[Tensor, float]:
     """The minimiser and its gap, from w.
 
     Most weights are 0 at the minimum and soon on the way. So once half of them are, the others are settled among themselves, which
@@ -183,12 +211,20 @@ def _settled(problem: Quadratic, w: Tensor, polytope: Polytope, steps: Iterator[
             return w, gap
         rows = w.nonzero()[:, 0]
         few = islice(steps, 20 * patience)
-        w[rows] = _settled(problem.among(rows), w[rows], polytope, few, max(tolerance / 2, gap / 100))[0]
+        w[rows] = _settled(
+            problem.among(rows), w[rows], polytope, few, max(tolerance / 2, gap / 100)
+        )[0]
         patience, before = (2 * patience if gap > before / 2 else patience), gap
 
 
 def _fista(
-    problem: Quadratic, w: Tensor, polytope: Polytope, steps: Iterator[int], tolerance: float, patience: int, metric: tuple[float, float]
+    problem: Quadratic,
+    w: Tensor,
+    polytope: Polytope,
+    steps: Iterator[int],
+    tolerance: float,
+    patience: int,
+    metric: tuple[float, float],
 ) -> tuple[Tensor, float, bool]:
     """w nearer to the minimiser, its gap, and whether it is handed back because half of it is 0: not before `patience` iterations.
 
@@ -207,16 +243,25 @@ def _fista(
             if i >= patience and 0 < 2 * int((w > 0).sum()) <= len(w):
                 return w, gap, True
         while True:
-            new = polytope.project(ahead - (ahead_product - problem.across) / curvature, mean / curvature, float(ahead.sum()))
+            new = polytope.project(
+                ahead - (ahead_product - problem.across) / curvature,
+                mean / curvature,
+                float(ahead.sum()),
+            )
             new_product, moved = problem.product(new), new - ahead
-            if float(moved @ (new_product - ahead_product)) <= 1.000001 * float(curvature * moved @ moved + mean * moved.sum() ** 2):
+            if float(moved @ (new_product - ahead_product)) <= 1.000001 * float(
+                curvature * moved @ moved + mean * moved.sum() ** 2
+            ):
                 break
             curvature, momentum = 1.5 * curvature, 1.0  # the estimate was too low
         rose = new @ (new_product / 2 - problem.across) > w @ (product / 2 - problem.across)
         momentum = 1.0 if bool(rose) else momentum
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         ratio = (momentum - 1) / following
-        ahead, ahead_product = new + ratio * (new - w), new_product + ratio * (new_product - product)
+        ahead, ahead_product = (
+            new + ratio * (new - w),
+            new_product + ratio * (new_product - product),
+        )
         w, product, momentum, i = new, new_product, following, i + 1
 
 
@@ -238,9 +283,13 @@ def _curvature(product_with: Callable[[Tensor], Tensor], row_sums: Tensor, mean:
     return max(1.05 * value, float(row_sums.max()) / len(v))
 
 
-def _check_options(bound: float, epsilon: float, n_landmarks: int | None, n_iter: int, tolerance: float) -> None:
+def _check_options(
+    bound: float, epsilon: float, n_landmarks: int | None, n_iter: int, tolerance: float
+) -> None:
     if not (math.isfinite(bound) and bound >= 1):
-        raise ValueError(f"bound must be a finite number >= 1, or uniform weights are out of reach; got {bound}")
+        raise ValueError(
+            f"bound must be a finite number >= 1, or uniform weights are out of reach; got {bound}"
+        )
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"epsilon must be a finite number >= 0; got {epsilon}")
     if n_landmarks is not None and n_landmarks < 1:

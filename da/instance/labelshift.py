@@ -34,7 +34,13 @@ COLDEST = 0.01  # the temperature of `calibrate` is within this and its inverse
 TINY = 1e-30  # what a probability counts as, at least, under a logarithm
 
 
-def bbse(source_predictions: Array, source_labels: Array, target_predictions: Array, *, regularization: float = 0.0) -> Array:
+def bbse(
+    source_predictions: Array,
+    source_labels: Array,
+    target_predictions: Array,
+    *,
+    regularization: float = 0.0,
+) -> Array:
     """Class weights q / p (k,) in float64 from what a classifier predicts on source rows it was not trained on, and on the target.
 
     source_predictions: probabilities (n, k), or predicted classes (n,) as integers from 0.
@@ -52,21 +58,35 @@ def bbse(source_predictions: Array, source_labels: Array, target_predictions: Ar
     labels = _integers(source_labels, "source_labels")
     k = _classes(labels, source_predictions, target_predictions)
     predicted, target = (
-        _probabilities(p, name, k) for p, name in ((source_predictions, "source_predictions"), (target_predictions, "target_predictions"))
+        _probabilities(p, name, k)
+        for p, name in (
+            (source_predictions, "source_predictions"),
+            (target_predictions, "target_predictions"),
+        )
     )
     prior = _prior(labels, k, len(predicted), "source_labels")
     truth = functional.one_hot(labels, k).double() / len(labels)  # (n, k)
     joint = (predicted.T @ truth).numpy()  # (k, k)
     shares = target.mean(0).numpy()  # (k,)
     if regularization == 0:
-        spread = (predicted.square().T @ truth).numpy() - joint**2 / prior.numpy()  # (k, k) n times the variance of joint, given the labels
+        spread = (
+            (predicted.square().T @ truth).numpy() - joint** 2 / prior.numpy()
+        )  # (k, k) n times the variance of joint, given the labels
         _check_invertible(joint, spread / len(labels))
     rows = np.vstack([joint, math.sqrt(regularization) * np.eye(k)])
-    weights = torch.from_numpy(nnls(rows, np.concatenate([shares, np.full(k, math.sqrt(regularization))]))[0])
+    weights = torch.from_numpy(
+        nnls(rows, np.concatenate([shares, np.full(k, math.sqrt(regularization))]))[0]
+    )
     return _result(weights / (prior @ weights), target_predictions)
 
 
-def mlls(source_labels: Array, target_probabilities: Array, *, n_iter: int = 10_000, tolerance: float = 1e-8) -> Array:
+def mlls(
+    source_labels: Array,
+    target_probabilities: Array,
+    *,
+    n_iter: int = 10_000,
+    tolerance: float = 1e-8,
+) -> Array:
     """Class weights q / p (k,) in float64 that make the target's rows most likely, by expectation maximisation from q = p.
 
     source_labels:        classes (n,), integers from 0, whose frequencies p the posteriors hold for: those of the rows the classifier was
@@ -82,7 +102,9 @@ def mlls(source_labels: Array, target_probabilities: Array, *, n_iter: int = 10_
         raise ValueError(f"n_iter must be >= 1 and tolerance > 0; got {n_iter} and {tolerance}")
     posteriors = _probabilities(target_probabilities, "target_probabilities", None)
     labels = _integers(source_labels, "source_labels")
-    ratios = posteriors / _prior(labels, posteriors.shape[1], len(labels), "source_labels")  # (m, k), p(x | k) up to a factor of the row
+    ratios = posteriors / _prior(
+        labels, posteriors.shape[1], len(labels), "source_labels"
+    )  # (m, k), p(x | k) up to a factor of the row
     q = functional.one_hot(labels, posteriors.shape[1]).double().mean(0)  # (k,)
     prior = q
     for _ in range(n_iter):
@@ -110,7 +132,9 @@ class Calibration:
     def __call__(self, probabilities: Array) -> Array:
         """The calibrated probabilities (n, k), of the kind and precision given."""
         p = _probabilities(probabilities, "probabilities", len(self.bias))
-        return _as_given((p.clamp(min=TINY).log() / self.temperature + self.bias).softmax(1), probabilities)
+        return _as_given(
+            (p.clamp(min=TINY).log() / self.temperature + self.bias).softmax(1), probabilities
+        )
 
 
 def calibrate(probabilities: Array, labels: Array) -> Calibration:
@@ -128,11 +152,20 @@ def calibrate(probabilities: Array, labels: Array) -> Calibration:
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         log_p = (theta[0] * logits + torch.from_numpy(theta[1:])).log_softmax(1)
         residual = (log_p.exp() - truth) / len(y)  # (n, k)
-        return float(-(truth * log_p).sum() / len(y)), np.append(float((residual * logits).sum()), residual.sum(0).numpy())
+        return float(-(truth * log_p).sum() / len(y)), np.append(
+            float((residual * logits).sum()), residual.sum(0).numpy()
+        )
 
     bounds = [(COLDEST, 1 / COLDEST)] + [(None, None)] * p.shape[1]
     options = {"maxiter": 5000, "maxfun": 20_000, "ftol": 1e-15, "gtol": 1e-9}
-    theta = minimize(loss, np.append(1.0, np.zeros(p.shape[1])), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    theta = minimize(
+        loss,
+        np.append(1.0, np.zeros(p.shape[1])),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options=options,
+    ).x
     return Calibration(float(1 / theta[0]), torch.from_numpy(theta[1:] - theta[1:].mean()))
 
 
@@ -144,7 +177,9 @@ def sample_weights(class_weights: Array, labels: Array) -> Array:
     per_class = _class_weights(class_weights)
     y = _integers(labels, "labels")
     if int(y.max()) >= len(per_class):
-        raise ValueError(f"labels must be below {len(per_class)}, the number of class_weights; got {int(y.max())}")
+        raise ValueError(
+            f"labels must be below {len(per_class)}, the number of class_weights; got {int(y.max())}"
+        )
     weights = per_class[y]
     if not bool(weights.sum() > 0):
         raise ValueError("class_weights must not be 0 for all classes that occur in labels")
@@ -160,11 +195,15 @@ def adjust(probabilities: Array, class_weights: Array) -> Array:
     """
     p, weights = _probabilities(probabilities, "probabilities", None), _class_weights(class_weights)
     if len(weights) != p.shape[1]:
-        raise ValueError(f"class_weights must have one entry a column of probabilities, {p.shape[1]}; got {len(weights)}")
+        raise ValueError(
+            f"class_weights must have one entry a column of probabilities, {p.shape[1]}; got {len(weights)}"
+        )
     products = p * weights
     totals = products.sum(1, keepdim=True)
     if bool((totals == 0).any()):
-        raise ValueError(f"row {int((totals == 0).nonzero()[0, 0])} of probabilities has no class with a probability and a weight above 0")
+        raise ValueError(
+            f"row {int((totals == 0).nonzero()[0, 0])} of probabilities has no class with a probability and a weight above 0"
+        )
     return _as_given(products / totals, probabilities)
 
 
@@ -179,7 +218,9 @@ class AdjustedHead(nn.Module):
     def __init__(self, head: nn.Module, class_weights: Tensor | np.ndarray) -> None:
         super().__init__()
         self.head = head
-        self.register_buffer("log_weights", _class_weights(class_weights).clamp(min=TINY).log().float())
+        self.register_buffer(
+            "log_weights", _class_weights(class_weights).clamp(min=TINY).log().float()
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """The head's logits; those of the target's posteriors in evaluation mode."""
@@ -197,7 +238,9 @@ def _probabilities(x: Tensor | np.ndarray, name: str, k: int | None) -> Tensor:
     off = (p.min(1).values < 0) | ((p.sum(1) - 1).abs() > 1e-3)
     if bool(off.any()):
         row = int(off.nonzero()[0])
-        raise ValueError(f"{name} must hold probabilities, rows >= 0 that sum to 1; got {p[row, :5].tolist()} in row {row}: softmax logits")
+        raise ValueError(
+            f"{name} must hold probabilities, rows >= 0 that sum to 1; got {p[row, :5].tolist()} in row {row}: softmax logits"
+        )
     return p / p.sum(1, keepdim=True)
 
 
@@ -207,14 +250,20 @@ def _integers(x: Tensor | np.ndarray, name: str) -> Tensor:
     if values.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold classes as integers from 0; got {values.dtype}")
     if values.ndim != 1 or len(values) == 0 or values.min() < 0:
-        raise ValueError(f"{name} must be (n,), n >= 1, with classes from 0; got shape {values.shape}: {values.flatten()[:5].tolist()}")
+        raise ValueError(
+            f"{name} must be (n,), n >= 1, with classes from 0; got shape {values.shape}: {values.flatten()[:5].tolist()}"
+        )
     return torch.from_numpy(values.astype(np.int64))
 
 
 def _classes(labels: Tensor, *predictions: Tensor | np.ndarray) -> int:
     """k: the columns of the probabilities, or one more than the largest class."""
     columns = [p.shape[1] for p in predictions if p.ndim == 2]
-    return columns[0] if columns else 1 + max(int(_integers(x, "predictions").max()) for x in (labels, *predictions))
+    return (
+        columns[0]
+        if columns
+        else 1 + max(int(_integers(x, "predictions").max()) for x in (labels, *predictions))
+    )
 
 
 def _prior(labels: Tensor, k: int, rows: int, name: str) -> Tensor:
@@ -225,7 +274,9 @@ def _prior(labels: Tensor, k: int, rows: int, name: str) -> Tensor:
     if len(counts) > k or bool((counts == 0).any()):
         missing = (counts[:k] == 0).nonzero().flatten().tolist()
         detail = f"none of class {missing[0]}" if missing else f"class {len(counts) - 1}"
-        raise ValueError(f"{name} must hold each of the classes 0 to {k - 1} and no other; got {detail}")
+        raise ValueError(
+            f"{name} must hold each of the classes 0 to {k - 1} and no other; got {detail}"
+        )
     return counts.double() / len(labels)
 
 
@@ -233,9 +284,15 @@ def _check_invertible(joint: np.ndarray, variance: np.ndarray) -> None:
     """Raises where C (k, k) is singular; warns where noise of the variance (k, k) has a spectral norm about its smallest singular value."""
     values = np.linalg.svd(joint, compute_uv=False)
     never = np.flatnonzero(joint.sum(1) == 0)
-    detail = f"class {never[0]} is never predicted on the source" if len(never) else "the classifier does not tell some classes apart"
+    detail = (
+        f"class {never[0]} is never predicted on the source"
+        if len(never)
+        else "the classifier does not tell some classes apart"
+    )
     if values[-1] <= 1e-12 * values[0]:
-        raise ValueError(f"the confusion matrix is singular: {detail}; pass regularization > 0 or better source_predictions")
+        raise ValueError(
+            f"the confusion matrix is singular: {detail}; pass regularization > 0 or better source_predictions"
+        )
     noise = math.sqrt(max(variance.sum(1).max(), 0)) + math.sqrt(max(variance.sum(0).max(), 0))
     if values[-1] < noise:
         warnings.warn(
@@ -252,13 +309,21 @@ def _check_regularization(regularization: float) -> None:
 
 def _class_weights(class_weights: Tensor | np.ndarray) -> Tensor:
     weights = torch.as_tensor(class_weights).detach().cpu().double()
-    if weights.ndim != 1 or not bool((weights.isfinite() & (weights >= 0)).all()) or not bool(weights.sum() > 0):
-        raise ValueError(f"class_weights must be (k,), finite, >= 0 and not all 0; got {weights.flatten()[:5].tolist()}")
+    if (
+        weights.ndim != 1
+        or not bool((weights.isfinite() & (weights >= 0)).all())
+        or not bool(weights.sum() > 0)
+    ):
+        raise ValueError(
+            f"class_weights must be (k,), finite, >= 0 and not all 0; got {weights.flatten()[:5].tolist()}"
+        )
     return weights
 
 
 def _result(weights: Tensor, reference: Array) -> Array:
-    return like(weights.to(reference.device) if isinstance(reference, Tensor) else weights, reference)
+    return like(
+        weights.to(reference.device) if isinstance(reference, Tensor) else weights, reference
+    )
 
 
 def _as_given(values: Tensor, reference: Array) -> Array:

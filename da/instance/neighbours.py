@@ -31,7 +31,9 @@ def neighbour_weights(source: Array, target: Array, *, smoothing: float = 1.0) -
         raise ValueError(f"smoothing must be a finite number >= 0; got {smoothing}")
     samples = Samples.of(source, target)
     with full_precision(samples.x):
-        distinct, place, copies = torch.unique(samples.x, dim=0, return_inverse=True, return_counts=True)
+        distinct, place, copies = torch.unique(
+            samples.x, dim=0, return_inverse=True, return_counts=True
+        )
         nearest = _nearest(distinct, samples.y)
         counts = torch.bincount(nearest, minlength=len(distinct)).to(samples.x) / copies
         smoothed = counts[place] + smoothing
@@ -45,4 +47,9 @@ def _nearest(known: Tensor, rows: Tensor) -> Tensor:
     middle = known[0]
     known, rows = known - middle, rows - middle
     squares = known.square().sum(dim=1)  # (n,)
-    return torch.cat([(squares - 2 * rows[part] @ known.T).argmin(dim=1) for part in tiles(len(rows), len(known))])
+    return torch.cat(
+        [
+            (squares - 2 * rows[part] @ known.T).argmin(dim=1)
+            for part in tiles(len(rows), len(known))
+        ]
+    )

@@ -15,7 +15,9 @@ from torch import Tensor
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.kernels import centred, resolve_bandwidth
 
-WIDTHS = tuple(2.0**power for power in range(-6, 3))  # of a bandwidth to choose, in medians of the pooled squared distances
+WIDTHS = tuple(
+    2.0**power for power in range(-6, 3)
+)  # of a bandwidth to choose, in medians of the pooled squared distances
 TILE = 2**23  # entries of a block of distances: 64 MB in float64
 
 

@@ -62,18 +62,33 @@ def select_by_likeness(
     scores = weights(source, target)
     values = torch.as_tensor(scores).double()
     if values.shape != (len(x),) or not bool(values.isfinite().all()):
-        raise ValueError(f"weights must give one finite number a source row, shape ({len(x)},); got shape {tuple(values.shape)}")
+        raise ValueError(
+            f"weights must give one finite number a source row, shape ({len(x)},); got shape {tuple(values.shape)}"
+        )
     if threshold is not None:
         chosen, rule = values >= threshold, f"at least {threshold:g}"
     elif fraction is not None:
-        groups = torch.zeros(len(x), dtype=torch.int64) if source_labels is None else _groups(source_labels, len(x))
-        chosen, rule = _highest(values, groups.to(values.device), fraction), f"the highest {fraction:g}"
+        groups = (
+            torch.zeros(len(x), dtype=torch.int64)
+            if source_labels is None
+            else _groups(source_labels, len(x))
+        )
+        chosen, rule = (
+            _highest(values, groups.to(values.device), fraction),
+            f"the highest {fraction:g}",
+        )
         rule += "" if source_labels is None else " of each class"
     index = chosen.nonzero().flatten()
     if len(index) == 0:
-        raise ValueError(f"threshold: no source row has a weight of {threshold:g}; the largest is {float(values.max()):.3g}")
-    name = getattr(getattr(weights, "func", weights), "__name__", type(weights).__name__)  # of a functools.partial its function's
-    return Selection(_index(index, source), scores, f"{len(index)} of {len(x)} source rows: {rule} by {name}")
+        raise ValueError(
+            f"threshold: no source row has a weight of {threshold:g}; the largest is {float(values.max()):.3g}"
+        )
+    name = getattr(
+        getattr(weights, "func", weights), "__name__", type(weights).__name__
+    )  # of a functools.partial its function's
+    return Selection(
+        _index(index, source), scores, f"{len(index)} of {len(x)} source rows: {rule} by {name}"
+    )
 
 
 def landmarks(
@@ -107,14 +122,18 @@ def landmarks(
         found = []
         for scale in scales:
             within, across = (torch.exp(-d / (scale * median)) for d in distances)
-            weights = balanced_weights(within, across.mean(1) * len(x), groups, n_iter=n_iter, tolerance=tolerance)
+            weights = balanced_weights(
+                within, across.mean(1) * len(x), groups, n_iter=n_iter, tolerance=tolerance
+            )
             index = (weights > threshold).nonzero().flatten()
             reason = f"{len(index)} of {len(x)} source rows: a weight above {threshold:g} at {scale:g} times the median squared distance"
             found.append(Selection(_index(index, source), like(weights.to(dtype), source), reason))
     return tuple(found)
 
 
-def balanced_weights(within: Tensor, across: Tensor, groups: Tensor, *, n_iter: int, tolerance: float) -> Tensor:
+def balanced_weights(
+    within: Tensor, across: Tensor, groups: Tensor, *, n_iter: int, tolerance: float
+) -> Tensor:
     """The w >= 0 (n,) of least 1/2 w^T within w - across^T w whose mean is 1 in each group: FISTA, restarted where the objective rises.
 
     within (n, n), with no negative entry; across (n,); groups (n,) integers from 0. Ends once 2 / n^2 times the objective is
@@ -160,7 +179,9 @@ def _curvature(within: Tensor, groups: Tensor) -> Tensor:
 def _onto_simplex(v: Tensor) -> Tensor:
     """The nearest point to v (n,) with entries >= 0 and sum n: max(v - tau, 0)."""
     ordered = v.sort(descending=True).values
-    taus = (ordered.cumsum(0) - len(v)) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    taus = (ordered.cumsum(0) - len(v)) / torch.arange(
+        1, len(v) + 1, dtype=v.dtype, device=v.device
+    )
     return (v - taus[int((ordered > taus).sum()) - 1]).clamp(min=0)
 
 
@@ -178,22 +199,34 @@ def _groups(labels: Tensor | np.ndarray, rows: int) -> Tensor:
     """The place (n,) of each row's class among the classes in order."""
     values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if values.dtype.kind not in "iubUSO":
-        raise TypeError(f"source_labels must hold classes, as integers or strings; got {values.dtype}")
+        raise TypeError(
+            f"source_labels must hold classes, as integers or strings; got {values.dtype}"
+        )
     if values.shape != (rows,):
-        raise ValueError(f"source_labels must hold one label a row, shape ({rows},); got {values.shape}")
+        raise ValueError(
+            f"source_labels must hold one label a row, shape ({rows},); got {values.shape}"
+        )
     return torch.from_numpy(np.unique(values, return_inverse=True)[1].astype(np.int64))
 
 
-def _check_rule(fraction: float | None, threshold: float | None, source_labels: Tensor | np.ndarray | None) -> None:
+def _check_rule(
+    fraction: float | None, threshold: float | None, source_labels: Tensor | np.ndarray | None
+) -> None:
     if (fraction is None) == (threshold is None):
-        raise ValueError(f"pass either fraction or threshold; got fraction={fraction} and threshold={threshold}")
+        raise ValueError(
+            f"pass either fraction or threshold; got fraction={fraction} and threshold={threshold}"
+        )
     if fraction is not None and not 0 < fraction <= 1:
         raise ValueError(f"fraction must be above 0 and at most 1; got {fraction}")
     if threshold is not None and source_labels is not None:
-        raise ValueError("source_labels go with fraction, not with threshold, which may leave a class without rows")
+        raise ValueError(
+            "source_labels go with fraction, not with threshold, which may leave a class without rows"
+        )
 
 
-def _check_options(scales: Sequence[float], threshold: float, n_iter: int, tolerance: float) -> None:
+def _check_options(
+    scales: Sequence[float], threshold: float, n_iter: int, tolerance: float
+) -> None:
     if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
         raise ValueError(f"scales must be one or more numbers > 0; got {scales}")
     if not 0 <= threshold < 1:

@@ -74,7 +74,13 @@ def rulsif(
 
 
 def _weights(
-    source: Array, target: Array, n_centres: int, bandwidth: float | None, regularization: float | None, alpha: float, random_state: int
+    source: Array,
+    target: Array,
+    n_centres: int,
+    bandwidth: float | None,
+    regularization: float | None,
+    alpha: float,
+    random_state: int,
 ) -> Array:
     if regularization is not None and not (math.isfinite(regularization) and regularization > 0):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization}")
@@ -83,16 +89,25 @@ def _weights(
     x, y = samples.x, samples.y
     with full_precision(x):
         centres = draw_centres(y, n_centres, random_state)
-        from_source, from_target = gram_distances(x, centres), gram_distances(y, centres)  # (n, b), (m, b)
+        from_source, from_target = (
+            gram_distances(x, centres),
+            gram_distances(y, centres),
+        )  # (n, b), (m, b)
         median = samples.bandwidth() if bandwidth is None else 0.0
-        widths = [factor * median for factor in WIDTHS] if bandwidth is None else [samples.bandwidth(bandwidth)]
+        widths = (
+            [factor * median for factor in WIDTHS]
+            if bandwidth is None
+            else [samples.bandwidth(bandwidth)]
+        )
         strengths = REGULARIZATIONS if regularization is None else (regularization,)
         s, strength = widths[0], strengths[0]
         if chosen:
             pairs = _pairs(len(x), len(y), random_state).to(x.device)
             s, strength = _choose(from_source, from_target, widths, strengths, alpha, pairs)
         at_source = (-from_source / s).exp()
-        weights = at_source @ coefficients(at_source, (-from_target / s).exp(), regularization=strength, alpha=alpha)
+        weights = at_source @ coefficients(
+            at_source, (-from_target / s).exp(), regularization=strength, alpha=alpha
+        )
         if not float(weights.sum()) > 0:
             raise ValueError(
                 f"no source row is within reach of the target at the bandwidth {s:.3g}: "
@@ -101,15 +116,24 @@ def _weights(
         return samples.restore(weights / weights.mean(), source)
 
 
-def coefficients(at_source: Tensor, at_target: Tensor, *, regularization: float, alpha: float = 0.0) -> Tensor:
+def coefficients(
+    at_source: Tensor, at_target: Tensor, *, regularization: float, alpha: float = 0.0
+) -> Tensor:
     """theta (b,) >= 0 of the kernels at source (n, b) and target (m, b)."""
     h = at_target.mean(dim=0)
-    curvature = _curvature(at_source, at_target, alpha / len(at_target), (1 - alpha) / len(at_source))
+    curvature = _curvature(
+        at_source, at_target, alpha / len(at_target), (1 - alpha) / len(at_source)
+    )
     return torch.linalg.solve(_regularised(curvature, regularization), h).clamp(min=0)
 
 
 def leave_one_out_scores(
-    at_source: Tensor, at_target: Tensor, pairs: Tensor, *, regularizations: Sequence[float], alpha: float = 0.0
+    at_source: Tensor,
+    at_target: Tensor,
+    pairs: Tensor,
+    *,
+    regularizations: Sequence[float],
+    alpha: float = 0.0,
 ) -> list[float]:
     """For each lambda the mean over pairs (i, j) of  a/2 w(y_j)^2 + (1 - a)/2 w(x_i)^2 - w(y_j),  w fitted without x_i and y_j.
 
@@ -117,7 +141,9 @@ def leave_one_out_scores(
     U = [k(y_j), k(x_i)] and C diagonal, and the inverse follows from a 2 x 2 system (Woodbury): no refit, the same value.
     """
     n, m = len(at_source), len(at_target)
-    shares = at_source.new_tensor([alpha / (m - 1), (1 - alpha) / (n - 1)])  # of a row in H without the pair: C
+    shares = at_source.new_tensor(
+        [alpha / (m - 1), (1 - alpha) / (n - 1)]
+    )  # of a row in H without the pair: C
     curvature = _curvature(at_source, at_target, float(shares[0]), float(shares[1]))
     left = torch.stack([at_target[pairs[:, 1]], at_source[pairs[:, 0]]], dim=1)  # (k, 2, b): U^T
     h = (m * at_target.mean(dim=0) - left[:, 0]) / (m - 1)  # (k, b)
@@ -134,7 +160,9 @@ def leave_one_out_scores(
     return scores
 
 
-def _curvature(at_source: Tensor, at_target: Tensor, target_share: float, source_share: float) -> Tensor:
+def _curvature(
+    at_source: Tensor, at_target: Tensor, target_share: float, source_share: float
+) -> Tensor:
     """H, (b, b), where each row counts by its domain's share."""
     h = source_share * (at_source.T @ at_source)
     return h + target_share * (at_target.T @ at_target) if target_share else h
@@ -151,12 +179,21 @@ def _pairs(n: int, m: int, random_state: int) -> Tensor:
 
 
 def _choose(
-    from_source: Tensor, from_target: Tensor, widths: list[float], strengths: tuple[float, ...], alpha: float, pairs: Tensor
+    from_source: Tensor,
+    from_target: Tensor,
+    widths: list[float],
+    strengths: tuple[float, ...],
+    alpha: float,
+    pairs: Tensor,
 ) -> tuple[float, float]:
     """The bandwidth and the regularisation of least leave-one-out score."""
     best = (math.inf, widths[0], strengths[0])
     for s in widths:
         at_source, at_target = (-from_source / s).exp(), (-from_target / s).exp()
-        scores = leave_one_out_scores(at_source, at_target, pairs, regularizations=strengths, alpha=alpha)
-        best = min(best, *((score, s, strength) for score, strength in zip(scores, strengths, strict=True)))
+        scores = leave_one_out_scores(
+            at_source, at_target, pairs, regularizations=strengths, alpha=alpha
+        )
+        best = min(
+            best, *((score, s, strength) for score, strength in zip(scores, strengths, strict=True))
+        )
     return best[1], best[2]

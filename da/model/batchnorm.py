@@ -22,8 +22,14 @@ def batch_norms(network: nn.Module) -> list[BatchNorm]:
 
     Raises ValueError where there is none: what is asked for has nothing to work on.
     """
-    source = {id(module.source) for module in network.modules() if isinstance(module, DomainBatchNorm)}
-    found = [module for module in network.modules() if isinstance(module, BatchNorm) and id(module) not in source]
+    source = {
+        id(module.source) for module in network.modules() if isinstance(module, DomainBatchNorm)
+    }
+    found = [
+        module
+        for module in network.modules()
+        if isinstance(module, BatchNorm) and id(module) not in source
+    ]
     if not found:
         raise ValueError("network must have batch normalisation, which is what adapts; it has none")
     return found
@@ -48,7 +54,9 @@ def adapt_statistics(network: Network, batches: Iterable[Tensor]) -> Network:
     own = copy.deepcopy(network)
     tracking = [norm for norm in batch_norms(own) if norm.running_mean is not None]
     if not tracking:
-        raise ValueError("network must have batch normalisation with running statistics; its layers have track_running_stats=False")
+        raise ValueError(
+            "network must have batch normalisation with running statistics; its layers have track_running_stats=False"
+        )
     momenta = [norm.momentum for norm in tracking]
     use_statistics(own, "target")
     with evaluating(own):

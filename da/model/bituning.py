@@ -28,7 +28,15 @@ from da.train.distributed import gather_rows
 from da.train.method import Method, Terms
 
 
-def contrast(anchors: Tensor, own: Tensor, labels: Tensor, keys: Tensor, key_labels: Tensor, *, temperature: float = 0.07) -> Tensor:
+def contrast(
+    anchors: Tensor,
+    own: Tensor,
+    labels: Tensor,
+    keys: Tensor,
+    key_labels: Tensor,
+    *,
+    temperature: float = 0.07,
+) -> Tensor:
     """mean_i of -1 / |P_i| sum_{p in P_i} log( exp(<a_i, p> / t) / sum_{k in K_i} exp(<a_i, k> / t) ).
 
     K_i = {o_i} and all keys; P_i = {o_i} and the keys whose label is that of anchor i.
@@ -46,11 +54,19 @@ def contrast(anchors: Tensor, own: Tensor, labels: Tensor, keys: Tensor, key_lab
     """
     b, d = anchors.shape
     if own.shape != (b, d) or labels.shape != (b,) or keys.shape != (len(key_labels), d):
-        shapes = ", ".join(str(tuple(value.shape)) for value in (anchors, own, labels, keys, key_labels))
-        raise ValueError(f"anchors, own, labels, keys, key_labels must be (b, d), (b, d), (b,), (m, d), (m,); got {shapes}")
+        shapes = ", ".join(
+            str(tuple(value.shape)) for value in (anchors, own, labels, keys, key_labels)
+        )
+        raise ValueError(
+            f"anchors, own, labels, keys, key_labels must be (b, d), (b, d), (b,), (m, d), (m,); got {shapes}"
+        )
     _check_positive("temperature", temperature)
-    cosines = torch.cat([(anchors * own).sum(1, keepdim=True), anchors @ keys.T], dim=1)  # (b, 1 + m)
-    positive = torch.cat([labels.new_ones(b, 1, dtype=torch.bool), labels[:, None] == key_labels], dim=1)  # (b, 1 + m)
+    cosines = torch.cat(
+        [(anchors * own).sum(1, keepdim=True), anchors @ keys.T], dim=1
+    )  # (b, 1 + m)
+    positive = torch.cat(
+        [labels.new_ones(b, 1, dtype=torch.bool), labels[:, None] == key_labels], dim=1
+    )  # (b, 1 + m)
     log_share = (cosines / temperature).log_softmax(1)
     return -((log_share * positive).sum(1) / positive.sum(1)).mean()
 
@@ -96,11 +112,21 @@ class BiTuning(Method[LabelledBatch]):
     seen: Tensor
 
     def __init__(
-        self, network: Network, *, queue_size: int = 40, momentum: float = 0.999, temperature: float = 0.07, projection: int = 128
+        self,
+        network: Network,
+        *,
+        queue_size: int = 40,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
+        projection: int = 128,
     ) -> None:
         super().__init__(network)
         head = linear_head(network)
-        for name, value in {"queue_size": queue_size, "temperature": temperature, "projection": projection}.items():
+        for name, value in {
+            "queue_size": queue_size,
+            "temperature": temperature,
+            "projection": projection,
+        }.items():
             _check_positive(name, value)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1]; got {momentum}")
@@ -108,9 +134,17 @@ class BiTuning(Method[LabelledBatch]):
         self.projection = nn.Linear(head.in_features, projection).to(head.weight)
         self.key_network = copy.deepcopy(network).requires_grad_(False)
         self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
-        self.register_buffer("feature_keys", head.weight.new_zeros(head.out_features, queue_size, head.in_features + 1).detach())
-        self.register_buffer("projection_keys", head.weight.new_zeros(head.out_features, queue_size, projection).detach())
-        self.register_buffer("seen", torch.zeros(head.out_features, dtype=torch.long, device=head.weight.device))  # keys so far, by class
+        self.register_buffer(
+            "feature_keys",
+            head.weight.new_zeros(head.out_features, queue_size, head.in_features + 1).detach(),
+        )
+        self.register_buffer(
+            "projection_keys",
+            head.weight.new_zeros(head.out_features, queue_size, projection).detach(),
+        )
+        self.register_buffer(
+            "seen", torch.zeros(head.out_features, dtype=torch.long, device=head.weight.device)
+        )  # keys so far, by class
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
         """task, classifier (CCE) and projection (CCL); the queues stay as they are."""
@@ -133,15 +167,26 @@ class BiTuning(Method[LabelledBatch]):
         head = linear_head(self.network)
         weights = functional.normalize(_extended(head.weight, head.bias), dim=1)  # (classes, d + 1)
         hidden = _extended_features(features)
-        projected = functional.normalize(at_least_single(self.projection(features)), dim=1)  # (b, p)
-        filled = torch.arange(self.queue_size, device=self.seen.device) < self.seen[:, None]  # (classes, queue)
+        projected = functional.normalize(
+            at_least_single(self.projection(features)), dim=1
+        )  # (b, p)
+        filled = (
+            torch.arange(self.queue_size, device=self.seen.device) < self.seen[:, None]
+        )  # (classes, queue)
         labels = filled.nonzero()[:, 0]  # (m,) class of each key
-        feature_keys, projection_keys = self.feature_keys[filled], self.projection_keys[filled]  # (m, d + 1), (m, p)
+        feature_keys, projection_keys = (
+            self.feature_keys[filled],
+            self.projection_keys[filled],
+        )  # (m, d + 1), (m, p)
         t = self.temperature
         return {
             "task": functional.cross_entropy(logits, batch.y),
-            "classifier": contrast(weights[batch.y], hidden, batch.y, feature_keys, labels, temperature=t),
-            "projection": contrast(projected, keys.projections, batch.y, projection_keys, labels, temperature=t),
+            "classifier": contrast(
+                weights[batch.y], hidden, batch.y, feature_keys, labels, temperature=t
+            ),
+            "projection": contrast(
+                projected, keys.projections, batch.y, projection_keys, labels, temperature=t
+            ),
         }
 
     @torch.no_grad()
@@ -153,7 +198,10 @@ class BiTuning(Method[LabelledBatch]):
     @torch.no_grad()
     def _follow(self) -> None:
         """copy <- momentum * copy + (1 - momentum) * original, parameters only: the copy's batch normalisation counts by itself."""
-        for copied, original in ((self.key_network, self.network), (self.key_projection, self.projection)):
+        for copied, original in (
+            (self.key_network, self.network),
+            (self.key_projection, self.projection),
+        ):
             for slow, fast in zip(copied.parameters(), original.parameters(), strict=True):
                 slow.lerp_(fast, 1 - self.momentum)
 
@@ -164,9 +212,15 @@ class BiTuning(Method[LabelledBatch]):
         rank = of_class.cumsum(0).gather(1, keys.labels[:, None])[:, 0] - 1  # (b,)
         counts = of_class.sum(0)
         place = (self.seen[keys.labels] + rank) % self.queue_size
-        last = rank >= counts[keys.labels] - self.queue_size  # of more rows than places, only the last stay: no place is written twice
-        self.feature_keys[keys.labels[last], place[last]] = keys.features[last].to(self.feature_keys)
-        self.projection_keys[keys.labels[last], place[last]] = keys.projections[last].to(self.projection_keys)
+        last = (
+            rank >= counts[keys.labels] - self.queue_size
+        )  # of more rows than places, only the last stay: no place is written twice
+        self.feature_keys[keys.labels[last], place[last]] = keys.features[last].to(
+            self.feature_keys
+        )
+        self.projection_keys[keys.labels[last], place[last]] = keys.projections[last].to(
+            self.projection_keys
+        )
         self.seen += counts
 
 
@@ -179,7 +233,9 @@ def _extended(weight: Tensor, bias: Tensor | None) -> Tensor:
 def _extended_features(features: Tensor) -> Tensor:
     """[features, 1] (b, d + 1), rows of norm 1: with [W, bias] its inner product is the logit, but for the norms."""
     features = at_least_single(features)
-    return functional.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)
+    return functional.normalize(
+        torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1
+    )
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -32,12 +32,16 @@ def spectral_shrinkage(features: Array, *, k: int = 1) -> Array:
     """
     f = as_matrix(features, "features")
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= min(f.shape):
-        raise ValueError(f"k must be a whole number from 1 to {min(f.shape)}, the singular values of {tuple(f.shape)}; got {k!r}")
+        raise ValueError(
+            f"k must be a whole number from 1 to {min(f.shape)}, the singular values of {tuple(f.shape)}; got {k!r}"
+        )
     with full_precision(f):
         return like(torch.linalg.svdvals(f)[-k:].square().sum(), features)
 
 
-def bss(network: Network, source_network: Network, x: Tensor, *, k: int = 1, eta: float = 0.001) -> Tensor:
+def bss(
+    network: Network, source_network: Network, x: Tensor, *, k: int = 1, eta: float = 0.001
+) -> Tensor:
     """eta times the `spectral_shrinkage` of the network's features of a batch.
 
     Args:

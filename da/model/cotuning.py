@@ -29,7 +29,9 @@ from da.train.method import Method, Terms
 
 Approach = Literal["reverse", "direct"]
 
-_STRENGTHS = [10.0**k for k in range(4, -5, -1)]  # of the reverse approach's logistic regression, as in the published code, whole decades
+_STRENGTHS = [
+    10.0**k for k in range(4, -5, -1)
+]  # of the reverse approach's logistic regression, as in the published code, whole decades
 _FOLDS = 3
 
 
@@ -40,11 +42,15 @@ def calibration_temperature(logits: Tensor, labels: Tensor) -> float:
     Raises ValueError where there are not n labels of n > 0 rows.
     """
     if logits.ndim != 2 or len(logits) == 0 or labels.shape != logits.shape[:1]:
-        raise ValueError(f"logits and labels must be (n, k) and (n,), n > 0; got {tuple(logits.shape)} and {tuple(labels.shape)}")
+        raise ValueError(
+            f"logits and labels must be (n, k) and (n,), n > 0; got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
     return _temperature(logits.detach().double().cpu().numpy(), labels.cpu().numpy())
 
 
-def category_relationship(source_probabilities: Tensor, labels: Tensor, *, approach: Approach = "reverse") -> Tensor:
+def category_relationship(
+    source_probabilities: Tensor, labels: Tensor, *, approach: Approach = "reverse"
+) -> Tensor:
     """p(y_s | y_t) (classes, S) from what the source network says of the target's labelled training samples; each row sums to 1.
 
         direct     p(s | t) = mean of p_i(s) over the samples i of class t
@@ -68,7 +74,9 @@ def category_relationship(source_probabilities: Tensor, labels: Tensor, *, appro
     Deviations: the published code splits off one validation set, takes the strength of best accuracy there, and does not refit.
     """
     if approach not in get_args(Approach):
-        raise ValueError(f"approach must be one of {', '.join(get_args(Approach))}; got {approach!r}")
+        raise ValueError(
+            f"approach must be one of {', '.join(get_args(Approach))}; got {approach!r}"
+        )
     _check_probabilities("source_probabilities", source_probabilities)
     counts = _class_counts(source_probabilities, labels, least=2 if approach == "reverse" else 1)
     if approach == "direct":
@@ -100,18 +108,29 @@ class CoTuning(Method[LabelledBatch]):
 
     relationship: Tensor
 
-    def __init__(self, network: Network, source_network: Network, relationship: Tensor, *, trade_off: float = 2.3) -> None:
+    def __init__(
+        self,
+        network: Network,
+        source_network: Network,
+        relationship: Tensor,
+        *,
+        trade_off: float = 2.3,
+    ) -> None:
         super().__init__(network)
         head, source_head = linear_head(network), source_network.head
         if not isinstance(source_head, nn.Linear):
-            raise TypeError(f"source_network must end in a linear head, which Co-Tuning goes on training; got {type(source_head).__name__}")
+            raise TypeError(
+                f"source_network must end in a linear head, which Co-Tuning goes on training; got {type(source_head).__name__}"
+            )
         if source_head.in_features != head.in_features:
             raise ValueError(
                 f"source_network's head must see features of the network's width {head.in_features}; it sees {source_head.in_features}"
             )
         if relationship.shape != (head.out_features, source_head.out_features):
             expected = head.out_features, source_head.out_features
-            raise ValueError(f"relationship must be (classes, source classes) = {expected}; got {tuple(relationship.shape)}")
+            raise ValueError(
+                f"relationship must be (classes, source classes) = {expected}; got {tuple(relationship.shape)}"
+            )
         _check_probabilities("relationship", relationship)
         if not trade_off >= 0:
             raise ValueError(f"trade_off must not be negative; got {trade_off}")
@@ -121,23 +140,37 @@ class CoTuning(Method[LabelledBatch]):
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
         features, logits = self.network(batch.x)
-        source = functional.cross_entropy(self.source_head(features), self.relationship[batch.y])  # labels are distributions (b, S)
-        return {"task": functional.cross_entropy(logits, batch.y), "source": self.trade_off * source}
+        source = functional.cross_entropy(
+            self.source_head(features), self.relationship[batch.y]
+        )  # labels are distributions (b, S)
+        return {
+            "task": functional.cross_entropy(logits, batch.y),
+            "source": self.trade_off * source,
+        }
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         """The network's groups, and the source's head at the rate of the backbone."""
         rate = learning_rate * (backbone_factor if self.network.pretrained else 1.0)
-        return [*super().parameter_groups(learning_rate, backbone_factor), {"params": list(self.source_head.parameters()), "lr": rate}]
+        return [
+            *super().parameter_groups(learning_rate, backbone_factor),
+            {"params": list(self.source_head.parameters()), "lr": rate},
+        ]
 
 
 def _log_target_given_source(p: np.ndarray, y: np.ndarray, folds: int) -> np.ndarray:
     """log q(t | s), (classes, S)."""
     best, least = (0.0, 1.0), np.inf
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what comes of an unfinished fit is judged on samples that were left out
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # what comes of an unfinished fit is judged on samples that were left out
         for strength in _STRENGTHS:
             model = LogisticRegression(C=strength, fit_intercept=False, max_iter=1000)
-            left_out = _two_sided(cross_val_predict(model, p, y, cv=StratifiedKFold(folds), method="decision_function"))
+            left_out = _two_sided(
+                cross_val_predict(
+                    model, p, y, cv=StratifiedKFold(folds), method="decision_function"
+                )
+            )
             temperature = _temperature(left_out, y)
             if (value := _cross_entropy(left_out / temperature, y)) < least:
                 best, least = (strength, temperature), value
@@ -157,19 +190,39 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """In log T the cross-entropy has one minimum, because in 1 / T it is convex."""
-    found = minimize_scalar(lambda t: _cross_entropy(logits / np.exp(t), labels), bounds=(np.log(0.01), np.log(100)), method="bounded")
+    found = minimize_scalar(
+        lambda t: _cross_entropy(logits / np.exp(t), labels),
+        bounds=(np.log(0.01), np.log(100)),
+        method="bounded",
+    )
     return float(np.exp(found.x))
 
 
 def _check_probabilities(name: str, value: Tensor) -> None:
-    if value.ndim != 2 or not value.is_floating_point() or not (value >= 0).all() or not ((value.sum(1) - 1).abs() < 1e-2).all():
-        raise ValueError(f"{name} must be floats (rows, source classes), >= 0, each row of sum 1; got {value.dtype} {tuple(value.shape)}")
+    if (
+        value.ndim != 2
+        or not value.is_floating_point()
+        or not (value >= 0).all()
+        or not ((value.sum(1) - 1).abs() < 1e-2).all()
+    ):
+        raise ValueError(
+            f"{name} must be floats (rows, source classes), >= 0, each row of sum 1; got {value.dtype} {tuple(value.shape)}"
+        )
 
 
 def _class_counts(probabilities: Tensor, labels: Tensor, *, least: int) -> Tensor:
-    if labels.shape != probabilities.shape[:1] or len(labels) == 0 or labels.is_floating_point() or labels.min() < 0:
-        raise ValueError(f"labels must be integers (n,) from 0, one for each of {len(probabilities)} rows; got {tuple(labels.shape)}")
+    if (
+        labels.shape != probabilities.shape[:1]
+        or len(labels) == 0
+        or labels.is_floating_point()
+        or labels.min() < 0
+    ):
+        raise ValueError(
+            f"labels must be integers (n,) from 0, one for each of {len(probabilities)} rows; got {tuple(labels.shape)}"
+        )
     counts = labels.bincount()
     if len(counts) < 2 or counts.min() < least:
-        raise ValueError(f"labels must hold two or more classes, each at least {least} times; got counts {counts.tolist()}")
+        raise ValueError(
+            f"labels must hold two or more classes, each at least {least} times; got counts {counts.tolist()}"
+        )
     return counts

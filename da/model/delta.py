@@ -23,7 +23,9 @@ from da.networks.statistics import frozen_statistics
 from da.train.method import BatchNormTreatment, Regularize, Terms
 
 
-def behavioural_distance(maps: Sequence[Tensor], source_maps: Sequence[Tensor], attention: Sequence[Tensor] | None = None) -> Tensor:
+def behavioural_distance(
+    maps: Sequence[Tensor], source_maps: Sequence[Tensor], attention: Sequence[Tensor] | None = None
+) -> Tensor:
     """sum_l 1/b sum_i sum_j c_l a_lj mean_p (FM_lj(x_i)_p - FM*_lj(x_i)_p)^2 over layers l, samples i, channels j, positions p.
 
     Args:
@@ -43,7 +45,9 @@ def behavioural_distance(maps: Sequence[Tensor], source_maps: Sequence[Tensor], 
         raise ValueError(
             f"maps, source_maps and attention must have one entry a layer, 1 or more; got {len(maps)}, {len(source_maps)}, {len(weights)}"
         )
-    return torch.stack([_layer_distance(*layer) for layer in zip(maps, source_maps, weights, strict=True)]).sum()
+    return torch.stack(
+        [_layer_distance(*layer) for layer in zip(maps, source_maps, weights, strict=True)]
+    ).sum()
 
 
 def delta(
@@ -105,9 +109,20 @@ class Delta(Regularize):
         batch_norm: BatchNormTreatment = "train",
     ) -> None:
         start = network if source_network is None else source_network
-        super().__init__(network, None, source_network=start, strength=strength, decay=decay, batch_norm=batch_norm)
+        super().__init__(
+            network,
+            None,
+            source_network=start,
+            strength=strength,
+            decay=decay,
+            batch_norm=batch_norm,
+        )
         self.layers, self.alpha, self.beta = layers, alpha, beta
-        self.attention = None if attention is None else nn.ParameterList(nn.Parameter(a, requires_grad=False) for a in attention)
+        self.attention = (
+            None
+            if attention is None
+            else nn.ParameterList(nn.Parameter(a, requires_grad=False) for a in attention)
+        )
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
         assert self.source_network is not None
@@ -115,14 +130,22 @@ class Delta(Regularize):
             self.layers = stage_layers(self.source_network, batch.x)
         with watched(self.network.backbone, self.layers) as runs:
             terms = super().loss(batch, progress)
-        maps, source_maps = single(runs, self.layers), _source_maps(self.source_network, batch.x, self.layers)
+        maps, source_maps = (
+            single(runs, self.layers),
+            _source_maps(self.source_network, batch.x, self.layers),
+        )
         attention = None if self.attention is None else list(self.attention)
         value = _penalty(self.network, maps, source_maps, attention, self.alpha, self.beta)
         return terms | {"penalty": self.strength * value}
 
 
 def channel_attention(
-    network: Network, x: Tensor, labels: Tensor, *, layers: Sequence[str] | None = None, exact: bool = True
+    network: Network,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    layers: Sequence[str] | None = None,
+    exact: bool = True,
 ) -> list[Tensor]:
     """How much the target's classes need each filter of the source network: one (c,) a layer, >= 0 and summing to 1.
 
@@ -152,17 +175,30 @@ def channel_attention(
 
 def _layer_distance(maps: Tensor, source: Tensor, attention: Tensor | None) -> Tensor:
     if maps.shape != source.shape or maps.ndim < 2:
-        raise ValueError(f"maps and source_maps must be (b, c, ...) of equal shapes; got {tuple(maps.shape)} and {tuple(source.shape)}")
+        raise ValueError(
+            f"maps and source_maps must be (b, c, ...) of equal shapes; got {tuple(maps.shape)} and {tuple(source.shape)}"
+        )
     b, c = maps.shape[:2]
     if attention is not None and attention.shape != (c,):
-        raise ValueError(f"attention must be ({c},) for a layer of {c} channels; got {tuple(attention.shape)}")
-    wide = torch.promote_types(maps.dtype, torch.float32)  # under autocast maps are of half precision
-    squares = (maps.to(wide) - source.detach().to(wide)).square().reshape(b, c, -1).mean(dim=(0, 2))  # (c,)
+        raise ValueError(
+            f"attention must be ({c},) for a layer of {c} channels; got {tuple(attention.shape)}"
+        )
+    wide = torch.promote_types(
+        maps.dtype, torch.float32
+    )  # under autocast maps are of half precision
+    squares = (
+        (maps.to(wide) - source.detach().to(wide)).square().reshape(b, c, -1).mean(dim=(0, 2))
+    )  # (c,)
     return squares.sum() if attention is None else c * (attention.to(squares) * squares).sum()
 
 
 def _penalty(
-    network: Network, maps: list[Tensor], source_maps: list[Tensor], attention: Sequence[Tensor] | None, alpha: float, beta: float
+    network: Network,
+    maps: list[Tensor],
+    source_maps: list[Tensor],
+    attention: Sequence[Tensor] | None,
+    alpha: float,
+    beta: float,
 ) -> Tensor:
     new = torch.stack([p.square().sum() for p in network.head.parameters()]).sum()
     return alpha / 2 * behavioural_distance(maps, source_maps, attention) + beta / 2 * new
@@ -176,7 +212,9 @@ def _source_maps(source_network: Network, x: Tensor, layers: Sequence[str]) -> l
 def _probe(network: Network, x: Tensor, labels: Tensor) -> tuple[Network, Tensor]:
     """A copy of the network in evaluation mode with a head fitted to (x, labels), and the labels as that head counts them."""
     if labels.shape != (len(x),):
-        raise ValueError(f"labels must be ({len(x)},), one a sample of x; got {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must be ({len(x)},), one a sample of x; got {tuple(labels.shape)}"
+        )
     own = copy.deepcopy(network).eval()
     for module in own.modules():
         if hasattr(module, "inplace"):
@@ -184,7 +222,9 @@ def _probe(network: Network, x: Tensor, labels: Tensor) -> tuple[Network, Tensor
     classes, y = labels.unique(return_inverse=True)
     with torch.no_grad():
         features = own(x).features
-    own.head = nn.Linear(features.shape[1], len(classes), device=features.device, dtype=features.dtype)
+    own.head = nn.Linear(
+        features.shape[1], len(classes), device=features.device, dtype=features.dtype
+    )
     fit_head(own, features, y)
     return own.requires_grad_(False), y
 
@@ -194,7 +234,10 @@ def _by_gradient(probe: Network, x: Tensor, y: Tensor, layers: Sequence[str]) ->
         loss = functional.cross_entropy(probe(x.detach().requires_grad_()).logits, y)
     maps = single(runs, layers)
     slopes = torch.autograd.grad(loss, maps)
-    return [-(slope * m.detach()).transpose(0, 1).flatten(1).sum(1) for slope, m in zip(slopes, maps, strict=True)]  # (c,) each
+    return [
+        -(slope * m.detach()).transpose(0, 1).flatten(1).sum(1)
+        for slope, m in zip(slopes, maps, strict=True)
+    ]  # (c,) each
 
 
 @torch.no_grad()
@@ -204,8 +247,14 @@ def _by_removal(probe: Network, x: Tensor, y: Tensor, layers: Sequence[str]) -> 
         loss = functional.cross_entropy(probe(x).logits, y)
     increases = []
     for name, maps in zip(layers, single(runs, layers), strict=True):
-        finished = list(runs)[: list(runs).index(name)]  # none of these sees the layer's map: they repeat what they said
-        known = {submodule(probe.backbone, block): runs[block][0] for block in finished if len(runs[block]) == 1}
+        finished = list(runs)[
+            : list(runs).index(name)
+        ]  # none of these sees the layer's map: they repeat what they said
+        known = {
+            submodule(probe.backbone, block): runs[block][0]
+            for block in finished
+            if len(runs[block]) == 1
+        }
         losses = []
         for j in range(maps.shape[1]):
             without = maps.clone()

@@ -19,7 +19,9 @@ from da.arrays import Array, check_two_samples, full_precision, like
 from da.networks.network import Network
 
 
-def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temperature: float = 2.0) -> Array:
+def knowledge_distillation(
+    student_logits: Array, teacher_logits: Array, *, temperature: float = 2.0
+) -> Array:
     """T^2 / n sum_i KL(softmax(teacher_i / T) || softmax(student_i / T)), a scalar >= 0 in nats, 0 where both give the same probabilities.
 
     The paper's cross-entropy less the teacher's entropy, which no student changes. The factor T^2 is the paper's too: gradients of soft
@@ -38,7 +40,11 @@ def knowledge_distillation(student_logits: Array, teacher_logits: Array, *, temp
     student, teacher = _rows(student_logits, teacher_logits, "logits")
     with full_precision(student):
         says, should = (functional.log_softmax(z / temperature, dim=1) for z in (student, teacher))
-        return like(temperature**2 * functional.kl_div(says, should, reduction="batchmean", log_target=True), student_logits)
+        return like(
+            temperature**2
+            * functional.kl_div(says, should, reduction="batchmean", log_target=True),
+            student_logits,
+        )
 
 
 def feature_distillation(student_features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -51,12 +57,18 @@ def feature_distillation(student_features: Tensor, teacher_features: Tensor) -> 
     Raises:
         ValueError: other shapes than that.
     """
-    if student_features.shape != teacher_features.shape or student_features.ndim < 2 or not len(student_features):
+    if (
+        student_features.shape != teacher_features.shape
+        or student_features.ndim < 2
+        or not len(student_features)
+    ):
         raise ValueError(
             "student_features and teacher_features must be of one shape (n, d) or (n, c, h, w), after a Hint where widths differ; "
             f"got {tuple(student_features.shape)} and {tuple(teacher_features.shape)}"
         )
-    wide = torch.promote_types(student_features.dtype, torch.float32)  # under autocast features are of half precision
+    wide = torch.promote_types(
+        student_features.dtype, torch.float32
+    )  # under autocast features are of half precision
     difference = student_features.to(wide) - teacher_features.detach().to(wide)
     return difference.square().flatten(1).sum(1).mean() / 2
 
@@ -77,7 +89,9 @@ class Hint(nn.Module):
         return self.linear(student_features.movedim(1, -1)).movedim(-1, 1)
 
 
-def lwf(network: Network, source_network: Network, x: Tensor, *, temperature: float = 2.0) -> Tensor:
+def lwf(
+    network: Network, source_network: Network, x: Tensor, *, temperature: float = 2.0
+) -> Tensor:
     """1/n sum_i KL(p_i || q_i): the trained network still answers the old task, on the new task's inputs, as its source network did.
 
         p_i = softmax(h(source features of x_i) / T),    q_i = softmax(h(features of x_i) / T),    h = the source network's head
@@ -113,7 +127,11 @@ def lwf(network: Network, source_network: Network, x: Tensor, *, temperature: fl
 
 
 def _rows(student: Array, teacher: Array, what: str) -> tuple[Tensor, Tensor]:
-    first, second = check_two_samples(student, teacher, names=(f"student_{what}", f"teacher_{what}"))
+    first, second = check_two_samples(
+        student, teacher, names=(f"student_{what}", f"teacher_{what}")
+    )
     if len(first) != len(second):
-        raise ValueError(f"student_{what} and teacher_{what} must have one row a sample each; got {len(first)} and {len(second)}")
+        raise ValueError(
+            f"student_{what} and teacher_{what} must have one row a sample each; got {len(first)} and {len(second)}"
+        )
     return first, second.detach()

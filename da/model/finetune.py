@@ -51,11 +51,17 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
     head = linear_head(network)
     classes = head.out_features
     if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 2:
-        raise ValueError(f"labels must hold each of the head's {classes} classes (2 or more); got {labels.unique().tolist()}")
+        raise ValueError(
+            f"labels must hold each of the head's {classes} classes (2 or more); got {labels.unique().tolist()}"
+        )
     radius = features.double().square().sum(1).mean().sqrt()
     if not radius > 0:
-        raise ValueError("features must not all be zero (or NaN): there is nothing to tell the classes by")
-    probe = LogisticRegression(C=strength, max_iter=5000).fit((features.double() / radius).cpu().numpy(), labels.cpu().numpy())
+        raise ValueError(
+            "features must not all be zero (or NaN): there is nothing to tell the classes by"
+        )
+    probe = LogisticRegression(C=strength, max_iter=5000).fit(
+        (features.double() / radius).cpu().numpy(), labels.cpu().numpy()
+    )
     weight, bias = torch.from_numpy(probe.coef_) / radius.cpu(), torch.from_numpy(probe.intercept_)
     if classes == 2:  # one logit, of the second class against the first
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
@@ -98,17 +104,36 @@ class LayerwiseDecay(Regularize):
         decay: bool = True,
         batch_norm: BatchNormTreatment = "train",
     ) -> None:
-        super().__init__(network, penalty, source_network=source_network, strength=strength, decay=decay, batch_norm=batch_norm)
+        super().__init__(
+            network,
+            penalty,
+            source_network=source_network,
+            strength=strength,
+            decay=decay,
+            batch_norm=batch_norm,
+        )
         if not 0 < decay_per_block <= 1:
             raise ValueError(f"decay_per_block must be in (0, 1]; got {decay_per_block}")
         self.decay_per_block = decay_per_block
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         parts = blocks(self.network.backbone)
-        rates = [learning_rate * self.decay_per_block ** (len(parts) - i) for i in range(len(parts))]
-        parts, rates = [*parts, [*self.network.bottleneck.parameters(), *self.network.head.parameters()]], [*rates, learning_rate]
-        groups = [{"params": [p for p in part if p.requires_grad], "lr": rate} for part, rate in zip(parts, rates, strict=True)]
-        return [group | ({} if self.decay else {"weight_decay": 0.0}) for group in groups if group["params"]]
+        rates = [
+            learning_rate * self.decay_per_block ** (len(parts) - i) for i in range(len(parts))
+        ]
+        parts, rates = (
+            [*parts, [*self.network.bottleneck.parameters(), *self.network.head.parameters()]],
+            [*rates, learning_rate],
+        )
+        groups = [
+            {"params": [p for p in part if p.requires_grad], "lr": rate}
+            for part, rate in zip(parts, rates, strict=True)
+        ]
+        return [
+            group | ({} if self.decay else {"weight_decay": 0.0})
+            for group in groups
+            if group["params"]
+        ]
 
 
 class GradualUnfreezing(Regularize):
@@ -133,7 +158,14 @@ class GradualUnfreezing(Regularize):
         decay: bool = True,
         batch_norm: BatchNormTreatment = "train",
     ) -> None:
-        super().__init__(network, penalty, source_network=source_network, strength=strength, decay=decay, batch_norm=batch_norm)
+        super().__init__(
+            network,
+            penalty,
+            source_network=source_network,
+            strength=strength,
+            decay=decay,
+            batch_norm=batch_norm,
+        )
         if not 0 <= until <= 1:
             raise ValueError(f"until must be in [0, 1]; got {until}")
         self.until = until
@@ -174,7 +206,11 @@ def blocks(backbone: nn.Module) -> list[list[nn.Parameter]]:
     start = next(i for i, p in enumerate(everything) if id(p) in listed)
     before = [p for p in everything[:start] if id(p) not in listed]
     after = [p for p in everything[start:] if id(p) not in listed]
-    return [[*before, *parts[0]], *parts[1:-1], [*parts[-1], *after]] if len(parts) > 1 else [everything]
+    return (
+        [[*before, *parts[0]], *parts[1:-1], [*parts[-1], *after]]
+        if len(parts) > 1
+        else [everything]
+    )
 
 
 def _trunk(backbone: nn.Module) -> list[nn.Module]:

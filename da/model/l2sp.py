@@ -7,7 +7,9 @@ from torch import Tensor
 from da.networks.network import Network
 
 
-def l2_sp(network: Network, source_network: Network, x: Tensor, *, alpha: float = 0.1, beta: float = 0.01) -> Tensor:
+def l2_sp(
+    network: Network, source_network: Network, x: Tensor, *, alpha: float = 0.1, beta: float = 0.01
+) -> Tensor:
     """alpha / 2 ||w_S - w_S^0||^2 + beta / 2 ||w_T||^2.
 
     w_S are the parameters of everything below the head, w_S^0 the same in `source_network`, w_T the head's. It replaces weight

@@ -24,12 +24,22 @@ def stage_layers(network: Network, x: Tensor) -> list[str]:
 
     Raises ValueError where no block has such maps (a transformer, an MLP): name the layers.
     """
-    blocks = [name for name in block_names(network.backbone) if not isinstance(network.backbone.get_submodule(name), _POOLING)]
+    blocks = [
+        name
+        for name in block_names(network.backbone)
+        if not isinstance(network.backbone.get_submodule(name), _POOLING)
+    ]
     with torch.no_grad(), frozen_statistics(network), watched(network.backbone, blocks) as runs:
         network.backbone(x[:1])
-    last = {maps[0].shape[2:]: name for name, maps in runs.items() if len(maps) == 1 and maps[0].ndim == 4}
+    last = {
+        maps[0].shape[2:]: name
+        for name, maps in runs.items()
+        if len(maps) == 1 and maps[0].ndim == 4
+    }
     if not last:
-        raise ValueError("layers must be named for a backbone none of whose blocks gives maps (b, c, h, w); got None")
+        raise ValueError(
+            "layers must be named for a backbone none of whose blocks gives maps (b, c, h, w); got None"
+        )
     return list(last.values())[-_STAGES:]
 
 
@@ -91,5 +101,7 @@ def single(runs: dict[str, list[Tensor]], layers: Sequence[str]) -> list[Tensor]
     """The one output of each layer that was `watched`; ValueError for a layer that gave none or several."""
     for name in layers:
         if len(runs.get(name, [])) != 1:
-            raise ValueError(f"layers must give one tensor each in a pass; {name} gave {len(runs.get(name, []))}")
+            raise ValueError(
+                f"layers must give one tensor each in a pass; {name} gave {len(runs.get(name, []))}"
+            )
     return [runs[name][0] for name in layers]

@@ -51,15 +51,30 @@ class MaskedLanguage(Method[LabelledBatch]):
 
     special: Tensor
 
-    def __init__(self, model: Any, *, gaps: float = 0.15, special: Sequence[int] = range(len(SPECIAL)), mask: int = _MASK) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        gaps: float = 0.15,
+        special: Sequence[int] = range(len(SPECIAL)),
+        mask: int = _MASK,
+    ) -> None:
         if not 0 < gaps < 1:
-            raise ValueError(f"gaps must be in (0, 1), the fraction of tokens that are masked; got {gaps}")
+            raise ValueError(
+                f"gaps must be in (0, 1), the fraction of tokens that are masked; got {gaps}"
+            )
         embeddings = model.get_input_embeddings().weight  # (vocabulary, width)
         width = embeddings.shape[1]
         head = nn.Linear(width, len(embeddings))
         nn.init.zeros_(head.bias)
         head.weight = embeddings
-        super().__init__(Network(Gaps(model, mask), nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)), head))
+        super().__init__(
+            Network(
+                Gaps(model, mask),
+                nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)),
+                head,
+            )
+        )
         self.gaps, self.mask = gaps, mask
         self.register_buffer("special", torch.tensor(list(special)))
 
@@ -71,8 +86,13 @@ class MaskedLanguage(Method[LabelledBatch]):
         ids, mask = batch.x.unbind(1)  # (b, length)
         open_to_gaps = mask.bool() & ~torch.isin(ids, self.special)
         chosen = open_to_gaps & (torch.rand(ids.shape, device=ids.device) < self.gaps)
-        logits = self.network(torch.stack([ids.masked_fill(chosen, self.mask), mask], dim=1)).logits  # (k, vocabulary)
-        return {"gaps": functional.cross_entropy(logits, ids[chosen], reduction="sum") / chosen.sum().clamp(min=1)}
+        logits = self.network(
+            torch.stack([ids.masked_fill(chosen, self.mask), mask], dim=1)
+        ).logits  # (k, vocabulary)
+        return {
+            "gaps": functional.cross_entropy(logits, ids[chosen], reduction="sum")
+            / chosen.sum().clamp(min=1)
+        }
 
 
 class FilledGaps(Evaluation):
@@ -90,10 +110,14 @@ class FilledGaps(Evaluation):
         return []
 
 
-def one_gap_each(x: Tensor, *, seed: int, special: Sequence[int] = range(len(SPECIAL)), mask: int = _MASK) -> Labelled:
+def one_gap_each(
+    x: Tensor, *, seed: int, special: Sequence[int] = range(len(SPECIAL)), mask: int = _MASK
+) -> Labelled:
     """Tokens x (n, 2, length) with one token of each text masked, drawn by `seed`, and as labels (n,) what it was."""
     candidates = x[:, 1].bool() & ~torch.isin(x[:, 0], torch.tensor(list(special)))  # (n, length)
-    places = torch.multinomial(candidates.double(), 1, generator=torch.Generator().manual_seed(seed)).squeeze(1)  # (n,)
+    places = torch.multinomial(
+        candidates.double(), 1, generator=torch.Generator().manual_seed(seed)
+    ).squeeze(1)  # (n,)
     rows = torch.arange(len(x))
     masked = x.clone()
     masked[rows, 0, places] = mask

@@ -37,8 +37,13 @@ class Apart(Network):
     def __init__(self, networks: Sequence[Network]) -> None:
         if len(networks) < 2 or len({network.pretrained for network in networks}) > 1:
             kinds = ", ".join("pretrained" if network.pretrained else "new" for network in networks)
-            raise ValueError(f"networks must be two or more, all pretrained or all new; got {kinds or 'none'}")
-        parts = ([getattr(network, part) for network in networks] for part in ("backbone", "bottleneck", "head"))
+            raise ValueError(
+                f"networks must be two or more, all pretrained or all new; got {kinds or 'none'}"
+            )
+        parts = (
+            [getattr(network, part) for network in networks]
+            for part in ("backbone", "bottleneck", "head")
+        )
         super().__init__(*map(nn.ModuleList, parts), pretrained=networks[0].pretrained)
 
     def forward(self, x: Tensor) -> Outputs:
@@ -62,7 +67,9 @@ class MultiTask(Method[LabelledBatch]):
     def __init__(self, network: Network, tasks: Mapping[str, int]) -> None:
         super().__init__(network)
         if len(tasks) < 2 or min(tasks.values()) < 2:
-            raise ValueError(f"tasks must be two or more, each of two or more classes; got {dict(tasks)}")
+            raise ValueError(
+                f"tasks must be two or more, each of two or more classes; got {dict(tasks)}"
+            )
         self.tasks = dict(tasks)
 
     @abstractmethod
@@ -77,7 +84,9 @@ class MultiTask(Method[LabelledBatch]):
                 f"got {tuple(logits.shape)} and {tuple(batch.y.shape)}"
             )
         parts = zip(logits.split(classes, dim=1), batch.y.unbind(dim=1), strict=True)
-        losses = torch.stack([functional.cross_entropy(part, labels) for part, labels in parts])  # (tasks,)
+        losses = torch.stack(
+            [functional.cross_entropy(part, labels) for part, labels in parts]
+        )  # (tasks,)
         return dict(zip(self.tasks, self.weigh(losses), strict=True))
 
 
@@ -143,13 +152,23 @@ def project_conflicts(gradients: Tensor, *, order: Tensor | None = None) -> Tens
     Yu et al.: Gradient Surgery for Multi-Task Learning. NeurIPS 2020, algorithm 1.
     """
     if gradients.ndim != 2 or 0 in gradients.shape:
-        raise ValueError(f"gradients must be (tasks, n), neither of them 0; got {tuple(gradients.shape)}")
+        raise ValueError(
+            f"gradients must be (tasks, n), neither of them 0; got {tuple(gradients.shape)}"
+        )
     every = torch.arange(len(gradients))
     order = random_order(len(gradients)) if order is None else order.cpu()
-    if order.shape != (len(every), len(every)) or not torch.equal(order.sort(dim=1).values, every.expand_as(order)):
-        raise ValueError(f"order must hold a permutation of 0 ... {len(every) - 1} in each of {len(every)} rows; got {order.tolist()}")
-    largest = gradients.abs().amax(dim=1, keepdim=True)  # first by this, so that no square underflows
-    unit = functional.normalize(gradients / largest.clamp(min=torch.finfo(gradients.dtype).tiny), dim=1)  # (tasks, n)
+    if order.shape != (len(every), len(every)) or not torch.equal(
+        order.sort(dim=1).values, every.expand_as(order)
+    ):
+        raise ValueError(
+            f"order must hold a permutation of 0 ... {len(every) - 1} in each of {len(every)} rows; got {order.tolist()}"
+        )
+    largest = gradients.abs().amax(
+        dim=1, keepdim=True
+    )  # first by this, so that no square underflows
+    unit = functional.normalize(
+        gradients / largest.clamp(min=torch.finfo(gradients.dtype).tiny), dim=1
+    )  # (tasks, n)
     projected = gradients
     for met in order.T:  # (tasks,) whom each task meets in this turn
         inner = (projected * unit[met]).sum(dim=1, keepdim=True).clamp(max=0)  # (tasks, 1)
@@ -173,17 +192,29 @@ class PCGrad(MultiTask):
     def __init__(self, network: Network, tasks: Mapping[str, int]) -> None:
         super().__init__(network, tasks)
         if not self._learning(network.backbone, network.bottleneck):
-            raise ValueError("network must have parameters that learn below its head: there is no shared gradient to project")
+            raise ValueError(
+                "network must have parameters that learn below its head: there is no shared gradient to project"
+            )
 
     def weigh(self, losses: Tensor) -> Tensor:
-        shared, heads = self._learning(self.network.backbone, self.network.bottleneck), self._learning(self.network.head)
+        shared, heads = (
+            self._learning(self.network.backbone, self.network.bottleneck),
+            self._learning(self.network.head),
+        )
         parameters = [*shared, *heads]
-        rows = [torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True) for loss in losses]
-        gradients = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])  # (tasks, n)
+        rows = [
+            torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+            for loss in losses
+        ]
+        gradients = torch.stack(
+            [torch.cat([g.flatten() for g in row]) for row in rows]
+        )  # (tasks, n)
         gradients = gather_rows(gradients[None]).mean(dim=0)
         order = gather_rows(random_order(len(losses))[None].to(losses.device))[0]
         below = sum(p.numel() for p in shared)
-        moves = torch.cat([project_conflicts(gradients[:, :below], order=order), gradients[:, below:]], dim=1)
+        moves = torch.cat(
+            [project_conflicts(gradients[:, :below], order=order), gradients[:, below:]], dim=1
+        )
         surrogate = (moves * torch.cat([p.flatten() for p in parameters])).sum(dim=1)  # (tasks,)
         return losses.detach() + (surrogate - surrogate.detach())
 

@@ -58,7 +58,10 @@ def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}")
-    z, p = as_matrix(features, "features").double(), as_matrix(probabilities, "probabilities").double()
+    z, p = (
+        as_matrix(features, "features").double(),
+        as_matrix(probabilities, "probabilities").double(),
+    )
     if len(z) != len(p) or bool((p < 0).any()):
         raise ValueError(
             f"probabilities must be >= 0, a row for each of features {tuple(z.shape)}; got {tuple(p.shape)}, smallest {p.min().item():g}"
@@ -67,7 +70,9 @@ def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int
         labels, weights, directed = p.argmax(dim=1), p, z.any(dim=1)
         for _ in range(rounds):
             centroids = (weights / weights.sum(dim=0).clamp(min=1e-300)).T @ z  # (K, d)
-            cosine = functional.normalize(z, dim=1) @ functional.normalize(centroids, dim=1).T  # (n, K)
+            cosine = (
+                functional.normalize(z, dim=1) @ functional.normalize(centroids, dim=1).T
+            )  # (n, K)
             nearest = cosine.masked_fill(~centroids.any(dim=1), -math.inf).argmax(dim=1)  # (n,)
             labels = torch.where(directed, nearest, labels)
             weights = functional.one_hot(labels, p.shape[1]).double()
@@ -97,14 +102,18 @@ class SHOT(Method[TargetBatch]):
     pseudo_labels: Tensor  # (m,) class of each target row
     rows_left: Tensor  # () rows of this epoch still to come, before the next pseudo-labels
 
-    def __init__(self, network: Network, target: Unlabelled, transform: Transform, *, beta: float = 0.3) -> None:
+    def __init__(
+        self, network: Network, target: Unlabelled, transform: Transform, *, beta: float = 0.3
+    ) -> None:
         super().__init__(network)
         if not (math.isfinite(beta) and beta >= 0):
             raise ValueError(f"beta must be a finite number >= 0; got {beta}")
         self.target, self.transform, self.beta = without_labels(target), transform, beta
         network.head.requires_grad_(False)
         device = next(network.parameters()).device
-        self.register_buffer("pseudo_labels", torch.zeros(len(target), dtype=torch.long, device=device))
+        self.register_buffer(
+            "pseudo_labels", torch.zeros(len(target), dtype=torch.long, device=device)
+        )
         self.register_buffer("rows_left", torch.zeros((), dtype=torch.long, device=device))
 
     def train(self, mode: bool = True) -> SHOT:
@@ -131,6 +140,9 @@ class SHOT(Method[TargetBatch]):
         generator = torch.Generator()  # a transform without augmentation draws nothing from it
         parts = [self.target.rows(rows) for rows in torch.arange(len(self.target)).split(ROWS)]
         with evaluating(self.network):
-            outputs = [self.network(self.transform(rows, generator).to(self.pseudo_labels.device)) for rows in parts]
+            outputs = [
+                self.network(self.transform(rows, generator).to(self.pseudo_labels.device))
+                for rows in parts
+            ]
         features, logits = (torch.cat(values) for values in zip(*outputs, strict=True))
         return centroid_pseudo_labels(features, logits.float().softmax(dim=1))

@@ -41,11 +41,17 @@ class StochasticNorm(BatchNorm):
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be in [0, 1]; got {probability}")
         if norm.running_mean is None or norm.running_var is None:
-            raise ValueError(f"norm must have moving statistics (track_running_stats=True); got {norm}")
+            raise ValueError(
+                f"norm must have moving statistics (track_running_stats=True); got {norm}"
+            )
         super().__init__(norm.num_features, norm.eps, norm.momentum, affine=norm.affine)
         self._parameters.update(norm._parameters)
         self._buffers.update(norm._buffers)
-        self.track_running_stats, self.training, self.probability = norm.track_running_stats, norm.training, probability
+        self.track_running_stats, self.training, self.probability = (
+            norm.track_running_stats,
+            norm.training,
+            probability,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised batch; in evaluation mode by the moving statistics."""
@@ -55,7 +61,9 @@ class StochasticNorm(BatchNorm):
         # copies, because the batch is about to change them in place, and the backward pass needs what the forward pass saw
         mean, variance = self.running_mean.clone(), self.running_var.clone()
         by_batch = super().forward(x)
-        by_moving = functional.batch_norm(x, mean, variance, self.weight, self.bias, training=False, eps=self.eps)
+        by_moving = functional.batch_norm(
+            x, mean, variance, self.weight, self.bias, training=False, eps=self.eps
+        )
         moving = torch.rand(self.num_features, device=x.device) < self.probability  # (c,)
         return torch.where(moving.view(1, -1, *[1] * (x.ndim - 2)), by_moving, by_batch)
 
@@ -89,7 +97,9 @@ def stochastic_normalisation(network: Network, *, probability: float = 0.5) -> N
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     ]
     if not found:
-        raise ValueError("network has no batch normalisation, so stochastic normalisation would be plain fine-tuning")
+        raise ValueError(
+            "network has no batch normalisation, so stochastic normalisation would be plain fine-tuning"
+        )
     for module, name, child in found:
         setattr(module, name, StochasticNorm(child, probability=probability))
     return own

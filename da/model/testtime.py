@@ -69,21 +69,27 @@ class Tent(Method[TargetBatch]):
 
     average: Tensor  # () running mean in nats; -1 before the first batch
 
-    def __init__(self, network: Network, *, margin: float | None = 0.4, floor: float | None = FLOOR) -> None:
+    def __init__(
+        self, network: Network, *, margin: float | None = 0.4, floor: float | None = FLOOR
+    ) -> None:
         super().__init__(network)
         if margin is not None and not margin > 0:
             raise ValueError(f"margin must be > 0, or None for all rows; got {margin}")
         if floor is not None and not floor >= 0:
             raise ValueError(f"floor must be >= 0, or None for no recovery; got {floor}")
         if not _scales_and_shifts(network):
-            raise ValueError("network must have batch normalisation with scale and shift, which alone learn; its layers have affine=False")
+            raise ValueError(
+                "network must have batch normalisation with scale and shift, which alone learn; its layers have affine=False"
+            )
         self.margin, self.floor = margin, floor
         use_statistics(network, "target")
         self.start = copy.deepcopy(network).requires_grad_(False)
         network.requires_grad_(False)
         for parameter in _scales_and_shifts(network):
             parameter.requires_grad_(True)
-        self.register_buffer("average", torch.full((), -1.0, device=next(network.parameters()).device))
+        self.register_buffer(
+            "average", torch.full((), -1.0, device=next(network.parameters()).device)
+        )
 
     def train(self, mode: bool = True) -> Tent:
         """Batch normalisation alone is ever in training mode."""
@@ -94,7 +100,9 @@ class Tent(Method[TargetBatch]):
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         """Scales and shifts at one rate, without weight decay, which would pull the scales to 0."""
-        return [{"params": _scales_and_shifts(self.network), "lr": learning_rate, "weight_decay": 0.0}]
+        return [
+            {"params": _scales_and_shifts(self.network), "lr": learning_rate, "weight_decay": 0.0}
+        ]
 
     def step(self, batch: TargetBatch, progress: float) -> Iterator[Terms]:
         logits = gather_rows(self.network(batch.target_x).logits)
@@ -119,7 +127,9 @@ class Tent(Method[TargetBatch]):
         self.average.copy_(new if self.average < 0 else KEPT * self.average + (1 - KEPT) * new)
         if self.average >= self.floor * math.log(logits.shape[1]):
             return False
-        for parameter, first in zip(_scales_and_shifts(self.network), _scales_and_shifts(self.start), strict=True):
+        for parameter, first in zip(
+            _scales_and_shifts(self.network), _scales_and_shifts(self.start), strict=True
+        ):
             parameter.copy_(first)
         self.average.fill_(-1.0)
         return True
@@ -130,7 +140,9 @@ class Tent(Method[TargetBatch]):
         self.average.fill_(-1.0)
 
 
-def online(method: Tent, batches: Iterable[Tensor], optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+def online(
+    method: Tent, batches: Iterable[Tensor], optimizer: torch.optim.Optimizer
+) -> Iterator[Tensor]:
     """For each batch (b, ...) of test samples, b >= 2, its logits (b, K); the network then takes one step on it before the next comes.
 
     method: on the batches' device; what it has learned stays between calls (`Tent.reset`).

@@ -30,7 +30,9 @@ from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.train.evaluation import predict
 
-LARGEST = 46 * math.log(2)  # of the logarithm of beta / alpha, in units of the inverse mean squared singular value
+LARGEST = 46 * math.log(
+    2
+)  # of the logarithm of beta / alpha, in units of the inverse mean squared singular value
 ROUNDING = 1e-10  # relative: what a residual in float64 may be of nothing
 
 
@@ -81,10 +83,18 @@ def nce(source_labels: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> floa
     """
     given = _classes(source_labels, "source_labels", least=1)
     classes = _classes(labels, "labels", given)
-    joint = torch.zeros(int(given.max()) + 1, int(classes.max()) + 1, dtype=torch.float64, device=given.device)
-    joint.index_put_((given, classes), torch.ones(len(given), dtype=torch.float64, device=given.device), accumulate=True)
+    joint = torch.zeros(
+        int(given.max()) + 1, int(classes.max()) + 1, dtype=torch.float64, device=given.device
+    )
+    joint.index_put_(
+        (given, classes),
+        torch.ones(len(given), dtype=torch.float64, device=given.device),
+        accumulate=True,
+    )
     joint /= len(given)
-    return float(torch.special.entr(joint.sum(1)).sum() - torch.special.entr(joint).sum())  # H(z) - H(z, y)
+    return float(
+        torch.special.entr(joint.sum(1)).sum() - torch.special.entr(joint).sum()
+    )  # H(z) - H(z, y)
 
 
 @torch.no_grad()
@@ -108,7 +118,9 @@ def leep(source_probabilities: Tensor | np.ndarray, labels: Tensor | np.ndarray)
             "source_probabilities must be >= 0 with rows of sum 1 (of logits pass the softmax); "
             f"got a least value of {p.min().item():.3g} and sums from {sums.min().item():.3g} to {sums.max().item():.3g}"
         )
-    p = p[:, p.sum(0) > 0] / sums[:, None]  # (n, S') without the classes that have no mass, for which P(y | z) is not defined
+    p = (
+        p[:, p.sum(0) > 0] / sums[:, None]
+    )  # (n, S') without the classes that have no mass, for which P(y | z) is not defined
     counts = _indicator(classes).T @ p  # (K, S')
     given = counts / counts.sum(0)  # P(y | z)
     return float((given[classes] * p).sum(1).log().mean())
@@ -142,7 +154,9 @@ def logme(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
 
 
 @torch.no_grad()
-def transrate(features: Tensor | np.ndarray, labels: Tensor | np.ndarray, *, epsilon: float = 1e-4) -> float:
+def transrate(
+    features: Tensor | np.ndarray, labels: Tensor | np.ndarray, *, epsilon: float = 1e-4
+) -> float:
     """R(Z) - sum_k n_k / n R(Z_k) in nats, R(Z) = 1/2 log det(I + Z^T Z / (n epsilon)): what the class saves in coding the features.
 
     Z (n, d) are the features less their mean, Z_k (n_k, d) its rows of class k, which are not centred again. Not below 0, since log det
@@ -188,13 +202,17 @@ def _basis(x: Tensor, *, centred: bool = False) -> tuple[Tensor, Tensor]:
     return u[:, kept], s[kept]
 
 
-def _log_evidence(ratio: Tensor, variances: Tensor, projected: Tensor, rest: Tensor, n: int) -> Tensor:
+def _log_evidence(
+    ratio: Tensor, variances: Tensor, projected: Tensor, rest: Tensor, n: int
+) -> Tensor:
     """log p(y | F, alpha, beta) (K,) at ratio = beta / alpha (K,) and the best beta for it.
 
     variances (r,) are squared singular values of F, projected (r, K) the squares of U^T y, rest (K,) the square of what U does not span.
     """
     scale = 1 + ratio * variances[:, None]  # (r, K)
-    misfit = (projected / scale).sum(0) + rest  # y^T (I + ratio F F^T)^-1 y; the best beta is n / misfit
+    misfit = (projected / scale).sum(
+        0
+    ) + rest  # y^T (I + ratio F F^T)^-1 y; the best beta is n / misfit
     return -n / 2 * (math.log(2 * math.pi / n) + 1 + misfit.log()) - scale.log().sum(0) / 2
 
 
@@ -206,7 +224,10 @@ def _ratio(variances: Tensor, projected: Tensor, rest: Tensor, n: int) -> Tensor
     def evidence(log_ratio: Tensor) -> Tensor:
         return _log_evidence(log_ratio.exp(), variances, projected, rest, n)
 
-    grid = torch.linspace(-18, LARGEST, 51, dtype=rest.dtype, device=rest.device) - variances.mean().log()  # of logarithms, about 1 apart
+    grid = (
+        torch.linspace(-18, LARGEST, 51, dtype=rest.dtype, device=rest.device)
+        - variances.mean().log()
+    )  # of logarithms, about 1 apart
     centre = grid[torch.stack([evidence(point) for point in grid]).argmax(0)]  # (K,)
     low, high = centre - 1, (centre + 1).clamp(max=grid[-1])
     for _ in range(50):  # a bracket of 2 becomes one of 3e-9, where the evidence is flat
@@ -227,13 +248,17 @@ def _columns(labels: Tensor | np.ndarray, x: Tensor) -> Tensor:
     return y
 
 
-def _samples(features: Tensor | np.ndarray, labels: Tensor | np.ndarray, name: str = "features") -> tuple[Tensor, Tensor]:
+def _samples(
+    features: Tensor | np.ndarray, labels: Tensor | np.ndarray, name: str = "features"
+) -> tuple[Tensor, Tensor]:
     """The rows (n, d), float32 or float64, and their classes (n,)."""
     x = as_matrix(features, name)
     return x, _classes(labels, "labels", x)
 
 
-def _classes(labels: Tensor | np.ndarray, name: str, x: Tensor | None = None, *, least: int = 2) -> Tensor:
+def _classes(
+    labels: Tensor | np.ndarray, name: str, x: Tensor | None = None, *, least: int = 2
+) -> Tensor:
     """labels (n,) as numbers from 0 without gaps, int64, of which at least `least` occur; x (n, ...) says how many and where."""
     given = _tensor(labels, name, x)
     if given.is_floating_point():
@@ -247,15 +272,23 @@ def _classes(labels: Tensor | np.ndarray, name: str, x: Tensor | None = None, *,
 def _tensor(labels: Tensor | np.ndarray, name: str, x: Tensor | None) -> Tensor:
     """labels as a tensor (n,) of numbers, as many as x has rows and on its device."""
     if not isinstance(labels, Tensor | np.ndarray):
-        raise TypeError(f"{name} must be a torch tensor or a NumPy array; got {type(labels).__name__}")
+        raise TypeError(
+            f"{name} must be a torch tensor or a NumPy array; got {type(labels).__name__}"
+        )
     if labels.dtype.is_complex if isinstance(labels, Tensor) else labels.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be numbers; got {labels.dtype}")
     # torch reads neither negative strides nor foreign byte order
-    own = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels, dtype=labels.dtype.newbyteorder("=")))
+    own = (
+        labels
+        if isinstance(labels, Tensor)
+        else torch.from_numpy(np.array(labels, dtype=labels.dtype.newbyteorder("=")))
+    )
     rows, device = (own.shape[:1], own.device) if x is None else (x.shape[:1], x.device)
     if own.ndim != 1 or len(own) == 0 or own.shape != rows or own.device != device:
         wanted = "(n,), n >= 1" if x is None else f"({len(x)},)"
-        raise ValueError(f"{name} must have one entry a sample, shape {wanted}, on {device}; got {tuple(own.shape)} on {own.device}")
+        raise ValueError(
+            f"{name} must have one entry a sample, shape {wanted}, on {device}; got {tuple(own.shape)} on {own.device}"
+        )
     return own
 
 
@@ -264,10 +297,17 @@ def _indicator(classes: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(classes).double()
 
 
-OF_FEATURES = {"h_score": h_score, "regularized_h_score": regularized_h_score, "logme": logme, "transrate": transrate}
+OF_FEATURES = {
+    "h_score": h_score,
+    "regularized_h_score": regularized_h_score,
+    "logme": logme,
+    "transrate": transrate,
+}
 
 
-def scores(network: nn.Module, labelled: Labelled, transform: Transform, *, classifier: bool = True) -> dict[str, float]:
+def scores(
+    network: nn.Module, labelled: Labelled, transform: Transform, *, classifier: bool = True
+) -> dict[str, float]:
     """Every transferability score of `network` (x -> Outputs) on labelled target samples, by name.
 
     classifier: whether the logits are those of the source's classes; without them there is neither leep nor nce.
@@ -276,5 +316,8 @@ def scores(network: nn.Module, labelled: Labelled, transform: Transform, *, clas
     features, logits = predict(network, labelled, transform, statistics="source", batch_size=64)  # type: ignore[arg-type]
     found = {name: score(features, labelled.y) for name, score in OF_FEATURES.items()}
     if classifier:
-        found |= {"leep": leep(logits.double().softmax(1), labelled.y), "nce": nce(logits.argmax(1), labelled.y)}
+        found |= {
+            "leep": leep(logits.double().softmax(1), labelled.y),
+            "nce": nce(logits.argmax(1), labelled.y),
+        }
     return found

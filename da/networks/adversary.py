@@ -52,7 +52,9 @@ def fixed(*modules: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def discriminator(width: int, *, hidden: Sequence[int] = (1024, 1024), dropout: float = 0.5) -> nn.Module:
+def discriminator(
+    width: int, *, hidden: Sequence[int] = (1024, 1024), dropout: float = 0.5
+) -> nn.Module:
     """Rows (b, width) -> one number each (b,): a logit, > 0 for source, or a critic's value. Linear, ReLU, dropout; then Linear.
 
     Two layers of 1024 are DANN's (without dropout) and CDAN's; dropout 0.5 is that of CDAN's published code, whose weights start
@@ -64,7 +66,11 @@ def discriminator(width: int, *, hidden: Sequence[int] = (1024, 1024), dropout: 
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise([width, *hidden]):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+        layers += [
+            nn.Linear(inputs, outputs),
+            nn.ReLU(),
+            *([nn.Dropout(dropout)] if dropout else []),
+        ]
     return nn.Sequential(*layers, nn.Linear([width, *hidden][-1], 1), nn.Flatten(0))
 
 
@@ -88,7 +94,9 @@ class MultilinearMap(nn.Module):
     left: Tensor
     right: Tensor
 
-    def __init__(self, features: int, classes: int, *, limit: int = 4096, output: int = 1024) -> None:
+    def __init__(
+        self, features: int, classes: int, *, limit: int = 4096, output: int = 1024
+    ) -> None:
         super().__init__()
         for name, value in {"features": features, "classes": classes, "output": output}.items():
             if value < 1:
@@ -103,4 +111,6 @@ class MultilinearMap(nn.Module):
         """(b, features), (b, classes) -> (b, width)."""
         if self.random:
             return (features @ self.left) * (probabilities @ self.right) / math.sqrt(self.width)
-        return (features.unsqueeze(2) * probabilities.unsqueeze(1)).flatten(1)  # (b, d, k) -> (b, d k)
+        return (features.unsqueeze(2) * probabilities.unsqueeze(1)).flatten(
+            1
+        )  # (b, d, k) -> (b, d k)

@@ -60,9 +60,21 @@ class Network(nn.Module):
         pretrained: whether the backbone starts from learned weights, and so learns more slowly.
     """
 
-    def __init__(self, backbone: nn.Module, bottleneck: nn.Module, head: nn.Module, *, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        bottleneck: nn.Module,
+        head: nn.Module,
+        *,
+        pretrained: bool = False,
+    ) -> None:
         super().__init__()
-        self.backbone, self.bottleneck, self.head, self.pretrained = backbone, bottleneck, head, pretrained
+        self.backbone, self.bottleneck, self.head, self.pretrained = (
+            backbone,
+            bottleneck,
+            head,
+            pretrained,
+        )
 
     def forward(self, x: Tensor) -> Outputs:
         features = self.bottleneck(self.backbone(x))
@@ -73,7 +85,11 @@ class Network(nn.Module):
         factor = backbone_factor if self.pretrained else 1.0
         new = [*self.bottleneck.parameters(), *self.head.parameters()]
         groups = [(list(self.backbone.parameters()), factor), (new, 1.0)]
-        return [{"params": trainable, "lr": learning_rate * f} for p, f in groups if (trainable := [q for q in p if q.requires_grad])]
+        return [
+            {"params": trainable, "lr": learning_rate * f}
+            for p, f in groups
+            if (trainable := [q for q in p if q.requires_grad])
+        ]
 
 
 @contextmanager
@@ -95,7 +111,9 @@ def remember(network: Network) -> Iterator[None]:
         del vars(network)["forward"]
 
 
-def bottleneck(width: int, features: int, *, dropout: float = 0.5, scale: float | None = None) -> tuple[nn.Module, int]:
+def bottleneck(
+    width: int, features: int, *, dropout: float = 0.5, scale: float | None = None
+) -> tuple[nn.Module, int]:
     """Rows scaled to 2-norm `scale` if one is given, then Linear + ReLU to `features` dimensions (0: the input's), then dropout.
 
     Returns the module and its output width. The layer starts at N(0, 0.005^2) with bias 0.1, as in DAN's published code, so that
@@ -121,5 +139,7 @@ def entropies(logits: Tensor) -> Tensor:
 def linear_head(network: Network) -> nn.Linear:
     """The head of a network that ends in a linear layer, which says how wide features are; TypeError for another."""
     if not isinstance(network.head, nn.Linear):
-        raise TypeError(f"network must end in a linear head, which says how wide features are; got {type(network.head).__name__}")
+        raise TypeError(
+            f"network must end in a linear head, which says how wide features are; got {type(network.head).__name__}"
+        )
     return network.head

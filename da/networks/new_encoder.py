@@ -18,7 +18,13 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # tokens 0 to 4
 
 
 def new_encoder(
-    texts: Sequence[str], *, vocabulary: int = 4000, layers: int = 2, width: int = 128, max_length: int = 64, seed: int = 0
+    texts: Sequence[str],
+    *,
+    vocabulary: int = 4000,
+    layers: int = 2,
+    width: int = 128,
+    max_length: int = 64,
+    seed: int = 0,
 ) -> tuple[Any, nn.Module]:
     """A WordPiece tokenizer learned from `texts`, lower case, of at most `vocabulary` tokens, and an untrained BERT for it.
 
@@ -37,7 +43,9 @@ def new_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.BertModel(config, add_pooling_layer=False)
-    vectors = _word_vectors(ppmi(apply_tokenizer(tokenizer, texts, max_length=max_length), len(tokenizer)), width, seed)
+    vectors = _word_vectors(
+        ppmi(apply_tokenizer(tokenizer, texts, max_length=max_length), len(tokenizer)), width, seed
+    )
     with torch.no_grad():
         model.get_input_embeddings().weight[len(SPECIAL) :] = vectors[len(SPECIAL) :]
     return tokenizer, model
@@ -56,18 +64,26 @@ def ppmi(x: Tensor, vocabulary: int, *, window: int = 4) -> sparse.csr_matrix:
         both = (first > 0) & (second > 0)
         pairs += [(first[both], second[both]), (second[both], first[both])]
     rows, columns = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    counts = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(vocabulary, vocabulary)).tocoo()  # adds up equal pairs
+    counts = sparse.csr_matrix(
+        (np.ones(len(rows)), (rows, columns)), shape=(vocabulary, vocabulary)
+    ).tocoo()  # adds up equal pairs
     marginal = np.bincount(rows, minlength=vocabulary)
     smoothed = marginal**0.75 / (marginal**0.75).sum()
     information = np.log(counts.data / (marginal[counts.row] * smoothed[counts.col]))
-    return sparse.csr_matrix((np.maximum(information, 0), (counts.row, counts.col)), shape=(vocabulary, vocabulary))
+    return sparse.csr_matrix(
+        (np.maximum(information, 0), (counts.row, counts.col)), shape=(vocabulary, vocabulary)
+    )
 
 
 def _word_vectors(information: sparse.csr_matrix, width: int, seed: int) -> Tensor:
     """(vocabulary, width), zero beyond the rank that the vocabulary allows."""
-    from sklearn.utils.extmath import randomized_svd  # slow to import: only new encoders should pay for it
+    from sklearn.utils.extmath import (
+        randomized_svd,
+    )  # slow to import: only new encoders should pay for it
 
-    left, values, _ = randomized_svd(information, min(width, information.shape[0]), random_state=seed)
+    left, values, _ = randomized_svd(
+        information, min(width, information.shape[0]), random_state=seed
+    )
     vectors = torch.zeros(information.shape[0], width)
     vectors[:, : len(values)] = torch.from_numpy(left * np.sqrt(values))
     return 0.05 * width**0.5 * functional.normalize(vectors, dim=1)
@@ -80,10 +96,14 @@ def _word_pieces(texts: Sequence[str], vocabulary: int) -> Any:
     tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = library.decoders.WordPiece()
-    trainer = library.trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False)
+    trainer = library.trainers.WordPieceTrainer(
+        vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     ends = [(name, SPECIAL.index(name)) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = library.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer.post_processor = library.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
     return tokenizer
 
 

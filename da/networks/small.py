@@ -18,11 +18,17 @@ def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 1
         nn.Conv2d(width, 2 * width, 5, padding=2, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.MaxPool2d(2),
         nn.AdaptiveAvgPool2d(4), nn.Flatten(),
     )  # fmt: skip
-    bottleneck = nn.Sequential(nn.Linear(2 * width * 4 * 4, features, bias=False), nn.BatchNorm1d(features), nn.ReLU())
+    bottleneck = nn.Sequential(
+        nn.Linear(2 * width * 4 * 4, features, bias=False), nn.BatchNorm1d(features), nn.ReLU()
+    )
     return Network(backbone, bottleneck, nn.Linear(features, classes))
 
 
 def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) -> Network:
     """Two hidden layers for vectors (n, inputs): features from a backbone, bags of words, tables."""
     backbone = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU())
-    return Network(backbone, nn.Sequential(nn.Linear(hidden, features), nn.ReLU()), nn.Linear(features, classes))
+    return Network(
+        backbone,
+        nn.Sequential(nn.Linear(hidden, features), nn.ReLU()),
+        nn.Linear(features, classes),
+    )

@@ -63,7 +63,11 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def kept_statistics(module: nn.Module) -> Iterator[None]:
     """Within, batch normalisation in training normalises by the batch and leaves its running statistics as they are."""
-    tracking = [m for m in module.modules() if isinstance(m, BatchNorm) and m.training and m.track_running_stats]
+    tracking = [
+        m
+        for m in module.modules()
+        if isinstance(m, BatchNorm) and m.training and m.track_running_stats
+    ]
     for norm in tracking:
         norm.track_running_stats = False
     try:

@@ -23,7 +23,12 @@ from torch import Tensor, nn
 
 from da.networks.network import Network
 
-_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # of a repository on the Hub: no pickles, no copies in other formats
+_FILES = (
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.safetensors",
+)  # of a repository on the Hub: no pickles, no copies in other formats
 _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.bpe")
 
 
@@ -44,8 +49,12 @@ class Encoder(nn.Module):
                 f"x must hold token ids and mask in int64, as `tokenise` makes them; got {x.dtype}: see `da.networks.text_encoders.tokens`"
             )
         if x.ndim != 3 or x.shape[1] != 2:
-            raise ValueError(f"x must be tokens (b, 2, length), as `tokenise` makes them; got shape {tuple(x.shape)}")
-        ids, mask = x[:, :, : int(x[:, 1].sum(1).max())].unbind(1)  # (b, l) each; a text's tokens stand first
+            raise ValueError(
+                f"x must be tokens (b, 2, length), as `tokenise` makes them; got shape {tuple(x.shape)}"
+            )
+        ids, mask = x[:, :, : int(x[:, 1].sum(1).max())].unbind(
+            1
+        )  # (b, l) each; a text's tokens stand first
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state, ids, mask
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +68,9 @@ def tokens(x: Tensor, generator: torch.Generator) -> Tensor:
     return x
 
 
-def tokenise(texts: Sequence[str], encoder: str | Path, *, max_length: int = 256, download: bool = False) -> Tensor:
+def tokenise(
+    texts: Sequence[str], encoder: str | Path, *, max_length: int = 256, download: bool = False
+) -> Tensor:
     """Texts as x (n, 2, length) int64 by the encoder's own tokenizer: token ids x[:, 0], and x[:, 1] 1 on tokens and 0 on padding.
 
     length is that of the longest text, at most max_length tokens with the special ones; longer texts lose their end, padding stands on
@@ -67,14 +78,21 @@ def tokenise(texts: Sequence[str], encoder: str | Path, *, max_length: int = 256
     without a token and for more tokens than the encoder has positions, TypeError for what is not a text.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"texts must be a sequence of strings; got {type(texts).__name__} with {sorted({type(t).__name__ for t in texts})}")
+        raise TypeError(
+            f"texts must be a sequence of strings; got {type(texts).__name__} with {sorted({type(t).__name__ for t in texts})}"
+        )
     if len(texts) == 0:
         raise ValueError("texts must hold at least one text; got none")
     folder = find_encoder(encoder, download=download)
     tokenizer = load_tokenizer(folder)
-    most = min(tokenizer.model_max_length, getattr(_config(folder), "max_position_embeddings", None) or tokenizer.model_max_length)
+    most = min(
+        tokenizer.model_max_length,
+        getattr(_config(folder), "max_position_embeddings", None) or tokenizer.model_max_length,
+    )
     if max_length > most:
-        raise ValueError(f"max_length must be at most {most}, the positions of {encoder}; got {max_length}")
+        raise ValueError(
+            f"max_length must be at most {most}, the positions of {encoder}; got {max_length}"
+        )
     return apply_tokenizer(tokenizer, texts, max_length=max_length)
 
 
@@ -84,14 +102,25 @@ def apply_tokenizer(tokenizer: Any, texts: Sequence[str], *, max_length: int) ->
         raise ValueError(
             f"max_length must leave room for a token beside {tokenizer.num_special_tokens_to_add()} special ones; got {max_length}"
         )
-    made = tokenizer(list(texts), truncation=True, max_length=max_length, padding=True, padding_side="right", return_tensors="pt")
+    made = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+    )
     empty = (made["attention_mask"].sum(1) == 0).nonzero().flatten().tolist()
     if empty:
-        raise ValueError(f"texts must have at least one token each; text {empty[0]} has none: {texts[empty[0]][:50]!r}")
+        raise ValueError(
+            f"texts must have at least one token each; text {empty[0]} has none: {texts[empty[0]][:50]!r}"
+        )
     return torch.stack([made["input_ids"], made["attention_mask"]], dim=1)  # (n, 2, length)
 
 
-def text_network(encoder: str | Path, classes: int, *, pretrained: bool = True, download: bool = False) -> Network:
+def text_network(
+    encoder: str | Path, classes: int, *, pretrained: bool = True, download: bool = False
+) -> Network:
     """The encoder and a new linear head on the mean of its last layer's states (no pooler, no bottleneck).
 
     Args:
@@ -109,11 +138,21 @@ def text_network(encoder: str | Path, classes: int, *, pretrained: bool = True, 
     model = _load_model(folder) if pretrained else _random_model(folder)
     if hasattr(model, "pooler"):
         model.pooler = None  # its output is not used, and many files lack its weights
-    return Network(Encoder(model.float()), nn.Identity(), nn.Linear(model.config.hidden_size, classes), pretrained=pretrained)
+    return Network(
+        Encoder(model.float()),
+        nn.Identity(),
+        nn.Linear(model.config.hidden_size, classes),
+        pretrained=pretrained,
+    )
 
 
 def lora(
-    network: Network, *, rank: int = 8, alpha: float = 16, dropout: float = 0.0, target_modules: Sequence[str] | None = None
+    network: Network,
+    *,
+    rank: int = 8,
+    alpha: float = 16,
+    dropout: float = 0.0,
+    target_modules: Sequence[str] | None = None,
 ) -> Network:
     """A copy of a text network whose encoder is frozen but for adapters of low rank (Hu et al., ICLR 2022); adapters and head learn.
 
@@ -131,7 +170,9 @@ def lora(
     for layers that the encoder does not have.
     """
     if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
-        raise ValueError(f"rank must be at least 1, alpha positive and dropout in [0, 1); got {rank}, {alpha} and {dropout}")
+        raise ValueError(
+            f"rank must be at least 1, alpha positive and dropout in [0, 1); got {rank}, {alpha} and {dropout}"
+        )
     own = copy.deepcopy(network)
     model = _encoder(own).model
     peft = extra("peft")
@@ -140,7 +181,9 @@ def lora(
     try:
         peft.inject_adapter_in_model(config, model.requires_grad_(False))
     except ValueError as error:
-        raise ValueError(f"target_modules: {wanted or 'none given'} cannot be adapted in {type(model).__name__}: {error}") from error
+        raise ValueError(
+            f"target_modules: {wanted or 'none given'} cannot be adapted in {type(model).__name__}: {error}"
+        ) from error
     own.head.requires_grad_(True)
     own.pretrained = False
     return own
@@ -150,35 +193,59 @@ def find_encoder(encoder: str | Path, *, download: bool = False) -> Path:
     """The folder of `encoder`: itself, or where the Hugging Face cache keeps that name. Raises as `text_network`."""
     path = Path(encoder).expanduser()
     if not path.is_dir():
-        if isinstance(encoder, Path) or encoder.startswith((".", "/", "~")) or not 0 <= encoder.count("/") <= 1:
-            raise FileNotFoundError(f"encoder: no folder {encoder}; give one with config.json, weights and tokenizer, or a name on the Hub")
+        if (
+            isinstance(encoder, Path)
+            or encoder.startswith((".", "/", "~"))
+            or not 0 <= encoder.count("/") <= 1
+        ):
+            raise FileNotFoundError(
+                f"encoder: no folder {encoder}; give one with config.json, weights and tokenizer, or a name on the Hub"
+            )
         path = _cached(encoder, download=download)
     if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"encoder: no config.json in {path}; give the folder that `save_pretrained` wrote")
+        raise FileNotFoundError(
+            f"encoder: no config.json in {path}; give the folder that `save_pretrained` wrote"
+        )
     return path
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in `folder`. Raises FileNotFoundError where there is none, ValueError for one that is broken or cannot pad."""
     if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
-        raise FileNotFoundError(f"encoder: no tokenizer in {folder}; save the encoder's own there: tokenizer.save_pretrained(folder)")
+        raise FileNotFoundError(
+            f"encoder: no tokenizer in {folder}; save the encoder's own there: tokenizer.save_pretrained(folder)"
+        )
     with _reading(folder):
         tokenizer = extra("transformers").AutoTokenizer.from_pretrained(folder)
     known = getattr(_config(folder), "vocab_size", len(tokenizer))
     if len(tokenizer) > known:
-        raise ValueError(f"encoder: the tokenizer in {folder} has {len(tokenizer)} tokens, the encoder {known}: they are no pair")
+        raise ValueError(
+            f"encoder: the tokenizer in {folder} has {len(tokenizer)} tokens, the encoder {known}: they are no pair"
+        )
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"encoder: the tokenizer in {folder} has no padding token, which texts of different lengths need")
+        raise ValueError(
+            f"encoder: the tokenizer in {folder} has no padding token, which texts of different lengths need"
+        )
     return tokenizer
 
 
 def _cached(name: str, *, download: bool) -> Path:
     hub = extra("huggingface_hub")
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=list(_FILES), local_files_only=not download))
+        return Path(
+            hub.snapshot_download(name, allow_patterns=list(_FILES), local_files_only=not download)
+        )
     except Exception as error:  # no such name, no network, a gate: the hub's own classes, all of them said in their message
-        how = f"could not be fetched ({' '.join(str(error).split())})" if download else "is not in the cache of the Hugging Face Hub either"
-        more = "give the folder of an encoder" if download else "ask for it with --download (download=True), or give a folder"
+        how = (
+            f"could not be fetched ({' '.join(str(error).split())})"
+            if download
+            else "is not in the cache of the Hugging Face Hub either"
+        )
+        more = (
+            "give the folder of an encoder"
+            if download
+            else "ask for it with --download (download=True), or give a folder"
+        )
         raise FileNotFoundError(f"encoder: {name!r} is no folder here and {how}; {more}") from error
 
 
@@ -189,13 +256,23 @@ def _config(folder: Path) -> Any:
 
 def _load_model(folder: Path) -> Any:
     if not any(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)):
-        raise FileNotFoundError(f"encoder: no weights (model.safetensors) in {folder}; random ones are asked for with pretrained=False")
+        raise FileNotFoundError(
+            f"encoder: no weights (model.safetensors) in {folder}; random ones are asked for with pretrained=False"
+        )
     config = _encoder_config(folder)
     with _reading(folder):
-        model, report = extra("transformers").AutoModel.from_pretrained(folder, config=config, output_loading_info=True)
-    made_up = sorted(key for key in {*report["missing_keys"], *map(str, report["mismatched_keys"])} if "pooler" not in key)
+        model, report = extra("transformers").AutoModel.from_pretrained(
+            folder, config=config, output_loading_info=True
+        )
+    made_up = sorted(
+        key
+        for key in {*report["missing_keys"], *map(str, report["mismatched_keys"])}
+        if "pooler" not in key
+    )
     if made_up:
-        raise ValueError(f"encoder: the weights in {folder} lack {len(made_up)} of {type(model).__name__}, such as {made_up[0]}")
+        raise ValueError(
+            f"encoder: the weights in {folder} lack {len(made_up)} of {type(model).__name__}, such as {made_up[0]}"
+        )
     return model
 
 
@@ -208,7 +285,9 @@ def _random_model(folder: Path) -> Any:
 def _encoder_config(folder: Path) -> Any:
     config = _config(folder)
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
-        raise ValueError(f"encoder: {folder} holds a {config.model_type}, which is no encoder of texts such as BERT")
+        raise ValueError(
+            f"encoder: {folder} holds a {config.model_type}, which is no encoder of texts such as BERT"
+        )
     return config
 
 
@@ -242,7 +321,9 @@ def _reading(folder: Path) -> Iterator[None]:
 
 def _encoder(network: Network) -> Encoder:
     if not isinstance(network.backbone, Encoder):
-        raise TypeError(f"network must be made by text_network; its backbone is a {type(network.backbone).__name__}")
+        raise TypeError(
+            f"network must be made by text_network; its backbone is a {type(network.backbone).__name__}"
+        )
     return network.backbone
 
 
@@ -253,4 +334,6 @@ def extra(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ImportError(f'{name} is not installed, which texts need; run: pip install -e ".[text]" ({error})') from error
+        raise ImportError(
+            f'{name} is not installed, which texts need; run: pip install -e ".[text]" ({error})'
+        ) from error

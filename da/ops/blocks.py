@@ -38,12 +38,16 @@ class Sample:
         return len(self.layers[0])
 
     def rows(self, start: int, stop: int) -> Sample:
-        layers, squares = ([z[start:stop] for z in tensors] for tensors in (self.layers, self.squares))
+        layers, squares = (
+            [z[start:stop] for z in tensors] for tensors in (self.layers, self.squares)
+        )
         return Sample(layers, squares, None if self.weights is None else self.weights[start:stop])
 
     def to(self, dtype: torch.dtype) -> Sample:
         """The same with all numbers in `dtype`."""
-        layers, squares = ([z.to(dtype) for z in tensors] for tensors in (self.layers, self.squares))
+        layers, squares = (
+            [z.to(dtype) for z in tensors] for tensors in (self.layers, self.squares)
+        )
         return Sample(layers, squares, None if self.weights is None else self.weights.to(dtype))
 
 
@@ -62,7 +66,14 @@ class Sums(NamedTuple):
     gradients: list[list[Tensor]]
 
 
-def kernel_sums(samples: Sequence[Sample], pairs: Sequence[Pair], mixtures: Sequence[Mixture], *, gradient: bool, size: int) -> Sums:
+def kernel_sums(
+    samples: Sequence[Sample],
+    pairs: Sequence[Pair],
+    mixtures: Sequence[Mixture],
+    *,
+    gradient: bool,
+    size: int,
+) -> Sums:
     """sum over `pairs` of factor * S(first, second), in tiles of at most `size` x `size` rows, in the dtype of the layers."""
     scratch, states = Scratch(), [_State(sample, gradient) for sample in samples]
     value = samples[0].layers[0].new_zeros((), dtype=torch.float64)
@@ -71,22 +82,38 @@ def kernel_sums(samples: Sequence[Sample], pairs: Sequence[Pair], mixtures: Sequ
         for rows in _slices(len(samples[first]), size):
             for columns in _slices(len(samples[second]), size):
                 if first != second or columns.start >= rows.start:
-                    part += _add_tile(states[first], rows, states[second], columns, mixtures, factor, scratch)
+                    part += _add_tile(
+                        states[first], rows, states[second], columns, mixtures, factor, scratch
+                    )
         value += factor * part
     return Sums(value, [state.finish(mixtures) for state in states] if gradient else [])
 
 
-def gram_sums(pooled: Sample, n: int, factors: tuple[float, float, float], mixtures: Sequence[Mixture], *, gradient: bool) -> Sums:
+def gram_sums(
+    pooled: Sample,
+    n: int,
+    factors: tuple[float, float, float],
+    mixtures: Sequence[Mixture],
+    *,
+    gradient: bool,
+) -> Sums:
     """a S(x, x) + b S(y, y) + c (S(x, y) + S(y, x)) for x the first n rows of `pooled`, y the others, by one Gram matrix of all rows.
 
     More entries than `kernel_sums` computes, in fewer and larger steps: faster for a few hundred rows. The gradient is of all rows.
     """
     state, everything = _State(pooled, gradient), slice(0, len(pooled))
-    made = [tile(k, z, z, (s, s), same=True, gradient=gradient) for k, z, s in zip(mixtures, pooled.layers, pooled.squares, strict=True)]
+    made = [
+        tile(k, z, z, (s, s), same=True, gradient=gradient)
+        for k, z, s in zip(mixtures, pooled.layers, pooled.squares, strict=True)
+    ]
     kernel = _weigh(made, pooled, everything, pooled, everything, gradient)  # (N, N)
     first, second = slice(None, n), slice(n, None)
     value = torch.zeros((), dtype=torch.float64, device=kernel.device)
-    for rows, columns, factor in ((first, first, factors[0]), (second, second, factors[1]), (first, second, 2 * factors[2])):
+    for rows, columns, factor in (
+        (first, first, factors[0]),
+        (second, second, factors[1]),
+        (first, second, 2 * factors[2]),
+    ):
         value += factor * _accurate_sum(kernel[rows, columns])
     for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True) if gradient else ()):
         w[first, first] *= factors[0]
@@ -106,11 +133,19 @@ class _State:
 
     def __init__(self, sample: Sample, gradient: bool) -> None:
         self.sample, self.gradient = sample, gradient
-        self.moved = [torch.empty_like(z, memory_format=torch.contiguous_format) for z in sample.layers] if gradient else []
+        self.moved = (
+            [torch.empty_like(z, memory_format=torch.contiguous_format) for z in sample.layers]
+            if gradient
+            else []
+        )
         self.pull = [torch.zeros_like(s) for s in sample.squares] if gradient else []
-        self.begun: set[tuple[int, int]] = set()  # (layer, first row) of what holds a number already
+        self.begun: set[tuple[int, int]] = (
+            set()
+        )  # (layer, first row) of what holds a number already
 
-    def add(self, layer: int, rows: slice, mixture: Mixture, other: Tensor, w: Tensor, factor: float) -> None:
+    def add(
+        self, layer: int, rows: slice, mixture: Mixture, other: Tensor, w: Tensor, factor: float
+    ) -> None:
         """Adds factor * (gradient in these rows of sum_ij w_ij t(x_i, other_j)), w (rows, others) fixed, in the mixture's unit."""
         factor *= mixture.unit
         moved, beta = self.moved[layer][rows], int((layer, rows.start) in self.begun)
@@ -128,14 +163,22 @@ class _State:
             self.pull[layer][rows].add_(w.sum(dim=1), alpha=2 * factor)
 
     def finish(self, mixtures: Sequence[Mixture]) -> list[Tensor]:
-        for z, moved, pull, mixture in zip(self.sample.layers, self.moved, self.pull, mixtures, strict=True):
+        for z, moved, pull, mixture in zip(
+            self.sample.layers, self.moved, self.pull, mixtures, strict=True
+        ):
             if mixture.name in ("gaussian", "rational_quadratic"):
                 moved.addcmul_(z, pull[:, None])
         return self.moved
 
 
 def _add_tile(
-    first: _State, rows: slice, second: _State, columns: slice, mixtures: Sequence[Mixture], factor: float, scratch: Scratch
+    first: _State,
+    rows: slice,
+    second: _State,
+    columns: slice,
+    mixtures: Sequence[Mixture],
+    factor: float,
+    scratch: Scratch,
 ) -> Tensor:
     """The tile's part of S, without the factor; its part of the gradient is added to the samples' states."""
     symmetric, x, y = first is second, first.sample, second.sample
@@ -149,7 +192,9 @@ def _add_tile(
     ]  # fmt: skip
     value = _accurate_sum(_weigh(made, x, rows, y, columns, gradient))
     if gradient:
-        twice = 2 * factor if symmetric else factor  # off the diagonal the tile stands for its mirror image; on it both sides are one
+        twice = (
+            2 * factor if symmetric else factor
+        )  # off the diagonal the tile stands for its mirror image; on it both sides are one
         for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True)):
             first.add(layer, rows, mixture, y.layers[layer][columns], w, twice)
             if not same:
@@ -157,9 +202,19 @@ def _add_tile(
     return value if not symmetric or same else 2 * value
 
 
-def _weigh(made: list[tuple[Tensor, Tensor]], x: Sample, rows: slice, y: Sample, columns: slice, gradient: bool) -> Tensor:
+def _weigh(
+    made: list[tuple[Tensor, Tensor]],
+    x: Sample,
+    rows: slice,
+    y: Sample,
+    columns: slice,
+    gradient: bool,
+) -> Tensor:
     """The tile of S, (a, b), before it is summed; each slope M_l becomes W_l. In place."""
-    kernels, slopes = [kernel for kernel, _ in made], [slope for _, slope in made] if gradient else []
+    kernels, slopes = (
+        [kernel for kernel, _ in made],
+        [slope for _, slope in made] if gradient else [],
+    )
     for layer, slope in enumerate(slopes):
         for other, kernel in enumerate(kernels):
             if other != layer:

@@ -30,7 +30,9 @@ from da.arrays import full_precision
 
 FUSED_WIDTH = 256  # columns: 64 rows of float32 gradients of this width are 64 registers a thread, the most that leaves room for the rest
 PANEL_BYTES = 256 * 2**20
-PANEL_ROWS = 1024  # of a symmetric block: below this, panels cost more launches than their triangle saves
+PANEL_ROWS = (
+    1024  # of a symmetric block: below this, panels cost more launches than their triangle saves
+)
 SQUARINGS = 6  # squaring k times multiplies the relative error of exp by 2^k; with more scales than this, one exp each
 CAPABILITIES = (8, 9, 12)  # Triton 3.6 cannot compile `weight_panel` for capability 10
 
@@ -60,7 +62,14 @@ def available(device: torch.device | str) -> bool:
 
 @torch.no_grad()
 def fused_block(
-    x: Tensor, y: Tensor, scales: Sequence[float], u: Tensor, v: Tensor, *, symmetric: bool, gradient: bool
+    x: Tensor,
+    y: Tensor,
+    scales: Sequence[float],
+    u: Tensor,
+    v: Tensor,
+    *,
+    symmetric: bool,
+    gradient: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The value, a float64 scalar, and its gradients in x (n, d) and y (m, d), float32, new memory; None where not wanted.
 
@@ -101,9 +110,13 @@ class _Launcher:
     """What the launches of one block share."""
 
     def __init__(self, x: Tensor, scales: Sequence[float]) -> None:
-        self.precision = {"highest": "ieee", "high": "tf32", "medium": "bf16"}[torch.get_float32_matmul_precision()]
+        self.precision = {"highest": "ieee", "high": "tf32", "medium": "bf16"}[
+            torch.get_float32_matmul_precision()
+        ]
         self.upcast = _interpreted()
-        self.width = _ceil(x.shape[1], 16) * 16  # columns of zeros change nothing, and aligned rows load in one piece
+        self.width = (
+            _ceil(x.shape[1], 16) * 16
+        )  # columns of zeros change nothing, and aligned rows load in one piece
         ordered = sorted(scales, reverse=True)
         self.rates = torch.tensor([-1 / s for s in ordered], dtype=torch.float32, device=x.device)
         self.constants = {
@@ -111,7 +124,9 @@ class _Launcher:
             "PRECISION": self.precision, "UPCAST": self.upcast,
         }  # fmt: skip
         self.hopper = x.is_cuda and torch.cuda.get_device_capability(x.device)[0] == 9
-        self.processors = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 2
+        self.processors = (
+            torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 2
+        )
 
     def rows(self, x: Tensor, weights: Tensor) -> _Rows:
         x = torch.nn.functional.pad(x, (0, self.width - x.shape[1]))
@@ -137,13 +152,17 @@ class _Launcher:
         )  # fmt: skip
         return values.sum(), gradients.sum(dim=0)
 
-    def panel(self, x: _Rows, y: _Rows, *, symmetric: bool, weights: Tensor | None = None) -> Tensor:
+    def panel(
+        self, x: _Rows, y: _Rows, *, symmetric: bool, weights: Tensor | None = None
+    ) -> Tensor:
         """The partial values (programs,), float64; W (n, m) goes into `weights` if given."""
         from da.ops.fused_kernels import weight_panel
 
         n, m = len(x.points), len(y.points)
         tile = panel_tile(self.precision, hopper=self.hopper)
-        values = x.squares.new_empty(_ceil(n, tile.rows) * _ceil(m, tile.columns), dtype=torch.float64)
+        values = x.squares.new_empty(
+            _ceil(n, tile.rows) * _ceil(m, tile.columns), dtype=torch.float64
+        )
         weight_panel[(len(values),)](
             x.points, y.points, x.squares, y.squares, x.weights, y.weights, self.rates, values,
             x.points if weights is None else weights, n, m,
@@ -152,7 +171,9 @@ class _Launcher:
         return values
 
 
-def _gradients(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tuple[Tensor, list[Tensor]]:
+def _gradients(
+    block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool
+) -> tuple[Tensor, list[Tensor]]:
     """The value, and its gradients in x with y fixed and, unless `symmetric`, in y with x fixed."""
     if block.width > FUSED_WIDTH:
         return _by_panels(block, x, y, symmetric=symmetric)
@@ -160,7 +181,9 @@ def _gradients(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tupl
     return value, [first] if symmetric else [first, block.fused(y, x, symmetric=False)[1]]
 
 
-def _by_panels(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tuple[Tensor, list[Tensor]]:
+def _by_panels(
+    block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool
+) -> tuple[Tensor, list[Tensor]]:
     """`_gradients` from W, panel by panel. A symmetric W is made from its diagonal rightwards only: the rest is its transpose."""
     n, m = len(x.points), len(y.points)
     value = x.squares.new_zeros((), dtype=torch.float64)
@@ -173,8 +196,15 @@ def _by_panels(block: _Launcher, x: _Rows, y: _Rows, *, symmetric: bool) -> tupl
         weights = x.points.new_empty(len(rows.points), len(columns.points))  # (rows, columns)
         value += block.panel(rows, columns, symmetric=symmetric, weights=weights).sum()
         _add_pull(first[start : start + height], weights, rows.points, columns.points)
-        beyond = len(rows.points) if symmetric else 0  # the square on the diagonal has both of each pair already
-        _add_pull(second[m - len(columns.points) + beyond :], weights[:, beyond:].T, columns.points[beyond:], rows.points)
+        beyond = (
+            len(rows.points) if symmetric else 0
+        )  # the square on the diagonal has both of each pair already
+        _add_pull(
+            second[m - len(columns.points) + beyond :],
+            weights[:, beyond:].T,
+            columns.points[beyond:],
+            rows.points,
+        )
     return value, [first] if symmetric else [first, second]
 
 
@@ -222,7 +252,11 @@ def fused_tile(width: int, precision: str, *, hopper: bool) -> Tile:
 
 def panel_tile(precision: str, *, hopper: bool) -> Tile:
     """Block sizes of `weight_panel`, within 99 KB of shared memory everywhere; without `hopper` 128 columns spill."""
-    return Tile(128, 64, 16, 8, 2) if precision == "ieee" else Tile(128, 128 if hopper else 64, 32, 8, 3)
+    return (
+        Tile(128, 64, 16, 8, 2)
+        if precision == "ieee"
+        else Tile(128, 128 if hopper else 64, 32, 8, 3)
+    )
 
 
 def panel_height(n: int, m: int, element_size: int, *, symmetric: bool) -> int:
@@ -250,5 +284,7 @@ def _interpreted() -> bool:
     except ModuleNotFoundError as error:
         if error.name != "triton":
             raise
-        raise ImportError("da.ops.fused needs the package triton, which is not installed: pip install triton (Linux)") from error
+        raise ImportError(
+            "da.ops.fused needs the package triton, which is not installed: pip install triton (Linux)"
+        ) from error
     return INTERPRETED

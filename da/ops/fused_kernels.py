@@ -19,7 +19,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-INTERPRETED: bool = triton.knobs.runtime.interpret  # how the functions below were made, whatever the variable says later
+INTERPRETED: bool = (
+    triton.knobs.runtime.interpret
+)  # how the functions below were made, whatever the variable says later
 
 
 @triton.jit
@@ -28,7 +30,9 @@ def _rounded(weights, PRECISION: tl.constexpr):
         result = weights.to(tl.bfloat16)
     elif PRECISION == "tf32":
         # To the nearest of 10 fraction bits; the tensor core would cut the rest off, a bias towards 0.
-        result = ((weights.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+        result = ((weights.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(
+            tl.float32, bitcast=True
+        )
     else:
         result = weights
     return result
@@ -62,7 +66,9 @@ def _kernel_and_slope(distances, rates, COUNT: tl.constexpr, POWERS: tl.constexp
         slope = slope * first
     else:
         slope = power * first
-        for k in range(1, COUNT):  # not unrolled: the compiler would interleave all exponentials and run out of registers
+        for k in range(
+            1, COUNT
+        ):  # not unrolled: the compiler would interleave all exponentials and run out of registers
             rate = tl.load(rates + k)
             power = tl.exp(distances * rate)
             kernel = kernel + power
@@ -73,7 +79,9 @@ def _kernel_and_slope(distances, rates, COUNT: tl.constexpr, POWERS: tl.constexp
 @triton.jit
 def _times_seen(rows, columns):
     """How often a pair counts in a symmetric value: (i, j) stands for (j, i) as well, a row with itself counts once."""
-    return tl.where(columns[None, :] > rows[:, None], 2.0, tl.where(columns[None, :] == rows[:, None], 1.0, 0.0))
+    return tl.where(
+        columns[None, :] > rows[:, None], 2.0, tl.where(columns[None, :] == rows[:, None], 1.0, 0.0)
+    )
 
 
 @triton.jit(do_not_specialize=["n", "m", "tiles_per_part"])
@@ -114,7 +122,11 @@ def fused_rows(
     x_offsets = rows.to(tl.int64)[:, None] * WIDTH
     x_norms = tl.load(x_squares + rows, mask=rows < n, other=0.0)
     if BLOCK_K == BLOCK_D:
-        x_tile = tl.load(x + x_offsets + wide[None, :], mask=(rows < n)[:, None] & (wide < WIDTH)[None, :], other=0.0)
+        x_tile = tl.load(
+            x + x_offsets + wide[None, :],
+            mask=(rows < n)[:, None] & (wide < WIDTH)[None, :],
+            other=0.0,
+        )
     value = tl.full((BLOCK_M,), 0.0, tl.float64)
     slope_sum = tl.full((BLOCK_M,), 0.0, tl.float32)
     weighted = tl.full((BLOCK_M, BLOCK_D), 0.0, tl.float32)  # sum_j v_j M_ij y_j
@@ -124,13 +136,25 @@ def fused_rows(
         y_offsets = columns.to(tl.int64)[:, None] * WIDTH
         inner = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
         if BLOCK_K == BLOCK_D:
-            y_tile = tl.load(y + y_offsets + wide[None, :], mask=(columns < m)[:, None] & (wide < WIDTH)[None, :], other=0.0)
+            y_tile = tl.load(
+                y + y_offsets + wide[None, :],
+                mask=(columns < m)[:, None] & (wide < WIDTH)[None, :],
+                other=0.0,
+            )
             inner = _product(x_tile, tl.trans(y_tile), inner, PRECISION, UPCAST)
         else:
             for k in range(0, WIDTH, BLOCK_K):
                 narrow = k + tl.arange(0, BLOCK_K)
-                x_part = tl.load(x + x_offsets + narrow[None, :], mask=(rows < n)[:, None] & (narrow < WIDTH)[None, :], other=0.0)
-                y_part = tl.load(y + y_offsets + narrow[None, :], mask=(columns < m)[:, None] & (narrow < WIDTH)[None, :], other=0.0)
+                x_part = tl.load(
+                    x + x_offsets + narrow[None, :],
+                    mask=(rows < n)[:, None] & (narrow < WIDTH)[None, :],
+                    other=0.0,
+                )
+                y_part = tl.load(
+                    y + y_offsets + narrow[None, :],
+                    mask=(columns < m)[:, None] & (narrow < WIDTH)[None, :],
+                    other=0.0,
+                )
                 inner = _product(x_part, tl.trans(y_part), inner, PRECISION, UPCAST)
         y_norms = tl.load(y_squares + columns, mask=columns < m, other=0.0)
         weights = tl.load(v + columns, mask=columns < m, other=0.0)  # 0 beyond the last column
@@ -147,18 +171,31 @@ def fused_rows(
         slope = _rounded(slope * weights[None, :], PRECISION)
         slope_sum += tl.sum(slope.to(tl.float32), axis=1)
         if BLOCK_K != BLOCK_D:
-            y_tile = tl.load(y + y_offsets + wide[None, :], mask=(columns < m)[:, None] & (wide < WIDTH)[None, :], other=0.0)
+            y_tile = tl.load(
+                y + y_offsets + wide[None, :],
+                mask=(columns < m)[:, None] & (wide < WIDTH)[None, :],
+                other=0.0,
+            )
         weighted = _product(slope, y_tile, weighted, PRECISION, UPCAST)
 
     row_weights = tl.load(u + rows, mask=rows < n, other=0.0)
-    tl.store(values + tile * tl.num_programs(1) + part, tl.sum(value * row_weights.to(tl.float64), axis=0))
+    tl.store(
+        values + tile * tl.num_programs(1) + part,
+        tl.sum(value * row_weights.to(tl.float64), axis=0),
+    )
     inside = (rows < n)[:, None] & (wide < WIDTH)[None, :]
     x_rows = tl.load(x + x_offsets + wide[None, :], mask=inside, other=0.0).to(tl.float32)
     result = (2.0 * row_weights)[:, None] * (slope_sum[:, None] * x_rows - weighted)
-    tl.store(gradients + (part.to(tl.int64) * n + rows)[:, None] * WIDTH + wide[None, :], result, mask=inside)
+    tl.store(
+        gradients + (part.to(tl.int64) * n + rows)[:, None] * WIDTH + wide[None, :],
+        result,
+        mask=inside,
+    )
 
 
-@triton.jit(do_not_specialize=["n"])  # but on m, the stride of the panel: aligned rows are stored in one piece
+@triton.jit(
+    do_not_specialize=["n"]
+)  # but on m, the stride of the panel: aligned rows are stored in one piece
 def weight_panel(
     x: tl.tensor,
     y: tl.tensor,
@@ -207,8 +244,16 @@ def weight_panel(
     y_offsets = columns.to(tl.int64)[:, None] * WIDTH
     for k in range(0, WIDTH, BLOCK_K):
         wide = k + tl.arange(0, BLOCK_K)
-        x_part = tl.load(x + x_offsets + wide[None, :], mask=(rows < n)[:, None] & (wide < WIDTH)[None, :], other=0.0)
-        y_part = tl.load(y + y_offsets + wide[None, :], mask=(columns < m)[:, None] & (wide < WIDTH)[None, :], other=0.0)
+        x_part = tl.load(
+            x + x_offsets + wide[None, :],
+            mask=(rows < n)[:, None] & (wide < WIDTH)[None, :],
+            other=0.0,
+        )
+        y_part = tl.load(
+            y + y_offsets + wide[None, :],
+            mask=(columns < m)[:, None] & (wide < WIDTH)[None, :],
+            other=0.0,
+        )
         inner = _product(x_part, tl.trans(y_part), inner, PRECISION, UPCAST)
 
     x_norms = tl.load(x_squares + rows, mask=rows < n, other=0.0)

@@ -56,7 +56,8 @@ class Mixture:
             return False
         ascending = sorted(self.scales)
         return len(ascending) <= MOST_SQUARINGS + 1 and all(
-            math.isclose(b, 2 * a, rel_tol=1e-6) for a, b in zip(ascending, ascending[1:], strict=False)
+            math.isclose(b, 2 * a, rel_tol=1e-6)
+            for a, b in zip(ascending, ascending[1:], strict=False)
         )
 
     @property
@@ -68,9 +69,22 @@ class Mixture:
         """k(x_i, y_i) for the rows of x (n, d) and y (n, d): (n,), differentiable; exact where the rows coincide."""
         if self.name in ("linear", "polynomial"):
             products = (x * y).sum(dim=1)
-            return products if self.name == "linear" else torch.stack([(products / s + OFFSET) ** DEGREE for s in self.scales]).sum(dim=0)
-        distances = (x - y).abs().sum(dim=1) if self.name == "laplacian" else (x - y).square().sum(dim=1)
-        parts = [1 / (1 + distances / s) if self.name == "rational_quadratic" else torch.exp(-distances / s) for s in self.scales]
+            return (
+                products
+                if self.name == "linear"
+                else torch.stack([(products / s + OFFSET) ** DEGREE for s in self.scales]).sum(
+                    dim=0
+                )
+            )
+        distances = (
+            (x - y).abs().sum(dim=1) if self.name == "laplacian" else (x - y).square().sum(dim=1)
+        )
+        parts = [
+            1 / (1 + distances / s)
+            if self.name == "rational_quadratic"
+            else torch.exp(-distances / s)
+            for s in self.scales
+        ]
         return torch.stack(parts).sum(dim=0)
 
 
@@ -116,17 +130,23 @@ def tile(
         torch.mm(x, y.T, out=base)
     else:
         factor = mixture.unit
-        torch.addmm(squares[1][None] * factor, x, y.T, alpha=-2 * factor, out=base).add_((squares[0] * factor)[:, None])
-        base = base.clamp_(max=0) if factor < 0 else base.clamp_(min=0)  # d times the factor, free of rounding below 0
+        torch.addmm(squares[1][None] * factor, x, y.T, alpha=-2 * factor, out=base).add_(
+            (squares[0] * factor)[:, None]
+        )
+        base = (
+            base.clamp_(max=0) if factor < 0 else base.clamp_(min=0)
+        )  # d times the factor, free of rounding below 0
         if same:
             base.fill_diagonal_(0)
-    {"rational_quadratic": _rational_quadratic, "polynomial": _polynomial, "linear": _linear}.get(mixture.name, _exponential)(
-        base, mixture, kernel, slope, power
-    )
+    {"rational_quadratic": _rational_quadratic, "polynomial": _polynomial, "linear": _linear}.get(
+        mixture.name, _exponential
+    )(base, mixture, kernel, slope, power)
     return kernel, kernel if slope is None else slope
 
 
-def _exponential(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+def _exponential(
+    base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor
+) -> None:
     """From base = -d / s_max. K = sum_r exp(r base), slope = sum_r r exp(r base) over the ratios r = s_max / s.
 
     `kernel` may be `base` itself where the ratios are powers of two.
@@ -143,29 +163,52 @@ def _exponential(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor |
         else:
             power.square_()
         if slope is not None:
-            slope = torch.add(kernel, power, alpha=ratio, out=slope) if number == 0 else slope.add_(power, alpha=ratio)
+            slope = (
+                torch.add(kernel, power, alpha=ratio, out=slope)
+                if number == 0
+                else slope.add_(power, alpha=ratio)
+            )
         kernel.add_(power)
 
 
-def _rational_quadratic(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+def _rational_quadratic(
+    base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor
+) -> None:
     """From base = d. K = sum 1 / (1 + d / s), slope = -sum 1 / (s (1 + d / s)^2)."""
     parts = [(base / s).add_(1).reciprocal_() for s in mixture.scales]
     torch.sum(torch.stack(parts), dim=0, out=kernel)
     if slope is not None:
-        torch.sum(torch.stack([part.square_() * (-1 / s) for part, s in zip(parts, mixture.scales, strict=True)]), dim=0, out=slope)
+        torch.sum(
+            torch.stack(
+                [part.square_() * (-1 / s) for part, s in zip(parts, mixture.scales, strict=True)]
+            ),
+            dim=0,
+            out=slope,
+        )
 
 
-def _polynomial(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+def _polynomial(
+    base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor
+) -> None:
     """From base = <x, y>. K = sum (base / s + offset)^degree, slope = sum degree / s (base / s + offset)^(degree - 1)."""
     parts = [(base / s).add_(OFFSET) for s in mixture.scales]
     torch.sum(torch.stack([part**DEGREE for part in parts]), dim=0, out=kernel)
     if slope is not None:
         torch.sum(
-            torch.stack([part ** (DEGREE - 1) * (DEGREE / s) for part, s in zip(parts, mixture.scales, strict=True)]), dim=0, out=slope
+            torch.stack(
+                [
+                    part ** (DEGREE - 1) * (DEGREE / s)
+                    for part, s in zip(parts, mixture.scales, strict=True)
+                ]
+            ),
+            dim=0,
+            out=slope,
         )
 
 
-def _linear(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor) -> None:
+def _linear(
+    base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None, power: Tensor
+) -> None:
     """From base = <x, y>. K = base, slope = 1."""
     kernel.copy_(base)
     if slope is not None:
@@ -175,7 +218,9 @@ def _linear(base: Tensor, mixture: Mixture, kernel: Tensor, slope: Tensor | None
 Bandwidth = float | Literal["mean", "median"]
 
 
-def mixture_of(kernel: KernelName, pooled: Tensor, bandwidth: Bandwidth, multipliers: Sequence[float]) -> Mixture:
+def mixture_of(
+    kernel: KernelName, pooled: Tensor, bandwidth: Bandwidth, multipliers: Sequence[float]
+) -> Mixture:
     """The kernel with its scales a s; the bandwidth rule looks at the pooled rows."""
     factors = tuple(float(a) for a in multipliers)
     if len(factors) == 0 or not all(math.isfinite(a) and a > 0 for a in factors):

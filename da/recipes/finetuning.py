@@ -51,7 +51,16 @@ ATTENTION_ROWS = 20  # labelled photographs that DELTA's attention is measured o
 class LabelFlags(Flags):
     """Fine-tune on a part of the labels."""
 
-    loss: tuple[Row, ...] = ("scratch", "frozen", "full", "lp_ft", "l2_sp", "delta", "bss", "bi_tuning")
+    loss: tuple[Row, ...] = (
+        "scratch",
+        "frozen",
+        "full",
+        "lp_ft",
+        "l2_sp",
+        "delta",
+        "bss",
+        "bi_tuning",
+    )
     """What is compared; scratch: random weights, frozen: a new head alone, full: everything learns."""
     percent: tuple[int, ...] = (5, 15, 100)
     """Percent of the training labels that are known: the columns."""
@@ -61,7 +70,9 @@ class LabelFlags(Flags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.percent or not all(1 <= share <= EVERYTHING for share in self.percent):
-            raise ValueError(f"percent must be one or more whole numbers from 1 to 100; got {self.percent}")
+            raise ValueError(
+                f"percent must be one or more whole numbers from 1 to 100; got {self.percent}"
+            )
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,19 @@ class Parts(NamedTuple):
 
 def benchmark_parts(flags: PhotographFlags, benchmark: Benchmark, domain: str) -> Parts:
     """The parts of a domain of photographs. Raises what `data_root` and `read_domain` raise."""
-    return Parts.of(read_domain(benchmark, domain, data_root(flags.data_root), size=flags.stored_size))
+    return Parts.of(
+        read_domain(benchmark, domain, data_root(flags.data_root), size=flags.stored_size)
+    )
 
 
 def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelled]:
     """(the rest, `share` of the samples), each class alike. Raises ValueError, scikit-learn's, where a class is too small to be cut."""
-    rest, part = train_test_split(np.arange(len(domain)), test_size=share, stratify=domain.y, random_state=seed)
-    return domain.subset(torch.from_numpy(np.sort(rest))), domain.subset(torch.from_numpy(np.sort(part)))
+    rest, part = train_test_split(
+        np.arange(len(domain)), test_size=share, stratify=domain.y, random_state=seed
+    )
+    return domain.subset(torch.from_numpy(np.sort(rest))), domain.subset(
+        torch.from_numpy(np.sort(part))
+    )
 
 
 def few(domain: Labelled, percent: int, *, seed: int) -> Labelled:
@@ -113,13 +130,27 @@ def tasks(flags: LabelFlags, source: str, name: str) -> list[tuple[str, str]]:
 
 def photograph_job(flags: FinetuneFlags, cell: Cell, read: Callable[[str], Parts]) -> Job:
     """The job of one cell on photographs; `read` gives the parts of the data set that the target names (amazon of amazon_05)."""
-    network = _pretrained(flags, scratch=cell.method == "scratch")  # before the photographs: missing weights are told at once
-    source_network = _source_network(flags, network) if cell.method in WITH_SOURCE_CLASSIFIER else None
-    parts = Parts(*3 * [smoke_domain()]) if flags.smoke_test else read(cell.target.rpartition("_")[0])
+    network = _pretrained(
+        flags, scratch=cell.method == "scratch"
+    )  # before the photographs: missing weights are told at once
+    source_network = (
+        _source_network(flags, network) if cell.method in WITH_SOURCE_CLASSIFIER else None
+    )
+    parts = (
+        Parts(*3 * [smoke_domain()]) if flags.smoke_test else read(cell.target.rpartition("_")[0])
+    )
     network.head = nn.Linear(network.head.in_features, int(parts.train.y.max()) + 1)  # type: ignore[arg-type]
     size = SMOKE_SIZE if flags.smoke_test else flags.image_size
     transform = ImageTransform(size, *NORMALISATION[flags.normalisation])
-    return labelled_job(flags, cell, parts, network, source_network, transform, replace(transform, augmentation=flags.augmentation))
+    return labelled_job(
+        flags,
+        cell,
+        parts,
+        network,
+        source_network,
+        transform,
+        replace(transform, augmentation=flags.augmentation),
+    )
 
 
 def labelled_job(
@@ -138,21 +169,36 @@ def labelled_job(
     share = EVERYTHING if flags.smoke_test else int(cell.target.rpartition("_")[2])
     labelled = few(parts.train, share, seed=cell.seed)
     method = _method(flags, cell.method, network, source_network, labelled, transform)
-    stream = LabelledBatches(labelled, batch_size=flags.batch_size, seed=cell.seed, transform=augmented)
-    return Job(method, stream, Evaluation(parts.test, transform, batch_size=64, validation=parts.validation))
+    stream = LabelledBatches(
+        labelled, batch_size=flags.batch_size, seed=cell.seed, transform=augmented
+    )
+    return Job(
+        method,
+        stream,
+        Evaluation(parts.test, transform, batch_size=64, validation=parts.validation),
+    )
 
 
 def _method(
-    flags: LabelFlags, name: str, network: Network, source_network: Network | None, labelled: Labelled, transform: ImageTransform
+    flags: LabelFlags,
+    name: str,
+    network: Network,
+    source_network: Network | None,
+    labelled: Labelled,
+    transform: ImageTransform,
 ) -> Method:
     """What a row of the table trains, each with its paper's weights."""
     options: dict[str, Any] = {"batch_norm": flags.batch_norm}
     if name == "lp_ft":
         fit_head(network, predict(network, labelled, transform, batch_size=64).features, labelled.y)
     if name == "delta":
-        some = labelled.subset(torch.linspace(0, len(labelled) - 1, min(ATTENTION_ROWS, len(labelled))).long())
+        some = labelled.subset(
+            torch.linspace(0, len(labelled) - 1, min(ATTENTION_ROWS, len(labelled))).long()
+        )
         x = transform(some.rows(torch.arange(len(some))), torch.Generator())
-        attention = channel_attention(network, x, some.y, exact=not flags.smoke_test)  # thousands of passes of a ResNet-50
+        attention = channel_attention(
+            network, x, some.y, exact=not flags.smoke_test
+        )  # thousands of passes of a ResNet-50
         # 0.01 in the paper, of a sum over the batch in its authors' code; here of a mean
         return Delta(network, attention=attention, alpha=0.01 * flags.batch_size, **options)
     if name == "l2_sp":
@@ -166,7 +212,10 @@ def _method(
     if name == "bi_tuning":
         return BiTuning(network)
     kinds: dict[str, type[Regularize]] = {"layerwise": LayerwiseDecay, "gradual": GradualUnfreezing}
-    starts: dict[str, Callable[[Network], Network]] = {"frozen": frozen, "stoch_norm": stochastic_normalisation}
+    starts: dict[str, Callable[[Network], Network]] = {
+        "frozen": frozen,
+        "stoch_norm": stochastic_normalisation,
+    }
     start = starts[name](network) if name in starts else network
     return kinds.get(name, Regularize)(start, bss if name == "bss" else None, **options)
 
@@ -177,7 +226,9 @@ def _pretrained(flags: FinetuneFlags, *, scratch: bool) -> Network:
     The backbone's rate is that of a pretrained one in the row scratch, too, so that all rows differ in one thing.
     """
     pretrained = not scratch and not flags.smoke_test
-    body, width = backbone(flags.backbone, weights=flags.weights if pretrained else None, pretrained=pretrained)
+    body, width = backbone(
+        flags.backbone, weights=flags.weights if pretrained else None, pretrained=pretrained
+    )
     neck, width = bottleneck(width, 0, dropout=0.0, scale=flags.feature_norm)
     return Network(body, neck, nn.Linear(width, 1), pretrained=True)
 
@@ -189,4 +240,8 @@ def _source_network(flags: FinetuneFlags, network: Network) -> Network:
             f"loss: {' and '.join(WITH_SOURCE_CLASSIFIER)} keep the weights' own classifier, which needs the weights and features as they "
             "are: pass --feature-norm None, and no --smoke-test"
         )
-    return Network(copy.deepcopy(network.backbone), nn.Identity(), source_classifier(flags.backbone, weights=flags.weights))
+    return Network(
+        copy.deepcopy(network.backbone),
+        nn.Identity(),
+        source_classifier(flags.backbone, weights=flags.weights),
+    )

@@ -14,7 +14,19 @@ from da.records.wandb_mirror import Mode
 from da.train.config import TrainConfig
 
 # What a result does not depend on, or what the run's names already say.
-NOT_CONFIGURATION = {"source", "target", "seeds", "data_root", "download", "runs_dir", "wandb", "force", "loss", "percent", "workers"}
+NOT_CONFIGURATION = {
+    "source",
+    "target",
+    "seeds",
+    "data_root",
+    "download",
+    "runs_dir",
+    "wandb",
+    "force",
+    "loss",
+    "percent",
+    "workers",
+}
 
 
 Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
@@ -77,8 +89,15 @@ class DigitFlags(Flags):
 
 def configuration(flags: CommonFlags) -> dict[str, Any]:
     """What a result depends on. A file of weights is named by its content, so that a record holds on another machine."""
-    values = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags) if f.name not in NOT_CONFIGURATION}
-    return {name: _content(value) if isinstance(value, Path) else value for name, value in values.items()}
+    values = {
+        f.name: getattr(flags, f.name)
+        for f in dataclasses.fields(flags)
+        if f.name not in NOT_CONFIGURATION
+    }
+    return {
+        name: _content(value) if isinstance(value, Path) else value
+        for name, value in values.items()
+    }
 
 
 def _content(path: Path) -> str:

@@ -48,22 +48,30 @@ def frozen_features(
 
     Raises what `read_domain` and `backbone` raise, and OSError that names DA_CACHE where the folder cannot be written.
     """
-    body, _ = backbone(network, weights=weights)  # before the photographs: missing weights are told at once
+    body, _ = backbone(
+        network, weights=weights
+    )  # before the photographs: missing weights are told at once
     photographs = read_domain(benchmark, domain, root, size=stored_size, cache_dir=cache_dir)
     key = _key(body, np.asarray(photographs.x), image_size)
     path = cache_folder(cache_dir) / f"{benchmark.name}-{domain}-{network}-{image_size}-{key}.npz"
     features = _open(path)
     if features is None:
         model = Network(body, nn.Identity(), nn.Identity())
-        features = predict(model, photographs, ImageTransform(image_size, *IMAGENET), batch_size=64).features.numpy()
+        features = predict(
+            model, photographs, ImageTransform(image_size, *IMAGENET), batch_size=64
+        ).features.numpy()
         _publish(path, features)
-        print(f"cached: the features of {len(features)} photographs of {domain} by {network} in {path}")
+        print(
+            f"cached: the features of {len(features)} photographs of {domain} by {network} in {path}"
+        )
     return Labelled(torch.from_numpy(features), photographs.y)
 
 
 def _key(body: nn.Module, pixels: np.ndarray, image_size: int) -> str:
     """Digits that stand for the weights, the pixels and how they are cropped."""
-    digest = hashlib.sha256(f"{VERSION} {image_size} {pixels.shape} {zlib.crc32(np.ascontiguousarray(pixels).data)}".encode())
+    digest = hashlib.sha256(
+        f"{VERSION} {image_size} {pixels.shape} {zlib.crc32(np.ascontiguousarray(pixels).data)}".encode()
+    )
     for name, values in body.state_dict().items():
         digest.update(name.encode() + values.numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -87,7 +95,9 @@ def _publish(path: Path, features: np.ndarray) -> None:
             np.savez(file, features=features)
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can be written") from error
+        raise OSError(
+            f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can be written"
+        ) from error
     finally:
         with suppress(OSError):  # where the folder itself cannot be, nothing was left in it
             temporary.unlink(missing_ok=True)

@@ -27,7 +27,9 @@ from da.feature.wasserstein import WDGRL
 from da.networks.network import Network
 from da.train.method import Adapt, Align, BatchStatistics, Ramp, constant
 
-Make = Callable[..., Adapt]  # (network, *, trade_off, ramp, batch_statistics, label_smoothing) -> method
+Make = Callable[
+    ..., Adapt
+]  # (network, *, trade_off, ramp, batch_statistics, label_smoothing) -> method
 
 
 def _sliced(
@@ -40,7 +42,14 @@ def _sliced(
 ) -> Align:
     """`Align` with directions drawn anew at every step, counted by each method for itself."""
     alignment = FreshDraws(sliced_wasserstein)
-    return Align(network, alignment, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+    return Align(
+        network,
+        alignment,
+        trade_off=trade_off,
+        ramp=ramp,
+        batch_statistics=batch_statistics,
+        label_smoothing=label_smoothing,
+    )
 
 
 METHODS: dict[str, Make] = {
@@ -49,7 +58,9 @@ METHODS: dict[str, Make] = {
     "mmd": partial(Align, alignment=mmd2),
     "coral": partial(Align, alignment=coral),
     "energy": partial(Align, alignment=energy_distance),
-    "frechet": partial(Align, alignment=frechet_distance, trade_off=1 / 128),  # per feature, as `sliced` counts
+    "frechet": partial(
+        Align, alignment=frechet_distance, trade_off=1 / 128
+    ),  # per feature, as `sliced` counts
     "cmd": partial(Align, alignment=partial(cmd, bounds=None)),
     "homm": partial(Align, alignment=homm),
     "sinkhorn": partial(Align, alignment=sinkhorn_divergence, trade_off=1 / 128),
@@ -96,4 +107,10 @@ def make_method(
     statistics = fixed.get("batch_statistics", batch_statistics)
     own = inspect.signature(make).parameters["trade_off"].default
     ramps: Mapping[str, Callable[[float], float]] = {} if ramp is None else {"ramp": ramp}
-    return make(network, trade_off=trade_off * own, batch_statistics=statistics, label_smoothing=label_smoothing, **ramps)
+    return make(
+        network,
+        trade_off=trade_off * own,
+        batch_statistics=statistics,
+        label_smoothing=label_smoothing,
+        **ramps,
+    )

@@ -51,7 +51,9 @@ class PhotographFlags(Flags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.image_size <= self.stored_size:
-            raise ValueError(f"image_size must be from 1 to stored_size ({self.stored_size}); got {self.image_size}")
+            raise ValueError(
+                f"image_size must be from 1 to stored_size ({self.stored_size}); got {self.image_size}"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class ImageFlags(PhotographFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bottleneck < 0 or not 0 <= self.dropout < 1:
-            raise ValueError(f"bottleneck must not be negative and dropout be in [0, 1); got {self.bottleneck} and {self.dropout}")
+            raise ValueError(
+                f"bottleneck must not be negative and dropout be in [0, 1); got {self.bottleneck} and {self.dropout}"
+            )
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,13 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
     published tables.
     """
     root = None if flags.smoke_test else data_root(flags.data_root)
-    network = image_network(flags, len(benchmark.classes))  # before the photographs: missing weights are told at once
-    source, target = (smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size) for d in cell[1:3])
+    network = image_network(
+        flags, len(benchmark.classes)
+    )  # before the photographs: missing weights are told at once
+    source, target = (
+        smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size)
+        for d in cell[1:3]
+    )
     size = SMOKE_SIZE if flags.smoke_test else flags.image_size
     evaluating = ImageTransform(size, *NORMALISATION[flags.normalisation])
     if flags.probe is not None and not flags.smoke_test:
@@ -127,16 +136,24 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
         batch_statistics=flags.batch_statistics,
         label_smoothing=flags.label_smoothing,
     )
-    training = ImageTransform(size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation)
-    stream = PairedBatches(source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training)
+    training = ImageTransform(
+        size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation
+    )
+    stream = PairedBatches(
+        source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training
+    )
     return Job(method, stream, Evaluation(target, evaluating, source, batch_size=64))
 
 
 def image_network(flags: ImageFlags, classes: int) -> Network:
     """Backbone, bottleneck and a new head; the backbone's weights are random in a smoke test and nowhere else."""
     weights, pretrained = (None, False) if flags.smoke_test else (flags.weights, True)
-    body, width = backbone(flags.backbone, weights=weights, pretrained=pretrained, frozen_blocks=flags.frozen_blocks)
-    neck, width = bottleneck(width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm)
+    body, width = backbone(
+        flags.backbone, weights=weights, pretrained=pretrained, frozen_blocks=flags.frozen_blocks
+    )
+    neck, width = bottleneck(
+        width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm
+    )
     head = nn.Linear(width, classes)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)

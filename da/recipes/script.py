@@ -93,7 +93,12 @@ def main(
         chosen = _columns(flags, benchmark, tasks)
         if flags.download and not flags.smoke_test and benchmark is not None:
             fetch(benchmark, flags)
-        cells = [Cell(m, s, t, seed) for s, t in chosen[: 1 if flags.smoke_test else None] for seed in flags.seeds for m in flags.loss]
+        cells = [
+            Cell(m, s, t, seed)
+            for s, t in chosen[: 1 if flags.smoke_test else None]
+            for seed in flags.seeds
+            for m in flags.loss
+        ]
         fabric = launch(flags)
     except (ValueError, OSError) as error:
         _stop(error)
@@ -102,7 +107,13 @@ def main(
         show(flags, experiment, directories, baseline, metric, select, report)
 
 
-def run_cell(flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job], fabric: Fabric) -> Path:
+def run_cell(
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    build: Callable[[FlagsType, Cell], Job],
+    fabric: Fabric,
+) -> Path:
     """Trains one cell unless its result exists; returns the run's folder."""
     run: Run | None = None
     try:
@@ -130,7 +141,13 @@ def start_run(flags: Flags, experiment: str, cell: Cell, fabric: Fabric) -> Run:
     )  # fmt: skip
 
 
-def load_network(network: Network, flags: FlagsType, experiment: str, cell: Cell, build: Callable[[FlagsType, Cell], Job]) -> None:
+def load_network(
+    network: Network,
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    build: Callable[[FlagsType, Cell], Job],
+) -> None:
     """Loads into `network` what another cell of the experiment has learned, which is trained first where it has no result.
 
     What is drawn afterwards is the same, whether that cell is trained now or was before.
@@ -141,7 +158,9 @@ def load_network(network: Network, flags: FlagsType, experiment: str, cell: Cell
     with torch.random.fork_rng():
         weights = run_cell(own, experiment, cell, build, launch(flags)) / "network.pt"
     if not weights.is_file():
-        raise FileNotFoundError(f"{weights} is gone, though its run has a result; train it again with --force")
+        raise FileNotFoundError(
+            f"{weights} is gone, though its run has a result; train it again with --force"
+        )
     network.load_state_dict(torch.load(weights, weights_only=True))
 
 
@@ -151,21 +170,33 @@ def device_name(device: torch.device) -> str | None:
 
 
 def _columns(
-    flags: FlagsType, benchmark: Benchmark | None, tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None
+    flags: FlagsType,
+    benchmark: Benchmark | None,
+    tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None,
 ) -> tuple[Task, ...]:
     if callable(tasks):
         return tuple(tasks(flags))
     assert benchmark is not None
     unnamed = flags.source is None and flags.target is None
-    return tuple(tasks or benchmark.tasks) if unnamed else choose_tasks(benchmark.tasks, flags.source, flags.target)
+    return (
+        tuple(tasks or benchmark.tasks)
+        if unnamed
+        else choose_tasks(benchmark.tasks, flags.source, flags.target)
+    )
 
 
-def choose_tasks(tasks: tuple[Task, ...], source: str | None, target: str | None) -> tuple[Task, ...]:
+def choose_tasks(
+    tasks: tuple[Task, ...], source: str | None, target: str | None
+) -> tuple[Task, ...]:
     """The tasks with this source and target, None meaning any."""
-    chosen = tuple(task for task in tasks if source in (None, task[0]) and target in (None, task[1]))
+    chosen = tuple(
+        task for task in tasks if source in (None, task[0]) and target in (None, task[1])
+    )
     if not chosen:
         names = ", ".join(f"{s}>{t}" for s, t in tasks)
-        raise ValueError(f"--source {source} --target {target}: no such task; the tasks are {names}")
+        raise ValueError(
+            f"--source {source} --target {target}: no such task; the tasks are {names}"
+        )
     return chosen
 
 
@@ -180,7 +211,11 @@ def show(
 ) -> None:
     """Prints the table of the runs in `directories`, under it what `report` makes of them, and mirrors the table to wandb."""
     wanted = {directory.resolve() for directory in directories}
-    records = [record for record in read_runs(flags.runs_dir, experiment=experiment) if record.directory.resolve() in wanted]
+    records = [
+        record
+        for record in read_runs(flags.runs_dir, experiment=experiment)
+        if record.directory.resolve() in wanted
+    ]
     table = Table.of(records, select=select, baseline=baseline, metric=metric)
     print(table.to_text() + (report or _facts)(records))
     print(f"records: {flags.runs_dir / experiment}")
@@ -193,16 +228,35 @@ def _facts(records: list[Record]) -> str:
     found: dict[tuple[str, ...], list[float]] = {}
     for record in records:
         for name, value in record.result.get("facts", {}).items():
-            found.setdefault((name, record.result["method"], f"{record.result['source']}>{record.result['target']}"), []).append(value)
-    lines = [f"{name.replace('_', ' ')} of {method} on {task}: {sum(v) / len(v):.1f}" for (name, method, task), v in sorted(found.items())]
+            found.setdefault(
+                (
+                    name,
+                    record.result["method"],
+                    f"{record.result['source']}>{record.result['target']}",
+                ),
+                [],
+            ).append(value)
+    lines = [
+        f"{name.replace('_', ' ')} of {method} on {task}: {sum(v) / len(v):.1f}"
+        for (name, method, task), v in sorted(found.items())
+    ]
     return "\n\n" + "\n".join(lines) if lines else ""
 
 
 def _shortened(flags: FlagsType) -> FlagsType:
     """Two steps, one seed, small batches, a folder of their own."""
     runs_dir = flags.runs_dir / "smoke"
-    print(f"smoke test: two steps on embedded or made-up data; the results mean nothing. Records: {runs_dir}", file=sys.stderr)
-    short = {"steps": 2, "batch_size": 8, "evaluate_every": 2, "log_every": 1, "seeds": flags.seeds[:1]}
+    print(
+        f"smoke test: two steps on embedded or made-up data; the results mean nothing. Records: {runs_dir}",
+        file=sys.stderr,
+    )
+    short = {
+        "steps": 2,
+        "batch_size": 8,
+        "evaluate_every": 2,
+        "log_every": 1,
+        "seeds": flags.seeds[:1],
+    }
     return dataclasses.replace(flags, runs_dir=runs_dir, **short)  # type: ignore[arg-type]
 
 

@@ -50,7 +50,9 @@ class ShallowFlags(CommonFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.threads < 1 or not self.loss:
-            raise ValueError(f"threads must be at least 1 and loss name one row or more; got {self.threads} and {self.loss}")
+            raise ValueError(
+                f"threads must be at least 1 and loss name one row or more; got {self.threads} and {self.loss}"
+            )
 
 
 class Samples(NamedTuple):
@@ -90,7 +92,9 @@ def main(
         elif flags.download:
             fetch(benchmark, flags)
         torch.set_num_threads(flags.threads)
-        cells = [Cell(name, s, t, seed) for s, t in tasks for seed in flags.seeds for name in flags.loss]
+        cells = [
+            Cell(name, s, t, seed) for s, t in tasks for seed in flags.seeds for name in flags.loss
+        ]
         directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, model, samples))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -105,17 +109,31 @@ def run_cell(
     samples: Callable[[FlagsType, Cell], Samples],
 ) -> Path:
     """Fits and judges one cell unless its result exists; returns the run's folder."""
-    said = recipe(model(flags, cell._replace(seed=0)))  # the record's names say the seed; but for it, runs of a row must be alike
+    said = recipe(
+        model(flags, cell._replace(seed=0))
+    )  # the record's names say the seed; but for it, runs of a row must be alike
     config = configuration(flags) | {"model": said}
-    run = Run.start(flags.runs_dir, config, **cell._asdict(), experiment=experiment, wandb=flags.wandb, force=flags.force)
+    run = Run.start(
+        flags.runs_dir,
+        config,
+        **cell._asdict(),
+        experiment=experiment,
+        wandb=flags.wandb,
+        force=flags.force,
+    )
     if run.finished:
         return run.directory
     run.rewind(0)
     try:
-        fitted, given = clone(model(flags, cell)), smoke_samples() if flags.smoke_test else samples(flags, cell)
+        fitted, given = (
+            clone(model(flags, cell)),
+            smoke_samples() if flags.smoke_test else samples(flags, cell),
+        )
         accuracy = float((predicted(fitted, given) == given.test.y.numpy()).mean())
         run.log(0, {"target_accuracy": accuracy})
-        run.finish({"selected": {"last": {"step": 0, "target_accuracy": accuracy}}} | _facts(fitted))
+        run.finish(
+            {"selected": {"last": {"step": 0, "target_accuracy": accuracy}}} | _facts(fitted)
+        )
     finally:
         run.close(failed=True)  # without effect on a finished run
     return run.directory
@@ -124,7 +142,9 @@ def run_cell(
 def recipe(model: ClassifierMixin) -> str:
     """The model with all parameters that are not its defaults, in one line: what a record says was fitted."""
     text = model.__repr__(N_CHAR_MAX=100_000)  # scikit-learn's, which shortens long ones
-    return " ".join(re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", text).split())  # an address is another in every process
+    return " ".join(
+        re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", text).split()
+    )  # an address is another in every process
 
 
 def predicted(model: ClassifierMixin, samples: Samples) -> np.ndarray:
@@ -134,10 +154,14 @@ def predicted(model: ClassifierMixin, samples: Samples) -> np.ndarray:
     if isinstance(model, DomainAdaptationClassifier):
         stack = sparse.vstack if sparse.issparse(x) else np.concatenate
         domains = np.repeat([1, -1], [x.shape[0], y.shape[0]])
-        model.fit(stack([x, y]), np.concatenate([labels, np.full(y.shape[0], -1)]), sample_domain=domains)
+        model.fit(
+            stack([x, y]), np.concatenate([labels, np.full(y.shape[0], -1)]), sample_domain=domains
+        )
         return model.predict(test)
     model.fit(x, y, labels)
-    if samples.test.x is samples.target.x:  # EasyTL labels the rows it was fitted to together, and others one by one
+    if (
+        samples.test.x is samples.target.x
+    ):  # EasyTL labels the rows it was fitted to together, and others one by one
         return model.pseudo_labels_
     return model.predict(test)
 
@@ -149,21 +173,34 @@ def smoke_samples() -> Samples:
 
 
 def _flat(digits: Labelled) -> Labelled:
-    return Labelled(digits.x[:SMOKE_ROWS].reshape(SMOKE_ROWS, -1).double() / 255, digits.y[:SMOKE_ROWS])  # type: ignore[union-attr]
+    return Labelled(
+        digits.x[:SMOKE_ROWS].reshape(SMOKE_ROWS, -1).double() / 255, digits.y[:SMOKE_ROWS]
+    )  # type: ignore[union-attr]
 
 
 def _rows(part: Unlabelled) -> Any:
     """x (n, d) in float64, dense or in CSR format, as scikit-learn takes it."""
-    return sparse.csr_matrix(part.x, dtype=np.float64) if sparse.issparse(part.x) else np.asarray(part.x, dtype=np.float64)
+    return (
+        sparse.csr_matrix(part.x, dtype=np.float64)
+        if sparse.issparse(part.x)
+        else np.asarray(part.x, dtype=np.float64)
+    )
 
 
 def _facts(model: ClassifierMixin) -> dict[str, dict[str, float]]:
     weights = getattr(model, "weights_", None)
-    return {} if weights is None else {"facts": {"effective_sample_size": effective_sample_size(weights)}}
+    return (
+        {}
+        if weights is None
+        else {"facts": {"effective_sample_size": effective_sample_size(weights)}}
+    )
 
 
 def _shortened(flags: FlagsType) -> FlagsType:
     """One seed, a folder of its own."""
     runs_dir = flags.runs_dir / "smoke"
-    print(f"smoke test: a few of the embedded digits; the results mean nothing. Records: {runs_dir}", file=sys.stderr)
+    print(
+        f"smoke test: a few of the embedded digits; the results mean nothing. Records: {runs_dir}",
+        file=sys.stderr,
+    )
     return dataclasses.replace(flags, runs_dir=runs_dir, seeds=flags.seeds[:1])

@@ -10,9 +10,19 @@ from typing import Any
 
 from da.records.run import NAMES, Record
 
-PERCENT = ("accuracy", "hos", "f1")  # last words of the names of fractions in [0, 1], which are shown in percent
+PERCENT = (
+    "accuracy",
+    "hos",
+    "f1",
+)  # last words of the names of fractions in [0, 1], which are shown in percent
 SMALLER = ("mae", "mse")  # last words of the names of errors, of which less is better
-WORDS = {"mae": "mean absolute error", "mse": "mean squared error", "f1": "F1", "r2": "R^2", "hos": "HOS"}
+WORDS = {
+    "mae": "mean absolute error",
+    "mse": "mean squared error",
+    "f1": "F1",
+    "r2": "R^2",
+    "hos": "HOS",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,9 @@ class Metric:
     def title(self) -> str:
         """What a heading calls it, with its unit."""
         words = " ".join(WORDS.get(word, word) for word in self.name.split("_"))
-        return words + (" in percent" if self.percent else " (less is better)" if self.smaller_is_better else "")
+        return words + (
+            " in percent" if self.percent else " (less is better)" if self.smaller_is_better else ""
+        )
 
     @property
     def factor(self) -> float:
@@ -55,15 +67,21 @@ class Metric:
         """The figure of the model that `select` picked, as stored. ValueError, naming the folder, where it lacks or is no such number."""
         selected = run.result.get("selected", {})
         if select not in selected:
-            raise ValueError(f"{run.directory} has no selection {select!r}; it has {', '.join(sorted(selected)) or 'none'}")
+            raise ValueError(
+                f"{run.directory} has no selection {select!r}; it has {', '.join(sorted(selected)) or 'none'}"
+            )
         value = selected[select].get(self.name)
         if value is None:
             known = ", ".join(key for key in selected[select] if key != "step") or "none"
             raise ValueError(f"{run.directory} has no {self.name} under {select!r}; it has {known}")
         if self.percent and not 0 <= value <= 1:
-            raise ValueError(f"{run.directory}: {self.name} under {select!r} must be a fraction in [0, 1]; got {value!r}")
+            raise ValueError(
+                f"{run.directory}: {self.name} under {select!r} must be a fraction in [0, 1]; got {value!r}"
+            )
         if not math.isfinite(value):
-            raise ValueError(f"{run.directory}: {self.name} under {select!r} must be finite; got {value!r}")
+            raise ValueError(
+                f"{run.directory}: {self.name} under {select!r} must be finite; got {value!r}"
+            )
         return float(value)
 
 
@@ -94,7 +112,11 @@ def check_alike(cell: tuple[str, str], runs: Sequence[Record]) -> None:
     for run in runs:
         other = first.setdefault(run.result["seed"], run)
         for against in (other, runs[0]):
-            keys = sorted(key for key in run.config.keys() | against.config.keys() if run.config.get(key) != against.config.get(key))
+            keys = sorted(
+                key
+                for key in run.config.keys() | against.config.keys()
+                if run.config.get(key) != against.config.get(key)
+            )
             differing = [key for key in keys if key not in ("seed", "seeds")]
             if differing or (against is other and run is not other):
                 words = ", ".join(differing) or "nothing but their folders"

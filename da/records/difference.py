@@ -39,7 +39,13 @@ class Difference:
 
     def text(self, *, decimals: int = 1, smaller_is_better: bool = False) -> str:
         """The difference, its interval and in words which of the two is better; `smaller_is_better` for an error."""
-        verdict = "worse" if self.worse(smaller_is_better=smaller_is_better) else "better" if self.mean else "equal"
+        verdict = (
+            "worse"
+            if self.worse(smaller_is_better=smaller_is_better)
+            else "better"
+            if self.mean
+            else "equal"
+        )
         if self.low is None or self.high is None:
             return f"{self.mean:+.{decimals}f} {verdict} (one seed)"
         doubt = "" if self.certain else ", not significant"
@@ -54,7 +60,9 @@ def paired_difference(own: Mapping[int, float], base: Mapping[int, float]) -> Di
     mean = float(gains.mean())
     if len(gains) == 1:
         return Difference(mean, None, None, 1)
-    from scipy.stats import t as student  # half a second of import, which reading records does without
+    from scipy.stats import (
+        t as student,
+    )  # half a second of import, which reading records does without
 
     half = float(student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
     return Difference(mean, mean - half, mean + half, len(gains))

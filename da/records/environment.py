@@ -14,7 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "wandb", "lightning-fabric", "lightning", "triton", "transformers", "peft")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scikit-learn",
+    "wandb",
+    "lightning-fabric",
+    "lightning",
+    "triton",
+    "transformers",
+    "peft",
+)
 
 
 def environment(device: str | None = None) -> dict[str, Any]:
@@ -32,7 +43,9 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "packages": versions,
         "git": {"commit": commit, "dirty": dirty},
         "device": device or processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -42,9 +55,18 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():
         return None, None
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True, timeout=10)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
         status = ["git", "status", "--porcelain", "--untracked-files=no"]
-        changes = subprocess.run(status, cwd=root, capture_output=True, text=True, check=True, timeout=10)
+        changes = subprocess.run(
+            status, cwd=root, capture_output=True, text=True, check=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit.stdout.strip(), bool(changes.stdout.strip())
@@ -53,7 +75,9 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
 def processor() -> str:
     """The processor's model, as far as the system tells it."""
     try:
-        model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = re.search(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
     except OSError:
         model = None
     return model.group(1).strip() if model else platform.processor() or platform.machine()

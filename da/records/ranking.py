@@ -49,15 +49,32 @@ def ranking(records: Sequence[Record]) -> Table:
     """
     found = points(records)
     if not found:
-        raise ValueError("there is no run with a transferability score: check --runs-dir and --experiment")
+        raise ValueError(
+            "there is no run with a transferability score: check --runs-dir and --experiment"
+        )
     taus: dict[tuple[str, str], dict[int, float]] = {}
     for score, target, seed in dict.fromkeys((p.score, p.target, p.seed) for p in found):
-        tau = _tau([(p.value, p.accuracy) for p in found if (p.score, p.target, p.seed) == (score, target, seed)])
+        tau = _tau(
+            [
+                (p.value, p.accuracy)
+                for p in found
+                if (p.score, p.target, p.seed) == (score, target, seed)
+            ]
+        )
         if tau is not None:
             taus.setdefault((score, target), {})[seed] = tau
     targets, seeds = sorted({p.target for p in found}), sorted({p.seed for p in found})
     rows = tuple(name for name in SCORES if any(p.score == name for p in found))
-    return Table(records[0].result["experiment"], "last", "", rows, tuple(targets), tuple(seeds), taus, Metric("weighted_tau"))
+    return Table(
+        records[0].result["experiment"],
+        "last",
+        "",
+        rows,
+        tuple(targets),
+        tuple(seeds),
+        taus,
+        Metric("weighted_tau"),
+    )
 
 
 def points(records: Sequence[Record]) -> list[Point]:
@@ -89,15 +106,27 @@ def written(table: Table, grid: Callable[[Sequence[Sequence[str]]], str] = align
     """A `ranking` as text: a line for each score, in the form that `grid` (of da.records.grids) gives."""
     columns = [*table.tasks, AVERAGE] if len(table.tasks) > 1 else list(table.tasks)
     lines = [[score, *(_cell(table, score, column) for column in columns)] for score in table.rows]
-    several = f"; mean ± standard deviation over {len(table.seeds)} seeds" if len(table.seeds) > 1 else "; one seed"
+    several = (
+        f"; mean ± standard deviation over {len(table.seeds)} seeds"
+        if len(table.seeds) > 1
+        else "; one seed"
+    )
     text = f"{table.experiment}: weighted Kendall tau of score and accuracy reached, over the candidates of a target{several}."
-    if any(len(table.values(score, target)) < len(table.seeds) for score in table.rows for target in table.tasks):
+    if any(
+        len(table.values(score, target)) < len(table.seeds)
+        for score in table.rows
+        for target in table.tasks
+    ):
         text += " In parentheses the number of seeds that have one, if not all: a score that is the same for all candidates ranks none."
     return f"{text}\n\n{grid([['score', *columns], *lines])}"
 
 
 def _cell(table: Table, score: str, column: str) -> str:
-    values, mean, deviation = table.values(score, column), table.mean(score, column), table.deviation(score, column)
+    values, mean, deviation = (
+        table.values(score, column),
+        table.mean(score, column),
+        table.deviation(score, column),
+    )
     if mean is None:
         return MISSING
     text = f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
@@ -109,7 +138,9 @@ def _tau(pairs: Sequence[tuple[float, float]]) -> float | None:
     rounded = [float(f"{value:.{DIGITS}g}") for value in values]
     if len(set(rounded)) < 2 or len(set(accuracies)) < 2:
         return None
-    from scipy.stats import weightedtau  # half a second of import, which reading records does without
+    from scipy.stats import (
+        weightedtau,
+    )  # half a second of import, which reading records does without
 
     return float(weightedtau(rounded, accuracies).statistic)
 
@@ -141,11 +172,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(written(table, GRIDS[options.format]))
         else:
             name = options.name or f"{options.experiment}_tau"
-            command = f"python -m da.records.ranking {options.runs_dir} --experiment {options.experiment}"
+            command = (
+                f"python -m da.records.ranking {options.runs_dir} --experiment {options.experiment}"
+            )
             content = f"{written(table, piped)}\n\n`{command}`"
-            same = replace_marked(options.readme, f"<!-- table: {name} -->", "<!-- /table -->", content, check=options.check)
+            same = replace_marked(
+                options.readme,
+                f"<!-- table: {name} -->",
+                "<!-- /table -->",
+                content,
+                check=options.check,
+            )
             if options.check and not same:
-                sys.exit(f"{options.readme}: the table {name!r} differs from the runs; run without --check to update it")
+                sys.exit(
+                    f"{options.readme}: the table {name!r} differs from the runs; run without --check to update it"
+                )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

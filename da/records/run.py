@@ -47,7 +47,9 @@ class Record:
 class Run:
     """One run's folder while it is being filled; made by `Run.start`."""
 
-    def __init__(self, directory: Path, document: dict[str, Any], *, wandb: Mode, rank_zero: bool) -> None:
+    def __init__(
+        self, directory: Path, document: dict[str, Any], *, wandb: Mode, rank_zero: bool
+    ) -> None:
         self.directory = directory
         self._document = document
         self._wandb, self._rank_zero = wandb, rank_zero
@@ -79,12 +81,20 @@ class Run:
         Raises TypeError or ValueError, naming the key, for a configuration that is not JSON or not finite; ValueError for a name that
         cannot be a folder's and for a folder whose config.json was changed; OSError where the folder cannot be made or written.
         """
-        names = {"experiment": experiment, "method": method, "source": source, "target": target, "seed": seed}
+        names = {
+            "experiment": experiment,
+            "method": method,
+            "source": source,
+            "target": target,
+            "seed": seed,
+        }
         _check_names(names)
         resolve_mode(wandb)
         document = {**names, "config": _plain(config, "config", finite=True)}
         digest = hashlib.sha256(_canonical(document).encode()).hexdigest()[:12]
-        directory = Path(runs_dir) / experiment / method / f"{source}-{target}" / f"seed{seed}-{digest}"
+        directory = (
+            Path(runs_dir) / experiment / method / f"{source}-{target}" / f"seed{seed}-{digest}"
+        )
         run = cls(directory, document, wandb=wandb, rank_zero=rank_zero)
         if rank_zero:
             with _writing(directory):
@@ -94,7 +104,9 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether a result stands in the folder, beside this very configuration."""
-        return (self.directory / "result.json").is_file() and _read_json(self.directory / "config.json") == self._document
+        return (self.directory / "result.json").is_file() and _read_json(
+            self.directory / "config.json"
+        ) == self._document
 
     @property
     def title(self) -> str:
@@ -112,7 +124,12 @@ class Run:
         values = {key: _number(value, key) for key, value in metrics.items()}
         if not self._rank_zero:
             return
-        line = _canonical({"step": int(step), **_plain(values, "metrics", finite=False)}, sort_keys=False) + "\n"
+        line = (
+            _canonical(
+                {"step": int(step), **_plain(values, "metrics", finite=False)}, sort_keys=False
+            )
+            + "\n"
+        )
         file, mirror = self._open(), self._open_mirror()
         with _writing(self.directory):
             file.write(line.encode())
@@ -136,7 +153,9 @@ class Run:
         with open(self.directory / "metrics.jsonl", "rb") as lines:
             kept = lines.read(max(position, 0))
         if len(kept) != position or not (position == 0 or kept.endswith(b"\n")):
-            raise ValueError(f"position must be the end of a line of metrics.jsonl ({self.metrics_position()} bytes); got {position}")
+            raise ValueError(
+                f"position must be the end of a line of metrics.jsonl ({self.metrics_position()} bytes); got {position}"
+            )
         with _writing(self.directory):
             file.truncate(position)
         if self._mirror is not None:
@@ -150,13 +169,17 @@ class Run:
         names = {key: self._document[key] for key in NAMES}
         changed = [key for key in names if key in result and result[key] != names[key]]
         if changed:
-            raise ValueError(f"result must not change {changed[0]}: {result[changed[0]]!r} where the run has {names[changed[0]]!r}")
+            raise ValueError(
+                f"result must not change {changed[0]}: {result[changed[0]]!r} where the run has {names[changed[0]]!r}"
+            )
         whole = {**names, **_plain(result, "result", finite=False)}
         file = self._open()
         with _writing(self.directory):
             os.fsync(file.fileno())
             _write_json(self.directory / "result.json", whole)
-        self._open_mirror().summary({key: value for key, value in whole.items() if key not in names})
+        self._open_mirror().summary(
+            {key: value for key, value in whole.items() if key not in names}
+        )
         self.close(failed=False)
 
     def close(self, failed: bool) -> None:
@@ -173,12 +196,16 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "config.json"
         if path.exists() and _read_json(path) != self._document:
-            raise ValueError(f"{path} was changed after its run began; run again with force=True, or move the folder away")
+            raise ValueError(
+                f"{path} was changed after its run began; run again with force=True, or move the folder away"
+            )
         if self.finished:
             return
         _write_json(path, self._document)
         _write_json(self.directory / "env.json", environment(device))
-        with open(self.directory / "metrics.jsonl", "a+b") as file:  # a killed process may have left half a line
+        with open(
+            self.directory / "metrics.jsonl", "a+b"
+        ) as file:  # a killed process may have left half a line
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
 
@@ -186,7 +213,9 @@ class Run:
         """metrics.jsonl, opened for appending."""
         if self._file is None:
             if self.finished:
-                raise RuntimeError(f"the run {self.directory} is finished and takes no more; run it again with force=True")
+                raise RuntimeError(
+                    f"the run {self.directory} is finished and takes no more; run it again with force=True"
+                )
             with _writing(self.directory):
                 self._file = open(self.directory / "metrics.jsonl", "ab")
         return self._file
@@ -205,7 +234,9 @@ class Run:
                 job_type=names["method"],
             )
             for line in _read_metrics(self.directory / "metrics.jsonl"):
-                self._mirror.log(int(line["step"]), {key: value for key, value in line.items() if key != "step"})
+                self._mirror.log(
+                    int(line["step"]), {key: value for key, value in line.items() if key != "step"}
+                )
         return self._mirror
 
 
@@ -216,22 +247,33 @@ def read_runs(runs_dir: Path | str, *, experiment: str | None = None) -> list[Re
     """
     root = Path(runs_dir)
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder of runs at {runs_dir}: choose another with --runs-dir, or run an experiment first")
+        raise FileNotFoundError(
+            f"no folder of runs at {runs_dir}: choose another with --runs-dir, or run an experiment first"
+        )
     results = sorted(root.glob(f"{experiment or '*'}/*/*/seed*/result.json"))
     return [_read_record(path.parent) for path in results]
 
 
 def _read_record(directory: Path) -> Record:
-    config, env, result = (_read_json(directory / f"{name}.json") for name in ("config", "env", "result"))
+    config, env, result = (
+        _read_json(directory / f"{name}.json") for name in ("config", "env", "result")
+    )
     return Record(config["config"], env, result, directory)
 
 
 def _read_metrics(path: Path) -> list[dict[str, float]]:
-    complete, _, _ = path.read_bytes().rpartition(b"\n")  # what follows the last newline was cut off by a kill
+    complete, _, _ = path.read_bytes().rpartition(
+        b"\n"
+    )  # what follows the last newline was cut off by a kill
     lines = []
     for number, text in enumerate(complete.decode().split("\n") if complete else [], start=1):
         try:
-            lines.append({key: math.nan if value is None else value for key, value in json.loads(text).items()})
+            lines.append(
+                {
+                    key: math.nan if value is None else value
+                    for key, value in json.loads(text).items()
+                }
+            )
         except (ValueError, AttributeError):
             raise ValueError(f"{path}, line {number} is not a JSON object: {text[:80]!r}") from None
     return lines
@@ -240,7 +282,9 @@ def _read_metrics(path: Path) -> list[dict[str, float]]:
 def _check_names(names: Mapping[str, Any]) -> None:
     for key in ("experiment", "method", "source", "target"):
         if not isinstance(names[key], str) or not re.fullmatch(r"\w[\w .,+=-]*", names[key]):
-            raise ValueError(f"{key} must be a name that a folder can have: letters, digits and any of _ . , + = - ; got {names[key]!r}")
+            raise ValueError(
+                f"{key} must be a name that a folder can have: letters, digits and any of _ . , + = - ; got {names[key]!r}"
+            )
     if isinstance(names["seed"], bool) or not isinstance(names["seed"], int) or names["seed"] < 0:
         raise ValueError(f"seed must be an integer from 0; got {names['seed']!r}")
 
@@ -254,10 +298,14 @@ def _plain(value: Any, where: str, *, finite: bool) -> Any:
             raise ValueError(f"{where} must be finite to be written as JSON; got {value}")
         return float(value) if math.isfinite(value) else None
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]", finite=finite) for index, item in enumerate(value)]
+        return [
+            _plain(item, f"{where}[{index}]", finite=finite) for index, item in enumerate(value)
+        ]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _plain(item, f"{where}.{key}", finite=finite) for key, item in value.items()}
-    raise TypeError(f"{where} must be JSON (text, numbers, booleans, None, lists, mappings with text keys); got {value!r}, {type(value)}")
+    raise TypeError(
+        f"{where} must be JSON (text, numbers, booleans, None, lists, mappings with text keys); got {value!r}, {type(value)}"
+    )
 
 
 def _number(value: Any, key: str) -> float:
@@ -269,7 +317,9 @@ def _number(value: Any, key: str) -> float:
 
 
 def _canonical(value: Any, *, sort_keys: bool = True) -> str:
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def _read_json(path: Path) -> Any:
@@ -283,7 +333,9 @@ def _write_json(path: Path, value: Any) -> None:
     """Whole or not at all, whenever the process or the machine stops."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(
+            json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -295,4 +347,6 @@ def _writing(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(f"cannot write the run folder {directory} ({reason}): choose a writable folder with --runs-dir") from error
+        raise OSError(
+            f"cannot write the run folder {directory} ({reason}): choose a writable folder with --runs-dir"
+        ) from error

@@ -49,7 +49,15 @@ class Mirror:
         def send(run: wandb.Run) -> None:
             import wandb
 
-            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)})
+            run.log(
+                {
+                    name: wandb.Table(
+                        columns=list(columns),
+                        data=[list(row) for row in rows],
+                        allow_mixed_types=True,
+                    )
+                }
+            )
 
         self._attempt(send)
 
@@ -68,13 +76,24 @@ class Mirror:
             return
         try:
             action(self._run)
-        except Exception as error:  # wandb's own errors share no base class, and none may stop training
+        except (
+            Exception
+        ) as error:  # wandb's own errors share no base class, and none may stop training
             if not self._warned:
                 _warn("stopped answering", error, "the run's own files are complete")
             self._warned = True
 
 
-def open_mirror(directory: Path, mode: Mode, *, config: Mapping[str, Any], group: str, name: str, identifier: str, job_type: str) -> Mirror:
+def open_mirror(
+    directory: Path,
+    mode: Mode,
+    *,
+    config: Mapping[str, Any],
+    group: str,
+    name: str,
+    identifier: str,
+    job_type: str,
+) -> Mirror:
     """A new wandb run whose files lie in `directory`/wandb, emptied first: a mirror is filled again from the record, from its start.
 
     `identifier` is the wandb run id, at most 64 letters, digits and dashes: a run that is repeated or resumed replaces its mirror.
@@ -86,20 +105,47 @@ def open_mirror(directory: Path, mode: Mode, *, config: Mapping[str, Any], group
     try:
         import wandb
     except ImportError as error:
-        _warn("cannot be imported", error, "the run is not mirrored; `pip install wandb`, or --wandb disabled to say so")
+        _warn(
+            "cannot be imported",
+            error,
+            "the run is not mirrored; `pip install wandb`, or --wandb disabled to say so",
+        )
         return Mirror()
-    words: dict[str, Any] = {"config": dict(config), "group": group, "name": name, "id": identifier, "job_type": job_type}
+    words: dict[str, Any] = {
+        "config": dict(config),
+        "group": group,
+        "name": name,
+        "id": identifier,
+        "job_type": job_type,
+    }
     for connection in ("online", "offline") if wanted in ("auto", "online") else ("offline",):
         try:
             if connection == "online" and not _key_exists():
                 if wanted == "online":
-                    _warn("has no key", "nothing in WANDB_API_KEY, the netrc file or its settings", "going offline; `wandb login` once")
+                    _warn(
+                        "has no key",
+                        "nothing in WANDB_API_KEY, the netrc file or its settings",
+                        "going offline; `wandb login` once",
+                    )
                 continue
             shutil.rmtree(directory / "wandb", ignore_errors=True)
             project = os.environ.get("WANDB_PROJECT", PROJECT)
-            return Mirror(wandb.init(dir=directory, project=project, mode=connection, reinit="create_new", settings=_settings(), **words))
+            return Mirror(
+                wandb.init(
+                    dir=directory,
+                    project=project,
+                    mode=connection,
+                    reinit="create_new",
+                    settings=_settings(),
+                    **words,
+                )
+            )
         except Exception as error:
-            _warn(f"could not start {connection}", error, "going offline" if connection == "online" else "the run is not mirrored")
+            _warn(
+                f"could not start {connection}",
+                error,
+                "going offline" if connection == "online" else "the run is not mirrored",
+            )
     return Mirror()
 
 
@@ -117,7 +163,15 @@ def log_table(
     directory.mkdir(parents=True, exist_ok=True)
     title = f"{experiment} {name}"
     identifier = "".join(c if c.isalnum() and c.isascii() else "-" for c in title)[:64]
-    mirror = open_mirror(directory, wandb, config={}, group=experiment, name=title, identifier=identifier, job_type="table")
+    mirror = open_mirror(
+        directory,
+        wandb,
+        config={},
+        group=experiment,
+        name=title,
+        identifier=identifier,
+        job_type="table",
+    )
     mirror.table(name, columns, rows)
     mirror.close()
 
@@ -137,7 +191,11 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a/b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value})
+        flat.update(
+            flatten(value, f"{prefix}{key}/")
+            if isinstance(value, Mapping)
+            else {prefix + key: value}
+        )
     return flat
 
 

@@ -21,4 +21,6 @@ def information_maximisation(logits: Tensor) -> float:
     return (torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()).item()
 
 
-SCORES: Mapping[str, Callable[[Tensor], float]] = {"information_maximisation": information_maximisation}
+SCORES: Mapping[str, Callable[[Tensor], float]] = {
+    "information_maximisation": information_maximisation
+}

@@ -28,7 +28,9 @@ class Adapter(BaseEstimator, ABC):
     needs_labels = False  # whether `fit` refuses to do without source_labels
 
     @abstractmethod
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns from source (n, d), target (m, d) and, where the method uses them, the source's labels (n,)."""
 
     def transform(self, x: Array, *, domain: Domain = "source") -> Array:
@@ -39,10 +41,14 @@ class Adapter(BaseEstimator, ABC):
         if domain not in get_args(Domain):
             raise ValueError(f"domain must be 'source' or 'target'; got {domain!r}")
         if not hasattr(self, "n_features_in_"):
-            raise ValueError(f"{type(self).__name__} must be fitted before transform: call fit(source, target) first")
+            raise ValueError(
+                f"{type(self).__name__} must be fitted before transform: call fit(source, target) first"
+            )
         rows = as_matrix(x, "x")
         if rows.shape[1] != self.n_features_in_:
-            raise ValueError(f"x must have {self.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}")
+            raise ValueError(
+                f"x must have {self.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}"
+            )
         return like(self._map(rows.double(), domain).to(rows.dtype), x)
 
     @abstractmethod
@@ -56,7 +62,9 @@ class Adapter(BaseEstimator, ABC):
         return x.detach().double(), y.detach().double()
 
 
-def check_labels(labels: Tensor | np.ndarray | None, like_rows: Tensor, name: str = "source_labels") -> tuple[np.ndarray, Tensor]:
+def check_labels(
+    labels: Tensor | np.ndarray | None, like_rows: Tensor, name: str = "source_labels"
+) -> tuple[np.ndarray, Tensor]:
     """The distinct classes (c,), sorted, and each row's position among them (n,) as int64 on the rows' device.
 
     Raises TypeError without labels, or where they are no integers or strings; ValueError where there is not one a row, or one class only.
@@ -67,7 +75,9 @@ def check_labels(labels: Tensor | np.ndarray | None, like_rows: Tensor, name: st
     if values.dtype.kind not in "iubUSO":
         raise TypeError(f"{name} must hold classes, as integers or strings; got {values.dtype}")
     if values.shape != (len(like_rows),):
-        raise ValueError(f"{name} must hold one label a row, shape ({len(like_rows)},); got {values.shape}")
+        raise ValueError(
+            f"{name} must hold one label a row, shape ({len(like_rows)},); got {values.shape}"
+        )
     classes, codes = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"{name} must have at least two classes; got {classes.tolist()}")

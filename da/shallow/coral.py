@@ -27,7 +27,9 @@ class CORAL(Adapter):
     def __init__(self, *, regularization: float = 1.0) -> None:
         self.regularization = regularization
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns A (d, d), kept as `map_`, from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
         self.map_ = coral_map(x, y, regularization=self.regularization)
@@ -46,7 +48,10 @@ def coral_map(source: Array, target: Array, *, regularization: float = 1.0) -> A
     if not 0 < regularization < float("inf"):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization}")
     with full_precision(x):
-        whiten, colour = _power(covariance(x.double()), regularization, -0.5), _power(covariance(y.double()), regularization, 0.5)
+        whiten, colour = (
+            _power(covariance(x.double()), regularization, -0.5),
+            _power(covariance(y.double()), regularization, 0.5),
+        )
         return like((whiten @ colour).to(x.dtype), source)
 
 

@@ -27,18 +27,26 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-Weigher = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (source (n, d), target (m, d)) -> weights (n,)
+Weigher = Callable[
+    [np.ndarray, np.ndarray], np.ndarray
+]  # (source (n, d), target (m, d)) -> weights (n,)
 
 
 def is_source(sample_domain: Any, rows: int) -> np.ndarray:
     """Which rows are of the source (rows,). Raises TypeError unless sample_domain holds integers, ValueError for zeros and other shapes."""
     domains = np.asarray(sample_domain)
     if domains.shape != (rows,):
-        raise ValueError(f"sample_domain must have one entry a row, shape ({rows},); got shape {domains.shape}")
+        raise ValueError(
+            f"sample_domain must have one entry a row, shape ({rows},); got shape {domains.shape}"
+        )
     if domains.dtype.kind not in "iu":
-        raise TypeError(f"sample_domain must hold integers, > 0 for source and < 0 for target rows; got {domains.dtype}")
+        raise TypeError(
+            f"sample_domain must hold integers, > 0 for source and < 0 for target rows; got {domains.dtype}"
+        )
     if (domains == 0).any():
-        raise ValueError(f"sample_domain must be > 0 for source and < 0 for target rows; got 0 in row {int(np.argmin(np.abs(domains)))}")
+        raise ValueError(
+            f"sample_domain must be > 0 for source and < 0 for target rows; got 0 in row {int(np.argmin(np.abs(domains)))}"
+        )
     return domains > 0
 
 
@@ -46,13 +54,19 @@ def labels_of(y: Any, chosen: np.ndarray) -> np.ndarray:
     """The labels of the chosen rows (n,) alone, as an array (k,); those of others, of whatever kind, leave no trace."""
     y = y if hasattr(y, "__getitem__") else np.asarray(y)
     values = column_or_1d(np.asarray(_safe_indexing(y, np.flatnonzero(chosen))), warn=True)
-    return np.array(values.tolist()) if values.dtype == object else values  # beside None and strings even numbers come as objects
+    return (
+        np.array(values.tolist()) if values.dtype == object else values
+    )  # beside None and strings even numbers come as objects
 
 
 def checked_weights(weigher: Weigher, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """weigher(source (n, d), target (m, d)) in float64. Raises ValueError unless it is (n,), finite, >= 0 and not all 0."""
     weights = np.asarray(weigher(source, target), dtype=np.float64)
-    if weights.shape != (len(source),) or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
+    if (
+        weights.shape != (len(source),)
+        or not (np.isfinite(weights) & (weights >= 0)).all()
+        or not weights.any()
+    ):
         raise ValueError(
             f"weigher must return one finite weight >= 0 a source row, not all 0: shape ({len(source)},); got shape {weights.shape}: "
             f"{weights.ravel()[:5].tolist()} ..."
@@ -74,7 +88,9 @@ class SourceFolds(BaseCrossValidator):
         self.n_splits = n_splits
         self.random_state = random_state
 
-    def split(self, X: Any, y: Any = None, groups: Any = None, sample_domain: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None, sample_domain: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the rows to train on and to test on. Raises ValueError without sample_domain: unless routed, it does not arrive."""
         if sample_domain is None:
             raise ValueError(
@@ -86,11 +102,18 @@ class SourceFolds(BaseCrossValidator):
         rows, target = np.flatnonzero(source), np.flatnonzero(~source)
         labels = np.zeros(len(rows)) if y is None else labels_of(y, source)
         classes = y is not None and type_of_target(labels) in ("binary", "multiclass")
-        folds = (StratifiedKFold if classes else KFold)(self.n_splits, shuffle=True, random_state=self.random_state)
+        folds = (StratifiedKFold if classes else KFold)(
+            self.n_splits, shuffle=True, random_state=self.random_state
+        )
         for train, test in folds.split(rows, labels):
-            yield np.sort(np.concatenate([rows[train], target])), np.sort(np.concatenate([rows[test], target]))
+            yield (
+                np.sort(np.concatenate([rows[train], target])),
+                np.sort(np.concatenate([rows[test], target])),
+            )
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None, sample_domain: Any = None) -> int:
+    def get_n_splits(
+        self, X: Any = None, y: Any = None, groups: Any = None, sample_domain: Any = None
+    ) -> int:
         """How many parts the source is cut into."""
         return self.n_splits
 
@@ -109,10 +132,14 @@ class ImportanceWeightedScore:
 
     weigher: Weigher | None = None
 
-    def __call__(self, estimator: BaseEstimator, X: Any, y: Any, sample_domain: Any = None) -> float:
+    def __call__(
+        self, estimator: BaseEstimator, X: Any, y: Any, sample_domain: Any = None
+    ) -> float:
         """The score of a fitted estimator whose predict takes sample_domain; the labels of target rows are not read."""
         if sample_domain is None:
-            raise ValueError("ImportanceWeightedScore must be given sample_domain: set_config(enable_metadata_routing=True), and pass it")
+            raise ValueError(
+                "ImportanceWeightedScore must be given sample_domain: set_config(enable_metadata_routing=True), and pass it"
+            )
         source = is_source(sample_domain, len(y))
         if not source.any() or (self.weigher is not None and source.all()):
             raise ValueError(
@@ -122,14 +149,22 @@ class ImportanceWeightedScore:
         held = _safe_indexing(X, np.flatnonzero(source))
         weights = None
         if self.weigher is not None:
-            rows = (check_array(_safe_indexing(X, np.flatnonzero(part)), dtype=[np.float64, np.float32]) for part in (source, ~source))
+            rows = (
+                check_array(_safe_indexing(X, np.flatnonzero(part)), dtype=[np.float64, np.float32])
+                for part in (source, ~source)
+            )
             weights = checked_weights(self.weigher, *rows)
-        labels, answers = labels_of(y, source), estimator.predict(held, sample_domain=np.asarray(sample_domain)[source])
+        labels, answers = (
+            labels_of(y, source),
+            estimator.predict(held, sample_domain=np.asarray(sample_domain)[source]),
+        )
         if is_classifier(estimator):
             return float(accuracy_score(labels, answers, sample_weight=weights))
         if is_regressor(estimator):
             return -float(mean_squared_error(labels, answers, sample_weight=weights))
-        raise TypeError(f"estimator must be a classifier or a regressor; got {type(estimator).__name__}")
+        raise TypeError(
+            f"estimator must be a classifier or a regressor; got {type(estimator).__name__}"
+        )
 
     def get_metadata_routing(self) -> MetadataRequest:
         """That the score is to be given sample_domain: scikit-learn asks."""

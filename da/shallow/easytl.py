@@ -38,14 +38,18 @@ class EasyTL(ClassifierMixin, BaseEstimator):
     def __init__(self, *, align: bool = True) -> None:
         self.align = align
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns from source (n, d), its labels (n,) and target (m, d); raises ValueError for fewer target rows than classes."""
         first, second = check_two_samples(source, target, least=2)
         x, y = first.detach().double(), second.detach().double()
         self.classes_, codes = check_labels(source_labels, x)
         self.n_features_in_ = x.shape[1]
         aligned = x @ coral_map(x, y) if self.align else x
-        self.means_ = torch.stack([aligned[codes == c].mean(0) for c in range(len(self.classes_))])  # (C, d)
+        self.means_ = torch.stack(
+            [aligned[codes == c].mean(0) for c in range(len(self.classes_))]
+        )  # (C, d)
         # The pooled variance within classes a column, for predict_proba.
         self.variance_ = float((aligned - self.means_[codes]).square().mean())
         self._as_tensor = isinstance(source_labels, Tensor)
@@ -61,15 +65,21 @@ class EasyTL(ClassifierMixin, BaseEstimator):
 
         The paper has none (its M is zeros and ones); these have their greatest value where `predict` has its class.
         """
-        scaled = -self._distances(self._rows(x)).square() / (2 * max(self.variance_, torch.finfo(torch.float64).tiny))
+        scaled = -self._distances(self._rows(x)).square() / (
+            2 * max(self.variance_, torch.finfo(torch.float64).tiny)
+        )
         return torch.softmax(scaled, 1).cpu().numpy()
 
     def _rows(self, x: Array) -> Tensor:
         if not hasattr(self, "means_"):
-            raise ValueError("EasyTL must be fitted before predict: call fit(source, target, source_labels) first")
+            raise ValueError(
+                "EasyTL must be fitted before predict: call fit(source, target, source_labels) first"
+            )
         rows = as_matrix(x, "x").detach().double()
         if rows.shape[1] != self.n_features_in_:
-            raise ValueError(f"x must have {self.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}")
+            raise ValueError(
+                f"x must have {self.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}"
+            )
         return rows
 
     def _distances(self, y: Tensor) -> Tensor:
@@ -87,11 +97,15 @@ def programme(distances: Tensor) -> Tensor:
     """
     m, classes = distances.shape
     if m < classes:
-        raise ValueError(f"target must have at least as many rows as there are classes, {classes}; got {m}")
+        raise ValueError(
+            f"target must have at least as many rows as there are classes, {classes}; got {m}"
+        )
     least, assigned = distances.min(1)
     # What it costs beyond its nearest class to let row j stand for class c: (C, m).
     excess = (distances - least[:, None]).T
     used, rows = linear_sum_assignment(excess.cpu().numpy())
     assigned = assigned.clone()
-    assigned[torch.from_numpy(rows).to(assigned.device)] = torch.from_numpy(used).to(assigned.device)
+    assigned[torch.from_numpy(rows).to(assigned.device)] = torch.from_numpy(used).to(
+        assigned.device
+    )
     return assigned

@@ -20,7 +20,12 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags, assert_all_finite, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    has_fit_parameter,
+    validate_data,
+)
 
 from da.shallow.adapter import Adapter
 from da.shallow.crossvalidation import Weigher, checked_weights, is_source, labels_of
@@ -45,7 +50,12 @@ class _DomainAdaptation(BaseEstimator, ABC):
     __metadata_request__decision_function = {"sample_domain": True}
     __metadata_request__score = {"sample_domain": True}
 
-    def __init__(self, adapter: Adapter | None = None, weigher: Weigher | None = None, estimator: BaseEstimator | None = None) -> None:
+    def __init__(
+        self,
+        adapter: Adapter | None = None,
+        weigher: Weigher | None = None,
+        estimator: BaseEstimator | None = None,
+    ) -> None:
         self.adapter = adapter
         self.weigher = weigher
         self.estimator = estimator
@@ -61,17 +71,26 @@ class _DomainAdaptation(BaseEstimator, ABC):
         for weights that the estimator would ignore; TypeError for sparse X where the adapter or weigher needs it dense.
         """
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
         X = self._rows(X, reset=True)
         check_consistent_length(X, y)
-        chosen = np.ones(X.shape[0], dtype=bool) if sample_domain is None else is_source(sample_domain, X.shape[0])
+        chosen = (
+            np.ones(X.shape[0], dtype=bool)
+            if sample_domain is None
+            else is_source(sample_domain, X.shape[0])
+        )
         self._check_parts(chosen)
         labels = self._labels(labels_of(y, chosen))
         source, target = X[chosen], X[~chosen]
         self.adapter_, self.weights_ = None, None
         if self.adapter is not None:
             self.adapter_ = clone(self.adapter).fit(source, target, self._labels_to_adapt(labels))
-            source, target = self.adapter_.transform(source, domain="source"), self.adapter_.transform(target, domain="target")
+            source, target = (
+                self.adapter_.transform(source, domain="source"),
+                self.adapter_.transform(target, domain="target"),
+            )
         self.estimator_ = clone(self._chosen())
         if self.weigher is None:
             self.estimator_.fit(source, labels)
@@ -88,21 +107,37 @@ class _DomainAdaptation(BaseEstimator, ABC):
         check_is_fitted(self, "estimator_")
         X = self._rows(X, reset=False)
         rows = X.shape[0]
-        chosen = np.zeros(rows, dtype=bool) if sample_domain is None else is_source(sample_domain, rows)
+        chosen = (
+            np.zeros(rows, dtype=bool) if sample_domain is None else is_source(sample_domain, rows)
+        )
         if self.adapter_ is not None:
-            parts = [(mask, domain) for mask, domain in ((chosen, "source"), (~chosen, "target")) if mask.any()]
-            adapted = np.concatenate([self.adapter_.transform(X[mask], domain=domain) for mask, domain in parts])
+            parts = [
+                (mask, domain)
+                for mask, domain in ((chosen, "source"), (~chosen, "target"))
+                if mask.any()
+            ]
+            adapted = np.concatenate(
+                [self.adapter_.transform(X[mask], domain=domain) for mask, domain in parts]
+            )
             X = adapted[np.argsort(np.concatenate([np.flatnonzero(mask) for mask, _ in parts]))]
         return getattr(self.estimator_, method)(X)
 
     def _rows(self, X: Any, *, reset: bool) -> Any:
         dense = self.adapter is not None or self.weigher is not None
-        return validate_data(self, X, accept_sparse=False if dense else "csr", dtype=[np.float64, np.float32], reset=reset)
+        return validate_data(
+            self,
+            X,
+            accept_sparse=False if dense else "csr",
+            dtype=[np.float64, np.float32],
+            reset=reset,
+        )
 
     def _check_parts(self, chosen: np.ndarray) -> None:
         """That there are the rows that the parts need, and that weights will be used."""
         if not chosen.any():
-            raise ValueError(f"sample_domain must be > 0 for at least one row, a source row; all {len(chosen)} are target rows")
+            raise ValueError(
+                f"sample_domain must be > 0 for at least one row, a source row; all {len(chosen)} are target rows"
+            )
         named = [name for name in ("adapter", "weigher") if getattr(self, name) is not None]
         if named and chosen.all():
             raise ValueError(
@@ -121,17 +156,33 @@ class _DomainAdaptation(BaseEstimator, ABC):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = self.adapter is None and self.weigher is None and get_tags(self._chosen()).input_tags.sparse
+        tags.input_tags.sparse = (
+            self.adapter is None
+            and self.weigher is None
+            and get_tags(self._chosen()).input_tags.sparse
+        )
         return tags
 
-    def _to_score(self, X: Any, y: Any, sample_weight: Any, sample_domain: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _to_score(
+        self, X: Any, y: Any, sample_weight: Any, sample_domain: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Labels, answers and weights of the rows that count."""
         answers = self.predict(X, sample_domain)
         check_consistent_length(answers, y, sample_weight)
-        chosen = np.ones(len(answers), dtype=bool) if sample_domain is None else is_source(sample_domain, len(answers))
+        chosen = (
+            np.ones(len(answers), dtype=bool)
+            if sample_domain is None
+            else is_source(sample_domain, len(answers))
+        )
         if not chosen.any():
-            raise ValueError("sample_domain leaves no source row to score: to score labelled target rows, leave it out")
-        return labels_of(y, chosen), answers[chosen], None if sample_weight is None else np.asarray(sample_weight)[chosen]
+            raise ValueError(
+                "sample_domain leaves no source row to score: to score labelled target rows, leave it out"
+            )
+        return (
+            labels_of(y, chosen),
+            answers[chosen],
+            None if sample_weight is None else np.asarray(sample_weight)[chosen],
+        )
 
     @abstractmethod
     def _default(self) -> BaseEstimator:

@@ -17,15 +17,21 @@ def graph_laplacian(x: Tensor, neighbours: int) -> Tensor:
     """
     n = len(x)
     if isinstance(neighbours, bool) or neighbours != int(neighbours) or not 1 <= neighbours < n:
-        raise ValueError(f"neighbours must be a whole number from 1 to {n - 1}, one less than the rows; got {neighbours!r}")
+        raise ValueError(
+            f"neighbours must be a whole number from 1 to {n - 1}, one less than the rows; got {neighbours!r}"
+        )
     pairs, distances = _edges(x - x.mean(0), neighbours)
     scale = distances.mean()
     weights = torch.exp(-distances / torch.where(scale > 0, scale, 1.0))
     first, second = pairs // n, pairs % n
     degrees = x.new_zeros(n).index_add_(0, first, weights).index_add_(0, second, weights)
     diagonal = torch.arange(n, device=x.device)
-    places = torch.stack([torch.cat([first, second, diagonal]), torch.cat([second, first, diagonal])])
-    return torch.sparse_coo_tensor(places, torch.cat([-weights, -weights, degrees]), (n, n), check_invariants=False).coalesce()
+    places = torch.stack(
+        [torch.cat([first, second, diagonal]), torch.cat([second, first, diagonal])]
+    )
+    return torch.sparse_coo_tensor(
+        places, torch.cat([-weights, -weights, degrees]), (n, n), check_invariants=False
+    ).coalesce()
 
 
 def _edges(x: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
@@ -38,8 +44,12 @@ def _edges(x: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
         distances[rows - start, rows] = float("inf")
         near = distances <= distances.kthvalue(neighbours, dim=1, keepdim=True).values + slack
         i, j = near.nonzero(as_tuple=True)
-        found.append((torch.minimum(i + start, j) * len(x) + torch.maximum(i + start, j), distances[i, j]))
+        found.append(
+            (torch.minimum(i + start, j) * len(x) + torch.maximum(i + start, j), distances[i, j])
+        )
     pairs, place = torch.cat([pair for pair, _ in found]).unique(return_inverse=True)
     distances = torch.empty(len(pairs), dtype=x.dtype, device=x.device)
-    distances[place] = torch.cat([distance for _, distance in found])  # both directions of an edge agree
+    distances[place] = torch.cat(
+        [distance for _, distance in found]
+    )  # both directions of an edge agree
     return pairs, distances

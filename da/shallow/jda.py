@@ -30,7 +30,15 @@ from torch.nn.functional import normalize
 from da.arrays import Array
 from da.shallow.adapter import Domain, check_labels, nearest
 from da.shallow.kernel_rows import Kernel, check_kernel
-from da.shallow.spectral import class_gaps, directions, domain_gap, gram_of, low_rank_root, oriented, scaled
+from da.shallow.spectral import (
+    class_gaps,
+    directions,
+    domain_gap,
+    gram_of,
+    low_rank_root,
+    oriented,
+    scaled,
+)
 from da.shallow.tca import SpectralAdapter, check_rounds, check_spectral
 
 _RIDGE = 1e-3  # beside a second moment of trace 1, in the linear classifier of `a_distance`
@@ -68,7 +76,9 @@ class JointAdapter(SpectralAdapter, ABC):
         self.normalise = normalise
         self.classifier = classifier
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns from source (n, d), target (m, d) and source_labels (n,).
 
         Keeps `pseudo_labels_` (m,), those of the last embedding, `n_iter_`, the rounds made, and `balance_`, the last round's.
@@ -82,25 +92,39 @@ class JointAdapter(SpectralAdapter, ABC):
         rows, mean = self._lifted(torch.cat([x, y]))
         pseudo = self._rounds(rows, mean, x, y, codes, len(classes))
         found = classes[pseudo.cpu().numpy()]
-        self.pseudo_labels_ = torch.from_numpy(found).to(x.device) if isinstance(source_labels, Tensor) else found
+        self.pseudo_labels_ = (
+            torch.from_numpy(found).to(x.device) if isinstance(source_labels, Tensor) else found
+        )
         return self
 
-    def _rounds(self, rows: Tensor, mean: Tensor, x: Tensor, y: Tensor, codes: Tensor, classes: int) -> Tensor:
+    def _rounds(
+        self, rows: Tensor, mean: Tensor, x: Tensor, y: Tensor, codes: Tensor, classes: int
+    ) -> Tensor:
         """Solves n_iter times; the pseudo-labels (m,) of the last embedding. rows (n + m, r) are centred, by mean (r,)."""
         gram, balance = gram_of(rows), self._balancer(x, y, codes)
         marginal = domain_gap(len(x), len(y), rows)  # (n + m, 1)
         gaps, pseudo = marginal, None
         for number in range(1, self.n_iter + 1):
             root = low_rank_root(rows.T @ scaled(gaps), self.regularization)
-            self.components_ = oriented(directions(root, self.n_components, gram=gram, centred_rows=rows), rows)
-            embedded = self._normalised(rows @ self.components_ + mean @ self.components_)  # (n + m, p)
+            self.components_ = oriented(
+                directions(root, self.n_components, gram=gram, centred_rows=rows), rows
+            )
+            embedded = self._normalised(
+                rows @ self.components_ + mean @ self.components_
+            )  # (n + m, p)
             previous, pseudo = pseudo, self._classify(embedded[: len(x)], codes, embedded[len(x) :])
             self.n_iter_ = number
             if number == self.n_iter or (previous is not None and torch.equal(previous, pseudo)):
                 break
             self.balance_ = balance(pseudo)
             conditional = class_gaps(codes, pseudo, classes)
-            gaps = torch.cat([(classes * (1 - self.balance_)) ** 0.5 * marginal, self.balance_**0.5 * conditional], 1)
+            gaps = torch.cat(
+                [
+                    (classes * (1 - self.balance_)) ** 0.5 * marginal,
+                    self.balance_**0.5 * conditional,
+                ],
+                1,
+            )
         assert pseudo is not None
         return pseudo
 
@@ -113,7 +137,9 @@ class JointAdapter(SpectralAdapter, ABC):
         if self.classifier is None:
             return codes[nearest(source, target)]
         model = clone(self.classifier).fit(source.cpu().numpy(), codes.cpu().numpy())
-        return torch.from_numpy(np.asarray(model.predict(target.cpu().numpy()), dtype=np.int64)).to(codes.device)
+        return torch.from_numpy(np.asarray(model.predict(target.cpu().numpy()), dtype=np.int64)).to(
+            codes.device
+        )
 
     def _normalised(self, x: Tensor) -> Tensor:
         return normalize(x, dim=1) if self.normalise else x
@@ -191,7 +217,11 @@ def balance_estimator(x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor],
         pairs = [(x[codes == label], y[pseudo == label]) for label in codes.unique()]
         distances = [a_distance(*pair) for pair in pairs if min(map(len, pair)) > 1]
         conditional = sum(distances) / max(len(distances), 1)
-        return conditional / (conditional + marginal) if distances and conditional + marginal > 0 else 0.5
+        return (
+            conditional / (conditional + marginal)
+            if distances and conditional + marginal > 0
+            else 0.5
+        )
 
     return estimate
 
@@ -204,14 +234,18 @@ def a_distance(x: Tensor, y: Tensor) -> float:
     """
     z = torch.cat([x, y])
     z = z - (x.mean(0) + y.mean(0)) / 2
-    z = torch.cat([z / z.square().sum(1).mean().sqrt().clamp(min=1e-300), torch.ones_like(z[:, :1])], 1)  # (n + m, d + 1)
+    z = torch.cat(
+        [z / z.square().sum(1).mean().sqrt().clamp(min=1e-300), torch.ones_like(z[:, :1])], 1
+    )  # (n + m, d + 1)
     weights = torch.cat([x.new_full((len(x),), 0.5 / len(x)), x.new_full((len(y),), 0.5 / len(y))])
     answers = torch.cat([x.new_ones(len(x)), -x.new_ones(len(y))])
     left = z * weights.sqrt()[:, None]
     if len(left) < left.shape[1]:  # left^T (left left^T + ridge)^-1, from the smaller side
         solved = torch.linalg.solve(left @ left.T + _RIDGE * torch.eye(len(left)).to(left), left).T
     else:
-        solved = torch.linalg.solve(left.T @ left + _RIDGE * torch.eye(left.shape[1]).to(left), left.T)  # (d + 1, n + m)
+        solved = torch.linalg.solve(
+            left.T @ left + _RIDGE * torch.eye(left.shape[1]).to(left), left.T
+        )  # (d + 1, n + m)
     fitted = z @ (solved @ (weights.sqrt() * answers))
     leverage = (left * solved.T).sum(1)
     wrong = ((answers - (answers - fitted) / (1 - leverage)) * answers <= 0).double()

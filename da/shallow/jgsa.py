@@ -63,14 +63,18 @@ class JGSA(Adapter):
         self.variance = variance
         self.discrimination = discrimination
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns A and B from source (n, d), its labels (n,) and target (m, d). Raises ValueError for parameters out of their range."""
         x, y = self._samples(source, target)
         self._check()
         self.classes_, codes = check_labels(source_labels, x)
         guess = self._rounds(x, y, codes)
         found = self.classes_[guess.cpu().numpy()]
-        self.pseudo_labels_ = torch.from_numpy(found).to(x.device) if isinstance(source_labels, Tensor) else found
+        self.pseudo_labels_ = (
+            torch.from_numpy(found).to(x.device) if isinstance(source_labels, Tensor) else found
+        )
         return self
 
     def _rounds(self, x: Tensor, y: Tensor, codes: Tensor) -> Tensor:
@@ -78,20 +82,28 @@ class JGSA(Adapter):
         classes, n = len(self.classes_), len(x)
         k = min(30, len(y) - 1, x.shape[1]) if self.n_components is None else self.n_components
         marginal = classes**0.5 * domain_gap(n, len(y), x)  # (n + m, 1)
-        size = (classes * (1 / n + 1 / len(y))) ** 0.5  # so that the marginal part of M has Frobenius norm 1
+        size = (
+            classes * (1 / n + 1 / len(y))
+        ) ** 0.5  # so that the marginal part of M has Frobenius norm 1
         lower = torch.linalg.cholesky(self._least(x, codes))  # P with P P^T = S_min - M
-        whitened = torch.linalg.solve_triangular(lower, self._greatest(x, y, codes), upper=False)  # P^-1 R
+        whitened = torch.linalg.solve_triangular(
+            lower, self._greatest(x, y, codes), upper=False
+        )  # P^-1 R
         guess = codes[nearest(x, y)]
         for _ in range(self.n_iter):
             gaps = torch.cat([marginal, class_gaps(codes, guess, classes)], 1) / size  # (n + m, q)
             means = torch.cat([x.T @ gaps[:n], y.T @ gaps[n:]])  # E (2 d, q)
-            root = low_rank_root(torch.linalg.solve_triangular(lower, means, upper=False), 1.0)  # (I + P^-1 E E^T P^-T)^(-1/2)
+            root = low_rank_root(
+                torch.linalg.solve_triangular(lower, means, upper=False), 1.0
+            )  # (I + P^-1 E E^T P^-T)^(-1/2)
             left = root(leading_left(root(whitened), k))
             maps = torch.linalg.solve_triangular(lower.T, left, upper=True)  # (2 d, k)
             maps = maps / maps.norm(dim=0)
             z = torch.cat([x @ maps[: x.shape[1]], y @ maps[x.shape[1] :]])  # (n + m, k)
             guess = codes[nearest(z[:n], z[n:])]
-        maps = maps * z.gather(0, z.abs().argmax(0, keepdim=True)).sign()  # the row furthest out is positive, whatever the solver gave
+        maps = (
+            maps * z.gather(0, z.abs().argmax(0, keepdim=True)).sign()
+        )  # the row furthest out is positive, whatever the solver gave
         self.maps_ = {"source": maps[: x.shape[1]], "target": maps[x.shape[1] :]}
         return guess
 
@@ -112,9 +124,14 @@ class JGSA(Adapter):
 
     def _greatest(self, x: Tensor, y: Tensor, codes: Tensor) -> Tensor:
         """R (2 d, C + min(m, d)) with S_max = R R^T."""
-        centres, counts = class_means(x, codes, len(self.classes_)), codes.bincount(minlength=len(self.classes_))
+        centres, counts = (
+            class_means(x, codes, len(self.classes_)),
+            codes.bincount(minlength=len(self.classes_)),
+        )
         between = (self.discrimination * counts).sqrt() * (centres - x.mean(0)).T  # (d, C)
-        return torch.block_diag(between, self.variance**0.5 * torch.linalg.qr(centred(y), mode="r").R.T)
+        return torch.block_diag(
+            between, self.variance**0.5 * torch.linalg.qr(centred(y), mode="r").R.T
+        )
 
     def _least(self, x: Tensor, codes: Tensor) -> Tensor:
         """S_min without M: (2 d, 2 d)."""
@@ -122,7 +139,9 @@ class JGSA(Adapter):
         identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         near = self.subspace * identity
         first = self.discrimination * within.T @ within + near
-        return torch.cat([torch.cat([first, -near], 1), torch.cat([-near, near + self.variance * identity], 1)])
+        return torch.cat(
+            [torch.cat([first, -near], 1), torch.cat([-near, near + self.variance * identity], 1)]
+        )
 
 
 def class_means(x: Tensor, codes: Tensor, classes: int) -> Tensor:
@@ -137,5 +156,7 @@ def leading_left(matrix: Tensor, k: int) -> Tensor:
     values, vectors = leading_eigenvectors(gram, min(k, len(gram)))
     rank = int((values > 1e-12 * values[0]).sum())
     if rank < k:
-        raise ValueError(f"n_components must be at most {rank}, the rank of the scatters to be kept; got {k}")
+        raise ValueError(
+            f"n_components must be at most {rank}, the rank of the scatters to be kept; got {k}"
+        )
     return matrix @ vectors if tall else vectors

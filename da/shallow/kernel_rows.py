@@ -35,8 +35,16 @@ class KernelRows:
     projection: Tensor | None = None  # (d or l, r)
 
     def __call__(self, x: Tensor) -> Tensor:
-        last = self.projection if self.projection is not None else x if self.landmarks is None else self.landmarks.T
-        rows = x.new_empty(len(x), last.shape[1])  # filled in place: the tiles together would double it
+        last = (
+            self.projection
+            if self.projection is not None
+            else x
+            if self.landmarks is None
+            else self.landmarks.T
+        )
+        rows = x.new_empty(
+            len(x), last.shape[1]
+        )  # filled in place: the tiles together would double it
         for part, tile in zip(rows.split(TILE), x.split(TILE), strict=True):
             self._tile(tile, part)
         return rows
@@ -47,7 +55,11 @@ class KernelRows:
 
     def times(self, projection: Tensor) -> KernelRows:
         """These rows times `projection` (r, s)."""
-        return KernelRows(self.landmarks, self.gamma, projection if self.projection is None else self.projection @ projection)
+        return KernelRows(
+            self.landmarks,
+            self.gamma,
+            projection if self.projection is None else self.projection @ projection,
+        )
 
     def _tile(self, x: Tensor, out: Tensor) -> None:
         if self.landmarks is not None and self.projection is None:
@@ -57,20 +69,26 @@ class KernelRows:
         out.copy_(rows if self.projection is None else rows @ self.projection)
 
 
-def kernel_rows(x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int) -> KernelRows:
+def kernel_rows(
+    x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int
+) -> KernelRows:
     """The map to rows for the pooled samples x (N, d), as the module says. gamma None: one over the mean squared distance of rows.
 
     Landmarks are drawn among the rows of x in an order that does not depend on the order given.
     """
     if kernel == "primal":
         return KernelRows()
-    features = kernel_features(x, kernel=kernel, gamma=gamma, n_landmarks=n_landmarks, random_state=random_state)
+    features = kernel_features(
+        x, kernel=kernel, gamma=gamma, n_landmarks=n_landmarks, random_state=random_state
+    )
     if kernel == "rbf" and n_landmarks is None:
         return features
     return features.times(_dual(features, x))
 
 
-def kernel_features(x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int) -> KernelRows:
+def kernel_features(
+    x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int
+) -> KernelRows:
     """x for the linear kernel; Nystroem's C W^(-1/2) for rbf with landmarks, K for rbf without."""
     if kernel != "rbf":
         return KernelRows()
@@ -122,11 +140,24 @@ def _draw(x: Tensor, count: int, random_state: int) -> Tensor:
     return x[order[torch.randperm(len(x), generator=generator)[:count].to(x.device)]]
 
 
-def check_kernel(kernel: str, gamma: float | None, n_landmarks: int | None, *, allowed: tuple[str, ...] = get_args(Kernel)) -> None:
+def check_kernel(
+    kernel: str,
+    gamma: float | None,
+    n_landmarks: int | None,
+    *,
+    allowed: tuple[str, ...] = get_args(Kernel),
+) -> None:
     """Raises ValueError for a kernel that is not `allowed`, a gamma that is not > 0, and landmarks that the kernel has no use for."""
     if kernel not in allowed:
         raise ValueError(f"kernel must be {' or '.join(map(repr, allowed))}; got {kernel!r}")
     if gamma is not None and not 0 < gamma < float("inf"):
         raise ValueError(f"gamma must be None or a finite number > 0; got {gamma!r}")
-    if n_landmarks is not None and (kernel != "rbf" or isinstance(n_landmarks, bool) or n_landmarks != int(n_landmarks) or n_landmarks < 1):
-        raise ValueError(f"n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; got {n_landmarks!r} with {kernel!r}")
+    if n_landmarks is not None and (
+        kernel != "rbf"
+        or isinstance(n_landmarks, bool)
+        or n_landmarks != int(n_landmarks)
+        or n_landmarks < 1
+    ):
+        raise ValueError(
+            f"n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; got {n_landmarks!r} with {kernel!r}"
+        )

@@ -66,10 +66,16 @@ class MEDA(ClassifierMixin, BaseEstimator):
         self.balance = balance
         self.classifier = classifier
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns from source (n, d), its labels (n,) and target (m, d). Raises ValueError for parameters out of their range."""
         x, y = check_two_samples(source, target)
-        k = min(20, len(x) - 1, len(y) - 1, x.shape[1]) if self.n_components is None else self.n_components
+        k = (
+            min(20, len(x) - 1, len(y) - 1, x.shape[1])
+            if self.n_components is None
+            else self.n_components
+        )
         self._flow = GFK(n_components=k).fit(x.detach(), y.detach())
         z = torch.cat([self._features(x), self._features(y)])  # (N, 2 k)
         self.classes_, codes = check_labels(source_labels, x)
@@ -84,7 +90,9 @@ class MEDA(ClassifierMixin, BaseEstimator):
         if self.classifier is None:
             return codes[nearest(self._rows[: len(x)], self._rows[len(x) :])]
         model = clone(self.classifier).fit(x.detach().cpu().numpy(), codes.cpu().numpy())
-        return torch.from_numpy(np.asarray(model.predict(y.detach().cpu().numpy()), dtype=np.int64)).to(codes.device)
+        return torch.from_numpy(
+            np.asarray(model.predict(y.detach().cpu().numpy()), dtype=np.int64)
+        ).to(codes.device)
 
     def _rounds(self, z: Tensor, codes: Tensor, guess: Tensor) -> Tensor:
         """Solves for beta at most n_iter times; the last labels of the target rows (m,), as codes."""
@@ -95,7 +103,10 @@ class MEDA(ClassifierMixin, BaseEstimator):
         free = torch.linalg.lu_solve(*factors, labels)  # beta without M
         estimate = balance_estimator(z[:n], z[n:], codes) if isinstance(self.balance, str) else None
         for count in range(1, self.n_iter + 1):
-            self.n_iter_, self.balance_ = count, estimate(guess) if estimate else float(self.balance)
+            self.n_iter_, self.balance_ = (
+                count,
+                estimate(guess) if estimate else float(self.balance),
+            )
             gaps = self._gaps(z, codes, guess)  # (N, q)
             # (B + E E^T K) beta = S Y with few columns in E: Woodbury's formula
             solved, across = torch.linalg.lu_solve(*factors, gaps), kernel @ gaps  # (N, q) each
@@ -117,12 +128,16 @@ class MEDA(ClassifierMixin, BaseEstimator):
         """E (N, q) with E E^T = lambda M."""
         n, classes = len(codes), len(self.classes_)
         marginal = (classes * (1 - self.balance_)) ** 0.5 * domain_gap(n, len(guess), z)
-        return self.alignment**0.5 * scaled(torch.cat([marginal, self.balance_**0.5 * class_gaps(codes, guess, classes)], 1))
+        return self.alignment**0.5 * scaled(
+            torch.cat([marginal, self.balance_**0.5 * class_gaps(codes, guess, classes)], 1)
+        )
 
     def decision_function(self, x: Array) -> Array:
         """k(x, rows) beta for rows x (k, d) of either domain, (k, C): near the indicators of `classes_` to which it was fitted."""
         if not hasattr(self, "_beta"):
-            raise ValueError("MEDA must be fitted before predict: call fit(source, target, source_labels) first")
+            raise ValueError(
+                "MEDA must be fitted before predict: call fit(source, target, source_labels) first"
+            )
         rows = normalize(self._features(x), dim=1)
         return like(gaussian(rows, self._rows, bandwidth=2.0) @ self._beta, x)
 
@@ -138,7 +153,9 @@ class MEDA(ClassifierMixin, BaseEstimator):
         """x G^(1/2) up to a rotation, which nothing here sees: (k, 2 n_components)."""
         rows = as_matrix(x, "x").detach().double()
         if rows.shape[1] != self._flow.n_features_in_:
-            raise ValueError(f"x must have {self._flow.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}")
+            raise ValueError(
+                f"x must have {self._flow.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}"
+            )
         return rows @ self._flow.root_
 
     def _named(self, codes: Tensor) -> Tensor | np.ndarray:
@@ -151,9 +168,13 @@ class MEDA(ClassifierMixin, BaseEstimator):
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
         if self.n_neighbors >= rows:
-            raise ValueError(f"n_neighbors must be below the number of rows, {rows}; got {self.n_neighbors}")
+            raise ValueError(
+                f"n_neighbors must be below the number of rows, {rows}; got {self.n_neighbors}"
+            )
         if not 0 < self.regularization < float("inf"):
-            raise ValueError(f"regularization must be a finite number > 0; got {self.regularization}")
+            raise ValueError(
+                f"regularization must be a finite number > 0; got {self.regularization}"
+            )
         for name in ("alignment", "smoothness"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a finite number >= 0; got {getattr(self, name)}")

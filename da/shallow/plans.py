@@ -50,7 +50,9 @@ def entropic_plan(cost: Tensor, e: float, *, iterations: int, tolerance: float) 
     return log_plan.exp()
 
 
-def class_plan(cost: Tensor, codes: Tensor, e: float, eta: float, *, iterations: int, tolerance: float) -> Tensor:
+def class_plan(
+    cost: Tensor, codes: Tensor, e: float, eta: float, *, iterations: int, tolerance: float
+) -> Tensor:
     """The plan (n, m) of cost + e * entropy + eta * group lasso over the classes `codes` (n,) of the source rows, e > 0.
 
     Steps, each of which solves an entropic problem with the updates of `entropic_plan`, until one moves less than `tolerance` of the mass.
@@ -78,7 +80,9 @@ def _lasso_gradient(log_plan: Tensor, groups: list[Tensor]) -> Tensor:
     return gradient
 
 
-def _sinkhorn(cost: Tensor, e: float, g: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor, float]:
+def _sinkhorn(
+    cost: Tensor, e: float, g: Tensor, iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor, float]:
     """log P (n, m), the target's potential g (m,) in units of e, and by which part of 1/m a column is off; started from g."""
     n, m = cost.shape
     scaled = cost / -e

@@ -28,7 +28,9 @@ _ROUGH = 1e-5  # of the largest eigenvalue: a residual that single precision rea
 _SETTLED = 1e-11  # and one that double precision does
 _SMALL = 1e-3  # a share of a unit vector that may have single precision
 _EXTRA = 10  # columns of a block beyond the eigenvectors wanted, so that the last of these need not be told from the next alone
-_WIDTH = 400  # of the basis of a Krylov space, or six times the eigenvectors wanted where that is more
+_WIDTH = (
+    400  # of the basis of a Krylov space, or six times the eigenvectors wanted where that is more
+)
 
 
 def domain_gap(n: int, m: int, like: Tensor) -> Tensor:
@@ -43,7 +45,12 @@ def class_gaps(codes: Tensor, pseudo: Tensor, classes: int) -> Tensor:
     """
     source, target = (torch.nn.functional.one_hot(y, classes).double() for y in (codes, pseudo))
     shared = (source.sum(0) > 0) & (target.sum(0) > 0)
-    return torch.cat([source[:, shared] / source[:, shared].sum(0), -target[:, shared] / target[:, shared].sum(0)])
+    return torch.cat(
+        [
+            source[:, shared] / source[:, shared].sum(0),
+            -target[:, shared] / target[:, shared].sum(0),
+        ]
+    )
 
 
 def scaled(gaps: Tensor) -> Tensor:
@@ -63,7 +70,9 @@ def gram_of(centred_rows: Tensor) -> Tensor | None:
     return centred_rows.T @ centred_rows if centred_rows.shape[1] <= DENSE else None
 
 
-def directions(root: Root, count: int | None, *, gram: Tensor | None, centred_rows: Tensor | None = None) -> Tensor:
+def directions(
+    root: Root, count: int | None, *, gram: Tensor | None, centred_rows: Tensor | None = None
+) -> Tensor:
     """A (r, p): the eigenvectors above, |a| = 1, by rising phi, of whatever signs.
 
     gram (r, r): R^T R, or whatever else stands on the right; None to work with products with `centred_rows` (N, r).
@@ -77,7 +86,9 @@ def directions(root: Root, count: int | None, *, gram: Tensor | None, centred_ro
         values, u = _krylov(centred_rows, root, count or 100)
     rank = int((values > _RANK * values[0]).sum()) if float(values[0]) > 0 else 0
     if rank < (count or 1):
-        raise ValueError(f"n_components must be at most {rank}, the rank of the centred rows of both samples; got {count}")
+        raise ValueError(
+            f"n_components must be at most {rank}, the rank of the centred rows of both samples; got {count}"
+        )
     a = root(u[:, :rank])
     return a / a.norm(dim=0)
 
@@ -106,7 +117,13 @@ def _krylov(rows: Tensor, root: Root, count: int) -> tuple[Tensor, Tensor]:
     precision, and its corrections, of which little is needed, in single again, or in double too where that does not lead on.
     Ends where all `count` residuals are below 1e-11 of the largest eigenvalue; warns where they do not come there.
     """
-    used, block, exact, enough, before = rows.float(), count + _EXTRA, 0, _ROUGH, inf  # exact: so many images are in double precision
+    used, block, exact, enough, before = (
+        rows.float(),
+        count + _EXTRA,
+        0,
+        _ROUGH,
+        inf,
+    )  # exact: so many images are in double precision
     basis = torch.linalg.qr(_start(used, root, block)).Q
     images = _product(used, root, basis)
     for step in range(_STEPS + 1):
@@ -116,7 +133,9 @@ def _krylov(rows: Tensor, root: Root, count: int) -> tuple[Tensor, Tensor]:
         sizes = residuals.norm(dim=0)
         worst, largest = float(sizes[:count].max()), float(values[0])
         sure = used is rows or float(top[exact:, :count].norm(dim=0).max()) <= _SMALL
-        if (worst <= _SETTLED * largest and sure) or largest <= 0 or step == _STEPS:  # 0 where all rows are equal
+        if (
+            (worst <= _SETTLED * largest and sure) or largest <= 0 or step == _STEPS
+        ):  # 0 where all rows are equal
             break
         if used is not rows and (worst <= enough * largest or worst >= before):
             used = rows if exact and worst > enough * largest else used
@@ -130,9 +149,15 @@ def _krylov(rows: Tensor, root: Root, count: int) -> tuple[Tensor, Tensor]:
         new = residuals[:, large] / sizes[large]
         for _ in range(2):  # once is not enough where the residuals are small
             new = _orthonormal(new - basis @ (basis.T @ new))
-        basis, images = torch.cat([basis, new], 1), torch.cat([images, _product(used, root, new)], 1)
+        basis, images = (
+            torch.cat([basis, new], 1),
+            torch.cat([images, _product(used, root, new)], 1),
+        )
     if largest > 0 and worst > _SETTLED * largest:
-        warnings.warn(f"the eigenvectors' residuals are up to {worst / largest:.1e} of the largest eigenvalue, not 1e-11", stacklevel=4)
+        warnings.warn(
+            f"the eigenvectors' residuals are up to {worst / largest:.1e} of the largest eigenvalue, not 1e-11",
+            stacklevel=4,
+        )
     return values[:count], basis @ top[:, :count]
 
 
@@ -158,7 +183,9 @@ def _start(rows: Tensor, root: Root, block: int) -> Tensor:
     part = root(rows[some].T.double())  # (r, k)
     _, u = torch.linalg.eigh(part.T @ part)
     start = part @ u[:, -block:]
-    noise = torch.randn(rows.shape[1], block, generator=torch.Generator().manual_seed(0), dtype=start.dtype).to(start.device)
+    noise = torch.randn(
+        rows.shape[1], block, generator=torch.Generator().manual_seed(0), dtype=start.dtype
+    ).to(start.device)
     found = start / start.norm(dim=0).clamp_min(torch.finfo(start.dtype).tiny)
     noise *= 0.1 / len(noise) ** 0.5
     noise[:, : found.shape[1]] += found

@@ -35,10 +35,16 @@ class PrincipalComponents(Adapter):
     def __init__(self, *, n_components: int | None = None) -> None:
         self.n_components = n_components
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns the axes (d, k) from source (n, d) and target (m, d) together; labels are not used."""
         pooled = torch.cat(self._samples(source, target))
-        k = min(100, len(pooled) - 1, pooled.shape[1]) if self.n_components is None else self.n_components
+        k = (
+            min(100, len(pooled) - 1, pooled.shape[1])
+            if self.n_components is None
+            else self.n_components
+        )
         self.axes_ = principal_axes(pooled, k, "pooled rows")
         self.mean_ = pooled.mean(0)
         return self
@@ -60,13 +66,23 @@ class SubspaceAlignment(Adapter):
     def __init__(self, *, n_components: int | None = None) -> None:
         self.n_components = n_components
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns both subspaces from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
-        self.n_components_ = subspace_disagreement(x, y) if self.n_components is None else self.n_components
-        source_axes, target_axes = principal_axes(x, self.n_components_, "source"), principal_axes(y, self.n_components_, "target")
+        self.n_components_ = (
+            subspace_disagreement(x, y) if self.n_components is None else self.n_components
+        )
+        source_axes, target_axes = (
+            principal_axes(x, self.n_components_, "source"),
+            principal_axes(y, self.n_components_, "target"),
+        )
         self.means_ = {"source": x.mean(0), "target": y.mean(0)}
-        self.maps_ = {"source": source_axes @ (source_axes.T @ target_axes), "target": target_axes}  # (d, k) each
+        self.maps_ = {
+            "source": source_axes @ (source_axes.T @ target_axes),
+            "target": target_axes,
+        }  # (d, k) each
         return self
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
@@ -90,11 +106,18 @@ class GFK(Adapter):
     def __init__(self, *, n_components: int | None = None) -> None:
         self.n_components = n_components
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns G from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
-        self.n_components_ = subspace_disagreement(x, y) if self.n_components is None else self.n_components
-        first, second = principal_axes(x, self.n_components_, "source"), principal_axes(y, self.n_components_, "target")
+        self.n_components_ = (
+            subspace_disagreement(x, y) if self.n_components is None else self.n_components
+        )
+        first, second = (
+            principal_axes(x, self.n_components_, "source"),
+            principal_axes(y, self.n_components_, "target"),
+        )
         self.root_, self.basis_ = flow_root(first, second)
         return self
 
@@ -107,11 +130,19 @@ def geodesic_flow_kernel(source_axes: Array, target_axes: Array) -> Array:
 
     Symmetric, eigenvalues in [0, 1], rank at most 2 k, trace k. Raises ValueError for columns that are not orthonormal or of another shape.
     """
-    first, second = check_two_samples(source_axes, target_axes, names=("source_axes", "target_axes"))
+    first, second = check_two_samples(
+        source_axes, target_axes, names=("source_axes", "target_axes")
+    )
     for name, axes in (("source_axes", first), ("target_axes", second)):
-        gap = float((axes.T @ axes - torch.eye(axes.shape[1], dtype=axes.dtype, device=axes.device)).abs().max())
+        gap = float(
+            (axes.T @ axes - torch.eye(axes.shape[1], dtype=axes.dtype, device=axes.device))
+            .abs()
+            .max()
+        )
         if axes.shape != first.shape or not gap < axes.shape[0] * 4 * torch.finfo(axes.dtype).eps:
-            raise ValueError(f"{name} must have orthonormal columns, of the shape of source_axes; got {tuple(axes.shape)}, {gap:.1e} away")
+            raise ValueError(
+                f"{name} must have orthonormal columns, of the shape of source_axes; got {tuple(axes.shape)}, {gap:.1e} away"
+            )
     root, _ = flow_root(first.double(), second.double())
     return like((root @ root.T).to(first.dtype), source_axes)
 
@@ -125,7 +156,9 @@ def flow_root(source_axes: Tensor, target_axes: Tensor) -> tuple[Tensor, Tensor]
     left, cosine, right = torch.linalg.svd(source_axes.T @ target_axes)
     a = source_axes @ left  # (d, k)
     residual = target_axes @ right.T - a * cosine  # (d, k): c_i sin(theta_i)
-    residual = residual - source_axes @ (source_axes.T @ residual)  # once more: small residuals keep their direction
+    residual = residual - source_axes @ (
+        source_axes.T @ residual
+    )  # once more: small residuals keep their direction
     sine = torch.linalg.vector_norm(residual, dim=0)
     c = residual / sine.clamp(min=torch.finfo(sine.dtype).tiny)
     theta = torch.atan2(sine, cosine)  # acos would lose half of the digits near 0
@@ -154,7 +187,9 @@ def principal_axes(x: Tensor, k: int, name: str) -> Tensor:
     if axes.shape[1] == 0:
         raise ValueError(f"the {name} must vary: their rows are all the same and span no subspace")
     if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= axes.shape[1]:
-        raise ValueError(f"n_components must be a whole number from 1 to {axes.shape[1]}, the rank of the centred {name}; got {k!r}")
+        raise ValueError(
+            f"n_components must be a whole number from 1 to {axes.shape[1]}, the rank of the centred {name}; got {k!r}"
+        )
     return axes[:, :k]
 
 
@@ -162,7 +197,9 @@ def _all_axes(x: Tensor) -> Tensor:
     """The principal axes of rows x (n, d) by falling variance: (d, rank)."""
     left, values, axes = torch.linalg.svd(centred(x), full_matrices=False)
     rank = int((values > values[0] * max(x.shape) * torch.finfo(x.dtype).eps).sum())
-    furthest = left.gather(0, left.abs().argmax(0, keepdim=True))  # by the projections left * values
+    furthest = left.gather(
+        0, left.abs().argmax(0, keepdim=True)
+    )  # by the projections left * values
     return (axes.T * furthest.sign())[:, :rank]
 
 
@@ -173,12 +210,16 @@ def subspace_disagreement(source: Tensor, target: Tensor) -> int:
     The paper takes D(k) = 1, which rounding never reaches. Tried is k up to half the width and the least of the three ranks.
     Gong et al., CVPR 2012, equation 8.
     """
-    first, second, both = (_all_axes(rows) for rows in (source, target, torch.cat([source, target])))
+    first, second, both = (
+        _all_axes(rows) for rows in (source, target, torch.cat([source, target]))
+    )
     most = min(first.shape[1], second.shape[1], max(1, source.shape[1] // 2))
     if most < 1:
         raise ValueError("source and target must vary: rows that are all the same span no subspace")
     for k in range(1, most + 1):
-        cosines = torch.stack([torch.linalg.svdvals(axes[:, :k].T @ both[:, :k])[-1] for axes in (first, second)])
+        cosines = torch.stack(
+            [torch.linalg.svdvals(axes[:, :k].T @ both[:, :k])[-1] for axes in (first, second)]
+        )
         if float((1 - cosines.square()).clamp(min=0).sqrt().mean()) >= 0.995:
             return k
     return most

@@ -28,7 +28,15 @@ from da.arrays import Array
 from da.shallow.adapter import Adapter, Domain, check_labels
 from da.shallow.graph import graph_laplacian
 from da.shallow.kernel_rows import Kernel, KernelRows, check_kernel, kernel_rows
-from da.shallow.spectral import Root, directions, domain_gap, gram_of, low_rank_root, oriented, scaled
+from da.shallow.spectral import (
+    Root,
+    directions,
+    domain_gap,
+    gram_of,
+    low_rank_root,
+    oriented,
+    scaled,
+)
 
 
 class SpectralAdapter(Adapter, ABC):
@@ -63,7 +71,13 @@ class SpectralAdapter(Adapter, ABC):
 
     def _lifted(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Chooses `lift_` for rows z (N, d); gives k of them, centred (N, r), and the mean that was taken off (r,)."""
-        self.lift_ = kernel_rows(z, kernel=self.kernel, gamma=self.gamma, n_landmarks=self.n_landmarks, random_state=self.random_state)
+        self.lift_ = kernel_rows(
+            z,
+            kernel=self.kernel,
+            gamma=self.gamma,
+            n_landmarks=self.n_landmarks,
+            random_state=self.random_state,
+        )
         rows = self.lift_(z)
         mean = rows.mean(0)
         rows -= mean
@@ -79,14 +93,18 @@ class TCA(SpectralAdapter):
     `fit` raises as `Adapter.fit`, and ValueError for a parameter out of range or an n_components above the rank.
     """
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns from source (n, d) and target (m, d); labels are not looked at."""
         x, y = self._samples(source, target)
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
         check_spectral(self.n_components, self.regularization)
         rows, _ = self._lifted(torch.cat([x, y]))
         root = low_rank_root(rows.T @ scaled(domain_gap(len(x), len(y), rows)), self.regularization)
-        self.components_ = oriented(directions(root, self.n_components, gram=gram_of(rows), centred_rows=rows), rows)
+        self.components_ = oriented(
+            directions(root, self.n_components, gram=gram_of(rows), centred_rows=rows), rows
+        )
         return self
 
 
@@ -125,7 +143,9 @@ class SSTCA(SpectralAdapter):
         self.locality = locality
         self.neighbours = neighbours
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns from source (n, d), target (m, d) and source_labels (n,)."""
         x, y = self._samples(source, target)
         self._check()
@@ -138,8 +158,12 @@ class SSTCA(SpectralAdapter):
         penalty = gap @ gap.T + self.locality / laplacian.values().norm() * smoothness
         penalty.diagonal().add_(self.regularization)
         by_class = rows[: len(x)].T @ torch.nn.functional.one_hot(codes).double()  # (r, c)
-        dependence = self.supervision * by_class @ by_class.T + (1 - self.supervision) * rows.T @ rows
-        self.components_ = oriented(directions(dense_root(penalty), self.n_components, gram=dependence), rows)
+        dependence = (
+            self.supervision * by_class @ by_class.T + (1 - self.supervision) * rows.T @ rows
+        )
+        self.components_ = oriented(
+            directions(dense_root(penalty), self.n_components, gram=dependence), rows
+        )
         return self
 
     def _check(self) -> None:
@@ -159,7 +183,9 @@ def dense_root(penalty: Tensor) -> Root:
 
 def check_spectral(n_components: int | None, regularization: float) -> None:
     """Raises ValueError for an n_components that is not None or a whole number >= 1, and a regularization that is not > 0."""
-    if n_components is not None and (isinstance(n_components, bool) or n_components != int(n_components) or n_components < 1):
+    if n_components is not None and (
+        isinstance(n_components, bool) or n_components != int(n_components) or n_components < 1
+    ):
         raise ValueError(f"n_components must be None or a whole number >= 1; got {n_components!r}")
     if not (regularization > 0 and isfinite(regularization)):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization!r}")

@@ -60,7 +60,9 @@ class TJM(SpectralAdapter):
         self.n_iter = n_iter
         self.normalise = normalise
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns from source (n, d) and target (m, d); labels are not looked at."""
         x, y = self._samples(source, target)
         check_kernel(self.kernel, self.gamma, self.n_landmarks, allowed=("linear", "rbf"))
@@ -75,7 +77,11 @@ class TJM(SpectralAdapter):
         inverse = torch.ones_like(rows[:, :1])  # the diagonal of G^(-1)
         for _ in range(self.n_iter):
             o, t = torch.linalg.qr(inverse.sqrt() * rows)
-            b = directions(low_rank_root(t @ gap, self.regularization), self.n_components, gram=t @ spread @ t.T)
+            b = directions(
+                low_rank_root(t @ gap, self.regularization),
+                self.n_components,
+                gram=t @ spread @ t.T,
+            )
             a = inverse.sqrt() * (o @ b)  # (N, p)
             norms = a.norm(dim=0)
             inverse[: len(x)] = (a / norms)[: len(x)].norm(dim=1, keepdim=True)
@@ -85,10 +91,18 @@ class TJM(SpectralAdapter):
 
     def _features(self, z: Tensor) -> KernelRows:
         """F with K = F F^T."""
-        features = kernel_features(z, kernel=self.kernel, gamma=self.gamma, n_landmarks=self.n_landmarks, random_state=self.random_state)
+        features = kernel_features(
+            z,
+            kernel=self.kernel,
+            gamma=self.gamma,
+            n_landmarks=self.n_landmarks,
+            random_state=self.random_state,
+        )
         if self.kernel == "rbf" and self.n_landmarks is None:
             return features.times(inverse_root(features(z)))
-        if self.kernel == "linear" and len(z) < z.shape[1]:  # an orthonormal basis of the rows' span, which is narrower than they are
+        if (
+            self.kernel == "linear" and len(z) < z.shape[1]
+        ):  # an orthonormal basis of the rows' span, which is narrower than they are
             return features.times(z.T @ inverse_root(z @ z.T))
         return features
 

@@ -31,18 +31,29 @@ class OTMap(Adapter):
     """
 
     def __init__(
-        self, *, regularization: float = 0.1, class_regularization: float = 0.0, n_iter: int = 1000, tolerance: float = 1e-4
+        self,
+        *,
+        regularization: float = 0.1,
+        class_regularization: float = 0.0,
+        n_iter: int = 1000,
+        tolerance: float = 1e-4,
     ) -> None:
         self.regularization = regularization
         self.class_regularization = class_regularization
         self.n_iter = n_iter
         self.tolerance = tolerance
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns the image of each row of source (n, d) among target (m, d); labels (n,) count for class_regularization > 0 alone."""
         x, y = self._samples(source, target)
         self._check_parameters()
-        codes = check_labels(source_labels, x)[1] if self.class_regularization > 0 else torch.zeros_like(x[:, 0], dtype=torch.int64)
+        codes = (
+            check_labels(source_labels, x)[1]
+            if self.class_regularization > 0
+            else torch.zeros_like(x[:, 0], dtype=torch.int64)
+        )
         # The rows are put in an order of their own: where several plans are best, the choice is then not that of the order given.
         order = _rank(torch.cat([x, codes[:, None]], dim=1)).argsort()
         x, codes, y = x[order], codes[order], y[_rank(y).argsort()]
@@ -59,14 +70,23 @@ class OTMap(Adapter):
         e, eta = float(self.regularization), float(self.class_regularization)
         if eta > 0:
             return class_plan(cost, codes, e, eta, iterations=self.n_iter, tolerance=self.tolerance)
-        return entropic_plan(cost, e, iterations=self.n_iter, tolerance=self.tolerance) if e > 0 else exact_plan(cost)
+        return (
+            entropic_plan(cost, e, iterations=self.n_iter, tolerance=self.tolerance)
+            if e > 0
+            else exact_plan(cost)
+        )
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
         if domain == "target":
             return x
         # Distances by differences, not by products: a row of `fit` is then nearest to itself, however near others are.
         exact = "donot_use_mm_for_euclid_dist"
-        row = torch.cat([torch.cdist(part, self.source_, compute_mode=exact).argmin(dim=1) for part in x.split(1024)])
+        row = torch.cat(
+            [
+                torch.cdist(part, self.source_, compute_mode=exact).argmin(dim=1)
+                for part in x.split(1024)
+            ]
+        )
         return x + (self.images_ - self.source_)[row]
 
     def _check_parameters(self) -> None:
@@ -100,17 +120,25 @@ class LinearMongeMap(Adapter):
     def __init__(self, *, regularization: float = 1e-3) -> None:
         self.regularization = regularization
 
-    def fit(self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None) -> Self:
+    def fit(
+        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
+    ) -> Self:
         """Learns `map_` A (d, d) and the means from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
         if not (math.isfinite(self.regularization) and self.regularization > 0):
-            raise ValueError(f"regularization must be a finite number > 0; got {self.regularization}")
+            raise ValueError(
+                f"regularization must be a finite number > 0; got {self.regularization}"
+            )
         check_two_samples(x, y, least=2)
         with full_precision(x):
             self.source_mean_, self.target_mean_ = x.mean(dim=0), y.mean(dim=0)
             within, beyond = (z.T @ z / len(z) for z in (centred(x), centred(y)))  # (d, d)
             variance = float(within.trace() + beyond.trace()) / (2 * x.shape[1])
-            ridge = self.regularization * (variance or 1.0) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            ridge = (
+                self.regularization
+                * (variance or 1.0)
+                * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            )
             root, inverse = _power(within + ridge, 0.5), _power(within + ridge, -0.5)
             self.map_ = inverse @ _power(root @ (beyond + ridge) @ root, 0.5) @ inverse
         return self

@@ -1,6 +1,15 @@
 """Has the data shifted, and how? Two-sample tests and drift reports."""
 
-from da.shift.drift import ClassTest, Columns, Proportions, holm, moved_classes, moved_columns, moved_proportions, witness
+from da.shift.drift import (
+    ClassTest,
+    Columns,
+    Proportions,
+    holm,
+    moved_classes,
+    moved_columns,
+    moved_proportions,
+    witness,
+)
 from da.shift.mmd import MMDTest, mmd_test
 from da.shift.mmd_fuse import mmd_fuse
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2

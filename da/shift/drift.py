@@ -17,7 +17,9 @@ from da.arrays import Array, check_two_samples, full_precision, like
 from da.kernels import gaussian, median_bandwidth
 from da.shift.mmd import MMDTest, mmd_test
 
-RESOLUTION = 5  # a corrected p-value can fall to 1 / RESOLUTION of the level, whatever the number of classes
+RESOLUTION = (
+    5  # a corrected p-value can fall to 1 / RESOLUTION of the level, whatever the number of classes
+)
 
 
 class Columns(NamedTuple):
@@ -97,8 +99,15 @@ def moved_classes(
     Raises ValueError where the labels do not fit the rows, and as the test.
     """
     x, y = check_two_samples(source, target)
-    own, other = _check_labels(source_labels, len(x), "source_labels"), _check_labels(target_labels, len(y), "target_labels")
-    common = [label for label in np.intersect1d(own, other) if min((own == label).sum(), (other == label).sum()) > 1]
+    own, other = (
+        _check_labels(source_labels, len(x), "source_labels"),
+        _check_labels(target_labels, len(y), "target_labels"),
+    )
+    common = [
+        label
+        for label in np.intersect1d(own, other)
+        if min((own == label).sum(), (other == label).sum()) > 1
+    ]
     permutations = max(permutations, int(np.ceil(RESOLUTION * len(common) / alpha)))
     found = []
     for label in common:
@@ -114,9 +123,14 @@ def moved_proportions(source_labels: np.ndarray, target_labels: np.ndarray) -> P
 
     Classes of one side alone count. With a single class there is nothing to test, and p is 1. Raises ValueError for no labels.
     """
-    own, other = _check_labels(source_labels, None, "source_labels"), _check_labels(target_labels, None, "target_labels")
+    own, other = (
+        _check_labels(source_labels, None, "source_labels"),
+        _check_labels(target_labels, None, "target_labels"),
+    )
     classes = np.union1d(own, other)
-    counts = np.array([[int((labels == label).sum()) for label in classes] for labels in (own, other)])  # (2, k)
+    counts = np.array(
+        [[int((labels == label).sum()) for label in classes] for labels in (own, other)]
+    )  # (2, k)
     if len(classes) == 1:
         return Proportions(1.0, float(counts.min()), classes, counts)
     test = chi2_contingency(counts, correction=False)
@@ -143,5 +157,7 @@ def witness(source: Array, target: Array) -> Array:
 def _check_labels(labels: np.ndarray, rows: int | None, name: str) -> np.ndarray:
     array = np.asarray(labels)
     if array.ndim != 1 or len(array) == 0 or rows not in (None, len(array)):
-        raise ValueError(f"{name} must be one class a row, shape ({'n' if rows is None else rows},); got shape {array.shape}")
+        raise ValueError(
+            f"{name} must be one class a row, shape ({'n' if rows is None else rows},); got shape {array.shape}"
+        )
     return array

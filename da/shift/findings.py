@@ -11,7 +11,15 @@ import numpy as np
 
 from da.kernels import median_bandwidth
 from da.records.wandb_mirror import Mode
-from da.shift.drift import ClassTest, Columns, Proportions, moved_classes, moved_columns, moved_proportions, witness
+from da.shift.drift import (
+    ClassTest,
+    Columns,
+    Proportions,
+    moved_classes,
+    moved_columns,
+    moved_proportions,
+    witness,
+)
 from da.shift.inputs import InputOptions, Sample
 from da.shift.mmd import MMDTest, mmd_test
 from da.shift.mmd_fuse import mmd_fuse
@@ -20,7 +28,15 @@ from da.shift.random_features import random_feature_mmd2
 TESTS: dict[str, Callable[..., MMDTest]] = {"mmd_fuse": mmd_fuse, "mmd_test": mmd_test}
 
 
-SHIFTS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # in standard deviations, tried where nothing was found
+SHIFTS = (
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.8,
+    1.6,
+    3.2,
+)  # in standard deviations, tried where nothing was found
 
 
 COMPONENTS = 10  # principal ones, of which the picture shows two
@@ -44,11 +60,19 @@ class Options(InputOptions):
     """auto: online where a key exists, else offline. $WANDB_MODE overrides."""
 
     def __post_init__(self) -> None:
-        for name, least in {"permutations": 1, "max_rows": 2, "image_size": 32, "seed": 0, "threads": 1}.items():
+        for name, least in {
+            "permutations": 1,
+            "max_rows": 2,
+            "image_size": 32,
+            "seed": 0,
+            "threads": 1,
+        }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
         if not 1 / (1 + self.permutations) <= self.alpha < 1:
-            raise ValueError(f"alpha must lie between the least p-value, 1 / (1 + permutations), and 1; got {self.alpha}")
+            raise ValueError(
+                f"alpha must lie between the least p-value, 1 / (1 + permutations), and 1; got {self.alpha}"
+            )
 
 
 class Findings(NamedTuple):
@@ -56,7 +80,9 @@ class Findings(NamedTuple):
 
     test: MMDTest
     differs: bool
-    found_shift: float | None  # where nothing was found: the shift, in standard deviations, that would have been
+    found_shift: (
+        float | None
+    )  # where nothing was found: the shift, in standard deviations, that would have been
     monitor: float | None  # the random-feature MMD^2 of all rows, where not all were tested
     columns: Columns
     classes: list[ClassTest]
@@ -87,7 +113,12 @@ def found_shift(options: Options, source: Sample, target: Sample) -> float | Non
     permutations = min(options.permutations, max(199, int(np.ceil(5 / options.alpha))))
     for shift in SHIFTS:
         moved = target.x + shift * deviation[0] * axes[0]
-        if TESTS[options.test](source.x, moved, permutations=permutations, random_state=options.seed).p_value <= options.alpha:
+        if (
+            TESTS[options.test](
+                source.x, moved, permutations=permutations, random_state=options.seed
+            ).p_value
+            <= options.alpha
+        ):
             return shift
     return None
 
@@ -97,11 +128,17 @@ def monitor(source: Sample, target: Sample) -> float | None:
     if len(source.every) == len(source.x) and len(target.every) == len(target.x):
         return None
     centre = source.every.mean(axis=0)  # the features are rough for rows far from 0
-    bandwidth = float(median_bandwidth(np.concatenate([source.x, target.x]).astype(np.float64))) or 1.0
-    return float(random_feature_mmd2(source.every - centre, target.every - centre, bandwidth=bandwidth))
+    bandwidth = (
+        float(median_bandwidth(np.concatenate([source.x, target.x]).astype(np.float64))) or 1.0
+    )
+    return float(
+        random_feature_mmd2(source.every - centre, target.every - centre, bandwidth=bandwidth)
+    )
 
 
-def principal_components(source: Sample, target: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def principal_components(
+    source: Sample, target: Sample
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the rows of both: their mean (d,), the first k directions (k, d), and the deviations along them (k,)."""
     pooled = np.concatenate([source.x, target.x]).astype(np.float64)
     centre = pooled.mean(axis=0)

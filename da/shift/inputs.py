@@ -64,7 +64,9 @@ class Sample(NamedTuple):
         return self._replace(x=self.x[rows], labels=labels, rows=[self.rows[row] for row in rows])
 
 
-def read(options: InputOptions, domain: Literal["source", "target"], generator: np.random.Generator) -> Sample:
+def read(
+    options: InputOptions, domain: Literal["source", "target"], generator: np.random.Generator
+) -> Sample:
     """The sample of one side."""
     if options.smoke_test:
         digits = read_digits("clean" if domain == "source" else "rotated30")
@@ -73,31 +75,55 @@ def read(options: InputOptions, domain: Literal["source", "target"], generator: 
     else:
         path = getattr(options, domain)
         if path is None:
-            raise ValueError(f"--{domain}: name a file or a folder; --source and --target are both needed")
+            raise ValueError(
+                f"--{domain}: name a file or a folder; --source and --target are both needed"
+            )
         if options.backbone is not None and path.is_dir() and list_photographs(path)[0]:
             return photographs(options, path, generator)
         x, labels, names = vars(read_features(path, domain=domain)).values()
-    return Sample(x, labels, [f"row {row}" for row in range(len(x))], names, x, labels, len(x)).choose(options.max_rows, generator)
+    return Sample(
+        x, labels, [f"row {row}" for row in range(len(x))], names, x, labels, len(x)
+    ).choose(options.max_rows, generator)
 
 
 def photographs(options: InputOptions, folder: Path, generator: np.random.Generator) -> Sample:
     """Features of at most max_rows photographs, by the backbone."""
     files, labels = list_photographs(folder)
-    numbers = np.arange(len(files), dtype=np.float64)[:, None]  # the choice is made before anything is decoded
-    chosen = Sample(numbers, labels, [str(file.relative_to(folder)) for file in files], None, numbers, labels, len(files))
+    numbers = np.arange(len(files), dtype=np.float64)[
+        :, None
+    ]  # the choice is made before anything is decoded
+    chosen = Sample(
+        numbers,
+        labels,
+        [str(file.relative_to(folder)) for file in files],
+        None,
+        numbers,
+        labels,
+        len(files),
+    )
     chosen = chosen.choose(options.max_rows, generator)
     body, _ = backbone(options.backbone, weights=options.weights)  # type: ignore[arg-type]
-    pixels = read_photographs([files[int(number)] for number in chosen.x[:, 0]], size=options.image_size)
-    transform = ImageTransform(options.image_size, *{"imagenet": IMAGENET, "half": HALF}[options.normalisation])
+    pixels = read_photographs(
+        [files[int(number)] for number in chosen.x[:, 0]], size=options.image_size
+    )
+    transform = ImageTransform(
+        options.image_size, *{"imagenet": IMAGENET, "half": HALF}[options.normalisation]
+    )
     network = Network(body, nn.Identity(), nn.Identity())
-    x = predict(network, Labelled(pixels, torch.zeros(len(pixels))), transform, batch_size=32).features.double().numpy()
+    x = (
+        predict(network, Labelled(pixels, torch.zeros(len(pixels))), transform, batch_size=32)
+        .features.double()
+        .numpy()
+    )
     return chosen._replace(x=x, every=x)
 
 
 def check_pair(source: Sample, target: Sample) -> None:
     """Raises ValueError where the two samples cannot be compared."""
     if source.x.shape[1] != target.x.shape[1]:
-        raise ValueError(f"source and target must have equal widths; got {source.x.shape[1]} and {target.x.shape[1]} columns")
+        raise ValueError(
+            f"source and target must have equal widths; got {source.x.shape[1]} and {target.x.shape[1]} columns"
+        )
     if source.names and target.names and source.names != target.names:
         pair = next((a, b) for a, b in zip(source.names, target.names, strict=True) if a != b)
         raise ValueError(
@@ -113,19 +139,28 @@ def standardised(source: Sample, target: Sample) -> tuple[Sample, Sample]:
     pooled = np.concatenate([source.x, target.x]).astype(np.float64)
     mean, deviation = pooled.mean(axis=0), pooled.std(axis=0)
     scale = np.where(deviation > 1e-12 * np.abs(pooled).max(axis=0), deviation, np.inf)
-    return tuple(s._replace(x=(s.x - mean) / scale, every=(s.every - mean) / scale) for s in (source, target))  # type: ignore[return-value]
+    return tuple(
+        s._replace(x=(s.x - mean) / scale, every=(s.every - mean) / scale) for s in (source, target)
+    )  # type: ignore[return-value]
 
 
 def column_names(source: Sample, target: Sample) -> tuple[str, ...]:
     """The columns' names, or their numbers from 0."""
-    return source.names or target.names or tuple(f"column {number}" for number in range(source.x.shape[1]))
+    return (
+        source.names
+        or target.names
+        or tuple(f"column {number}" for number in range(source.x.shape[1]))
+    )
 
 
 def sample_name(options: InputOptions, domain: str) -> str:
     """What a sample is called in the report and the record."""
     if options.smoke_test:
         return {"source": "clean", "target": "rotated30"}[domain]
-    return re.sub(r"[^\w .,+=-]", "-", getattr(options, domain).resolve().name).lstrip(" .,+=-") or domain
+    return (
+        re.sub(r"[^\w .,+=-]", "-", getattr(options, domain).resolve().name).lstrip(" .,+=-")
+        or domain
+    )
 
 
 def read_pair(options: InputOptions) -> tuple[Sample, Sample]:

@@ -59,7 +59,9 @@ def mmd_test(
         z = torch.cat([x, y]).double()
         # The rows of a median over some: which ones must not depend on their sample, or the level would not be exact.
         shuffled = z[torch.randperm(len(z), generator=generator).to(z.device)]
-        gram = gram_matrix(z, mixture_of(kernel, shuffled, bandwidth, multipliers))  # (n + m, n + m)
+        gram = gram_matrix(
+            z, mixture_of(kernel, shuffled, bandwidth, multipliers)
+        )  # (n + m, n + m)
         statistics = relabelled_mmd2(gram, members, unbiased=estimator == "unbiased").cpu()
     p_value = permutation_p_value(statistics, scale=float(gram.abs().max()))
     return MMDTest(float(statistics[0]), p_value, statistics[1:].numpy())

@@ -26,7 +26,14 @@ from da.shift.mmd import MMDTest
 from da.shift.permutations import permutation_p_value, relabelled_mmd2, relabellings
 
 
-def mmd_fuse(source: Array, target: Array, *, permutations: int = 1000, bandwidths: int = 10, random_state: int = 0) -> MMDTest:
+def mmd_fuse(
+    source: Array,
+    target: Array,
+    *,
+    permutations: int = 1000,
+    bandwidths: int = 10,
+    random_state: int = 0,
+) -> MMDTest:
     """Test whether source (n, d) and target (m, d) come from one distribution, with Gaussian and Laplacian kernels of many bandwidths.
 
     The null hypothesis, what the rows must be, and the p-value are those of `da.shift.mmd.mmd_test`; the statistic is FUSE, without
@@ -44,7 +51,9 @@ def mmd_fuse(source: Array, target: Array, *, permutations: int = 1000, bandwidt
     if bandwidths < 2:
         raise ValueError(f"bandwidths must be at least 2; got {bandwidths}")
     x, y = check_two_samples(source, target, least=2)
-    members = relabellings(len(x), len(y), permutations, generator=torch.Generator().manual_seed(random_state)).to(x.device)
+    members = relabellings(
+        len(x), len(y), permutations, generator=torch.Generator().manual_seed(random_state)
+    ).to(x.device)
     n = min(len(x), len(y))
     ratios, scale = [], 0.0
     with torch.no_grad(), full_precision(x):
@@ -53,7 +62,11 @@ def mmd_fuse(source: Array, target: Array, *, permutations: int = 1000, bandwidt
             ratios.append(relabelled_mmd2(gram, members, unbiased=True) / size)  # (1 + B,)
             scale = max(scale, 1 / size)  # a kernel is at most 1
         statistics = _soft_maximum(torch.stack(ratios), math.sqrt(n * (n - 1)))
-    return MMDTest(float(statistics[0]), permutation_p_value(statistics, scale=scale), statistics[1:].cpu().numpy())
+    return MMDTest(
+        float(statistics[0]),
+        permutation_p_value(statistics, scale=scale),
+        statistics[1:].cpu().numpy(),
+    )
 
 
 def _grams(pooled: Tensor, bandwidths: int) -> Iterator[Tensor]:
@@ -69,12 +82,16 @@ def _grams(pooled: Tensor, bandwidths: int) -> Iterator[Tensor]:
 
 def _lengths(distances: Tensor, count: int) -> list[float]:
     """`count` lengths between half the 5 % and twice the 95 % quantile (lower ones) of the distances (N, N) that are not 0."""
-    row, column = torch.triu_indices(len(distances), len(distances), offset=1, device=distances.device)
+    row, column = torch.triu_indices(
+        len(distances), len(distances), offset=1, device=distances.device
+    )
     above = distances[row, column]  # (N (N - 1) / 2,)
     positive = above[above > 0].sort().values
     if len(positive) == 0:  # all rows coincide, and every kernel is 1
         return [1.0] * count
-    low, high = (float(positive[math.floor(quantile * (len(positive) - 1))]) for quantile in (0.05, 0.95))
+    low, high = (
+        float(positive[math.floor(quantile * (len(positive) - 1))]) for quantile in (0.05, 0.95)
+    )
     return torch.linspace(low / 2, 2 * high, count, dtype=torch.float64).tolist()
 
 

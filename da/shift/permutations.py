@@ -60,7 +60,9 @@ def relabelled_mmd2(gram: Tensor, members: Tensor, *, unbiased: bool) -> Tensor:
     unbiased: leave the diagonal of the two square blocks out, as the U-statistic does; needs n and N - n of at least 2.
     """
     total = gram.sum(dtype=torch.float64)
-    diagonal = gram.diagonal().double() if unbiased else gram.new_zeros(len(gram), dtype=torch.float64)
+    diagonal = (
+        gram.diagonal().double() if unbiased else gram.new_zeros(len(gram), dtype=torch.float64)
+    )
     gram = gram.double()
     n = int(members[0].sum())
     m = len(gram) - n
@@ -72,7 +74,11 @@ def relabelled_mmd2(gram: Tensor, members: Tensor, *, unbiased: bool) -> Tensor:
         xx, x1 = (products * a).sum(dim=1), products.sum(dim=1)  # (b,) each
         own = a @ diagonal  # (b,): the first group's share of the diagonal
         yy = total - 2 * x1 + xx
-        values.append((xx - own) / pairs[0] + (yy - (diagonal.sum() - own)) / pairs[1] - 2 * (x1 - xx) / (n * m))
+        values.append(
+            (xx - own) / pairs[0]
+            + (yy - (diagonal.sum() - own)) / pairs[1]
+            - 2 * (x1 - xx) / (n * m)
+        )
     return torch.cat(values)
 
 

@@ -55,7 +55,9 @@ def random_feature_mmd2(
     with full_precision(x):
         scale = float(resolve_bandwidth(torch.cat([x, y]).detach(), bandwidth))
         frequencies = _frequencies(x.shape[1], [scale * a for a in factors], features, random_state)
-        value = _unbiased(_feature_sum(x, frequencies), len(x), _feature_sum(y, frequencies), len(y), len(factors))
+        value = _unbiased(
+            _feature_sum(x, frequencies), len(x), _feature_sum(y, frequencies), len(y), len(factors)
+        )
     return like(value.to(x.dtype), source)
 
 
@@ -76,7 +78,13 @@ class MeanEmbedding:
     """
 
     def __init__(
-        self, width: int, *, bandwidth: float, multipliers: Sequence[float] = (1.0,), features: int = 1024, random_state: int = 0
+        self,
+        width: int,
+        *,
+        bandwidth: float,
+        multipliers: Sequence[float] = (1.0,),
+        features: int = 1024,
+        random_state: int = 0,
     ) -> None:
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
             raise ValueError(f"width must be an integer of at least 1; got {width!r}")
@@ -85,7 +93,9 @@ class MeanEmbedding:
             "width": width, "bandwidth": float(check_bandwidth(bandwidth)), "multipliers": factors,
             "features": features, "random_state": random_state,
         }  # fmt: skip
-        self._frequencies = _frequencies(width, [float(bandwidth) * a for a in factors], features, random_state)
+        self._frequencies = _frequencies(
+            width, [float(bandwidth) * a for a in factors], features, random_state
+        )
         self.total = torch.zeros(len(factors), features, dtype=torch.float64)
         self.count = 0
 
@@ -117,14 +127,24 @@ class MeanEmbedding:
             raise TypeError(f"other must be a MeanEmbedding; got {type(other).__name__}")
         for name, value in self.settings.items():
             if other.settings[name] != value:
-                raise ValueError(f"other must have the same {name}; got {other.settings[name]} and {value}: their features do not compare")
+                raise ValueError(
+                    f"other must have the same {name}; got {other.settings[name]} and {value}: their features do not compare"
+                )
 
 
 def _frequencies(width: int, scales: Sequence[float], features: int, seed: int) -> Tensor:
     """w (kernels, width, J) in float64, from the CPU's generator so that every device has the same."""
     if isinstance(features, bool) or not isinstance(features, int) or features < 2 or features % 2:
-        raise ValueError(f"features must be an even integer of at least 2, a cosine and a sine for each frequency; got {features!r}")
-    normal = torch.randn(len(scales), width, features // 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        raise ValueError(
+            f"features must be an even integer of at least 2, a cosine and a sine for each frequency; got {features!r}"
+        )
+    normal = torch.randn(
+        len(scales),
+        width,
+        features // 2,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(seed),
+    )
     return normal * (2 / torch.tensor(scales, dtype=torch.float64)).sqrt()[:, None, None]
 
 
@@ -135,18 +155,24 @@ def _feature_sum(x: Tensor, frequencies: Tensor) -> Tensor:
     total = torch.zeros(kernels, 2 * count, dtype=torch.float64, device=x.device)
     for rows in x.split(max(1, CELLS // (kernels * count))):
         phases = rows @ frequencies  # (kernels, b, J)
-        total = total + torch.cat([f(phases).sum(dim=1, dtype=torch.float64) for f in (torch.cos, torch.sin)], dim=1)
+        total = total + torch.cat(
+            [f(phases).sum(dim=1, dtype=torch.float64) for f in (torch.cos, torch.sin)], dim=1
+        )
     return total / count**0.5
 
 
 def _unbiased(s: Tensor, n: int, t: Tensor, m: int, kernels: int) -> Tensor:
     """MMD^2 from the sums over n and m rows; |phi|^2 summed over kernels is their number."""
-    own = (s.square().sum() - n * kernels) / (n * (n - 1)) + (t.square().sum() - m * kernels) / (m * (m - 1))
+    own = (s.square().sum() - n * kernels) / (n * (n - 1)) + (t.square().sum() - m * kernels) / (
+        m * (m - 1)
+    )
     return own - 2 * (s * t).sum() / (n * m)
 
 
 def _check_factors(multipliers: Sequence[float]) -> tuple[float, ...]:
     factors = tuple(float(a) for a in multipliers)
     if not factors or not all(0 < a < float("inf") for a in factors):
-        raise ValueError(f"multipliers must be one or more finite numbers > 0; got {tuple(multipliers)}")
+        raise ValueError(
+            f"multipliers must be one or more finite numbers > 0; got {tuple(multipliers)}"
+        )
     return factors

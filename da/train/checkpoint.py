@@ -27,13 +27,22 @@ def save_atomically(state: Any, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def save_checkpoint(run: Run, method: Method, optimizer: torch.optim.Optimizer, selected: dict, step: int, fabric: Fabric) -> None:
+def save_checkpoint(
+    run: Run,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    selected: dict,
+    step: int,
+    fabric: Fabric,
+) -> None:
     """Writes checkpoint.pt into the run's folder: state after `step` steps.
 
     The sampler's position is the step itself (`da.data.batches`), and so is the schedule's. Random states of all processes are
     gathered, so every process must call this.
     """
-    generators = torch.as_tensor(fabric.all_gather(_random_state(fabric.device)))  # (processes, bytes)
+    generators = torch.as_tensor(
+        fabric.all_gather(_random_state(fabric.device))
+    )  # (processes, bytes)
     if not fabric.is_global_zero:
         return
     state = {
@@ -49,7 +58,9 @@ def save_checkpoint(run: Run, method: Method, optimizer: torch.optim.Optimizer, 
     save_atomically(state, run.directory / "checkpoint.pt")
 
 
-def load_checkpoint(run: Run, method: Method, optimizer: torch.optim.Optimizer, selected: dict, fabric: Fabric) -> int:
+def load_checkpoint(
+    run: Run, method: Method, optimizer: torch.optim.Optimizer, selected: dict, fabric: Fabric
+) -> int:
     """Restores what `save_checkpoint` wrote, in place, and returns the step to go on from: 0, and a clean slate, where there is none."""
     path = run.directory / "checkpoint.pt"
     if not path.is_file():

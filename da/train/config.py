@@ -52,6 +52,8 @@ class TrainConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, or absent for PyTorch's choice; got {self.threads}")
+            raise ValueError(
+                f"threads must be at least 1, or absent for PyTorch's choice; got {self.threads}"
+            )
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip must be positive, or absent for no clipping; got {self.clip}")

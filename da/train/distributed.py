@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed import all_gather, all_reduce, get_rank, get_world_size, is_available, is_initialized
+from torch.distributed import (
+    all_gather,
+    all_reduce,
+    get_rank,
+    get_world_size,
+    is_available,
+    is_initialized,
+)
 
 
 def gather_rows(x: Tensor) -> Tensor:

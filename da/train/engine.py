@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 def launch(config: TrainConfig) -> Fabric:
     """The engine for `config`; with more than one device this starts the other processes, which run the script from its start."""
     try:
-        fabric = _fabric()(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
+        fabric = _fabric()(
+            accelerator=config.accelerator, devices=config.devices, precision=config.precision
+        )
     except Exception as error:
-        raise ValueError(f"accelerator: {config.devices} x {config.accelerator} cannot be had here: {error}") from error
+        raise ValueError(
+            f"accelerator: {config.devices} x {config.accelerator} cannot be had here: {error}"
+        ) from error
     fabric.launch()
     if fabric.device.type == "cpu":
         keep_memory()

@@ -78,7 +78,9 @@ class Evaluation:
     @property
     def judged_by(self) -> str:
         """The metric of which the result says the value, and the oracle takes the best: higher is better."""
-        return {"open_set": "target_hos", "regression": "target_r2"}.get(self.task, "target_accuracy")
+        return {"open_set": "target_hos", "regression": "target_r2"}.get(
+            self.task, "target_accuracy"
+        )
 
     def metrics(self, logits: Tensor) -> dict[str, float]:
         """The target's metrics by name, of logits (n, classes), or (n, 1) for a regression."""
@@ -87,14 +89,28 @@ class Evaluation:
         if self.task == "open_set":
             known = logits.shape[1] - 1
             found = open_set_metrics(logits, self.target.y, known=known)
-            named = {"target_known_accuracy": found.os_star, "target_unknown_accuracy": found.unknown, "target_hos": found.hos}
+            named = {
+                "target_known_accuracy": found.os_star,
+                "target_unknown_accuracy": found.unknown,
+                "target_hos": found.hos,
+            }
             return target_metrics(logits, self.target.y.clamp(max=known), self.scores) | named
         if self.task == "multitask":
-            parts = zip(self.tasks, logits.split(list(self.tasks.values()), dim=1), self.target.y.unbind(dim=1), strict=True)
-            accuracies = {f"target_{name}_accuracy": accuracy(part, labels) for name, part, labels in parts}
+            parts = zip(
+                self.tasks,
+                logits.split(list(self.tasks.values()), dim=1),
+                self.target.y.unbind(dim=1),
+                strict=True,
+            )
+            accuracies = {
+                f"target_{name}_accuracy": accuracy(part, labels) for name, part, labels in parts
+            }
             return accuracies | {"target_accuracy": sum(accuracies.values()) / len(accuracies)}
         predictions, labels = logits.squeeze(1), self.target.y
-        errors = {"target_mse": mean_squared_error(predictions, labels), "target_mae": mean_absolute_error(predictions, labels)}
+        errors = {
+            "target_mse": mean_squared_error(predictions, labels),
+            "target_mae": mean_absolute_error(predictions, labels),
+        }
         return errors | {"target_r2": r_squared(predictions, labels)}
 
     def validation_score(self, logits: Tensor) -> float:
@@ -138,11 +154,20 @@ def predict(
     return Outputs(torch.cat([f for f, _ in parts]), torch.cat([logits for _, logits in parts]))
 
 
-def target_metrics(logits: Tensor, labels: Tensor, scores: Mapping[str, Callable[[Tensor], float]]) -> dict[str, float]:
+def target_metrics(
+    logits: Tensor, labels: Tensor, scores: Mapping[str, Callable[[Tensor], float]]
+) -> dict[str, float]:
     """Target accuracy, balanced accuracy, macro F1 and every one of `scores` of the target's logits, by name."""
     counts = confusion_matrix(logits, labels)
-    figures = {"target_accuracy": accuracy(logits, labels), "target_balanced_accuracy": balanced_accuracy(counts)}
-    return figures | {"target_macro_f1": macro_f1(counts)} | {name: score(logits) for name, score in scores.items()}
+    figures = {
+        "target_accuracy": accuracy(logits, labels),
+        "target_balanced_accuracy": balanced_accuracy(counts),
+    }
+    return (
+        figures
+        | {"target_macro_f1": macro_f1(counts)}
+        | {name: score(logits) for name, score in scores.items()}
+    )
 
 
 FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
@@ -150,16 +175,30 @@ FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
 
 def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:
     """features.npz: up to FEATURE_ROWS evenly spaced rows of each domain in half precision, with labels to colour a picture by."""
-    domains: dict[DomainName, Labelled | None] = {"source": evaluation.source, "target": evaluation.target}
+    domains: dict[DomainName, Labelled | None] = {
+        "source": evaluation.source,
+        "target": evaluation.target,
+    }
     arrays: dict[str, np.ndarray] = {}
     for name, domain in domains.items():
         if domain is not None:
-            some = domain.subset(torch.linspace(0, len(domain) - 1, min(FEATURE_ROWS, len(domain))).long())
+            some = domain.subset(
+                torch.linspace(0, len(domain) - 1, min(FEATURE_ROWS, len(domain))).long()
+            )
             size, autocast = evaluation.batch_size, fabric.autocast
             outputs = predict(
-                method.network, some, evaluation.transform, statistics=name, batch_size=size, device=fabric.device, autocast=autocast
+                method.network,
+                some,
+                evaluation.transform,
+                statistics=name,
+                batch_size=size,
+                device=fabric.device,
+                autocast=autocast,
             )
-            arrays |= {f"{name}_features": outputs.features.half().numpy(), f"{name}_labels": some.y.numpy()}
+            arrays |= {
+                f"{name}_features": outputs.features.half().numpy(),
+                f"{name}_labels": some.y.numpy(),
+            }
     path = run.directory / "features.npz"
     np.savez_compressed(path.with_name("features.tmp.npz"), **arrays)  # type: ignore[arg-type]
     os.replace(path.with_name("features.tmp.npz"), path)

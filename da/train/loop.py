@@ -40,7 +40,10 @@ def schedule_factor(config: TrainConfig, progress: float) -> float:
 
 def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimiser of `config` over the method's parameter groups; each group remembers its starting rate as `initial_lr`."""
-    groups = [g | {"initial_lr": g["lr"]} for g in method.parameter_groups(config.learning_rate, config.backbone_factor)]
+    groups = [
+        g | {"initial_lr": g["lr"]}
+        for g in method.parameter_groups(config.learning_rate, config.backbone_factor)
+    ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
@@ -80,14 +83,25 @@ def fit(
         stream, start=start, stop=config.steps, workers=config.workers, rank=fabric.global_rank, world_size=fabric.world_size,
         pin_memory=fabric.device.type == "cuda",
     )  # fmt: skip
-    bar = tqdm(batches, desc=run.title, total=config.steps, initial=start, leave=False, disable=not fabric.is_global_zero, mininterval=0.5)
+    bar = tqdm(
+        batches,
+        desc=run.title,
+        total=config.steps,
+        initial=start,
+        leave=False,
+        disable=not fabric.is_global_zero,
+        mininterval=0.5,
+    )
     for step, batch in enumerate(bar, start):
         terms = _train_step(method, batch.to(fabric.device), step, config, optimizer, fabric)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             values = {f"loss/{name}": value.item() for name, value in terms.items()}
             run.log(done, values | {"learning_rate": optimizer.param_groups[-1]["lr"]})
-            bar.set_postfix({name.removeprefix("loss/"): f"{value:.3f}" for name, value in values.items()}, refresh=False)
+            bar.set_postfix(
+                {name.removeprefix("loss/"): f"{value:.3f}" for name, value in values.items()},
+                refresh=False,
+            )
         if done % config.evaluate_every == 0 or done == config.steps:
             _evaluate(method, done, run, evaluation, selected, fabric)
             _check_parameters(method, done)
@@ -96,7 +110,12 @@ def fit(
 
 
 def _train_step(
-    method: Method, batch: Any, step: int, config: TrainConfig, optimizer: torch.optim.Optimizer, fabric: Fabric
+    method: Method,
+    batch: Any,
+    step: int,
+    config: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    fabric: Fabric,
 ) -> Mapping[str, Tensor]:
     """One step: each move's terms are summed, differentiated and stepped here and nowhere else. Returns each term as it was last."""
     progress = step / config.steps
@@ -109,7 +128,9 @@ def _train_step(
             with fabric.autocast():
                 move = next(moves, None)
         except NonFiniteError as error:  # a loss that looks at its input before it computes
-            raise NonFiniteError(f"the loss is not finite at step {step}: {error}. {_KEPT}") from error
+            raise NonFiniteError(
+                f"the loss is not finite at step {step}: {error}. {_KEPT}"
+            ) from error
         if move is None:
             return terms
         total = torch.stack([value.float() for value in move.values()]).sum()
@@ -132,7 +153,11 @@ def _non_finite(step: int, terms: Mapping[str, Tensor]) -> str:
 
 def _check_parameters(method: Method, step: int) -> None:
     """Keeps a broken state from replacing the last good checkpoint."""
-    broken = [name for name, value in method.state_dict().items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    broken = [
+        name
+        for name, value in method.state_dict().items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
     if broken:
         raise NonFiniteError(f"after step {step}, {broken[0]} is not finite. {_KEPT}")
 
@@ -144,14 +169,22 @@ def _average_gradients(method: Method, fabric: Fabric) -> None:
     gradients = [p.grad for p in method.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     all_reduce(flat, op=ReduceOp.SUM)
-    for gradient, mean in zip(gradients, (flat / fabric.world_size).split([g.numel() for g in gradients]), strict=True):
+    for gradient, mean in zip(
+        gradients, (flat / fabric.world_size).split([g.numel() for g in gradients]), strict=True
+    ):
         gradient.copy_(mean.view_as(gradient))
 
 
-def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric) -> None:
+def _evaluate(
+    method: Method, step: int, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric
+) -> None:
     """Logs the metrics and notes, for each way of choosing, the best step so far; ties go to the earlier step."""
     target, transform = evaluation.target, evaluation.transform
-    options: dict[str, Any] = {"batch_size": evaluation.batch_size, "device": fabric.device, "autocast": fabric.autocast}
+    options: dict[str, Any] = {
+        "batch_size": evaluation.batch_size,
+        "device": fabric.device,
+        "autocast": fabric.autocast,
+    }
     logits = predict(method.network, target, transform, **options).logits
     metrics = evaluation.metrics(logits)
     choices = {
@@ -159,7 +192,9 @@ def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selec
         **{name: metrics[name] for name in evaluation.scores if name in metrics},
         "oracle": metrics[evaluation.judged_by],
     }
-    measured: dict[str, Any] = {name: value for name, value in metrics.items() if name.startswith("target_")}
+    measured: dict[str, Any] = {
+        name: value for name, value in metrics.items() if name.startswith("target_")
+    }
     if counts := evaluation.confusion(logits):
         measured["target_confusion_matrix"] = counts
     if evaluation.validation is not None:
@@ -171,9 +206,14 @@ def _evaluate(method: Method, step: int, run: Run, evaluation: Evaluation, selec
             selected[name] = {"step": step, **measured, "score": score}
 
 
-def _finish(method: Method, run: Run, evaluation: Evaluation, selected: dict, facts: dict, fabric: Fabric) -> dict:
+def _finish(
+    method: Method, run: Run, evaluation: Evaluation, selected: dict, facts: dict, fabric: Fabric
+) -> dict:
     """Keeps the trained network and some features, writes the result, and only then lets go of the checkpoint."""
-    choices = {name: {key: value for key, value in c.items() if key != "score"} for name, c in selected.items()}
+    choices = {
+        name: {key: value for key, value in c.items() if key != "score"}
+        for name, c in selected.items()
+    }
     if fabric.is_global_zero:
         save_atomically(method.network.state_dict(), run.directory / "network.pt")
         save_features(method, run, evaluation, fabric)

@@ -77,7 +77,9 @@ def supervised_loss(logits: Tensor, labels: Tensor) -> Tensor:
     if not labels.is_floating_point():
         return functional.cross_entropy(logits, labels)
     if logits.shape != (len(labels), 1):
-        raise ValueError(f"float labels ask for a regression by a head with one output; got logits {tuple(logits.shape)}")
+        raise ValueError(
+            f"float labels ask for a regression by a head with one output; got logits {tuple(logits.shape)}"
+        )
     return functional.mse_loss(logits.squeeze(1), labels.to(logits.dtype))
 
 
@@ -106,7 +108,9 @@ class Adapt(Method[Batch]):
     ) -> None:
         super().__init__(network)
         if batch_statistics not in get_args(BatchStatistics):
-            raise ValueError(f"batch_statistics must be one of {', '.join(get_args(BatchStatistics))}; got {batch_statistics!r}")
+            raise ValueError(
+                f"batch_statistics must be one of {', '.join(get_args(BatchStatistics))}; got {batch_statistics!r}"
+            )
         self.trade_off, self.ramp = trade_off, ramp
         self.batch_statistics, self.label_smoothing = batch_statistics, label_smoothing
         if batch_statistics == "domain":
@@ -128,7 +132,9 @@ class Adapt(Method[Batch]):
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Cross-entropy of the logits."""
-        return functional.cross_entropy(outputs.logits, labels, label_smoothing=self.label_smoothing)
+        return functional.cross_entropy(
+            outputs.logits, labels, label_smoothing=self.label_smoothing
+        )
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Outputs]:
         """The network's outputs on source and target, by the chosen treatment of batch statistics."""
@@ -165,7 +171,13 @@ class Align(Adapt):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(network, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics, label_smoothing=label_smoothing)
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.alignment = alignment
 
     def loss(self, batch: Batch, progress: float) -> Terms:
@@ -197,12 +209,21 @@ class Reweight(Method[Batch]):
 
     def __init__(self, network: Network, weights: Tensor) -> None:
         super().__init__(network)
-        if weights.ndim != 1 or not torch.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
-            raise ValueError(f"weights must be finite, (n,), >= 0 and not all zero; got shape {tuple(weights.shape)}")
+        if (
+            weights.ndim != 1
+            or not torch.isfinite(weights).all()
+            or (weights < 0).any()
+            or weights.sum() <= 0
+        ):
+            raise ValueError(
+                f"weights must be finite, (n,), >= 0 and not all zero; got shape {tuple(weights.shape)}"
+            )
         self.register_buffer("weights", (weights / weights.mean()).detach().float())
 
     def loss(self, batch: Batch, progress: float) -> Terms:
-        losses = functional.cross_entropy(self.network(batch.source_x).logits, batch.source_y, reduction="none")  # (b,)
+        losses = functional.cross_entropy(
+            self.network(batch.source_x).logits, batch.source_y, reduction="none"
+        )  # (b,)
         return {"task": (self.weights[batch.source_index] * losses).mean()}
 
 
@@ -234,9 +255,16 @@ class Regularize(Method[LabelledBatch]):
         super().__init__(network)
         if batch_norm not in ("train", "keep"):
             raise ValueError(f"batch_norm must be train or keep; got {batch_norm!r}")
-        self.penalty, self.strength, self.decay, self.batch_norm = penalty, strength, decay, batch_norm
+        self.penalty, self.strength, self.decay, self.batch_norm = (
+            penalty,
+            strength,
+            decay,
+            batch_norm,
+        )
         start = source_network or (None if penalty is None else network)
-        self.source_network = None if start is None else copy.deepcopy(start).requires_grad_(False).eval()
+        self.source_network = (
+            None if start is None else copy.deepcopy(start).requires_grad_(False).eval()
+        )
 
     def train(self, mode: bool = True) -> Regularize:
         super().train(mode)
@@ -245,10 +273,15 @@ class Regularize(Method[LabelledBatch]):
         return self
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
-        with remember(self.network), frozen_statistics(self.network) if self.batch_norm == "keep" else nullcontext():
+        with (
+            remember(self.network),
+            frozen_statistics(self.network) if self.batch_norm == "keep" else nullcontext(),
+        ):
             terms = {"task": supervised_loss(self.network(batch.x).logits, batch.y)}
             if self.penalty is not None and self.source_network is not None:
-                terms["penalty"] = self.strength * self.penalty(self.network, self.source_network, batch.x)
+                terms["penalty"] = self.strength * self.penalty(
+                    self.network, self.source_network, batch.x
+                )
         return terms
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:

@@ -68,19 +68,25 @@ def r_squared(predictions: Tensor, labels: Tensor) -> float:
     """
     residuals = _residuals(predictions, labels)
     if bool((labels == labels[0]).all()):
-        raise ValueError(f"labels must not all be equal, for there is no variance to explain; got {len(labels)} times {labels[0].item():g}")
+        raise ValueError(
+            f"labels must not all be equal, for there is no variance to explain; got {len(labels)} times {labels[0].item():g}"
+        )
     centred = labels.double() - labels.double().mean()
     return (1 - residuals.square().sum() / centred.square().sum()).item()
 
 
 def _classes(labels: Tensor) -> Tensor:
     if labels.is_floating_point():
-        raise ValueError(f"labels must be integer classes; got {labels.dtype}: for a regression say Evaluation(..., task='regression')")
+        raise ValueError(
+            f"labels must be integer classes; got {labels.dtype}: for a regression say Evaluation(..., task='regression')"
+        )
     return labels
 
 
 def _residuals(predictions: Tensor, labels: Tensor) -> Tensor:
-    if predictions.ndim != 1 or predictions.shape != labels.shape or len(labels) == 0:  # (n, 1) - (n,) would become (n, n)
+    if (
+        predictions.ndim != 1 or predictions.shape != labels.shape or len(labels) == 0
+    ):  # (n, 1) - (n,) would become (n, n)
         raise ValueError(
             f"predictions and labels must both be (n,), n >= 1; got {tuple(predictions.shape)} and {tuple(labels.shape)}: "
             "of a head with one output pass logits.squeeze(1)"
@@ -103,14 +109,28 @@ def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMe
 
     Raises ValueError on shapes, known < 1, a negative label, or labels without a known or without an unknown sample.
     """
-    if known < 1 or logits.ndim != 2 or logits.shape[1] != known + 1 or labels.shape != logits.shape[:1]:
-        wanted = f"logits must be (n, known + 1) = (n, {known + 1}) with known >= 1, and labels (n,)"
+    if (
+        known < 1
+        or logits.ndim != 2
+        or logits.shape[1] != known + 1
+        or labels.shape != logits.shape[:1]
+    ):
+        wanted = (
+            f"logits must be (n, known + 1) = (n, {known + 1}) with known >= 1, and labels (n,)"
+        )
         raise ValueError(f"{wanted}; got {tuple(logits.shape)} and {tuple(labels.shape)}")
-    if not len(labels) or labels.min() < 0 or not (labels < known).any() or not (labels >= known).any():
+    if (
+        not len(labels)
+        or labels.min() < 0
+        or not (labels < known).any()
+        or not (labels >= known).any()
+    ):
         raise ValueError(
             f"labels must be >= 0 and hold both known (< {known}) and unknown (>= {known}) samples; got {labels.unique().tolist()}"
         )
     found = logits.argmax(1) == labels.clamp(max=known)  # (n,)
     rates = [found[labels == c].double().mean().item() for c in labels[labels < known].unique()]
     os_star, unknown = sum(rates) / len(rates), found[labels >= known].double().mean().item()
-    return OpenSetMetrics(os_star, unknown, 2 * os_star * unknown / (os_star + unknown) if os_star + unknown else 0.0)
+    return OpenSetMetrics(
+        os_star, unknown, 2 * os_star * unknown / (os_star + unknown) if os_star + unknown else 0.0
+    )

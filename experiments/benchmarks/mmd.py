@@ -33,7 +33,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import tyro
-from mmd_contestants import CONTESTANTS, Job, Size, bare_products, elapsed, errors, exact, in_a_process, samples, value_and_gradient
+from mmd_contestants import (
+    CONTESTANTS,
+    Job,
+    Size,
+    bare_products,
+    elapsed,
+    errors,
+    exact,
+    in_a_process,
+    samples,
+    value_and_gradient,
+)
 from torch import Tensor
 from tqdm import tqdm
 
@@ -42,14 +53,58 @@ from da.records.grids import aligned
 from da.train.engine import keep_memory
 
 PRODUCTS = {"cpu": 3, "cuda": 2}  # bare products that one call is compared with
-PRECISIONS = {"float32": "highest", "tf32": "high", "bf16": "medium"}  # torch.set_float32_matmul_precision
+PRECISIONS = {
+    "float32": "highest",
+    "tf32": "high",
+    "bf16": "medium",
+}  # torch.set_float32_matmul_precision
 SIZES = {
-    "cpu": ("32x256", "64x2048", "256x256", "256x2048", "1024x256", "1024x2048", "4096x256", "4096x2048"),
-    "cuda": ("1024x256", "1024x2048", "4096x256", "4096x2048", "16384x256", "16384x2048", "65536x256", "65536x2048"),
+    "cpu": (
+        "32x256",
+        "64x2048",
+        "256x256",
+        "256x2048",
+        "1024x256",
+        "1024x2048",
+        "4096x256",
+        "4096x2048",
+    ),
+    "cuda": (
+        "1024x256",
+        "1024x2048",
+        "4096x256",
+        "4096x2048",
+        "16384x256",
+        "16384x2048",
+        "65536x256",
+        "65536x2048",
+    ),
 }
 LARGE = "65536x256"
-MEASURED = ("rounds", "seconds", "product_seconds", "ratio", "ratio_min", "ratio_max", "extra_mb", "value_error", "gradient_error", "note")
-COLUMNS = ("machine", "torch", "commit", "clock", "threads", "contestant", "n", "d", "precision", *MEASURED)
+MEASURED = (
+    "rounds",
+    "seconds",
+    "product_seconds",
+    "ratio",
+    "ratio_min",
+    "ratio_max",
+    "extra_mb",
+    "value_error",
+    "gradient_error",
+    "note",
+)
+COLUMNS = (
+    "machine",
+    "torch",
+    "commit",
+    "clock",
+    "threads",
+    "contestant",
+    "n",
+    "d",
+    "precision",
+    *MEASURED,
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +143,9 @@ class Options:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is cuda, but PyTorch sees no CUDA device here")
         if self.device == "cpu" and set(self.precisions) - {"float32"}:
-            raise ValueError(f"precisions must be float32 on a CPU; got {' '.join(self.precisions)}")
+            raise ValueError(
+                f"precisions must be float32 on a CPU; got {' '.join(self.precisions)}"
+            )
         for size in (*self.sizes, *self.memory_sizes):
             Size.of(size)
 
@@ -103,7 +160,13 @@ class Bar(NamedTuple):
     limit: float
 
 
-RATIOS = {"64x2048": 1.5, "256x2048": 0.9, "1024x2048": 0.8, "4096x256": 0.8, "4096x2048": 0.75}  # to three products, one thread
+RATIOS = {
+    "64x2048": 1.5,
+    "256x2048": 0.9,
+    "1024x2048": 0.8,
+    "4096x256": 0.8,
+    "4096x2048": 0.75,
+}  # to three products, one thread
 BARS = (
     *(Bar("da auto", size, "float32", "ratio", limit) for size, limit in RATIOS.items()),
     Bar("da stream", "4096x256", "float32", "extra_mb", 48),
@@ -113,7 +176,9 @@ CUDA_RATIO = 1.5  # to two products of the same precision and shape, at every si
 ERROR = 1e-5  # of value and gradient in float32, at every size
 
 
-def in_turns(calls: dict[str, Callable[[], Any]], rounds: int, least: float, clock: str) -> Iterator[dict[str, float]]:
+def in_turns(
+    calls: dict[str, Callable[[], Any]], rounds: int, least: float, clock: str
+) -> Iterator[dict[str, float]]:
     """Seconds a call of each, round by round, after a warm-up that says how often a short call is repeated."""
     repeats = {}
     for name, call in calls.items():
@@ -122,15 +187,26 @@ def in_turns(calls: dict[str, Callable[[], Any]], rounds: int, least: float, clo
         repeats[name] = max(1, math.ceil(least / max(seconds, 1e-6)))
     generator, names = np.random.default_rng(0), list(calls)
     for _ in range(rounds):
-        yield {names[i]: elapsed(calls[names[i]], repeats[names[i]], clock) for i in generator.permutation(len(names))}
+        yield {
+            names[i]: elapsed(calls[names[i]], repeats[names[i]], clock)
+            for i in generator.permutation(len(names))
+        }
 
 
 def summary(times: list[dict[str, float]], name: str) -> dict[str, Any]:
     """Medians over rounds of a contestant's seconds and of its ratio to the products, which pairs the two times of a round."""
     ratios = [each[name] / each["products"] for each in times]
-    seconds, products = (float(np.median([each[key] for each in times])) for key in (name, "products"))
+    seconds, products = (
+        float(np.median([each[key] for each in times])) for key in (name, "products")
+    )
     extremes = {"ratio_min": min(ratios), "ratio_max": max(ratios)}
-    return {"rounds": len(times), "seconds": seconds, "product_seconds": products, "ratio": float(np.median(ratios)), **extremes}
+    return {
+        "rounds": len(times),
+        "seconds": seconds,
+        "product_seconds": products,
+        "ratio": float(np.median(ratios)),
+        **extremes,
+    }
 
 
 class Bench:
@@ -140,9 +216,16 @@ class Bench:
         self.options, self.device = options, options.device
         cuda = self.device == "cuda"
         self.clock = "cuda events" if cuda else "process" if options.threads == 1 else "wall"
-        self.memory = torch.cuda.mem_get_info()[1] if cuda else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self.memory = (
+            torch.cuda.mem_get_info()[1]
+            if cuda
+            else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        )
         here = environment(torch.cuda.get_device_name() if cuda else None)
-        self.cores, commit = here["cores"], f"{here['git']['commit']}{' changed' if here['git']['dirty'] else ''}"
+        self.cores, commit = (
+            here["cores"],
+            f"{here['git']['commit']}{' changed' if here['git']['dirty'] else ''}",
+        )
         self.common = {
             "machine": here["device"],
             "torch": torch.__version__,
@@ -151,16 +234,28 @@ class Bench:
             "threads": options.threads,
         }
         self.rows: dict[tuple[str, Size, str], dict[str, Any]] = {}
-        self.slow: dict[tuple[str, int, str], tuple[int, float]] = {}  # the largest n so far and its seconds
+        self.slow: dict[
+            tuple[str, int, str], tuple[int, float]
+        ] = {}  # the largest n so far and its seconds
         self.out = options.out or Path(f"runs/bench_mmd_{self.device}.csv")
-        self.names = [name for name, each in CONTESTANTS.items() if each.only in ("", self.device) and find_spec(each.package)]
+        self.names = [
+            name
+            for name, each in CONTESTANTS.items()
+            if each.only in ("", self.device) and find_spec(each.package)
+        ]
 
     def run(self) -> None:
         """Everything the options ask for."""
         sizes = [Size.of(text) for text in self.options.sizes or SIZES[self.device]]
-        precisions = self.options.precisions or (("float32",) if self.device == "cpu" else tuple(PRECISIONS))
+        precisions = self.options.precisions or (
+            ("float32",) if self.device == "cpu" else tuple(PRECISIONS)
+        )
         jobs = self.memory_jobs()
-        with tqdm(total=len(sizes) * len(precisions) * self.options.rounds + len(jobs), unit="round", disable=None) as bar:
+        with tqdm(
+            total=len(sizes) * len(precisions) * self.options.rounds + len(jobs),
+            unit="round",
+            disable=None,
+        ) as bar:
             for size in sorted(sizes):
                 truth = exact(*samples(size, self.device))
                 for precision in precisions:
@@ -174,31 +269,48 @@ class Bench:
                 bar.update()
 
     def memory_jobs(self) -> list[Job]:
-        names = self.names[:1] if self.options.smoke_test else self.names  # a process a contestant takes its time
+        names = (
+            self.names[:1] if self.options.smoke_test else self.names
+        )  # a process a contestant takes its time
         sizes = [Size.of(text) for text in self.options.memory_sizes]
-        jobs = [Job(name, size, self.device, self.options.threads) for size in sizes for name in names]
-        return jobs + ([Job("da stream", Size.of(LARGE), self.device, self.cores, once=True)] if self.options.large else [])
+        jobs = [
+            Job(name, size, self.device, self.options.threads) for size in sizes for name in names
+        ]
+        return jobs + (
+            [Job("da stream", Size.of(LARGE), self.device, self.cores, once=True)]
+            if self.options.large
+            else []
+        )
 
     def time(self, size: Size, precision: str, truth: tuple[float, Tensor], bar: tqdm) -> None:
         """One size in one precision: errors first, which shows what fits, then the rounds."""
         torch.set_float32_matmul_precision(PRECISIONS[precision])
         x, y = samples(size, self.device)
         z = torch.cat([x, y]).detach().to(torch.bfloat16 if precision == "bf16" else torch.float32)
-        calls: dict[str, Callable[[], Any]] = {"products": lambda: bare_products(z, PRODUCTS[self.device])}
+        calls: dict[str, Callable[[], Any]] = {
+            "products": lambda: bare_products(z, PRODUCTS[self.device])
+        }
         for name in self.names:
             found = self.try_out(name, size, precision, truth)
             self.add(name, size, precision, **found)
             if "note" not in found:
-                calls[name] = lambda function=CONTESTANTS[name].function: value_and_gradient(function, x, y)
+                calls[name] = lambda function=CONTESTANTS[name].function: value_and_gradient(
+                    function, x, y
+                )
         times = []
         for each in in_turns(calls, self.options.rounds, self.options.least, self.clock):
             times.append(each)
             bar.update()
         for name in calls.keys() - {"products"}:
             self.add(name, size, precision, **summary(times, name))
-            self.slow[name, size.d, precision] = size.n, float(np.median([each[name] for each in times]))
+            self.slow[name, size.d, precision] = (
+                size.n,
+                float(np.median([each[name] for each in times])),
+            )
 
-    def try_out(self, name: str, size: Size, precision: str, truth: tuple[float, Tensor]) -> dict[str, Any]:
+    def try_out(
+        self, name: str, size: Size, precision: str, truth: tuple[float, Tensor]
+    ) -> dict[str, Any]:
         """The errors of a contestant, or a note that says why it is left out."""
         need = 4 * CONTESTANTS[name].matrices * (2 * size.n) ** 2
         if need > 0.8 * self.memory:
@@ -222,7 +334,12 @@ class Bench:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             for row in self.rows.values():
-                writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+                writer.writerow(
+                    {
+                        key: f"{value:.6g}" if isinstance(value, float) else value
+                        for key, value in row.items()
+                    }
+                )
 
 
 def table(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -246,9 +363,22 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
         return f"{factor * row[key]:{form}}" if key in row else ""
 
     for row in rows:
-        span = f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}" if "ratio" in row else row.get("note", "")
-        times = [cell(row, "seconds", ".2f", 1000), cell(row, "product_seconds", ".2f", 1000), cell(row, "ratio", ".2f"), span]
-        rest = [cell(row, "extra_mb", ".0f"), cell(row, "value_error", ".0e"), cell(row, "gradient_error", ".0e")]
+        span = (
+            f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}"
+            if "ratio" in row
+            else row.get("note", "")
+        )
+        times = [
+            cell(row, "seconds", ".2f", 1000),
+            cell(row, "product_seconds", ".2f", 1000),
+            cell(row, "ratio", ".2f"),
+            span,
+        ]
+        rest = [
+            cell(row, "extra_mb", ".0f"),
+            cell(row, "value_error", ".0e"),
+            cell(row, "gradient_error", ".0e"),
+        ]
         lines.append([f"{row['n']}x{row['d']}", row["precision"], row["contestant"], *times, *rest])
     return lines
 
@@ -256,11 +386,21 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
 def verdicts(rows: list[dict[str, Any]], device: str) -> list[list[str]]:
     """A line for each bar: what was promised, what was measured, and whether it is met."""
     found = {(row["contestant"], f"{row['n']}x{row['d']}", row["precision"]): row for row in rows}
-    bars = list(BARS) if device == "cpu" else [Bar(*key, "ratio", CUDA_RATIO) for key in found if key[0] == "da auto"]
+    bars = (
+        list(BARS)
+        if device == "cpu"
+        else [Bar(*key, "ratio", CUDA_RATIO) for key in found if key[0] == "da auto"]
+    )
     for column in ("value_error", "gradient_error"):
-        own = [key for key, row in found.items() if key[0].startswith("da ") and key[2] == "float32" and column in row]
+        own = [
+            key
+            for key, row in found.items()
+            if key[0].startswith("da ") and key[2] == "float32" and column in row
+        ]
         if own:
-            bars.append(Bar(*max(own, key=lambda key, column=column: found[key][column]), column, ERROR))  # the worst
+            bars.append(
+                Bar(*max(own, key=lambda key, column=column: found[key][column]), column, ERROR)
+            )  # the worst
     lines = [["bar", "at most", "measured", ""]]
     for bar in bars:
         value = found.get(bar[:3], {}).get(bar.column)
@@ -275,7 +415,9 @@ def main() -> None:
     try:
         options = tyro.cli(Options, description=__doc__)
         if options.smoke_test:
-            options = replace(options, rounds=2, least=0.0, sizes=("8x4", "16x4"), memory_sizes=("64x4",))
+            options = replace(
+                options, rounds=2, least=0.0, sizes=("8x4", "16x4"), memory_sizes=("64x4",)
+            )
         if not options.plain:
             keep_memory()
         torch.set_num_threads(options.threads)
@@ -288,7 +430,11 @@ def main() -> None:
         f"{bench.common['machine']}, torch {torch.__version__}, {options.threads} threads; {bench.clock} time, {options.rounds} rounds.\n"
     )
     print(aligned(table(rows)), aligned(verdicts(rows, options.device)), sep="\n\n")
-    missing = [name for name, each in CONTESTANTS.items() if each.only in ("", options.device) and name not in bench.names]
+    missing = [
+        name
+        for name, each in CONTESTANTS.items()
+        if each.only in ("", options.device) and name not in bench.names
+    ]
     print(f"\nleft out, not installed: {', '.join(missing) or 'none'}\nall numbers: {bench.out}")
 
 

@@ -64,7 +64,11 @@ def pot(x: Tensor, y: Tensor) -> Tensor:
     xx, yy, xy = ot.dist(x, x), ot.dist(y, y), ot.dist(x, y)  # (n, n), (m, m), (n, m)
     count = len(x) + len(y)
     bandwidth = (xx.detach().sum() + yy.detach().sum() + 2 * xy.detach().sum()) / (count**2 - count)
-    return _kernels(xx, bandwidth).mean() + _kernels(yy, bandwidth).mean() - 2 * _kernels(xy, bandwidth).mean()
+    return (
+        _kernels(xx, bandwidth).mean()
+        + _kernels(yy, bandwidth).mean()
+        - 2 * _kernels(xy, bandwidth).mean()
+    )
 
 
 def geomloss(x: Tensor, y: Tensor) -> Tensor:
@@ -72,7 +76,10 @@ def geomloss(x: Tensor, y: Tensor) -> Tensor:
     from geomloss import SamplesLoss
 
     bandwidth = float(mean_bandwidth(torch.cat([x, y]).detach()))
-    losses = [SamplesLoss("gaussian", blur=math.sqrt(a * bandwidth / 2), backend="tensorized") for a in MULTIPLIERS]
+    losses = [
+        SamplesLoss("gaussian", blur=math.sqrt(a * bandwidth / 2), backend="tensorized")
+        for a in MULTIPLIERS
+    ]
     return 2 * torch.stack([loss(x, y) for loss in losses]).sum()
 
 
@@ -118,7 +125,9 @@ def samples(size: Size, device: str) -> tuple[Tensor, Tensor]:
     return x.to(device).requires_grad_(), (1.1 * y + 0.2).to(device).requires_grad_()
 
 
-def value_and_gradient(function: Function, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+def value_and_gradient(
+    function: Function, x: Tensor, y: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What is measured."""
     value = function(x, y)
     return value.detach(), torch.autograd.grad(value, (x, y))
@@ -149,11 +158,16 @@ def exact(x: Tensor, y: Tensor, panel: int = 1024) -> tuple[float, Tensor]:
     return value, gradient
 
 
-def errors(function: Function, x: Tensor, y: Tensor, truth: tuple[float, Tensor]) -> dict[str, float]:
+def errors(
+    function: Function, x: Tensor, y: Tensor, truth: tuple[float, Tensor]
+) -> dict[str, float]:
     """Relative errors of the value and of the gradient as a whole."""
     value, gradient = value_and_gradient(function, x, y)
     difference = torch.cat(gradient).double() - truth[1]
-    return {"value_error": abs(float(value) / truth[0] - 1), "gradient_error": float(difference.norm() / truth[1].norm())}
+    return {
+        "value_error": abs(float(value) / truth[0] - 1),
+        "gradient_error": float(difference.norm() / truth[1].norm()),
+    }
 
 
 def elapsed(call: Callable[[], Any], repeats: int, clock: str) -> float:

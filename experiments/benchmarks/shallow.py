@@ -32,7 +32,17 @@ import numpy as np
 import torch
 import tyro
 from mmd_contestants import Size
-from shallow_contestants import CONTESTANTS, Contestant, Job, Problem, in_a_process, reached, shifted, surf, timed
+from shallow_contestants import (
+    CONTESTANTS,
+    Contestant,
+    Job,
+    Problem,
+    in_a_process,
+    reached,
+    shifted,
+    surf,
+    timed,
+)
 from tqdm import tqdm
 
 from da.data.readers import data_root
@@ -74,7 +84,9 @@ class Options:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         known = dict.fromkeys(each.method for each in CONTESTANTS)
         if wrong := set(self.methods) - set(known):
-            raise ValueError(f"methods must be of {', '.join(known)}; got {', '.join(sorted(wrong))}")
+            raise ValueError(
+                f"methods must be of {', '.join(known)}; got {', '.join(sorted(wrong))}"
+            )
         for size in self.sizes:
             Size.of(size)
 
@@ -89,14 +101,26 @@ class Bar(NamedTuple):
     limit: float
 
 
-LARGE = (("TCA", "da, landmarks"), ("KMM", "da, landmarks"), ("KLIEP", "da"), ("KLIEP", "da, bandwidth chosen"), ("CORAL", "da"))
+LARGE = (
+    ("TCA", "da, landmarks"),
+    ("KMM", "da, landmarks"),
+    ("KLIEP", "da"),
+    ("KLIEP", "da, bandwidth chosen"),
+    ("CORAL", "da"),
+)
 BARS = (
     Bar("JDA", SURF, "da", "process_seconds", 4.3),
     Bar("JDA", SURF, "da", "by the book", 3),
     *(Bar("TCA", "3000x100", name, "skada", 50) for name in ("da", "da, landmarks")),
     *(Bar("KMM", "10000x100", name, "skada", 10) for name in ("da", "da, landmarks")),
-    *(Bar(*each, "process_seconds", 10) for each in [(method, "30000x100", name) for method, name in LARGE]),
-    *(Bar(*each, "extra_mb", 1000) for each in [(method, "30000x100", name) for method, name in LARGE]),
+    *(
+        Bar(*each, "process_seconds", 10)
+        for each in [(method, "30000x100", name) for method, name in LARGE]
+    ),
+    *(
+        Bar(*each, "extra_mb", 1000)
+        for each in [(method, "30000x100", name) for method, name in LARGE]
+    ),
 )
 
 
@@ -108,7 +132,12 @@ class Bench:
         self.rows: list[dict[str, Any]] = []
         here = environment()
         commit = f"{here['git']['commit']}{' changed' if here['git']['dirty'] else ''}"
-        self.common = {"machine": here["device"], "torch": torch.__version__, "commit": commit, "threads": options.threads}
+        self.common = {
+            "machine": here["device"],
+            "torch": torch.__version__,
+            "commit": commit,
+            "threads": options.threads,
+        }
         self.names = dict.fromkeys(options.methods or [each.method for each in CONTESTANTS])
         self.missing = sorted({each.package for each in CONTESTANTS if not find_spec(each.package)})
 
@@ -116,13 +145,22 @@ class Bench:
         """Everything the options ask for."""
         sizes = sorted(map(Size.of, self.options.sizes))
         problems = [*self.labelled(), *map(shifted, sizes)]
-        pairs = [(method, each) for each in problems for method in self.names if (method == "JDA") == (each.source_labels is not None)]
+        pairs = [
+            (method, each)
+            for each in problems
+            for method in self.names
+            if (method == "JDA") == (each.source_labels is not None)
+        ]
         for method, problem in (bar := tqdm(pairs, unit="case", disable=None)):
             bar.set_description(f"{method}, {problem.name}")
             self.time(method, problem)
             self.write()
         for each, size in tqdm(self.own(sizes), unit="process", disable=None):
-            self.add(each, str(size), **in_a_process(Job(each.method, each.name, size, self.options.threads)))
+            self.add(
+                each,
+                str(size),
+                **in_a_process(Job(each.method, each.name, size, self.options.threads)),
+            )
             self.write()
 
     def labelled(self) -> list[Problem]:
@@ -139,39 +177,79 @@ class Bench:
         """da's contestants, each with the largest of these sizes that it runs at."""
         names = self.names.keys() - {"JDA"}
         own = [each for each in CONTESTANTS if each.method in names and each.name.startswith("da")]
-        found = [(each, max(fitting)) for each in own if (fitting := [size for size in sizes if size.n <= each.largest])]
+        found = [
+            (each, max(fitting))
+            for each in own
+            if (fitting := [size for size in sizes if size.n <= each.largest])
+        ]
         return found[:1] if self.options.smoke_test else found
 
     def time(self, method: str, problem: Problem) -> None:
         """One method on one problem, round by round."""
-        every = [each for each in CONTESTANTS if each.method == method and each.package not in self.missing]
+        every = [
+            each
+            for each in CONTESTANTS
+            if each.method == method and each.package not in self.missing
+        ]
         often = [each for each in every if self.runs(each, problem, often=True)]
-        once = [each for each in every if each not in often and self.runs(each, problem, often=False)]
+        once = [
+            each for each in every if each not in often and self.runs(each, problem, often=False)
+        ]
         for each in every:
             if each not in often + once:
-                self.add(each, problem.name, note="left out: too slow" if each.slow else "left out: a kernel of all rows is too large")
+                self.add(
+                    each,
+                    problem.name,
+                    note="left out: too slow"
+                    if each.slow
+                    else "left out: a kernel of all rows is too large",
+                )
         for each in often + once:  # what is imported at the first call shall not count
-            timed(each, shifted(Size(64, problem.source.shape[1]), classes=4 if method == "JDA" else 0))
-        generator, begin, names = np.random.default_rng(0), len(self.rows), [each.name for each in every]
+            timed(
+                each,
+                shifted(Size(64, problem.source.shape[1]), classes=4 if method == "JDA" else 0),
+            )
+        generator, begin, names = (
+            np.random.default_rng(0),
+            len(self.rows),
+            [each.name for each in every],
+        )
         for number in range(self.options.rounds):
             turns = often + (once if number == 0 else [])
             for place in generator.permutation(len(turns)):
                 self.measure(turns[place], problem, number)
-        self.rows[begin:] = sorted(self.rows[begin:], key=lambda row: (names.index(row["contestant"]), row["round"]))
+        self.rows[begin:] = sorted(
+            self.rows[begin:], key=lambda row: (names.index(row["contestant"]), row["round"])
+        )
 
     def runs(self, contestant: Contestant, problem: Problem, *, often: bool) -> bool:
         n = max(len(problem.source), len(problem.target))
-        return n <= contestant.largest if often else self.options.slow_peers and n <= contestant.slow
+        return (
+            n <= contestant.largest if often else self.options.slow_peers and n <= contestant.slow
+        )
 
     def measure(self, contestant: Contestant, problem: Problem, number: int) -> None:
         wall, process, result, warning = timed(contestant, problem)
-        values: dict[str, Any] = {"round": number, "wall_seconds": wall, "process_seconds": process, "note": warning}
+        values: dict[str, Any] = {
+            "round": number,
+            "wall_seconds": wall,
+            "process_seconds": process,
+            "note": warning,
+        }
         if number == 0 and len(problem.source) <= JUDGED:
             values["reached"] = reached(contestant.method, problem, result)
         self.add(contestant, problem.name, **values)
 
     def add(self, contestant: Contestant, problem: str, **values: Any) -> None:
-        self.rows.append({**self.common, "method": contestant.method, "problem": problem, "contestant": contestant.name, **values})
+        self.rows.append(
+            {
+                **self.common,
+                "method": contestant.method,
+                "problem": problem,
+                "contestant": contestant.name,
+                **values,
+            }
+        )
 
     def write(self) -> None:
         self.options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -179,13 +257,20 @@ class Bench:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             for row in self.rows:
-                writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+                writer.writerow(
+                    {
+                        key: f"{value:.6g}" if isinstance(value, float) else value
+                        for key, value in row.items()
+                    }
+                )
 
 
 Case = tuple[str, str, str]  # method, problem, contestant
 
 
-def seconds(rows: list[dict[str, Any]], column: str = "process_seconds") -> dict[Case, dict[int, float]]:
+def seconds(
+    rows: list[dict[str, Any]], column: str = "process_seconds"
+) -> dict[Case, dict[int, float]]:
     """Of each case, the time of each round."""
     found: dict[Case, dict[int, float]] = defaultdict(dict)
     for row in rows:
@@ -202,17 +287,36 @@ def ratio(times: dict[int, float], others: dict[int, float]) -> np.ndarray:
 def table(rows: list[dict[str, Any]]) -> list[list[str]]:
     """A line for each method, problem and contestant: medians over rounds."""
     lines = [
-        ["method", "problem", "contestant", "rounds", "s", "s of wall time", "times da", "lowest to highest", "extra MB", "reached", ""]
+        [
+            "method",
+            "problem",
+            "contestant",
+            "rounds",
+            "s",
+            "s of wall time",
+            "times da",
+            "lowest to highest",
+            "extra MB",
+            "reached",
+            "",
+        ]
     ]
     process, wall = seconds(rows), seconds(rows, "wall_seconds")
     for case in dict.fromkeys((row["method"], row["problem"], row["contestant"]) for row in rows):
         own = [row for row in rows if (row["method"], row["problem"], row["contestant"]) == case]
         cells = [""] * 5
         if case in process:
-            first = next(times for other, times in process.items() if other[:2] == case[:2])  # da's is the first of the list
+            first = next(
+                times for other, times in process.items() if other[:2] == case[:2]
+            )  # da's is the first of the list
             ratios = ratio(process[case], first)
             medians = [f"{np.median(list(times[case].values())):.3g}" for times in (process, wall)]
-            cells = [str(len(ratios)), *medians, f"{np.median(ratios):.3g}", f"{min(ratios):.3g} to {max(ratios):.3g}"]
+            cells = [
+                str(len(ratios)),
+                *medians,
+                f"{np.median(ratios):.3g}",
+                f"{min(ratios):.3g} to {max(ratios):.3g}",
+            ]
         memory = [f"{row['extra_mb']:.0f}" for row in own if "extra_mb" in row]
         judged = [f"{row['reached']:.4g}" for row in own if row.get("reached") is not None]
         notes = [row["note"] for row in own if row.get("note")]
@@ -224,14 +328,24 @@ def verdicts(rows: list[dict[str, Any]]) -> list[list[str]]:
     """A line for each bar: what was promised, what was measured, and whether it is met."""
     lines = [["bar", "", "measured", ""]]
     process = seconds(rows)
-    memory = {(row["method"], row["problem"], row["contestant"]): row["extra_mb"] for row in rows if "extra_mb" in row}
+    memory = {
+        (row["method"], row["problem"], row["contestant"]): row["extra_mb"]
+        for row in rows
+        if "extra_mb" in row
+    }
     for bar in BARS:
         own, fast = process.get(bar[:3], {}), bar.column not in ("process_seconds", "extra_mb")
         if fast:
             values = ratio(process.get((*bar[:2], bar.column), {}), own)
             words = f"{bar.method}, {bar.problem}, {bar.contestant}: {bar.column} takes"
         else:
-            values = np.array(list(own.values()) if bar.column == "process_seconds" else [memory[bar[:3]]] if bar[:3] in memory else [])
+            values = np.array(
+                list(own.values())
+                if bar.column == "process_seconds"
+                else [memory[bar[:3]]]
+                if bar[:3] in memory
+                else []
+            )
             words = f"{bar.method}, {bar.problem}, {bar.contestant}: {bar.column}"
         value = float(np.median(values)) if len(values) else None
         met = value is not None and (value >= bar.limit if fast else value <= bar.limit)
@@ -252,9 +366,13 @@ def main() -> None:
         bench.run()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{bench.common['machine']}, torch {torch.__version__}, {options.threads} threads; processor time, {options.rounds} rounds.\n")
+    print(
+        f"{bench.common['machine']}, torch {torch.__version__}, {options.threads} threads; processor time, {options.rounds} rounds.\n"
+    )
     print(aligned(table(bench.rows)), aligned(verdicts(bench.rows)), sep="\n\n")
-    print(f"\nleft out, not installed: {', '.join(bench.missing) or 'none'}\nall numbers: {options.out}")
+    print(
+        f"\nleft out, not installed: {', '.join(bench.missing) or 'none'}\nall numbers: {options.out}"
+    )
 
 
 if __name__ == "__main__":

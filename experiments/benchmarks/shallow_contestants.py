@@ -58,7 +58,9 @@ def surf(root: Path) -> Problem:
     """caltech>amazon of Office-Caltech10 as SURF histograms, 1,123 and 958 rows of 800. Raises FileNotFoundError without the files."""
     source, target = (read_surf(domain, root) for domain in ("caltech", "amazon"))
     x, y = (np.asarray(standardise(each.x)) for each in (source, target))
-    return Problem(f"{len(x)}+{len(y)}x{x.shape[1]}", x, y, np.asarray(source.y), np.asarray(target.y))
+    return Problem(
+        f"{len(x)}+{len(y)}x{x.shape[1]}", x, y, np.asarray(source.y), np.asarray(target.y)
+    )
 
 
 def jda_by_the_book(problem: Problem, rounds: int = 10, components: int = 100) -> np.ndarray:
@@ -81,7 +83,9 @@ def jda_by_the_book(problem: Problem, rounds: int = 10, components: int = 100) -
         a = eigh(k @ h @ k, k @ m @ k + np.eye(len(z)), subset_by_index=highest)[1]
         embedded = k @ (a / np.linalg.norm(a, axis=0))  # (n + m, components)
         embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
-        pseudo = labels[(embedded[n:] @ embedded[:n].T).argmax(axis=1)]  # the nearest of rows of norm 1
+        pseudo = labels[
+            (embedded[n:] @ embedded[:n].T).argmax(axis=1)
+        ]  # the nearest of rows of norm 1
     assert pseudo is not None
     return pseudo
 
@@ -92,11 +96,15 @@ def _jda(problem: Problem) -> np.ndarray:
 
 def _tca(problem: Problem, n_landmarks: int | None = None) -> TCA:
     gamma = 1 / problem.source.shape[1]
-    return TCA(kernel="rbf", gamma=gamma, n_landmarks=n_landmarks).fit(problem.source, problem.target)
+    return TCA(kernel="rbf", gamma=gamma, n_landmarks=n_landmarks).fit(
+        problem.source, problem.target
+    )
 
 
 def _kmm(problem: Problem, n_landmarks: int | None = None) -> np.ndarray:
-    return np.asarray(kmm(problem.source, problem.target, bandwidth=1 / _half(problem), n_landmarks=n_landmarks))
+    return np.asarray(
+        kmm(problem.source, problem.target, bandwidth=1 / _half(problem), n_landmarks=n_landmarks)
+    )
 
 
 def _half(problem: Problem) -> float:
@@ -114,13 +122,18 @@ def _skada(name: str, does: str, **options: Any) -> Callable[[Problem], Any]:
     def run(problem: Problem) -> Any:
         import skada
 
-        x, domain = np.concatenate([problem.source, problem.target]), np.ones(len(problem.source) + len(problem.target))
+        x, domain = (
+            np.concatenate([problem.source, problem.target]),
+            np.ones(len(problem.source) + len(problem.target)),
+        )
         domain[len(problem.source) :] = -1
         gamma = {"gamma": _half(problem)} if does == "weights" else {}
         adapter = getattr(skada, f"{name}Adapter")(**gamma, **options)
         if does != "weights":
             return getattr(adapter, does)(x, sample_domain=domain)
-        return adapter.fit(x, sample_domain=domain).compute_weights(x, sample_domain=domain)[: len(problem.source)]
+        return adapter.fit(x, sample_domain=domain).compute_weights(x, sample_domain=domain)[
+            : len(problem.source)
+        ]
 
     return run
 
@@ -164,13 +177,25 @@ CONTESTANTS = (
     Contestant("KMM", "da, landmarks", lambda problem: _kmm(problem, LANDMARKS)),
     Contestant("KMM", "skada", _skada("KMMReweight", "weights"), 3000, 10_000, "skada"),
     Contestant("KMM", "adapt", _adapt("instance_based", "KMM", "fit_weights"), 1000, 3000, "adapt"),
-    Contestant("KLIEP", "da", lambda problem: kliep(problem.source, problem.target, bandwidth=1 / _half(problem))),
-    Contestant("KLIEP", "da, bandwidth chosen", lambda problem: kliep(problem.source, problem.target)),
-    Contestant("KLIEP", "skada", _skada("KLIEPReweight", "weights", random_state=0), 3000, 10_000, "skada"),
-    Contestant("KLIEP", "adapt", _adapt("instance_based", "KLIEP", "fit_weights"), 3000, 10_000, "adapt"),
+    Contestant(
+        "KLIEP",
+        "da",
+        lambda problem: kliep(problem.source, problem.target, bandwidth=1 / _half(problem)),
+    ),
+    Contestant(
+        "KLIEP", "da, bandwidth chosen", lambda problem: kliep(problem.source, problem.target)
+    ),
+    Contestant(
+        "KLIEP", "skada", _skada("KLIEPReweight", "weights", random_state=0), 3000, 10_000, "skada"
+    ),
+    Contestant(
+        "KLIEP", "adapt", _adapt("instance_based", "KLIEP", "fit_weights"), 3000, 10_000, "adapt"
+    ),
     Contestant("CORAL", "da", _coral),
     Contestant("CORAL", "skada", _skada("CORAL", "fit_transform"), package="skada"),
-    Contestant("CORAL", "adapt", _adapt("feature_based", "CORAL", "fit_transform"), package="adapt"),
+    Contestant(
+        "CORAL", "adapt", _adapt("feature_based", "CORAL", "fit_transform"), package="adapt"
+    ),
 )
 
 
@@ -184,12 +209,21 @@ def reached(method: str, problem: Problem, result: Any) -> float | None:
 def squared_mmd(problem: Problem, weights: np.ndarray) -> float:
     """|| 1/n sum_i w_i phi(x_i) - 1/m sum_j phi(y_j) ||^2 with KMM's kernel, in tiles."""
     z = torch.from_numpy(np.concatenate([problem.source, problem.target]))
-    u = torch.from_numpy(np.concatenate([weights / len(problem.source), np.full(len(problem.target), -1 / len(problem.target))]))
+    u = torch.from_numpy(
+        np.concatenate(
+            [weights / len(problem.source), np.full(len(problem.target), -1 / len(problem.target))]
+        )
+    )
 
     def kernel(rows: Tensor) -> Tensor:
         return (-_half(problem) * torch.cdist(rows, z).square()).exp()
 
-    return float(sum(part @ (kernel(rows) @ u) for rows, part in zip(z.split(TILE), u.split(TILE), strict=True)))
+    return float(
+        sum(
+            part @ (kernel(rows) @ u)
+            for rows, part in zip(z.split(TILE), u.split(TILE), strict=True)
+        )
+    )
 
 
 class Times(NamedTuple):
@@ -208,7 +242,11 @@ def timed(contestant: Contestant, problem: Problem) -> Times:
         start, used = perf_counter(), process_time()
         result = contestant.run(problem)
         times = perf_counter() - start, process_time() - used
-    said = [str(each.message) for each in caught if not issubclass(each.category, (DeprecationWarning, FutureWarning))]
+    said = [
+        str(each.message)
+        for each in caught
+        if not issubclass(each.category, (DeprecationWarning, FutureWarning))
+    ]
     return Times(*times, result, " ".join(said[0].split()) if said else "")
 
 

@@ -55,7 +55,17 @@ BARS = {"loader": 1.15, "fit": 1.05}
 WARM = 2  # untimed steps at the start of each timed stretch
 HELD = 4  # batches kept in memory
 Alignment = Callable[[Tensor, Tensor], Tensor]
-COLUMNS = ("measure", "case", "threads", "round", "steps", "wall_ms", "reference_wall_ms", "process_ms", "reference_process_ms")
+COLUMNS = (
+    "measure",
+    "case",
+    "threads",
+    "round",
+    "steps",
+    "wall_ms",
+    "reference_wall_ms",
+    "process_ms",
+    "reference_process_ms",
+)
 
 
 @dataclass(frozen=True)
@@ -108,16 +118,24 @@ class Held:
 class Plain:
     """The step as one writes it by hand: cross-entropy and alignment, one backward, one step of the optimiser at its cosine rate."""
 
-    def __init__(self, network: Network, config: TrainConfig, alignment: Alignment | None = mmd2) -> None:
+    def __init__(
+        self, network: Network, config: TrainConfig, alignment: Alignment | None = mmd2
+    ) -> None:
         self.alignment = alignment
         self.network = network.to(memory_format=torch.channels_last).train()
-        groups = network.parameter_groups(config.learning_rate, backbone_factor=config.backbone_factor)
+        groups = network.parameter_groups(
+            config.learning_rate, backbone_factor=config.backbone_factor
+        )
         self.rates = [group["lr"] for group in groups]
         self.mixed = config.precision == "bf16-mixed"
         if config.optimizer == "adamw":
-            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+                groups, weight_decay=config.weight_decay
+            )
         else:
-            self.optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+            self.optimizer = torch.optim.SGD(
+                groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+            )
 
     def step(self, batch: Batch, progress: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -163,12 +181,21 @@ def digits_case() -> Case:
 def photograph_cases(options: Options) -> Iterable[Case]:
     """SqueezeNet 1.1 on amazon>webcam under two augmentations. Raises FileNotFoundError or ValueError without the photographs."""
     root = data_root(options.data_root)
-    source, target = (read_domain(OFFICE_CALTECH10, domain, root, size=256) for domain in ("amazon", "webcam"))
-    config = TrainConfig(batch_size=32, learning_rate=0.003, precision="bf16-mixed", accelerator="cpu")
-    augmentations: tuple[tuple[Augmentation, tuple[str, ...]], ...] = (("crop", ("loader", "fit")), ("resized_crop", ("loader",)))
+    source, target = (
+        read_domain(OFFICE_CALTECH10, domain, root, size=256) for domain in ("amazon", "webcam")
+    )
+    config = TrainConfig(
+        batch_size=32, learning_rate=0.003, precision="bf16-mixed", accelerator="cpu"
+    )
+    augmentations: tuple[tuple[Augmentation, tuple[str, ...]], ...] = (
+        ("crop", ("loader", "fit")),
+        ("resized_crop", ("loader",)),
+    )
     for augmentation, measures in augmentations:
         transform = ImageTransform(224, *IMAGENET, augmentation=augmentation)
-        stream = PairedBatches(source, target.unlabelled(), batch_size=32, seed=0, transform=transform)
+        stream = PairedBatches(
+            source, target.unlabelled(), batch_size=32, seed=0, transform=transform
+        )
         yield Case(f"SqueezeNet 1.1, {augmentation}", squeezenet, stream, config, measures)
 
 
@@ -179,7 +206,9 @@ def squeezenet() -> Network:
     return Network(body, neck, nn.Linear(width, 10), pretrained=True)
 
 
-def in_turns(measured: Callable[[], np.ndarray], reference: Callable[[], np.ndarray], rounds: int, steps: int) -> Times:
+def in_turns(
+    measured: Callable[[], np.ndarray], reference: Callable[[], np.ndarray], rounds: int, steps: int
+) -> Times:
     """Times both in every round, by turns in one order and the other, so that a machine that slows down slows both."""
     times = np.empty((rounds, 2, 2))  # round, which of the two, clock
     for number in range(rounds):
@@ -190,7 +219,9 @@ def in_turns(measured: Callable[[], np.ndarray], reference: Callable[[], np.ndar
 
 def time_loader(case: Case, rounds: int, steps: int) -> Times:
     """The plain step on loaded batches, against itself on batches in memory."""
-    first = math.ceil(max(len(case.stream.source), len(case.stream.target)) / case.config.batch_size)
+    first = math.ceil(
+        max(len(case.stream.source), len(case.stream.target)) / case.config.batch_size
+    )
     loaded = load(case.stream, start=first, stop=first + WARM + rounds * steps)
     held = _endless(_in_memory(case))
     plain = Plain(case.network(), case.config)
@@ -205,13 +236,22 @@ def aligned_by_mmd(network: Network) -> Method:
 
 
 def time_fit(
-    case: Case, rounds: int, steps: int, make: Callable[[Network], Method] = aligned_by_mmd, plain: Alignment | None = mmd2
+    case: Case,
+    rounds: int,
+    steps: int,
+    make: Callable[[Network], Method] = aligned_by_mmd,
+    plain: Alignment | None = mmd2,
 ) -> Times:
     """`fit` of `make(network)` from its step WARM to the end of its last but one, against the plain loop; both with a new optimiser."""
     batches = _in_memory(case)
     few = torch.arange(8)
-    evaluation = Evaluation(Labelled(case.stream.target.rows(few), few), replace(case.stream.transform, augmentation="none"))
-    config = TrainConfig(**{**vars(case.config), "steps": WARM + steps + 1, "evaluate_every": WARM + steps + 1})
+    evaluation = Evaluation(
+        Labelled(case.stream.target.rows(few), few),
+        replace(case.stream.transform, augmentation="none"),
+    )
+    config = TrainConfig(
+        **{**vars(case.config), "steps": WARM + steps + 1, "evaluate_every": WARM + steps + 1}
+    )
     fabric = launch(config)
     network = case.network()
     method = make(copy.deepcopy(network))
@@ -219,7 +259,16 @@ def time_fit(
     def fitted() -> np.ndarray:
         stream = Held(batches)
         with tempfile.TemporaryDirectory() as folder:
-            run = Run.start(folder, {}, experiment="bench", method="mmd", source="a", target="b", seed=0, wandb="disabled")
+            run = Run.start(
+                folder,
+                {},
+                experiment="bench",
+                method="mmd",
+                source="a",
+                target="b",
+                seed=0,
+                wandb="disabled",
+            )
             fit(method, stream, config, run, evaluation, fabric=fabric)
         return stream.times[-1] - stream.times[1 + WARM]
 
@@ -247,7 +296,15 @@ def summary(measure: str, case: str, times: Times) -> list[str]:
     low, ratio, high = np.quantile(ratios[:, 0], [0.25, 0.5, 0.75])
     medians = [f"{np.median(values[:, 0]):.2f}" for values in times]
     verdict = f"{BARS[measure]} {'within' if ratio <= BARS[measure] else 'MISSED'}"
-    return [measure, case, *medians, f"{ratio:.3f}", f"{low:.3f} to {high:.3f}", f"{np.median(ratios[:, 1]):.3f}", verdict]
+    return [
+        measure,
+        case,
+        *medians,
+        f"{ratio:.3f}",
+        f"{low:.3f} to {high:.3f}",
+        f"{np.median(ratios[:, 1]):.3f}",
+        verdict,
+    ]
 
 
 def bench(options: Options, cases: Iterable[Case]) -> tuple[list[list[str]], list[tuple]]:
@@ -283,8 +340,19 @@ def main() -> None:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    heading = ["measure", "case", "ms a step", "reference", "ratio", "quartiles", "of processor time", "bar"]
-    print(f"{options.rounds} rounds, {torch.get_num_threads()} threads; random weights. Medians over rounds.\n")
+    heading = [
+        "measure",
+        "case",
+        "ms a step",
+        "reference",
+        "ratio",
+        "quartiles",
+        "of processor time",
+        "bar",
+    ]
+    print(
+        f"{options.rounds} rounds, {torch.get_num_threads()} threads; random weights. Medians over rounds.\n"
+    )
     print(aligned([heading, *lines]))
     print(f"{left_out}times of every round: {options.out}")
 

@@ -56,7 +56,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if unknown := set(self.loss) - set(METHODS):
-            raise ValueError(f"loss must be among {', '.join(METHODS)}; got {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"loss must be among {', '.join(METHODS)}; got {', '.join(sorted(unknown))}"
+            )
         for name in ("rounds", "steps", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
@@ -68,8 +70,19 @@ def photograph_case() -> Case:
     pixels = torch.randint(0, 256, (2, 64, 3, 128, 128), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (64,), generator=generator)
     transform = ImageTransform(128, *IMAGENET)
-    stream = PairedBatches(Labelled(pixels[0], labels), Unlabelled(pixels[1]), batch_size=32, seed=0, transform=transform)
-    return Case("squeezenet", squeezenet, stream, TrainConfig(batch_size=32, learning_rate=0.003, accelerator="cpu"))
+    stream = PairedBatches(
+        Labelled(pixels[0], labels),
+        Unlabelled(pixels[1]),
+        batch_size=32,
+        seed=0,
+        transform=transform,
+    )
+    return Case(
+        "squeezenet",
+        squeezenet,
+        stream,
+        TrainConfig(batch_size=32, learning_rate=0.003, accelerator="cpu"),
+    )
 
 
 def summary(network: str, method: str, times: Times) -> list[str]:
@@ -77,7 +90,14 @@ def summary(network: str, method: str, times: Times) -> list[str]:
     ratios = times.measured[:, 0] / times.reference[:, 0]
     low, ratio, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     verdict = "" if method in LARGER else "within" if ratio <= BAR else "MISSED"
-    return [network, method, *(f"{np.median(values[:, 0]):.1f}" for values in times), f"{ratio:.2f}", f"{low:.2f} to {high:.2f}", verdict]
+    return [
+        network,
+        method,
+        *(f"{np.median(values[:, 0]):.1f}" for values in times),
+        f"{ratio:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        verdict,
+    ]
 
 
 def main() -> None:
@@ -90,16 +110,33 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(options.threads)
     lines, rows = [], []
-    for network, method in tqdm([(network, method) for network in options.networks for method in options.loss], disable=None):
+    for network, method in tqdm(
+        [(network, method) for network in options.networks for method in options.loss], disable=None
+    ):
         torch.manual_seed(0)
-        case, steps = (digits_case(), options.steps) if network == "lenet" else (photograph_case(), max(options.steps // 10, 1))
+        case, steps = (
+            (digits_case(), options.steps)
+            if network == "lenet"
+            else (photograph_case(), max(options.steps // 10, 1))
+        )
         times = time_fit(case, options.rounds, steps, METHODS[method], None)
         lines.append(summary(network, method, times))
-        for number, (own, other) in enumerate(zip(times.measured[:, 0], times.reference[:, 0], strict=True)):
-            rows.append((network, method, options.threads, number, steps, f"{own:.4f}", f"{other:.4f}"))
+        for number, (own, other) in enumerate(
+            zip(times.measured[:, 0], times.reference[:, 0], strict=True)
+        ):
+            rows.append(
+                (network, method, options.threads, number, steps, f"{own:.4f}", f"{other:.4f}")
+            )
     with open(options.out, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    print(aligned([["network", "method", "ms a step", "reference", "ratio", "quartiles", f"bar {BAR}"], *lines]))
+    print(
+        aligned(
+            [
+                ["network", "method", "ms a step", "reference", "ratio", "quartiles", f"bar {BAR}"],
+                *lines,
+            ]
+        )
+    )
     print(f"times of every round: {options.out}")
 
 

@@ -24,7 +24,9 @@ class _Member:
     open: Callable[[], IO[bytes]]
 
 
-def unpack(archive: Path, destination: Path, *, select: Callable[[Path], Path] = lambda folder: folder) -> None:
+def unpack(
+    archive: Path, destination: Path, *, select: Callable[[Path], Path] = lambda folder: folder
+) -> None:
     """Unpacks a zip or tar file into a new folder beside `destination` and then moves it there, whole.
 
     `select` gets the unpacked folder and returns the folder in it (or itself) that becomes `destination`.
@@ -48,10 +50,19 @@ def unpack(archive: Path, destination: Path, *, select: Callable[[Path], Path] =
 
 def _check(archive: Path, member: _Member) -> None:
     path = PurePosixPath(member.name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in member.name.split("/")[0] or "\0" in member.name:
-        raise ValueError(f"{archive} refused: its member {member.name!r} would lie outside the folder; nothing was unpacked")
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or ":" in member.name.split("/")[0]
+        or "\0" in member.name
+    ):
+        raise ValueError(
+            f"{archive} refused: its member {member.name!r} would lie outside the folder; nothing was unpacked"
+        )
     if member.kind not in ("file", "folder"):
-        raise ValueError(f"{archive} refused: its member {member.name!r} is a {member.kind}, not a file or folder; nothing was unpacked")
+        raise ValueError(
+            f"{archive} refused: its member {member.name!r} is a {member.kind}, not a file or folder; nothing was unpacked"
+        )
 
 
 def _write(member: _Member, folder: Path) -> None:
@@ -77,18 +88,36 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
         else:
             with tarfile.open(archive) as tar:
                 yield [_tar_member(tar, info) for info in tar.getmembers()]
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{archive} is no archive that can be unpacked ({type(error).__name__}: {error}); nothing was unpacked") from error
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        gzip.BadGzipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise ValueError(
+            f"{archive} is no archive that can be unpacked ({type(error).__name__}: {error}); nothing was unpacked"
+        ) from error
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     mode = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on a Unix
-    kind = "folder" if info.is_dir() and mode in (0, stat.S_IFDIR) else "file" if mode in (0, stat.S_IFREG) else _other(mode)
+    kind = (
+        "folder"
+        if info.is_dir() and mode in (0, stat.S_IFDIR)
+        else "file"
+        if mode in (0, stat.S_IFREG)
+        else _other(mode)
+    )
     return _Member(info.filename, kind, lambda: archive.open(info))
 
 
 def _other(mode: int) -> str:
-    return {stat.S_IFLNK: "symbolic link", stat.S_IFDIR: "folder"}.get(mode, "device or other special file")
+    return {stat.S_IFLNK: "symbolic link", stat.S_IFDIR: "folder"}.get(
+        mode, "device or other special file"
+    )
 
 
 def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
@@ -97,7 +126,13 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
     elif info.isfile():
         kind = "file"
     else:
-        kind = "symbolic link" if info.issym() else "hard link" if info.islnk() else "device or other special file"
+        kind = (
+            "symbolic link"
+            if info.issym()
+            else "hard link"
+            if info.islnk()
+            else "device or other special file"
+        )
 
     def content() -> IO[bytes]:
         file = archive.extractfile(info)

@@ -54,25 +54,43 @@ def cached_images(
     if images is not None:
         return images
     damaged = path.exists()
-    sidecar = {"name": name, "root": str(root.resolve()), "files": _digest(listing), "version": VERSION, "key": key}
+    sidecar = {
+        "name": name,
+        "root": str(root.resolve()),
+        "files": _digest(listing),
+        "version": VERSION,
+        "key": key,
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent, stem, sidecar)
-        _publish(path, sidecar, (len(files), *shape), (decode(file) for file in tqdm(files, desc=f"decoding {name}", unit="image")))
+        _publish(
+            path,
+            sidecar,
+            (len(files), *shape),
+            (decode(file) for file in tqdm(files, desc=f"decoding {name}", unit="image")),
+        )
     except OSError as error:
-        raise OSError(f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can be written") from error
+        raise OSError(
+            f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can be written"
+        ) from error
     what = "the old cache was damaged; rebuilt" if damaged else "cached"
     print(f"{what}: {len(files)} images of {name} in {path} ({path.stat().st_size / 1e6:.1f} MB)")
     built = _open(path, key)
     if built is None:
-        raise OSError(f"the cache {path} does not read back as it was written; set DA_CACHE to a folder on a sound disk")
+        raise OSError(
+            f"the cache {path} does not read back as it was written; set DA_CACHE to a folder on a sound disk"
+        )
     return built
 
 
 def _listing(files: Sequence[Path], root: Path) -> list[tuple[str, int, int]]:
     """(relative path, size in bytes, mtime in nanoseconds) of each file, in order."""
     states = [file.stat() for file in files]
-    return [(file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns) for file, state in zip(files, states, strict=True)]
+    return [
+        (file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns)
+        for file, state in zip(files, states, strict=True)
+    ]
 
 
 def _digest(value: object) -> str:
@@ -96,7 +114,9 @@ def _crc32(path: Path) -> int:
         return zlib.crc32(content)
 
 
-def _publish(path: Path, sidecar: dict[str, object], shape: tuple[int, ...], images: Iterable[np.ndarray]) -> None:
+def _publish(
+    path: Path, sidecar: dict[str, object], shape: tuple[int, ...], images: Iterable[np.ndarray]
+) -> None:
     """Writes images and sidecar into temporary files and then moves them into place, so that each name always stands for a whole file.
 
     The images are written one after another rather than through a memory map, because a full disk then is an error and not a SIGBUS.
@@ -105,10 +125,14 @@ def _publish(path: Path, sidecar: dict[str, object], shape: tuple[int, ...], ima
     temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            )
             for image in images:
                 if image.shape != shape[1:] or image.dtype != np.uint8:
-                    raise ValueError(f"decode gave {image.dtype} {image.shape} where uint8 {shape[1:]} was expected")
+                    raise ValueError(
+                        f"decode gave {image.dtype} {image.shape} where uint8 {shape[1:]} was expected"
+                    )
                 file.write(image.tobytes())
         record = {**sidecar, "shape": shape, "crc32": _crc32(temporary)}
         os.replace(temporary, path)
@@ -123,7 +147,9 @@ def _remove_stale(folder: Path, stem: str, current: dict[str, object]) -> None:
     for sidecar in folder.glob(f"{stem}-*.json"):
         try:
             record = json.loads(sidecar.read_text())
-            same = [record[field] == current[field] for field in ("name", "root", "files", "version")]
+            same = [
+                record[field] == current[field] for field in ("name", "root", "files", "version")
+            ]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if same[:2] == [True, True] and same[2:] != [True, True]:

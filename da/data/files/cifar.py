@@ -10,7 +10,9 @@ import torch
 from da.data.domain import Labelled
 
 
-def read_cifar10(root: str | Path, split: Literal["train", "test"], *, download: bool = False) -> Labelled:
+def read_cifar10(
+    root: str | Path, split: Literal["train", "test"], *, download: bool = False
+) -> Labelled:
     """x (n, 3, 32, 32) uint8 and y (n,) int64 of `root`/cifar10/cifar-10-batches-py: 50,000 training or 10,000 test photographs.
 
     download: fetch the archive from its public place if the folder lacks it; torchvision checks its MD5 sum, and each file's.
@@ -23,5 +25,9 @@ def read_cifar10(root: str | Path, split: Literal["train", "test"], *, download:
     try:
         found = torchvision.datasets.CIFAR10(folder, train=split == "train", download=download)
     except RuntimeError as error:
-        raise FileNotFoundError(f"no CIFAR-10 below {folder}, or not its published files ({error}); fetch it with --download") from error
-    return Labelled(torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets))
+        raise FileNotFoundError(
+            f"no CIFAR-10 below {folder}, or not its published files ({error}); fetch it with --download"
+        ) from error
+    return Labelled(
+        torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+    )

@@ -49,7 +49,11 @@ def read_features(path: str | Path, *, domain: Literal["source", "target"] = "so
     """
     path = Path(path)
     if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in READERS and not file.name.startswith(".")]
+        files = [
+            file
+            for file in sorted(path.iterdir())
+            if file.suffix.lower() in READERS and not file.name.startswith(".")
+        ]
         if not files:
             raise ValueError(_nothing_in(path))
         return _stacked([_read_file(file, domain) for file in files], files)
@@ -71,8 +75,14 @@ def list_photographs(folder: str | Path) -> tuple[list[Path], np.ndarray | None]
     classes = {child.name: images_in(child) for child in child_folders(folder)}
     inside = [file for files in classes.values() for file in files]
     if direct and inside:
-        raise ValueError(f"{folder}: images lie in it and in its sub-folders; keep them in one or the other")
-    return (direct, None) if direct else (inside, np.array([name for name, files in classes.items() for _ in files], dtype=str))
+        raise ValueError(
+            f"{folder}: images lie in it and in its sub-folders; keep them in one or the other"
+        )
+    return (
+        (direct, None)
+        if direct
+        else (inside, np.array([name for name, files in classes.items() for _ in files], dtype=str))
+    )
 
 
 def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
@@ -83,7 +93,9 @@ def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
     pixels = np.empty((len(files), 3, size, size), np.uint8)
     for row, file in enumerate(files):
         with naming(file), Image.open(file) as image:
-            pixels[row] = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+            pixels[row] = np.asarray(
+                image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            ).transpose(2, 0, 1)
     return pixels
 
 
@@ -96,12 +108,16 @@ def _nothing_in(folder: Path) -> str:
 def _read_file(path: Path, domain: str) -> Features:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; features are read from {', '.join(READERS)}")
+        raise ValueError(
+            f"{path}: unknown suffix {path.suffix!r}; features are read from {', '.join(READERS)}"
+        )
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     x, labels, names = reader(path, domain)
     rows = _checked_rows(x, path)
-    return Features(rows, None if labels is None else _checked_labels(labels, len(rows), path), names)
+    return Features(
+        rows, None if labels is None else _checked_labels(labels, len(rows), path), names
+    )
 
 
 def _read_npz(path: Path, domain: str) -> tuple[Any, Any, None]:
@@ -129,14 +145,21 @@ def _read_pt(path: Path, domain: str) -> tuple[Any, Any, None]:
     if isinstance(content, torch.Tensor):
         return plain(content), None, None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a tensor, or a dict of them with a key {' or '.join(FEATURES)}; got {type(content).__name__}")
-    return (*_by_key({str(key): plain(value) for key, value in content.items()}, path, domain), None)
+        raise ValueError(
+            f"{path} must hold a tensor, or a dict of them with a key {' or '.join(FEATURES)}; got {type(content).__name__}"
+        )
+    return (
+        *_by_key({str(key): plain(value) for key, value in content.items()}, path, domain),
+        None,
+    )
 
 
 def _read_svmlight(path: Path, domain: str) -> tuple[Any, Any, None]:
     from sklearn.datasets import load_svmlight_file
 
-    with naming(path):  # zero_based is said, not guessed file by file: a guess could shift the columns of one of two files
+    with naming(
+        path
+    ):  # zero_based is said, not guessed file by file: a guess could shift the columns of one of two files
         x, labels = load_svmlight_file(str(path), zero_based=True)
     return x.toarray(), labels, None
 
@@ -149,20 +172,30 @@ def _read_csv(path: Path, domain: str) -> tuple[Any, Any, tuple[str, ...] | None
     names = _heading(first, path)
     places = [place for place, name in enumerate(names or ()) if name.lower() in LABELS]
     if len(places) > 1:
-        raise ValueError(f"{path}: {', '.join(repr(first[place]) for place in places)} could all be the column of labels; keep one")
+        raise ValueError(
+            f"{path}: {', '.join(repr(first[place]) for place in places)} could all be the column of labels; keep one"
+        )
     values, labels = array("d"), []
     for number, row in lines if names else chain([(start, first)], lines):
         if len(row) != len(first):
-            raise ValueError(f"{path}, line {number}: {len(row)} cells where the first line has {len(first)}")
+            raise ValueError(
+                f"{path}, line {number}: {len(row)} cells where the first line has {len(first)}"
+            )
         labels += [row[place].strip() for place in places]
         numbers = [cell for place, cell in enumerate(row) if place not in places]
         try:
             values.extend(map(float, numbers))
         except ValueError:
             cell = next(cell for cell in numbers if not _is_number(cell))
-            raise ValueError(f"{path}, line {number}: {cell!r} is no number; only a column called label, y or class may be text") from None
+            raise ValueError(
+                f"{path}, line {number}: {cell!r} is no number; only a column called label, y or class may be text"
+            ) from None
     x = np.array(values).reshape(-1, max(len(first) - len(places), 1))
-    return x, (labels if places else None), (tuple(name for place, name in enumerate(names) if place not in places) if names else None)
+    return (
+        x,
+        (labels if places else None),
+        (tuple(name for place, name in enumerate(names) if place not in places) if names else None),
+    )
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -179,13 +212,19 @@ def _heading(first: Sequence[str], path: Path) -> tuple[str, ...] | None:
     names = tuple(cell.strip() for cell in first)
     numbers = sum(_is_number(name) for name in names)
     if "" in names and numbers < len(names):
-        raise ValueError(f"{path}, first line: cell {names.index('') + 1} is empty; a number of the row is saved without (index=False)")
+        raise ValueError(
+            f"{path}, first line: cell {names.index('') + 1} is empty; a number of the row is saved without (index=False)"
+        )
     if len(names) > 2 and names == tuple(str(number) for number in range(len(names))):
-        raise ValueError(f"{path}: the first row is 0, 1, ..., {len(names) - 1}, like numbers of columns; give them names, or remove it")
+        raise ValueError(
+            f"{path}: the first row is 0, 1, ..., {len(names) - 1}, like numbers of columns; give them names, or remove it"
+        )
     if numbers == len(names):
         return None
     if numbers and not any(name.lower() in LABELS for name in names):
-        raise ValueError(f"{path}: the first row holds numbers and text ({', '.join(names[:5])}, ...): neither a heading nor a row")
+        raise ValueError(
+            f"{path}: the first row holds numbers and text ({', '.join(names[:5])}, ...): neither a heading nor a row"
+        )
     return names
 
 
@@ -222,9 +261,15 @@ def _checked_rows(value: Any, path: Path) -> np.ndarray:
     if x.dtype.kind not in "fiub":
         raise ValueError(f"{path}: the features must be numbers; got {x.dtype}")
     if x.ndim != 2 or 0 in x.shape:
-        hint = ", with at least one row and one column" if x.ndim == 2 else ": one row a sample (reshape(-1, 1) for a single feature)"
+        hint = (
+            ", with at least one row and one column"
+            if x.ndim == 2
+            else ": one row a sample (reshape(-1, 1) for a single feature)"
+        )
         raise ValueError(f"{path}: the features must have shape (n, d){hint}; got {x.shape}")
-    x = x.astype(np.float32 if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else np.float64, copy=False)
+    x = x.astype(
+        np.float32 if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else np.float64, copy=False
+    )
     broken = np.argwhere(~np.isfinite(x))
     if len(broken):
         raise ValueError(f"{path}: {len(broken)} values are NaN or infinite, the first in row {broken[0][0]}, column {broken[0][1]} "
@@ -236,17 +281,23 @@ def _checked_labels(value: Any, rows: int, path: Path) -> np.ndarray:
     """Classes as text, (n,)."""
     labels = np.asarray(value)
     if labels.shape not in ((rows,), (rows, 1), (1, rows)):
-        raise ValueError(f"{path}: the labels must be one for each of {rows} rows; got shape {labels.shape}")
+        raise ValueError(
+            f"{path}: the labels must be one for each of {rows} rows; got shape {labels.shape}"
+        )
     labels = labels.reshape(rows)
     if labels.dtype.kind == "U" and all(_is_number(label) for label in labels.tolist()):
         labels = labels.astype(np.float64)
     if labels.dtype.kind == "f":
         wrong = labels[labels != np.round(labels)]  # NaN too
         if len(wrong):
-            raise ValueError(f"{path}: labels must be classes, whole numbers or text; got {wrong[0]}")
+            raise ValueError(
+                f"{path}: labels must be classes, whole numbers or text; got {wrong[0]}"
+            )
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iubU" or "" in labels.astype(str):
-        raise ValueError(f"{path}: labels must be classes, whole numbers or text, none empty; got {labels.dtype}")
+        raise ValueError(
+            f"{path}: labels must be classes, whole numbers or text, none empty; got {labels.dtype}"
+        )
     return labels.astype(str)
 
 
@@ -256,9 +307,17 @@ def _stacked(parts: Sequence[Features], files: Sequence[Path]) -> Features:
         for what, own, other in (
             ("columns", part.x.shape[1], first.x.shape[1]),
             ("column names", part.names, first.names),
-            ("labels", "some" if part.labels is not None else "none", "some" if first.labels is not None else "none"),
+            (
+                "labels",
+                "some" if part.labels is not None else "none",
+                "some" if first.labels is not None else "none",
+            ),
         ):
             if own != other:
                 raise ValueError(f"{file} and {files[0]} differ in {what}: {own} and {other}")
     labels = [part.labels for part in parts if part.labels is not None]
-    return Features(np.concatenate([part.x for part in parts]), np.concatenate(labels) if labels else None, first.names)
+    return Features(
+        np.concatenate([part.x for part in parts]),
+        np.concatenate(labels) if labels else None,
+        first.names,
+    )

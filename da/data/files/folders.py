@@ -22,7 +22,9 @@ def squeeze(name: str) -> str:
 
 def child_folders(parent: Path) -> list[Path]:
     """The folders in `parent` that are not hidden, by name."""
-    return sorted(child for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return sorted(
+        child for child in parent.iterdir() if child.is_dir() and not child.name.startswith(".")
+    )
 
 
 def find_folder(parent: Path, names: Iterable[str]) -> Path | None:
@@ -30,13 +32,19 @@ def find_folder(parent: Path, names: Iterable[str]) -> Path | None:
     wanted = {squeeze(name) for name in names if name}
     found = [child for child in child_folders(parent) if squeeze(child.name) in wanted]
     if len(found) > 1:
-        raise ValueError(f"{parent} holds {' and '.join(repr(child.name) for child in found)}, which mean the same; remove all but one")
+        raise ValueError(
+            f"{parent} holds {' and '.join(repr(child.name) for child in found)}, which mean the same; remove all but one"
+        )
     return found[0] if found else None
 
 
 def domain_folder(benchmark: Benchmark, domain: str, root: Path) -> Path:
     """The folder whose children are the class folders of `domain`. Raises FileNotFoundError that says what is missing and how to get it."""
-    home = find_folder(root, (benchmark.folder, benchmark.name, benchmark.title)) if root.is_dir() else None
+    home = (
+        find_folder(root, (benchmark.folder, benchmark.name, benchmark.title))
+        if root.is_dir()
+        else None
+    )
     if home is None:
         raise FileNotFoundError(
             f"{benchmark.title}: no folder {(benchmark.folder or benchmark.name)!r} in {root}; {benchmark.remedy(domain)}"
@@ -62,7 +70,11 @@ def class_folders(benchmark: Benchmark, folder: Path) -> dict[str, list[Path]]:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files in `folder`, by name; hidden files are none."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
 
 
 def list_images(benchmark: Benchmark, domain: str, root: Path) -> tuple[list[Path], list[int]]:
@@ -73,25 +85,38 @@ def list_images(benchmark: Benchmark, domain: str, root: Path) -> tuple[list[Pat
     expected = benchmark.count(domain)
     folder = domain_folder(benchmark, domain, root)
     folders = class_folders(benchmark, folder)
-    images = {name: [file for place in folders[name] for file in images_in(place)] for name in benchmark.classes}
+    images = {
+        name: [file for place in folders[name] for file in images_in(place)]
+        for name in benchmark.classes
+    }
     problems = _differences(benchmark, folders, images)
     found = sum(len(files) for files in images.values())
     if found != expected:
         problems.insert(0, f"{found} images where {benchmark.title} has {expected}")
     if problems:
-        raise ValueError(f"{domain}: {'; '.join(problems)} (looked in {folder}; restore or remove these to read it as {benchmark.title})")
+        raise ValueError(
+            f"{domain}: {'; '.join(problems)} (looked in {folder}; restore or remove these to read it as {benchmark.title})"
+        )
     files = [file for name in benchmark.classes for file in images[name]]
     labels = [label for label, name in enumerate(benchmark.classes) for _ in images[name]]
     return files, labels
 
 
-def _differences(benchmark: Benchmark, folders: dict[str, list[Path]], images: dict[str, list[Path]]) -> list[str]:
+def _differences(
+    benchmark: Benchmark, folders: dict[str, list[Path]], images: dict[str, list[Path]]
+) -> list[str]:
     """What is wrong with the class folders, one phrase for each."""
     problems = [f'class "{name}" has no folder' for name in benchmark.classes if not folders[name]]
-    problems += [f'class "{name}" has no images' for name in benchmark.classes if folders[name] and not images[name]]
+    problems += [
+        f'class "{name}" has no images'
+        for name in benchmark.classes
+        if folders[name] and not images[name]
+    ]
     for name in benchmark.classes:
         if len(folders[name]) > 1:
-            problems.append(f'class "{name}" has {len(folders[name])} folders ({", ".join(place.name for place in folders[name])})')
+            problems.append(
+                f'class "{name}" has {len(folders[name])} folders ({", ".join(place.name for place in folders[name])})'
+            )
     problems += [f'folder "{place.name}" is no class of {benchmark.title}' for place in folders[""]]
     return problems
 
@@ -103,4 +128,6 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # decoders of broken files raise OSError, struct.error, zlib.error, BadZipFile, DecompressionBombError, ...
         detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read ({detail}); the file is damaged or not what its name says: fetch it again") from error
+        raise ValueError(
+            f"{path} cannot be read ({detail}); the file is damaged or not what its name says: fetch it again"
+        ) from error

@@ -43,7 +43,9 @@ def read_jda_digits(domain: str, root: str | Path) -> Labelled:
     """
     JDA_DIGITS.count(domain)
     path = Path(root) / JDA_DIGITS.folder / "MNIST_vs_USPS.mat"
-    return _read(JDA_DIGITS, domain, path, DIGIT_PIXELS, lambda file: _read_hdf5(file, *_DIGIT_KEYS[domain]))
+    return _read(
+        JDA_DIGITS, domain, path, DIGIT_PIXELS, lambda file: _read_hdf5(file, *_DIGIT_KEYS[domain])
+    )
 
 
 def standardise(counts: Array) -> Array:
@@ -57,27 +59,39 @@ def standardise(counts: Array) -> Array:
         raise ValueError(f"counts must not be negative; got {float(x.min())}")
     totals = x.sum(dim=1, keepdim=True)
     if bool((totals == 0).any()):
-        raise ValueError(f"counts must have a sum > 0 in each row; row {int((totals[:, 0] == 0).nonzero()[0])} is empty")
+        raise ValueError(
+            f"counts must have a sum > 0 in each row; row {int((totals[:, 0] == 0).nonzero()[0])} is empty"
+        )
     x = x / totals
-    constant = x.amax(dim=0) == x.amin(dim=0)  # where rounding of the mean would be blown up to something
+    constant = x.amax(dim=0) == x.amin(
+        dim=0
+    )  # where rounding of the mean would be blown up to something
     deviation = torch.where(constant, 1.0, x.std(dim=0, correction=0))
     return like(torch.where(constant, 0.0, (x - x.mean(dim=0)) / deviation), counts)
 
 
-def _read(benchmark: Benchmark, domain: str, path: Path, width: int, reader: Callable[[Path], _Arrays]) -> Labelled:
+def _read(
+    benchmark: Benchmark, domain: str, path: Path, width: int, reader: Callable[[Path], _Arrays]
+) -> Labelled:
     if not path.is_file():
         raise FileNotFoundError(f"{benchmark.title}: no file {path}; {benchmark.remedy(domain)}")
     with naming(path):
         x, labels = reader(path)
         x, y = x.astype(np.float64), labels.astype(np.int64).reshape(-1)
         if x.ndim != 2 or x.shape[1] != width or len(y) != len(x):
-            raise ValueError(f"expected rows (n, {width}) and a label each; got {x.shape} and {labels.shape}")
+            raise ValueError(
+                f"expected rows (n, {width}) and a label each; got {x.shape} and {labels.shape}"
+            )
         if not (np.isfinite(x).all() and (x >= 0).all()):
             raise ValueError("values must be finite and not negative")
         if set(y.tolist()) != set(range(1, len(benchmark.classes) + 1)):
-            raise ValueError(f"labels must be 1 to {len(benchmark.classes)}; got {sorted(set(y.tolist()))[:12]}")
+            raise ValueError(
+                f"labels must be 1 to {len(benchmark.classes)}; got {sorted(set(y.tolist()))[:12]}"
+            )
     if len(x) != benchmark.count(domain):
-        raise ValueError(f"{path}: {len(x)} samples of {domain} where {benchmark.title} has {benchmark.count(domain)}; fetch it again")
+        raise ValueError(
+            f"{path}: {len(x)} samples of {domain} where {benchmark.title} has {benchmark.count(domain)}; fetch it again"
+        )
     return Labelled(torch.from_numpy(x), torch.from_numpy(y - 1))
 
 

@@ -28,9 +28,13 @@ def read_digit_file(domain: str, split: str, root: Path) -> _Arrays:
     with naming(path):
         images, labels = reader(path, split)
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
-            raise ValueError(f"images must be uint8 of shape (n, h, w) or (n, h, w, 3), got {images.dtype} {images.shape}")
+            raise ValueError(
+                f"images must be uint8 of shape (n, h, w) or (n, h, w, 3), got {images.dtype} {images.shape}"
+            )
         labels = labels.astype(np.int64)
-        if labels.shape != images.shape[:1] or (len(labels) > 0 and not 0 <= labels.min() <= labels.max() <= 9):
+        if labels.shape != images.shape[:1] or (
+            len(labels) > 0 and not 0 <= labels.min() <= labels.max() <= 9
+        ):
             raise ValueError(f"labels must be {len(images)} digits in 0..9, got {labels.shape}")
     return images, labels
 
@@ -42,16 +46,23 @@ def find_digits(domain: str, split: str, root: Path) -> tuple[Path, _Reader]:
     Raises FileNotFoundError that names the files looked for.
     """
     formats = _FORMATS[domain]
-    places = [Path(part) for name in (domain, domain.upper()) for part in (".", name, f"{name}/raw")]
+    places = [
+        Path(part) for name in (domain, domain.upper()) for part in (".", name, f"{name}/raw")
+    ]
     for base in (root / "digits", root):
         for place in places:
             for name, reader in formats:
-                path = base / place / name.format(split=split, idx=_IDX[split], libsvm=_LIBSVM[split])
+                path = (
+                    base / place / name.format(split=split, idx=_IDX[split], libsvm=_LIBSVM[split])
+                )
                 if path.is_file():
                     return path, reader
-    names = [name.format(split=split, idx=_IDX[split], libsvm=_LIBSVM[split]) for name, _ in formats]
+    names = [
+        name.format(split=split, idx=_IDX[split], libsvm=_LIBSVM[split]) for name, _ in formats
+    ]
     raise FileNotFoundError(
-        f"no {split} part of {domain} in {root}: looked for digits/{names[0]}" + "".join(f", {name}" for name in names[1:])
+        f"no {split} part of {domain} in {root}: looked for digits/{names[0]}"
+        + "".join(f", {name}" for name in names[1:])
     )
 
 
@@ -86,7 +97,9 @@ def _libsvm(path: Path, split: str) -> _Arrays:
 def _grey(levels: np.ndarray) -> np.ndarray:
     """Levels in [0, 1] (n, 256) to uint8 (n, 16, 16)."""
     if not (levels.min() >= 0 and levels.max() <= 1):
-        raise ValueError(f"grey levels from {levels.min()} to {levels.max()} where [0, 1] was expected")
+        raise ValueError(
+            f"grey levels from {levels.min()} to {levels.max()} where [0, 1] was expected"
+        )
     return np.round(levels.astype(np.float64) * 255).astype(np.uint8).reshape(-1, 16, 16)
 
 
@@ -110,7 +123,11 @@ _IDX = {"train": "train", "test": "t10k"}
 _LIBSVM = {"train": "usps.bz2", "test": "usps.t.bz2"}
 # in the order of preference; {split}, {idx} and {libsvm} are filled in for the split
 _FORMATS: dict[str, tuple[tuple[str, _Reader], ...]] = {
-    "mnist": (("mnist.npz", _npz), ("{idx}-images-idx3-ubyte", _idx), ("{idx}-images-idx3-ubyte.gz", _idx)),
+    "mnist": (
+        ("mnist.npz", _npz),
+        ("{idx}-images-idx3-ubyte", _idx),
+        ("{idx}-images-idx3-ubyte.gz", _idx),
+    ),
     "usps": (("usps.h5", _hdf5), ("{libsvm}", _libsvm)),
     "mnist_m": (("mnist_m_{split}.npz", _npz_part),),
 }

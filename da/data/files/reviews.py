@@ -25,7 +25,10 @@ _NOUNS = {
     "electronics": "battery screen cable remote signal button camera".split(),
     "kitchen": "pan knife kettle lid handle oven blender".split(),
 }
-_JUDGEMENTS = "dull awful broken poor wrong useless".split(), "lovely great sturdy fine perfect useful".split()
+_JUDGEMENTS = (
+    "dull awful broken poor wrong useless".split(),
+    "lovely great sturdy fine perfect useful".split(),
+)
 
 
 class Reviews(NamedTuple):
@@ -35,7 +38,9 @@ class Reviews(NamedTuple):
     y: Tensor
 
 
-def read_reviews(domain: str, root: str | Path, *, benchmark: Benchmark = AMAZON_REVIEW_TEXTS) -> Reviews:
+def read_reviews(
+    domain: str, root: str | Path, *, benchmark: Benchmark = AMAZON_REVIEW_TEXTS
+) -> Reviews:
     """All reviews of `domain`: the negative ones, then the positive ones, each in the order of its file.
 
     Raises FileNotFoundError that says how to get a file that is not there; ValueError, naming the file, for one that is not of this
@@ -54,7 +59,9 @@ def _read_part(benchmark: Benchmark, domain: str, root: Path, label: str) -> lis
     with naming(path):
         texts = _parse(path.read_text(encoding="utf-8"))
     if len(texts) != benchmark.count(domain, label):
-        raise ValueError(f"{path}: {len(texts)} reviews where {benchmark.title} has {benchmark.count(domain, label)}; fetch it again")
+        raise ValueError(
+            f"{path}: {len(texts)} reviews where {benchmark.title} has {benchmark.count(domain, label)}; fetch it again"
+        )
     return texts
 
 
@@ -62,7 +69,9 @@ def _parse(content: str) -> list[str]:
     texts = [" ".join(text.split()) for text in _REVIEW.findall(content)]
     rest = _REVIEW.sub("", content)
     if not _AROUND.fullmatch(rest) or any("<review>" in text for text in texts):
-        raise ValueError("reviews must stand between <review> and </review>, all of them between <reviews> and </reviews>")
+        raise ValueError(
+            "reviews must stand between <review> and </review>, all of them between <reviews> and </reviews>"
+        )
     if "" in texts:
         raise ValueError(f"review {texts.index('')} is empty")
     return texts
@@ -79,4 +88,7 @@ def toy_reviews(domain: str, n: int, *, seed: int) -> Reviews:
 
 
 def _toy_review(nouns: list[str], judgements: list[str], draw: random.Random) -> str:
-    return " ".join(f"the {draw.choice(nouns)} is {draw.choice(judgements)} ." for _ in range(draw.randint(1, 4)))
+    return " ".join(
+        f"the {draw.choice(nouns)} is {draw.choice(judgements)} ."
+        for _ in range(draw.randint(1, 4))
+    )

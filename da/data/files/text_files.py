@@ -18,18 +18,28 @@ from da.data.files.folders import naming
 WORDS = 5000  # in the vocabulary of the Amazon reviews: its most frequent words and pairs of words
 
 
-def read_word_counts(benchmark: Benchmark, domain: str, root: str | Path, *, split: str = "all", words: int = WORDS) -> Labelled:
+def read_word_counts(
+    benchmark: Benchmark, domain: str, root: str | Path, *, split: str = "all", words: int = WORDS
+) -> Labelled:
     """The texts of `domain` in `split` ("train", "test", or both): x (n, words) in CSR format, float32; y (n,) int64, 0 or 1.
 
     Raises FileNotFoundError that says how to get a file that is not there; ValueError for a file that cannot be read as counts of
     `words` words, or holds another number of texts than the benchmark, and for an unknown domain or split.
     """
     benchmark.count(domain, split)  # names an unknown domain or split before anything is read
-    parts = [_read_part(benchmark, domain, Path(root), part, words) for part in (("train", "test") if split == "all" else (split,))]
-    return Labelled(sparse.vstack([x for x, _ in parts], format="csr"), torch.from_numpy(np.concatenate([y for _, y in parts])))
+    parts = [
+        _read_part(benchmark, domain, Path(root), part, words)
+        for part in (("train", "test") if split == "all" else (split,))
+    ]
+    return Labelled(
+        sparse.vstack([x for x, _ in parts], format="csr"),
+        torch.from_numpy(np.concatenate([y for _, y in parts])),
+    )
 
 
-def _read_part(benchmark: Benchmark, domain: str, root: Path, split: str, words: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+def _read_part(
+    benchmark: Benchmark, domain: str, root: Path, split: str, words: int
+) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Counts (n, words) and labels (n,) of one file."""
     path = root / benchmark.folder / f"{domain}_{split}.svmlight"
     if not path.is_file():
@@ -37,7 +47,9 @@ def _read_part(benchmark: Benchmark, domain: str, root: Path, split: str, words:
     with naming(path):
         x, signs = _read_svmlight(path, words)
     if x.shape[0] != benchmark.count(domain, split):
-        raise ValueError(f"{path}: {x.shape[0]} texts where {benchmark.title} has {benchmark.count(domain, split)}; fetch it again")
+        raise ValueError(
+            f"{path}: {x.shape[0]} texts where {benchmark.title} has {benchmark.count(domain, split)}; fetch it again"
+        )
     return x, (signs > 0).astype(np.int64)
 
 
