@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from da.arrays import as_matrix, check_two_samples, full_precision
 from da.feature.mmd import MULTIPLIERS, Estimator, joint_mmd2, local_mmd2
-from da.kernels import squared_distances
+from da.kernels.distances import squared_distances
 from da.networks.network import Network, Outputs
 from da.ops.mixture import Bandwidth
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp

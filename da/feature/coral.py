@@ -12,7 +12,7 @@ Sun, Feng, Saenko: Return of Frustratingly Easy Domain Adaptation. AAAI 2016, al
 from __future__ import annotations
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import covariance
+from da.kernels.distances import covariance
 
 
 def coral(source: Array, target: Array) -> Array:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import centred
+from da.kernels.distances import centred
 
 
 def cmd(

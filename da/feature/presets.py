@@ -20,7 +20,8 @@ from torch import Tensor
 
 from da.arrays import Array, check_two_samples, like
 from da.feature.mmd import MULTIPLIERS, joint_mmd2, local_mmd2, mmd2
-from da.kernels import mean_bandwidth, squared_distances
+from da.kernels.bandwidths import mean_bandwidth
+from da.kernels.distances import squared_distances
 
 Rows = TypeVar("Rows", Tensor, np.ndarray)
 SECOND_LAYER = 2 * 0.92**2  # 2 sigma^2 of the softmax layer's only kernel

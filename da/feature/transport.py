@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import centred, gram_distances, resolve_bandwidth
+from da.kernels.bandwidths import resolve_bandwidth
+from da.kernels.distances import centred, gram_distances
 
 RELATIVE = 0.1  # regularisation in units of the mean squared distance
 

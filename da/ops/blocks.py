@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from da.kernels import squared_norms
+from da.kernels.distances import squared_norms
 from da.ops.mixture import Mixture, Scratch, tile
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from da.arrays import full_precision
-from da.kernels import centred, gaussian, linear, polynomial, rational_quadratic
+from da.kernels.distances import centred
+from da.kernels.functions import gaussian, linear, polynomial, rational_quadratic
 from da.ops.blocks import Pair, Sample, Sums, gram_sums, kernel_sums
 from da.ops.mixture import KernelName, Mixture, of_distance
 

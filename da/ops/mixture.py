@@ -21,7 +21,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from da.kernels import centred, resolve_bandwidth
+from da.kernels.bandwidths import resolve_bandwidth
+from da.kernels.distances import centred
 
 KernelName = Literal["gaussian", "laplacian", "rational_quadratic", "polynomial", "linear"]
 DEGREE, OFFSET = 3, 1.0  # of the polynomial

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import covariance
+from da.kernels.distances import covariance
 from da.shallow.adapter import Adapter, Domain
 
 

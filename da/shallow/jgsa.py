@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array
-from da.kernels import centred
+from da.kernels.distances import centred
 from da.shallow.adapter import Adapter, Domain, check_labels, nearest
 from da.shallow.spectral import class_gaps, domain_gap, leading_eigenvectors, low_rank_root
 

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from da.kernels import mean_bandwidth
+from da.kernels.bandwidths import mean_bandwidth
 
 Kernel = Literal["linear", "rbf", "primal"]
 TILE = 256  # rows at a time: memory that is new each time costs more than the product

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from da.arrays import Array, as_matrix, check_two_samples, like
-from da.kernels import gaussian
+from da.kernels.functions import gaussian
 from da.shallow.adapter import check_labels, nearest
 from da.shallow.jda import balance_estimator
 from da.shallow.spectral import class_gaps, domain_gap, scaled

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, like
-from da.kernels import centred
+from da.kernels.distances import centred
 from da.shallow.adapter import Adapter, Domain
 
 

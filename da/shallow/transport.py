@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision
-from da.kernels import centred, gram_distances
+from da.kernels.distances import centred, gram_distances
 from da.shallow.adapter import Adapter, Domain, check_labels
 from da.shallow.plans import class_plan, entropic_plan, exact_plan
 

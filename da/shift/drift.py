@@ -14,7 +14,8 @@ import torch
 from scipy.stats import chi2_contingency, ks_2samp
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import gaussian, median_bandwidth
+from da.kernels.bandwidths import median_bandwidth
+from da.kernels.functions import gaussian
 from da.shift.mmd import MMDTest, mmd_test
 
 RESOLUTION = (

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from da.kernels import median_bandwidth
+from da.kernels.bandwidths import median_bandwidth
 from da.records.wandb_mirror import Mode
 from da.shift.drift import (
     ClassTest,

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from da.kernels import centred, gaussian, laplacian, linear, polynomial, rational_quadratic
+from da.kernels.distances import centred
+from da.kernels.functions import gaussian, laplacian, linear, polynomial, rational_quadratic
 from da.ops.mixture import Mixture
 
 CELLS = 2**22  # entries of the largest temporary matrix: 32 MB of float64

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
-from da.kernels import check_bandwidth, resolve_bandwidth
+from da.kernels.bandwidths import check_bandwidth, resolve_bandwidth
 
 CELLS = 2**22  # entries of the largest temporary matrix
 

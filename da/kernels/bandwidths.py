@@ -1,0 +1,175 @@
+"""The bandwidth of a kernel: by a rule on the data, or a number that is checked.
+
+A kernel sees differences of about the size of its bandwidth. A rule sets it to a typical distance
+between the rows: their mean distance, or their median. Neither carries a gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from da.arrays import Array, as_matrix, full_precision, like
+from da.kernels.distances import centred, squared_norms
+
+MEDIAN_ROWS = 1000
+Norm = Literal[1, 2]
+
+
+def mean_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
+    """Set a bandwidth to the mean distance between two different rows.
+
+    It is cheap, because no pair of rows is looked at. Outliers pull it up; `median_bandwidth` does
+    not follow them. The mean is over the n (n - 1) ordered pairs i != j:
+
+        norm 2    mean ||x_i - x_j||^2 = 2 sum_i ||z_i||^2 / (n - 1), z the centred rows
+        norm 1    mean ||x_i - x_j||_1, from sum_k (2 k - n + 1) x_(k) of each sorted column
+
+    Args:
+        x: Rows (n, d), floats, n >= 2. Pool source and target first, to compare them.
+        norm: 2 for squared Euclidean distances, in time O(n d). 1 for the distances of
+            `laplacian`, in time O(n log n d).
+
+    Returns:
+        A scalar >= 0 without gradient, of the kind of `x`: a squared length (norm 2) or a length
+        (norm 1). It is 0 exactly if all rows are identical.
+
+    Raises:
+        ValueError: There are fewer than two rows, or a value is not finite.
+        TypeError: The input does not hold floats.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.kernels import mean_bandwidth
+        >>> round(float(mean_bandwidth(np.array([[0.0], [1.0], [2.0]]))), 6)  # of 1, 1 and 4
+        2.0
+    """
+    tensor = as_matrix(x, "x").detach()
+    _check_pairs(tensor)
+    with full_precision(tensor):
+        return like(_mean_distance(centred(tensor), norm), x)
+
+
+def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
+    """Set a bandwidth to the median distance between two different rows.
+
+    This is the "median heuristic". Use it if the data has outliers, which pull `mean_bandwidth` up.
+
+    Pairs of identical rows are left out, or duplicates could make the median 0. Beyond 1,000 rows,
+    1,000 evenly spaced ones are used, the same ones every time.
+
+    Args:
+        x: Rows (n, d), floats, n >= 2. Pool source and target first, to compare them.
+        norm: 2 for squared Euclidean distances, 1 for the distances of `laplacian`.
+
+    Returns:
+        A scalar >= 0 without gradient, of the kind of `x`: a squared length (norm 2) or a length
+        (norm 1). It is 0 only if all rows are identical.
+
+    Raises:
+        ValueError: There are fewer than two rows, or a value is not finite.
+        TypeError: The input does not hold floats.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.kernels import median_bandwidth
+        >>> float(median_bandwidth(np.array([[0.0], [1.0], [3.0]])))  # of 1, 4 and 9
+        4.0
+    """
+    tensor = as_matrix(x, "x").detach()
+    _check_pairs(tensor)
+    n = len(tensor)
+    if n > MEDIAN_ROWS:
+        evenly = torch.linspace(0, n - 1, MEDIAN_ROWS, dtype=torch.float64, device=tensor.device)
+        tensor = tensor[evenly.long()]
+    with full_precision(tensor):
+        distances = torch.pdist(tensor - tensor[0], p=norm)
+        positive = distances[distances > 0]
+        if len(positive) == 0:
+            return like(tensor.new_zeros(()), x)
+        lengths = positive.square() if norm == 2 else positive
+        return like(lengths.quantile(0.5), x)
+
+
+def resolve_bandwidth(z: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> float | Tensor:
+    """Turn what a caller gave as bandwidth, a rule or a number, into the bandwidth.
+
+    A rule gives 0 if all rows are identical. Then 1 is taken in its place: every distance is 0, so
+    every kernel is 1, whatever the bandwidth.
+
+    Args:
+        z: Rows (n, d), checked and `centred`.
+        bandwidth: "mean" or "median", a rule on `z`; or a number > 0, which is returned as it is.
+        norm: The distances that the rule looks at; see `mean_bandwidth`.
+
+    Returns:
+        The bandwidth, > 0. A rule's is a scalar tensor without gradient.
+
+    Raises:
+        ValueError: Another rule, a number that is not finite and > 0, or a rule on a single row.
+
+    Example:
+        >>> import torch
+        >>> from da.kernels import resolve_bandwidth
+        >>> z = torch.tensor([[-1.0], [0.0], [1.0]])
+        >>> float(resolve_bandwidth(z, "mean")), resolve_bandwidth(z, 0.5)
+        (2.0, 0.5)
+    """
+    if not isinstance(bandwidth, str):
+        return check_bandwidth(bandwidth)
+    if bandwidth not in ("mean", "median"):
+        raise ValueError(f"bandwidth must be 'mean', 'median' or a number > 0; got {bandwidth!r}")
+    _check_pairs(z)
+    with full_precision(z):
+        value = _mean_distance(z, norm) if bandwidth == "mean" else median_bandwidth(z, norm=norm)
+    return torch.where(value > 0, value, torch.ones_like(value))
+
+
+def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
+    """Return `bandwidth`, or raise an error if no kernel can have it.
+
+    Args:
+        bandwidth: A number or a scalar tensor.
+
+    Returns:
+        The same object.
+
+    Raises:
+        ValueError: It is not a finite number > 0.
+
+    Example:
+        >>> from da.kernels import check_bandwidth
+        >>> check_bandwidth(2.0)
+        2.0
+    """
+    value = float(bandwidth)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(
+            f"bandwidth must be a finite number > 0; got {value}: a bandwidth rule gives 0 if all "
+            f"rows are identical"
+        )
+    return bandwidth
+
+
+def _check_pairs(x: Tensor) -> None:
+    """Raise an error if x has fewer than two rows."""
+    if len(x) < 2:
+        raise ValueError(
+            f"a bandwidth rule needs at least two rows; got {len(x)}: give the bandwidth as a "
+            f"number"
+        )
+
+
+def _mean_distance(z: Tensor, norm: Norm) -> Tensor:
+    """The mean over ordered pairs of rows of z (n, d), which are centred, in the precision of z."""
+    n = len(z)
+    if norm == 1:
+        rank = torch.arange(n, dtype=z.dtype, device=z.device)
+        sorted_columns = z.sort(dim=0).values  # (n, d)
+        total = 2 * ((2 * rank - n + 1) @ sorted_columns).sum(dtype=torch.float64) / n
+    else:
+        total = 2 * squared_norms(z).sum(dtype=torch.float64)
+    return (total / (n - 1)).clamp(min=0).to(z.dtype)
