@@ -1,10 +1,12 @@
-"""Torch tensors or NumPy arrays in, the same kind out; and the checks that every two-sample function makes.
+"""Torch tensors or NumPy arrays in, the same kind out; and the checks of every two-sample function.
 
-    x, y = check_two_samples(source, target)                # tensors, float32 or float64, finite, of equal width
+A function on two samples begins and ends with these lines, and works on tensors between them:
+
+    x, y = check_two_samples(source, target)    # finite, of equal width, float32 or float64
     ...
-    return like(value, source)                              # a tensor for a tensor, an array for an array
+    return like(value, source)                  # a tensor for a tensor, an array for an array
 
-A scalar made from arrays is a 0-dimensional array. Nothing is moved between devices.
+Nothing is moved between devices.
 """
 
 from __future__ import annotations
@@ -17,37 +19,71 @@ from torch import Tensor
 
 
 class NonFiniteError(ValueError):
-    """A value is NaN or infinite where only finite ones make sense. The message says which."""
+    """The error for a value that is NaN or infinite where only finite values make sense.
+
+    Catch it to tell a run that diverged from a mistake in the arguments. The message names the
+    argument and its first such row.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.arrays import NonFiniteError, as_matrix
+        >>> try:
+        ...     as_matrix(np.array([[1.0], [np.nan]]), "source")
+        ... except NonFiniteError as error:
+        ...     print(str(error).split(":")[0])
+        source must be finite; row 1 holds NaN or infinity
+    """
 
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
-    """`x` as a tensor (n, d) with n, d >= 1, finite, in float32 or float64 (half precisions are raised to float32); gradients pass.
+    """Check one sample and turn it into a tensor; the gradient of a tensor passes.
 
-    A NumPy array shares its memory with the tensor where it can. Integers are refused, not converted: an integer matrix
-    among features is most often labels or raw images passed by mistake.
+    Half precision becomes float32. An array shares its memory with the tensor if possible.
+    Integers are refused and not converted: an integer matrix in place of features is most often
+    labels or raw images, passed by mistake.
 
-    Raises TypeError when `x` is neither tensor nor array or does not hold floats, ValueError on its shape or values; both name `name`.
+    Args:
+        x: Rows (n, d), floats, finite, with n >= 1 and d >= 1.
+        name: What an error message calls `x`.
+
+    Returns:
+        The rows (n, d) in float32 or float64.
+
+    Raises:
+        TypeError: `x` is neither a tensor nor an array, or it does not hold floats.
+        ValueError: The shape is another one.
+        NonFiniteError: A value is NaN or infinite.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.arrays import as_matrix
+        >>> as_matrix(np.array([[1.0, 2.0]]), "source")
+        tensor([[1., 2.]], dtype=torch.float64)
     """
     if not isinstance(x, Tensor | np.ndarray):
         raise TypeError(f"{name} must be a torch tensor or a NumPy array; got {type(x).__name__}")
     tensor = x if isinstance(x, Tensor) else _from_numpy(x, name)
     if not tensor.is_floating_point():
         raise TypeError(
-            f"{name} must hold floats; got {tensor.dtype}: convert it first, with {name}.float() or {name}.astype('float32')"
+            f"{name} must hold floats; got {tensor.dtype}: convert it first, with {name}.float() "
+            f"or {name}.astype('float32')"
         )
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise ValueError(
-            f"{name} must have shape (n, d) with at least one row and one column; got {tuple(tensor.shape)}: flatten each sample to a row"
+            f"{name} must have shape (n, d) with at least one row and one column; "
+            f"got {tuple(tensor.shape)}: flatten each sample to a row"
         )
     tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
-    # A sum is finite only if every value is, short of overflow, which the second look excludes; so the good case costs one reduction.
+    # A finite sum means that every value is finite, so good input costs one reduction. A sum of
+    # finite values may overflow; then every value is looked at.
     if not bool(tensor.detach().sum().isfinite()) and not bool(tensor.isfinite().all()):
         row = int((~tensor.isfinite().all(dim=1)).nonzero()[0])
         raise NonFiniteError(
-            f"{name} must be finite; row {row} holds NaN or infinity: look at what produced it, it is not dropped here"
+            f"{name} must be finite; row {row} holds NaN or infinity: rows are not dropped here, "
+            f"so look at what produced this one"
         )
     return tensor
 
@@ -59,53 +95,122 @@ def check_two_samples(
     names: tuple[str, str] = ("source", "target"),
     least: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Both samples as tensors (n, d) and (m, d) of one precision (the wider of the two); one object given twice stays one object.
+    """Check two samples and turn them into tensors of one precision, the wider of the two.
 
-    least: the fewest rows that each sample must have. Raises as `as_matrix`, and when kinds, widths or devices differ.
+    It is the first line of every function that compares two samples.
+
+    Args:
+        source: Rows (n, d), floats, finite.
+        target: Rows (m, d), of the kind of `source`.
+        names: What error messages call the two.
+        least: The fewest rows that each sample must have, >= 1.
+
+    Returns:
+        Both samples, (n, d) and (m, d), in float32 or float64. If one object was given twice, it
+        is returned twice.
+
+    Raises:
+        TypeError: One is a tensor and the other an array; or as `as_matrix`.
+        ValueError: Widths or devices differ, or there are too few rows; or as `as_matrix`.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.arrays import check_two_samples
+        >>> x, y = check_two_samples(np.zeros((3, 2)), np.zeros((5, 2), dtype=np.float32))
+        >>> x.shape, y.shape, y.dtype
+        (torch.Size([3, 2]), torch.Size([5, 2]), torch.float64)
     """
     first = as_matrix(source, names[0])
     second = first if target is source else as_matrix(target, names[1])
+    both = f"{names[0]} and {names[1]}"
     if isinstance(source, Tensor) != isinstance(target, Tensor):
         raise TypeError(
-            f"{names[0]} and {names[1]} must be of one kind; got {type(source).__name__} and {type(target).__name__}"
+            f"{both} must be of one kind; got {type(source).__name__} and {type(target).__name__}"
         )
     if first.shape[1] != second.shape[1]:
         raise ValueError(
-            f"{names[0]} and {names[1]} must have equal widths d; got {tuple(first.shape)} and {tuple(second.shape)}"
+            f"{both} must have equal widths d; got {tuple(first.shape)} and {tuple(second.shape)}"
         )
     if first.device != second.device:
-        raise ValueError(
-            f"{names[0]} and {names[1]} must be on one device; got {first.device} and {second.device}"
-        )
+        raise ValueError(f"{both} must be on one device; got {first.device} and {second.device}")
     for name, x in zip(names, (first, second), strict=True):
         if len(x) < least:
             raise ValueError(f"{name} must have at least {least} rows; got {len(x)}")
-    dtype = torch.promote_types(first.dtype, second.dtype)
     if second is first:
         return first, first
+    dtype = torch.promote_types(first.dtype, second.dtype)
     return first.to(dtype), second.to(dtype)
 
 
 def like(value: Tensor, reference: Array) -> Array:
-    """`value` as the kind of `reference`: the tensor itself, or a NumPy array (0-dimensional for a scalar), without its gradient."""
+    """Return a result as the kind that the caller gave, a tensor or an array.
+
+    Args:
+        value: The result.
+        reference: The caller's input. Only its kind matters.
+
+    Returns:
+        `value` itself if `reference` is a tensor. Otherwise a NumPy array without the gradient; it
+        is 0-dimensional if `value` is a scalar.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from da.arrays import like
+        >>> like(torch.tensor(3.0), np.zeros(2))
+        array(3., dtype=float32)
+    """
     if isinstance(reference, Tensor):
         return value
     return value.detach().cpu().numpy()
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """A context in which autocast is off for the device of `x`: under it even exp and matmul would run in half precision."""
+    """Switch autocast off, because under it even exp and matmul run in half precision.
+
+    Args:
+        x: A tensor on the device in question.
+
+    Returns:
+        A context manager for the device of `x`.
+
+    Example:
+        >>> import torch
+        >>> from da.arrays import full_precision
+        >>> x = torch.ones(2, 2)
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+        ...     print((x @ x).dtype)
+        ...     with full_precision(x):
+        ...         print((x @ x).dtype)
+        torch.bfloat16
+        torch.float32
+    """
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 
+def at_least_single(x: Tensor) -> Tensor:
+    """Raise half precision to float32, for losses and weights that are computed under autocast.
+
+    Args:
+        x: A tensor of any shape and precision.
+
+    Returns:
+        `x` itself in float64, otherwise `x` in float32.
+
+    Example:
+        >>> import torch
+        >>> from da.arrays import at_least_single
+        >>> at_least_single(torch.ones(2, dtype=torch.bfloat16))
+        tensor([1., 1.])
+    """
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def _from_numpy(x: np.ndarray, name: str) -> Tensor:
+    """An array as a tensor, which shares its memory if torch can read that."""
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold floats; got {x.dtype}")
-    # torch reads neither negative strides nor foreign byte order, and warns of read-only memory (a memory map): those are copied.
+    # torch cannot read negative strides or foreign byte order, and warns about read-only memory (a
+    # memory map). Such arrays are copied.
     readable = x.dtype.isnative and x.flags.writeable and min(x.strides, default=0) >= 0
     return torch.from_numpy(x if readable else x.astype(x.dtype.newbyteorder("="), order="C"))
-
-
-def at_least_single(x: Tensor) -> Tensor:
-    """`x` in float32, or as it is in float64: for losses and weights under autocast."""
-    return x if x.dtype == torch.float64 else x.float()

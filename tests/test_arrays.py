@@ -1,4 +1,7 @@
-"""Conversions and checks. Oracles: the inputs themselves (values, dtypes, memory) and the stated errors."""
+"""Conversions and checks.
+
+Oracles: the inputs themselves (values, dtypes, memory) and the stated errors.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,8 @@ def test_a_tensor_keeps_its_gradient():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_raised_to_float32(dtype):
-    x = torch.full(
-        (3, 2), 60000.0, dtype=dtype
-    )  # the sum overflows float16, so a check in half precision would refuse it
+    # The sum overflows float16, so a check in half precision would refuse it.
+    x = torch.full((3, 2), 60000.0, dtype=dtype)
     assert as_matrix(x, "x").dtype == torch.float32
 
 

@@ -1,4 +1,7 @@
-"""Kernels and bandwidth rules. Oracles: scikit-learn's pairwise kernels, SciPy's distances, float64 on the same numbers."""
+"""Kernels and bandwidth rules.
+
+Oracles: scikit-learn's pairwise kernels, SciPy's distances, float64 on the same numbers.
+"""
 
 from __future__ import annotations
 
