@@ -16,8 +16,8 @@ from da.data.digits import read_digits
 from da.data.transforms import ImageTransform
 from da.feature.mmd import mmd2
 from da.networks.small import lenet
+from da.train.align import Align
 from da.train.evaluation import Evaluation
-from da.train.method import Align
 
 ROOT = Path(__file__).resolve().parent.parent
 TRANSFORM = ImageTransform(16)

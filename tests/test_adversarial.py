@@ -25,10 +25,11 @@ from da.networks.adversary import MultilinearMap, discriminator, fixed, reverse_
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.records.run import Run
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.loop import fit
-from da.train.method import Align, Method, Terms
+from da.train.method import Method, Terms
 from problems import assert_all_close, gradients, is_zero
 
 N, M, D, WIDTH, CLASSES = 8, 5, 3, 4, 3

@@ -18,7 +18,7 @@ from da.data.batches import LabelledBatch
 from da.model.bss import bss, spectral_shrinkage
 from da.networks.network import Network
 from da.networks.small import mlp
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 SOURCE = np.array(PEERS["inputs"]["source"])

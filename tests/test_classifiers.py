@@ -18,7 +18,8 @@ from da.feature.classifiers import MCD, MDD, another_head, discrepancy, margin_d
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.networks.statistics import kept_statistics
-from da.train.method import Adapt, Align, BatchStatistics, Terms
+from da.train.align import Align
+from da.train.method import Adapt, BatchStatistics, Terms
 from problems import turned_triangle
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())

@@ -23,7 +23,8 @@ from da.feature.conditional import DSAN, JAN, DeepJDOT, deep_jdot_loss, joint_tr
 from da.feature.mmd import MULTIPLIERS
 from da.networks.network import Outputs
 from da.networks.small import mlp
-from da.train.method import Adapt, Align
+from da.train.align import Align
+from da.train.method import Adapt
 from problems import turned_triangle
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())

@@ -19,7 +19,8 @@ from da.model.cotuning import Approach, CoTuning, calibration_temperature, categ
 from da.model.finetune import with_new_head
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
-from da.train.method import Method, Regularize
+from da.train.method import Method
+from da.train.regularize import Regularize
 
 SHARED = [
     [12, 3, 0, 0, 6],

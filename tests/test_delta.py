@@ -19,7 +19,7 @@ from da.model.maps import feature_maps, stage_layers
 from da.networks.backbones import backbone
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 
 DOUBLE = torch.float64
 

@@ -19,7 +19,7 @@ from da.model.distill import Hint, feature_distillation, knowledge_distillation,
 from da.model.finetune import with_new_head
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 STUDENT, TEACHER = (

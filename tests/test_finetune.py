@@ -30,7 +30,7 @@ from da.records.run import Run
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.loop import fit, make_optimizer
-from da.train.method import Regularize, supervised_loss
+from da.train.regularize import Regularize, supervised_loss
 from problems import digits_job
 
 

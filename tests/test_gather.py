@@ -103,7 +103,7 @@ def test_training_on_two_processes_is_training_on_one(tmp_path: Path) -> None:
         "from da.data.transforms import identity\n"
         "from da.train.evaluation import Evaluation\n"
         "from da.feature.mmd import mmd2\n"
-        "from da.train.method import Align\n"
+        "from da.train.align import Align\n"
         "from da.networks.small import mlp\n"
         "from da.records.run import Run\n"
         "from da.train import TrainConfig, fit, launch\n"

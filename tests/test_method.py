@@ -17,16 +17,10 @@ from da.model.l2sp import l2_sp
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.networks.statistics import DomainBatchNorm
-from da.train.method import (
-    Align,
-    BatchStatistics,
-    Method,
-    Regularize,
-    Reweight,
-    Terms,
-    constant,
-    sigmoid_ramp,
-)
+from da.train.align import Align
+from da.train.method import BatchStatistics, Method, Terms, constant, sigmoid_ramp
+from da.train.regularize import Regularize
+from da.train.reweight import Reweight
 
 MODES: list[BatchStatistics] = ["source", "joint", "domain"]
 B, D, CLASSES = 8, 5, 3

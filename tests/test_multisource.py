@@ -24,10 +24,11 @@ from da.feature.multisource import M3SDA, moment_distance
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.records.run import Run
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.loop import fit
-from da.train.method import Align, BatchStatistics, Method
+from da.train.method import BatchStatistics, Method
 
 D, WIDTH, CLASSES = 3, 4, 3
 

@@ -19,10 +19,11 @@ from da.feature.openset import OSBP, RejectUnsure, reject_unsure, unknown_confus
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.records.run import Run
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit
-from da.train.method import Align, BatchStatistics, Method
+from da.train.method import BatchStatistics, Method
 from da.train.metrics import OpenSetMetrics, open_set_metrics
 
 N, M, D, WIDTH, KNOWN = 8, 5, 3, 4, 3

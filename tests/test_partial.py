@@ -19,10 +19,11 @@ from da.networks.adversary import discriminator
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.records.run import Run
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.loop import fit
-from da.train.method import Align, Method
+from da.train.method import Method
 from problems import assert_all_close, gradients, is_zero
 
 N, M, D, WIDTH, CLASSES = 8, 5, 3, 4, 3

@@ -30,7 +30,8 @@ from da.feature.views import affine, random_affine, random_erasing, random_trans
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
 from da.networks.statistics import split_statistics
-from da.train.method import Align, BatchStatistics
+from da.train.align import Align
+from da.train.method import BatchStatistics
 
 PAIRED = pytest.mark.parametrize(
     "function", [hard_consistency, soft_consistency], ids=lambda f: f.__name__

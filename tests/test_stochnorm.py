@@ -17,7 +17,7 @@ from da.model.stochnorm import StochasticNorm, stochastic_normalisation
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
 from da.networks.statistics import frozen_statistics, kept_statistics, split_statistics
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 from problems import turned_triangle
 
 SHAPES = [(6, 4), (6, 4, 5), (6, 4, 3, 2)]

@@ -33,7 +33,8 @@ from da.feature.target import (
 )
 from da.networks.network import Network
 from da.networks.small import mlp
-from da.train.method import Adapt, Align
+from da.train.align import Align
+from da.train.method import Adapt
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 VALUES, INPUTS = PEERS["values"], {name: np.array(x) for name, x in PEERS["inputs"].items()}

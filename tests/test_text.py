@@ -27,10 +27,11 @@ from da.networks.new_encoder import new_encoder, ppmi, save_encoder
 from da.networks.small import lenet
 from da.networks.text_encoders import extra, find_encoder, lora, text_network, tokenise, tokens
 from da.records.run import Run
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit
-from da.train.method import Align, Regularize
+from da.train.regularize import Regularize
 from experiments.text_encoder import EncoderFlags, build_encoder
 from problems import ROOT
 

@@ -26,10 +26,12 @@ from da.networks.network import Network
 from da.networks.small import lenet
 from da.records.run import Run
 from da.select.scores import SCORES
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit, schedule_factor
-from da.train.method import Align, Method, Regularize
+from da.train.method import Method
+from da.train.regularize import Regularize
 from problems import ROOT, TRANSFORM, digits_job
 
 
@@ -461,7 +463,7 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "from da.data.domain import Labelled\n"
         "from da.data.transforms import identity\n"
         "from da.train.evaluation import Evaluation\n"
-        "from da.train.method import Regularize\n"
+        "from da.train.regularize import Regularize\n"
         "from da.networks.small import mlp\n"
         "from da.records.run import Run\n"
         "from da.train import TrainConfig, fit, launch\n"

@@ -17,7 +17,7 @@ from da.feature.moments import cmd
 from da.feature.transport import FreshDraws, _directions, sinkhorn_divergence, sliced_wasserstein
 from da.networks.network import Network
 from da.networks.small import mlp
-from da.train.method import Align
+from da.train.align import Align
 
 ot = pytest.importorskip("ot")
 

@@ -26,7 +26,8 @@ from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.networks.network import Network, Outputs
-from da.train.method import Align, BatchStatistics, Ramp, constant
+from da.train.align import Align
+from da.train.method import BatchStatistics, Ramp, constant
 
 RANK = 1e-9  # eigenvalues below this share of the largest count as zero, so that rounding is never inverted
 GAP = (

@@ -20,7 +20,8 @@ from da.model.finetune import fit_head
 from da.model.maps import block_names, feature_maps, single, stage_layers, submodule, watched
 from da.networks.network import Network
 from da.networks.statistics import frozen_statistics
-from da.train.method import BatchNormTreatment, Regularize, Terms
+from da.train.method import Terms
+from da.train.regularize import BatchNormTreatment, Regularize
 
 
 def behavioural_distance(

@@ -25,7 +25,8 @@ from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation
 from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
 from da.feature.wasserstein import WDGRL
 from da.networks.network import Network
-from da.train.method import Adapt, Align, BatchStatistics, Ramp, constant
+from da.train.align import Align
+from da.train.method import Adapt, BatchStatistics, Ramp, constant
 
 Make = Callable[
     ..., Adapt

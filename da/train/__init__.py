@@ -1,11 +1,12 @@
 """Training: the interface that every method has, the one loop, and what a run is judged on."""
 
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.distributed import gather_rows
 from da.train.engine import launch
 from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit
-from da.train.method import Adapt, Align, Method, Regularize, Reweight, constant, sigmoid_ramp
+from da.train.method import Adapt, Method, constant, sigmoid_ramp
 from da.train.metrics import (
     OpenSetMetrics,
     accuracy,
@@ -18,6 +19,8 @@ from da.train.metrics import (
     per_class_recall,
     r_squared,
 )
+from da.train.regularize import Regularize
+from da.train.reweight import Reweight
 
 __all__ = [
     "Adapt",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+# Marks a setting that cannot change a result, but for the rounding of other numbers of threads.
+NO_RESULT = {"result": False}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class TrainConfig:
     """Of the inverse schedule: 10 as in DANN; 3 is DAN's 3e-4 a step over 10,000 steps."""
     clip: float | None = None
     """Largest 2-norm of the gradient of all parameters together; none: not clipped."""
-    log_every: int = 10
+    log_every: int = field(default=10, metadata=NO_RESULT)
     """Steps between two lines of training losses."""
     evaluate_every: int = 100
     """Steps between two evaluations of the target, each followed by a checkpoint."""
@@ -38,10 +41,10 @@ class TrainConfig:
     """auto takes a GPU where there is one; one that is asked for by name must be there."""
     devices: int = 1
     """Processes, each with a device of its own; gradients are averaged over them."""
-    threads: int | None = None
+    threads: int | None = field(default=None, metadata=NO_RESULT)
     """CPU threads of a process; none: PyTorch's choice. Scripts with small networks take one: more are faster on an idle machine,
     but wait for each other, many times slower, where another program wants a core."""
-    workers: int = 0
+    workers: int = field(default=0, metadata=NO_RESULT)
     """Background processes that prepare batches; the batches are the same for any number."""
 
     def __post_init__(self) -> None:

@@ -1,21 +1,25 @@
-"""Method, the one interface that the training loop knows, and the three signatures made trainable.
+"""The interface between a method and the training loop, and the base of adaptation methods.
 
-    Align        (source, target) -> scalar               feature-based
-    Reweight     (source, target) -> weights (n,)         instance-based
-    Regularize   (network, source_network, x) -> scalar   model-based
+A method holds a network and says what its loss is. `da.train.loop.fit` does the rest. Read this
+file if you want to train with a loss of your own:
 
-`loss` returns named terms, trade-offs included; their sum is what the loop differentiates, their names are the metrics' names.
-A method with logits, labels or an adversary is a small `Adapt` with its own `transfer`. Only a game of several moves overrides
-`step`, and yields the terms of one move after another: the loop steps the optimiser after each.
+- A loss that compares two batches of features is a function. Pass it to `Align`.
+- A loss that needs logits, labels or an adversary is a small `Adapt` with its own `transfer`.
+- A game of several moves overrides `Method.step`. It yields the terms of one move after another,
+  and the loop steps the optimiser after each.
+
+Each of the three families of domain adaptation has one class that takes a function of yours:
+
+    align.py        Align        (source, target) -> scalar               feature-based
+    reweight.py     Reweight     (source, target) -> weights (n,)         instance-based
+    regularize.py   Regularize   (network, source_network, x) -> scalar   model-based
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Generic, Literal, TypeVar, get_args
 
 import torch
@@ -23,19 +27,42 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import Batch, LabelledBatch, TargetBatch
-from da.networks.network import Network, Outputs, remember
+from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, split_statistics, use_statistics
 from da.train.distributed import gather_rows
 
 BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch)
 Terms = dict[str, Tensor]
 BatchStatistics = Literal["source", "joint", "domain"]
-BatchNormTreatment = Literal["train", "keep"]
 Ramp = Callable[[float], float]  # progress in [0, 1] -> factor of the trade-off
 
 
 class Method(nn.Module, ABC, Generic[BatchType]):
-    """What can be trained: a network and a loss. Everything that must survive a restart is a parameter or a buffer."""
+    """Anything that `fit` can train: a network together with its loss.
+
+    Derive from it if none of `Adapt`, `Align`, `Reweight` and `Regularize` fits. Only `loss` must
+    be written. State that has to survive a restart must be a parameter or a buffer.
+
+    Args:
+        network: The network that is trained and evaluated; maps x (b, ...) to `Outputs`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.data import LabelledBatch
+        >>> from da.networks import Network
+        >>> from da.train import Method
+        >>> class Supervised(Method):
+        ...     def loss(self, batch, progress):
+        ...         logits = self.network(batch.x).logits
+        ...         return {"task": nn.functional.cross_entropy(logits, batch.y)}
+        >>> network = Network(nn.Identity(), nn.Identity(), nn.Identity())  # logits are x itself
+        >>> rows = torch.arange(2)
+        >>> batch = LabelledBatch(x=torch.zeros(2, 2), y=rows, index=rows)
+        >>> terms = Supervised(network).loss(batch, progress=0.0)
+        >>> round(terms["task"].item(), 3)  # log 2: both classes are equally likely
+        0.693
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -43,58 +70,134 @@ class Method(nn.Module, ABC, Generic[BatchType]):
 
     @abstractmethod
     def loss(self, batch: BatchType, progress: float) -> Terms:
-        """The named terms whose sum is minimised; `progress` goes from 0 at the first step towards 1 at the last."""
+        """Compute the named terms whose sum is minimised.
+
+        Args:
+            batch: What the stream yields: `Batch`, `LabelledBatch` or `TargetBatch`.
+            progress: Steps done / steps in all, from 0 at the first step towards 1 at the last.
+
+        Returns:
+            Name -> scalar, trade-offs included. The loop logs each as "loss/<name>".
+        """
 
     def step(self, batch: BatchType, progress: float) -> Iterator[Terms]:
-        """The moves of one step, in order; one optimiser step follows each. One move unless the method is a game."""
+        """Yield the terms of each move of one step; the loop steps the optimiser after each move.
+
+        By default there is one move, `loss`.
+        """
         yield self.loss(batch, progress)
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        """Optimiser groups; a method with parameters of its own adds them here."""
+        """Say what the optimiser updates and how fast.
+
+        A method with parameters of its own overrides this and adds a group for them.
+
+        Args:
+            learning_rate: Rate of new layers at the start.
+            backbone_factor: A pretrained backbone learns at this multiple of the rate.
+
+        Returns:
+            Groups as `torch.optim` takes them, each with "params" and "lr".
+        """
         return self.network.parameter_groups(learning_rate, backbone_factor=backbone_factor)
 
 
 def constant(progress: float) -> float:
-    """Trade-off 1 throughout."""
+    """Keep the trade-off as it is from the first step to the last.
+
+    It is the default ramp of most methods.
+
+    Args:
+        progress: Steps done / steps in all, in [0, 1]; ignored.
+
+    Returns:
+        The factor 1.
+
+    Example:
+        >>> from da.train import constant
+        >>> constant(0.0), constant(1.0)
+        (1.0, 1.0)
+    """
     return 1.0
 
 
 def sigmoid_ramp(progress: float) -> float:
-    """2 / (1 + exp(-10 progress)) - 1: from 0 to 1, so that alignment waits for features worth aligning (Ganin et al. 2016)."""
+    """Let the trade-off rise smoothly from 0 to its full value.
+
+    Use it if early features are too poor to be worth aligning. Adversarial methods use it by
+    default.
+
+        2 / (1 + exp(-10 progress)) - 1
+
+    Args:
+        progress: Steps done / steps in all, in [0, 1].
+
+    Returns:
+        The factor of the trade-off, from 0 to 0.9999.
+
+    Example:
+        >>> from da.train import sigmoid_ramp
+        >>> [round(sigmoid_ramp(progress), 2) for progress in (0.0, 0.1, 0.5, 1.0)]
+        [0.0, 0.46, 0.99, 1.0]
+
+    Paper:
+        Ganin, Ustinova, Ajakan, Germain, et al.: Domain-Adversarial Training of Neural Networks.
+        JMLR 17, 2016 (the schedule of lambda_p, with gamma = 10).
+
+    Differences:
+        None known.
+    """
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
 def everywhere(outputs: Outputs) -> Outputs:
-    """The outputs of all processes (`da.train.distributed`)."""
+    """Collect the outputs of all processes; see `da.train.distributed`."""
     return Outputs(*map(gather_rows, outputs))
 
 
-def supervised_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (b, classes) for integer labels (b,); mean squared error of logits (b, 1) for float labels (b,).
-
-    Raises ValueError for float labels under a head with several outputs.
-    """
-    if not labels.is_floating_point():
-        return functional.cross_entropy(logits, labels)
-    if logits.shape != (len(labels), 1):
-        raise ValueError(
-            f"float labels ask for a regression by a head with one output; got logits {tuple(logits.shape)}"
-        )
-    return functional.mse_loss(logits.squeeze(1), labels.to(logits.dtype))
-
-
 class Adapt(Method[Batch]):
-    """Cross-entropy on the source + the terms of `transfer`, which a method adds by looking at both domains: one pass, one move.
+    """The base of methods that learn from source labels and look at both domains.
+
+    Its loss is the cross-entropy on the source plus the terms of `transfer`, the one function that
+    a subclass has to write. Both domains pass through the network once and there is one move a
+    step.
+
+        cross_entropy(source) + trade_off * ramp(progress) * sum of the terms of `transfer`
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        trade_off: weight of the transfer terms, in units of cross-entropy per unit of theirs.
-        ramp: progress in [0, 1] -> factor of the trade-off.
-        batch_statistics: what batch normalisation sees.
-            source: statistics of source batches only; target batches are normalised by the running ones.
-            joint: source and target pass as one batch, with common statistics.
-            domain: each domain has statistics of its own, in training and at evaluation.
-        label_smoothing: probability mass spread evenly over the classes in the cross-entropy, in [0, 1).
+        network: Maps x (b, ...) to `Outputs`.
+        trade_off: Weight of the transfer terms, in units of cross-entropy per unit of theirs.
+            Default 1.
+        ramp: Progress in [0, 1] -> factor of the trade-off. Default `constant`, the factor 1;
+            `sigmoid_ramp` rises from 0 to 1.
+        batch_statistics: What batch normalisation normalises by; no effect without such layers.
+            "source": the statistics of source batches. Target batches are normalised by the
+            running statistics, and leave them alone.
+            "joint" (default): both domains pass as one batch and share its statistics.
+            "domain": each domain has statistics of its own, in training and at evaluation.
+            The layers of `network` are replaced in place for that.
+        label_smoothing: Probability mass that the cross-entropy spreads evenly over the classes,
+            in [0, 1). Default 0.
+
+    Raises:
+        ValueError: `batch_statistics` is none of the three.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.data import Batch
+        >>> from da.networks import Network
+        >>> from da.train import Adapt
+        >>> class ConfidentTarget(Adapt):  # pushes target logits away from 0
+        ...     def transfer(self, source, target, labels):
+        ...         return {"confidence": -target.logits.abs().mean()}
+        >>> network = Network(nn.Identity(), nn.Identity(), nn.Identity())  # logits are x itself
+        >>> method = ConfidentTarget(network, trade_off=0.5)
+        >>> rows = torch.arange(2)
+        >>> batch = Batch(torch.zeros(2, 2), rows, torch.full((2, 2), 3.0), rows, rows)
+        >>> terms = method.loss(batch, progress=0.0)
+        >>> {name: round(term.item(), 3) for name, term in terms.items()}
+        {'task': 0.693, 'confidence': -1.5}
     """
 
     def __init__(
@@ -108,9 +211,8 @@ class Adapt(Method[Batch]):
     ) -> None:
         super().__init__(network)
         if batch_statistics not in get_args(BatchStatistics):
-            raise ValueError(
-                f"batch_statistics must be one of {', '.join(get_args(BatchStatistics))}; got {batch_statistics!r}"
-            )
+            names = ", ".join(get_args(BatchStatistics))
+            raise ValueError(f"batch_statistics must be one of {names}; got {batch_statistics!r}")
         self.trade_off, self.ramp = trade_off, ramp
         self.batch_statistics, self.label_smoothing = batch_statistics, label_smoothing
         if batch_statistics == "domain":
@@ -118,9 +220,17 @@ class Adapt(Method[Batch]):
 
     @abstractmethod
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        """The named terms beside the task's, before trade-off and ramp; labels (n,) are the source's.
+        """Compute the terms that stand beside the cross-entropy.
 
-        With several processes it sees the rows of all of them, as `da.train.distributed` explains.
+        With several processes it sees the rows of all of them; see `da.train.distributed`.
+
+        Args:
+            source: Features (n, d) and logits (n, classes) of the source batch.
+            target: Features (m, d) and logits (m, classes) of the target batch.
+            labels: Classes (n,) of the source batch.
+
+        Returns:
+            Name -> scalar, before trade-off and ramp.
         """
 
     def loss(self, batch: Batch, progress: float) -> Terms:
@@ -131,13 +241,17 @@ class Adapt(Method[Batch]):
         return {"task": self.task(source, batch.source_y)} | terms
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """Cross-entropy of the logits."""
+        """Compute the cross-entropy of the logits (b, classes) at the labels (b,)."""
         return functional.cross_entropy(
             outputs.logits, labels, label_smoothing=self.label_smoothing
         )
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Outputs]:
-        """The network's outputs on source and target, by the chosen treatment of batch statistics."""
+        """Run the network on both domains, with batch statistics as `batch_statistics` says.
+
+        Returns:
+            The outputs of the source batch and those of the target batch.
+        """
         if self.batch_statistics == "joint":
             features, logits = self.network(torch.cat([batch.source_x, batch.target_x]))
             n = len(batch.source_x)
@@ -149,141 +263,3 @@ class Adapt(Method[Batch]):
                 return source, self.network(batch.target_x)
         use_statistics(self.network, "target")
         return source, self.network(batch.target_x)
-
-
-class Align(Adapt):
-    """Feature-based: cross-entropy on the source + trade_off * ramp(progress) * alignment(source features, target features).
-
-    Args:
-        network: maps x (b, ...) to Outputs.
-        alignment: (source (n, d), target (m, d)) -> scalar; None trains on the source alone (with batch_statistics "domain" this
-            is AdaBN: source-only training, target statistics at evaluation).
-        options: of `Adapt`: trade_off, ramp, batch_statistics, label_smoothing.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        alignment: Callable[[Tensor, Tensor], Tensor] | None,
-        *,
-        trade_off: float = 1.0,
-        ramp: Ramp = constant,
-        batch_statistics: BatchStatistics = "joint",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(
-            network,
-            trade_off=trade_off,
-            ramp=ramp,
-            batch_statistics=batch_statistics,
-            label_smoothing=label_smoothing,
-        )
-        self.alignment = alignment
-
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        if self.alignment is None:
-            return {"task": self.task(self._source_only(batch), batch.source_y)}
-        return super().loss(batch, progress)
-
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        assert self.alignment is not None
-        return {"align": self.alignment(source.features, target.features)}
-
-    def _source_only(self, batch: Batch) -> Outputs:
-        if self.batch_statistics == "domain":  # the target is seen for its statistics alone
-            use_statistics(self.network, "target")
-            with torch.no_grad():
-                self.network(batch.target_x)
-        use_statistics(self.network, "source")
-        return self.network(batch.source_x)
-
-
-class Reweight(Method[Batch]):
-    """Instance-based: the mean of weight_i * cross-entropy_i over source samples.
-
-    Args:
-        weights: (n,) one for each source sample, >= 0; they are divided by their mean, so that the loss keeps its scale.
-    """
-
-    weights: Tensor
-
-    def __init__(self, network: Network, weights: Tensor) -> None:
-        super().__init__(network)
-        if (
-            weights.ndim != 1
-            or not torch.isfinite(weights).all()
-            or (weights < 0).any()
-            or weights.sum() <= 0
-        ):
-            raise ValueError(
-                f"weights must be finite, (n,), >= 0 and not all zero; got shape {tuple(weights.shape)}"
-            )
-        self.register_buffer("weights", (weights / weights.mean()).detach().float())
-
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        losses = functional.cross_entropy(
-            self.network(batch.source_x).logits, batch.source_y, reduction="none"
-        )  # (b,)
-        return {"task": (self.weights[batch.source_index] * losses).mean()}
-
-
-class Regularize(Method[LabelledBatch]):
-    """Model-based: `supervised_loss` + strength * penalty(network, source_network, x) on labelled samples, of classes or numbers.
-
-    The loss is a mean over samples, to which the optimiser's weight decay lambda adds lambda / 2 ||w||^2.
-
-    Args:
-        penalty: (network, source_network, x) -> scalar; None for plain fine-tuning. Its network(x) costs no second pass.
-        source_network: what the network started from; a frozen copy is kept. None: the network as it is now, or nothing where there is no
-            penalty to ask for it.
-        strength: factor of the penalty.
-        decay: whether weight decay is added; not where the penalty replaces it (L2-SP, DELTA).
-        batch_norm: train: batch normalisation uses each batch's statistics and its running ones move towards the target's; keep: it
-            normalises by the running statistics it came with, which stay. Scale and shift learn either way.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        penalty: Callable[[Network, Network, Tensor], Tensor] | None,
-        *,
-        source_network: Network | None = None,
-        strength: float = 1.0,
-        decay: bool = True,
-        batch_norm: BatchNormTreatment = "train",
-    ) -> None:
-        super().__init__(network)
-        if batch_norm not in ("train", "keep"):
-            raise ValueError(f"batch_norm must be train or keep; got {batch_norm!r}")
-        self.penalty, self.strength, self.decay, self.batch_norm = (
-            penalty,
-            strength,
-            decay,
-            batch_norm,
-        )
-        start = source_network or (None if penalty is None else network)
-        self.source_network = (
-            None if start is None else copy.deepcopy(start).requires_grad_(False).eval()
-        )
-
-    def train(self, mode: bool = True) -> Regularize:
-        super().train(mode)
-        if self.source_network is not None:
-            self.source_network.eval()
-        return self
-
-    def loss(self, batch: LabelledBatch, progress: float) -> Terms:
-        with (
-            remember(self.network),
-            frozen_statistics(self.network) if self.batch_norm == "keep" else nullcontext(),
-        ):
-            terms = {"task": supervised_loss(self.network(batch.x).logits, batch.y)}
-            if self.penalty is not None and self.source_network is not None:
-                terms["penalty"] = self.strength * self.penalty(
-                    self.network, self.source_network, batch.x
-                )
-        return terms
-
-    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        groups = super().parameter_groups(learning_rate, backbone_factor)
-        return groups if self.decay else [group | {"weight_decay": 0.0} for group in groups]

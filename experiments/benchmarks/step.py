@@ -45,11 +45,12 @@ from da.networks.network import Network, bottleneck
 from da.networks.small import lenet
 from da.records.grids import aligned
 from da.records.run import Run
+from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.engine import keep_memory
 from da.train.evaluation import Evaluation
 from da.train.loop import fit, launch
-from da.train.method import Align, Method
+from da.train.method import Method
 
 BARS = {"loader": 1.15, "fit": 1.05}
 WARM = 2  # untimed steps at the start of each timed stretch
