@@ -1,9 +1,12 @@
-"""torchvision, also where its binary part does not load.
+"""torchvision, repaired on machines on which its binary part does not load.
 
-A torchvision wheel built for CUDA beside a CPU build of torch fails at import with "operator torchvision::nms does not exist",
-because it registers meta kernels for operators that its binary, which could not be loaded, should have declared. Backbones and
-transforms need none of those operators. So, on exactly that error, the operators' schemas are declared and the import is made
-again; a healthy installation never comes here. Import torchvision as `from da._torchvision import torchvision`.
+A torchvision wheel built for CUDA beside a CPU build of torch fails at import with "operator
+torchvision::nms does not exist". The reason: it registers meta kernels for operators that its
+binary should have declared, and the binary could not be loaded. Backbones and transforms do not
+need these operators. So on exactly this error the schemas of the operators are declared here, and
+the import is tried again. A healthy installation is not changed.
+
+Import torchvision as `from da._torchvision import torchvision`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What stands on top of a network's features while it learns: gradient reversal, a discriminator, the multilinear map, entropies.
+"""Parts that an adversary needs beside a network: gradient reversal, a discriminator, joint inputs.
 
     reverse_gradient(x, factor)    forward: x    backward: -factor * gradient
 
-None of it is needed once the network is trained.
+The methods in `da.feature` use them during training. A trained network does not need them.
 """
 
 from __future__ import annotations
@@ -29,18 +29,43 @@ class _ReverseGradient(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, factor: float = 1.0) -> Tensor:
-    """`x` itself, whose gradient is multiplied by -factor on its way back: what is above learns a loss, what is below unlearns it.
+    """Pass `x` on unchanged and flip the sign of its gradient.
 
-    Ganin, Lempitsky: Unsupervised Domain Adaptation by Backpropagation. ICML 2015.
+    Layers above it learn to lower a loss, and layers below it learn to raise the same loss. So a
+    discriminator and the features that shall confuse it train in one backward pass.
+
+        forward: x    backward: -factor * gradient
+
+    Args:
+        x: Any tensor.
+        factor: Size of the reversed gradient. Default 1.
+
+    Returns:
+        A tensor with the values of `x`.
+
+    Example:
+        >>> import torch
+        >>> from da.networks import reverse_gradient
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> (3 * reverse_gradient(x, factor=0.5)).sum().backward()
+        >>> x.grad
+        tensor([-1.5000, -1.5000])
+
+    Paper:
+        Ganin, Lempitsky: Unsupervised Domain Adaptation by Backpropagation. ICML 2015.
+
+    Differences:
+        None known.
     """
     return _ReverseGradient.apply(x, factor)
 
 
 @contextmanager
 def fixed(*modules: nn.Module) -> Iterator[None]:
-    """What is computed within gives the parameters of `modules` no gradient, but passes gradients on to their inputs.
+    """Inside the context, the parameters of `modules` get no gradient, but their inputs do.
 
-    Only the forward pass has to happen within. Parameters that were frozen before stay frozen after.
+    Only the forward pass has to happen inside. Parameters that were frozen before stay frozen
+    afterwards.
     """
     learning = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in learning:
@@ -55,23 +80,42 @@ def fixed(*modules: nn.Module) -> Iterator[None]:
 def discriminator(
     width: int, *, hidden: Sequence[int] = (1024, 1024), dropout: float = 0.5
 ) -> nn.Module:
-    """Rows (b, width) -> one number each (b,): a logit, > 0 for source, or a critic's value. Linear, ReLU, dropout; then Linear.
+    """Make a small network that tells two domains apart, or that serves as a critic.
 
-    Two layers of 1024 are DANN's (without dropout) and CDAN's; dropout 0.5 is that of CDAN's published code, whose weights start
-    from Xavier's normal distribution, here from PyTorch's.
+    It gives one number for each row: a logit that is > 0 for the source, or the value of a critic.
+    Each hidden layer is Linear, ReLU and dropout; the last layer is Linear.
 
     Args:
-        hidden: units of each hidden layer; () for a linear discriminator.
-        dropout: probability of a hidden unit to be zeroed in training, in [0, 1).
+        width: Width of the rows.
+        hidden: Units of each hidden layer. () makes a linear discriminator.
+        dropout: Probability that a hidden unit is set to zero in training, in [0, 1). Default 0.5.
+
+    Returns:
+        A module (b, width) -> (b,).
+
+    Example:
+        >>> import torch
+        >>> from da.networks import discriminator
+        >>> linear = discriminator(width=3, hidden=())
+        >>> linear(torch.zeros(5, 3)).shape, sum(p.numel() for p in linear.parameters())
+        (torch.Size([5]), 4)
+
+    Paper:
+        Ganin, Ustinova, Ajakan, Germain et al.: Domain-Adversarial Training of Neural Networks.
+        JMLR 17, 2016. Long, Cao, Wang, Jordan: Conditional Adversarial Domain Adaptation.
+        NeurIPS 2018. Both use two hidden layers of 1024 units.
+
+    Differences:
+        DANN has no dropout; dropout of 0.5 is that of CDAN's published code. The weights of that
+        code start from Xavier's normal distribution. Here they start from PyTorch's default.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise([width, *hidden]):
-        layers += [
-            nn.Linear(inputs, outputs),
-            nn.ReLU(),
-            *([nn.Dropout(dropout)] if dropout else []),
-        ]
-    return nn.Sequential(*layers, nn.Linear([width, *hidden][-1], 1), nn.Flatten(0))
+    widths = [width, *hidden]
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 1), nn.Flatten(0))
 
 
 def adversary_group(adversary: nn.Module, learning_rate: float) -> dict:
@@ -80,15 +124,41 @@ def adversary_group(adversary: nn.Module, learning_rate: float) -> dict:
 
 
 class MultilinearMap(nn.Module):
-    """Features f (b, d) and probabilities g (b, k) -> what a discriminator sees of both: their outer product, or a sketch of it.
+    """Combine features and predicted probabilities into one input for a discriminator.
+
+    A discriminator that sees both can align the domains class by class. The map is the outer
+    product of the two if that is small enough, and a random sketch of it otherwise.
 
         d k <= limit    T(f, g) = f g^T, flattened to (b, d k)
-        d k >  limit    T(f, g) = (f R_f) * (g R_g) / sqrt(output), (b, output); R_f (d, output), R_g (k, output) of N(0, 1), fixed
+        d k >  limit    T(f, g) = (f R_f) * (g R_g) / sqrt(output), (b, output)
 
-    In expectation over R_f and R_g both have the same inner products, <f, f'> <g, g'>. The matrices are buffers, drawn from
-    torch's global generator.
+    The entries of R_f (d, output) and R_g (k, output) are drawn once from N(0, 1), by torch's
+    global generator, and kept as buffers. In expectation over R_f and R_g both forms have the same
+    inner products, <f, f'> <g, g'>.
 
-    Long et al.: Conditional Adversarial Domain Adaptation. NeurIPS 2018, equations 5 to 7.
+    Args:
+        features: d, width of the features.
+        classes: k, number of classes.
+        limit: Largest width of the outer product. Default 4096.
+        output: Width of the sketch. Default 1024.
+
+    Raises:
+        ValueError: `features`, `classes` or `output` is less than 1.
+
+    Example:
+        >>> import torch
+        >>> from da.networks import MultilinearMap
+        >>> MultilinearMap(features=2, classes=2)(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
+        tensor([[0.5000, 0.5000, 1.0000, 1.0000]])
+        >>> MultilinearMap(features=256, classes=31).width
+        1024
+
+    Paper:
+        Long, Cao, Wang, Jordan: Conditional Adversarial Domain Adaptation. NeurIPS 2018,
+        equations 5 to 7.
+
+    Differences:
+        None known.
     """
 
     left: Tensor
@@ -111,6 +181,5 @@ class MultilinearMap(nn.Module):
         """(b, features), (b, classes) -> (b, width)."""
         if self.random:
             return (features @ self.left) * (probabilities @ self.right) / math.sqrt(self.width)
-        return (features.unsqueeze(2) * probabilities.unsqueeze(1)).flatten(
-            1
-        )  # (b, d, k) -> (b, d k)
+        products = features.unsqueeze(2) * probabilities.unsqueeze(1)  # (b, d, k)
+        return products.flatten(1)  # (b, d k)

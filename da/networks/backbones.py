@@ -1,4 +1,8 @@
-"""Backbones: torchvision's networks without their classifiers, with published or local weights, and the classifiers alone."""
+"""torchvision's classification networks as backbones, with published, local or random weights.
+
+A backbone is such a network without its classifier. `source_classifier` gives the classifier alone,
+and `whole_network` both together.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +16,60 @@ from torch import nn
 
 from da.networks.network import Frozen
 
-AUXILIARY = (
-    "googlenet",
-    "inception_v3",
-)  # with classifiers in their midst, which no loss here would train
+# These have further classifiers between their layers, which no loss here would train.
+AUXILIARY = ("googlenet", "inception_v3")
 
 
 def backbone(
     name: str, *, weights: Path | None = None, pretrained: bool = True, frozen_blocks: int = 0
 ) -> tuple[nn.Module, int]:
-    """A torchvision backbone without its classifier, x (b, 3, h, w) -> (b, width), and its width.
+    """Take a torchvision network without its classifier, to build a `Network` on.
+
+    The result has torchvision's published ImageNet weights, the weights of a local file, or random
+    weights. All layers before the last linear layer stay, except dropout.
+
+    | name | width |
+    |---|---|
+    | squeezenet1_1 | 512 |
+    | resnet18 | 512 |
+    | vit_b_16 (224 x 224 pixels only) | 768 |
+    | mobilenet_v2 | 1280 |
+    | resnet50 | 2048 |
 
     Args:
-        name: any of torchvision's classification networks but GoogLeNet and Inception: squeezenet1_1 (512), mobilenet_v2 (1280), resnet18
-            (512), resnet50 (2048), vit_b_16 (768, 224 x 224 only) ... Whatever stands before the last linear layer stays, but for dropout.
-        weights: a file with a state dict of torchvision's network of that name; none: torchvision's IMAGENET1K_V1, from its cache
-            under $TORCH_HOME or from the network.
-        pretrained: False asks for random weights; they are never a fallback.
-        frozen_blocks: that many of the network's first blocks (squeezenet1_1 has 13, mobilenet_v2 19, a ResNet 8: stem of 4 and
-            4 stages) do not learn, as in DAN, which keeps AlexNet's first three convolutions.
+        name: A classification network of torchvision, but not GoogLeNet or Inception.
+        weights: File with a state dict of torchvision's network of that name. Default None:
+            torchvision's IMAGENET1K_V1, from its cache below $TORCH_HOME or by download.
+        pretrained: False gives random weights. They are never a fallback. Default True.
+        frozen_blocks: How many of the network's first blocks do not learn. Default 0.
+            squeezenet1_1 has 13 blocks, mobilenet_v2 19, a ResNet 8 (4 in the stem, 4 stages).
+
+    Returns:
+        The backbone, x (b, 3, h, w) -> (b, width), and its width.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such network or fewer blocks; the weights are missing, cannot be had, or belong to
-            another network.
+        ValueError: torchvision has no such network, `frozen_blocks` is out of range, or the file
+            holds other weights.
+        FileNotFoundError: The file does not exist, or the published weights cannot be loaded.
+
+    Example:
+        >>> import torch
+        >>> from da.networks import backbone
+        >>> body, width = backbone("squeezenet1_1", pretrained=False)
+        >>> width, body(torch.zeros(2, 3, 64, 64)).shape
+        (512, torch.Size([2, 512]))
+
+    Paper:
+        Long, Cao, Wang, Jordan: Learning Transferable Features with Deep Adaptation Networks.
+        ICML 2015. It freezes the first three convolutions of AlexNet (`frozen_blocks`).
+
+    Differences:
+        None known.
     """
     network = whole_network(name, weights=weights, pretrained=pretrained)
-    blocks = (
-        [] if name.startswith("vit") else list(getattr(network, "features", network).children())
-    )
+    blocks = list(getattr(network, "features", network).children())
+    if name.startswith("vit"):
+        blocks = []
     if not 0 <= frozen_blocks <= len(blocks):
         raise ValueError(
             f"frozen_blocks must be from 0 to {len(blocks)} for {name}; got {frozen_blocks}"
@@ -51,42 +81,64 @@ def backbone(
 
 
 def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
-    """The linear classifier of the pretrained network, of ImageNet's 1,000 classes, on the features that `backbone` gives.
+    """Take the ImageNet classifier of a pretrained torchvision network, without its backbone.
 
-    What the source network knew of its own task, for Learning without Forgetting, Co-Tuning, LEEP and NCE.
+    It holds what the source network knows about its own 1,000 classes. Learning without Forgetting,
+    Co-Tuning, LEEP and NCE need it.
 
-    Raises what `backbone` raises, and ValueError for a SqueezeNet, which classifies every position and pools afterwards.
+    Args:
+        name: A network as for `backbone`, but not a SqueezeNet, which classifies each position and
+            pools afterwards.
+        weights: As for `backbone`.
+
+    Returns:
+        The linear layer (b, width) -> (b, 1000), on the features that `backbone` gives.
+
+    Raises:
+        ValueError: The network is a SqueezeNet; also as for `backbone`.
+        FileNotFoundError: As for `backbone`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from da.networks import source_classifier
+        >>> from da.networks.backbones import whole_network
+        >>> network = whole_network("shufflenet_v2_x0_5", pretrained=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(network.state_dict(), Path(folder) / "weights.pt")
+        ...     head = source_classifier("shufflenet_v2_x0_5", weights=Path(folder) / "weights.pt")
+        >>> head.in_features, head.out_features, torch.equal(head.weight, network.fc.weight)
+        (1024, 1000, True)
     """
     if name.startswith("squeezenet"):
         raise ValueError(
-            f"{name} has no linear classifier on its features: it classifies each position and pools afterwards"
+            f"{name} has no linear classifier on its features: it classifies each position and "
+            "pools afterwards; choose another network"
         )
-    return [
-        module
-        for module in whole_network(name, weights=weights).modules()
-        if isinstance(module, nn.Linear)
-    ][-1]
+    modules = whole_network(name, weights=weights).modules()
+    return [module for module in modules if isinstance(module, nn.Linear)][-1]
 
 
 def fingerprint(weights: Path) -> str:
-    """First 12 hex digits of the SHA-256 of a weights file: what a run record says it started from."""
+    """The first 12 hex digits of a weights file's SHA-256, which name the file in run records."""
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
 
 
 def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = True) -> nn.Module:
-    """torchvision's network with its classifier, x (b, 3, h, w) -> logits (b, 1000). Arguments and errors as of `backbone`."""
-    from da._torchvision import (
-        torchvision,
-    )  # two seconds of import that digits and features do without
+    """torchvision's network with its classifier, x (b, 3, h, w) -> logits (b, 1000).
 
-    known = [
-        each
-        for each in torchvision.models.list_models(module=torchvision.models)
-        if each not in AUXILIARY
-    ]
+    Arguments and errors are those of `backbone`.
+    """
+    # The import takes two seconds, which digits and features should not pay for.
+    from da._torchvision import torchvision
+
+    every = torchvision.models.list_models(module=torchvision.models)
+    known = [each for each in every if each not in AUXILIARY]
     if name not in known:
         raise ValueError(
-            f"backbone must be one of torchvision's classification networks, {', '.join(known)}; got {name!r}"
+            "backbone must be one of torchvision's classification networks, "
+            f"{', '.join(known)}; got {name!r}"
         )
     builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
     if pretrained and weights is None:
@@ -98,45 +150,49 @@ def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = 
 
 
 def _load_state(network: nn.Module, name: str, weights: Path) -> None:
+    """Load a file of weights into `network`, with one message for each way in which it can fail."""
     if not weights.is_file():
         raise FileNotFoundError(
-            f"weights: no file {weights}; give a state dict of torchvision's {name} (--weights FILE.pt)"
+            f"weights: no file {weights}; give a state dict of torchvision's {name} "
+            "(--weights FILE.pt)"
         )
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"weights: {weights} is not a state dict that torch.load(weights_only=True) reads: {error}"
+            f"weights: {weights} is not a state dict that torch.load(weights_only=True) reads: "
+            f"{error}"
         ) from error
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        first = str(error).strip().splitlines()
-        detail = " ".join(line.strip() for line in first[1:2]) or first[0]
         raise ValueError(
-            f"weights: {weights} does not hold the weights of {name}: {detail[:200]}"
+            f"weights: {weights} does not hold the weights of {name}: {_first_detail(error)}"
         ) from error
 
 
+def _first_detail(error: Exception) -> str:
+    """The first mismatch that `load_state_dict` names, or else the message's first line."""
+    lines = str(error).strip().splitlines()
+    detail = lines[1].strip() if len(lines) > 1 else ""
+    return (detail or lines[0])[:200]
+
+
 def _published(builder: Callable[..., nn.Module], name: str) -> nn.Module:
+    """The network with torchvision's first ImageNet weights, those of the published tables."""
     try:
-        return builder(
-            weights="IMAGENET1K_V1"
-        )  # the weights of the published tables; for some networks there are newer ones
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as error:  # no network, or a broken download
+        return builder(weights="IMAGENET1K_V1")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # There is no connection, or the file in the cache is broken.
         raise FileNotFoundError(
-            f"weights: torchvision's ImageNet weights of {name} are neither whole in its cache ({torch.hub.get_dir()}/checkpoints) nor to "
-            f"be had from the network ({error}); pass a local state dict with --weights FILE.pt"
+            f"weights: torchvision's ImageNet weights of {name} could not be loaded: no complete "
+            f"file in {torch.hub.get_dir()}/checkpoints, and the download failed ({error}); pass "
+            "a local state dict with --weights FILE.pt"
         ) from error
 
 
 def _freeze(body: nn.Module, block: nn.Module) -> None:
-    """Puts Frozen around `block`, wherever it stands in `body`."""
+    """Put `Frozen` around `block` in every place of `body` that holds it."""
     for module in list(body.modules()):
         for name, child in list(module.named_children()):
             if child is block:
@@ -144,14 +200,14 @@ def _freeze(body: nn.Module, block: nn.Module) -> None:
 
 
 def _without_classifier(network: nn.Module, name: str) -> tuple[nn.Module, int]:
+    """The network up to its last linear layer, and the width of its output."""
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     if name.startswith("squeezenet"):
         return nn.Sequential(network.features, pool), 512  # type: ignore[arg-type]
     if name == "mobilenet_v2":
         return nn.Sequential(network.features, pool), 1280  # type: ignore[arg-type]
-    place = next(
-        place for place in ("fc", "classifier", "heads", "head") if hasattr(network, place)
-    )
+    places = ("fc", "classifier", "heads", "head")  # torchvision's names of the classifier
+    place = next(place for place in places if hasattr(network, place))
     classifier = getattr(network, place)
     layers = [classifier] if isinstance(classifier, nn.Linear) else list(classifier.children())
     width: int = layers.pop().in_features  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Small networks, trained from scratch: a LeNet for digits, two hidden layers for vectors."""
+"""Small networks that are trained from scratch: a LeNet for digits, an MLP for vectors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,46 @@ from da.networks.network import Network
 
 
 def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 128) -> Network:
-    """A LeNet-like network for digits of 16 x 16 to 32 x 32 pixels, with batch normalisation; trained from scratch.
+    """Make a LeNet-like network for small images such as digits, with random weights.
 
-    Two 5 x 5 convolutions (`width` and twice `width` maps) with batch normalisation, ReLU and 2 x 2 pooling, then one hidden
-    layer whose `features` outputs are the features.
+    Two 5 x 5 convolutions with batch normalisation, ReLU and 2 x 2 pooling come first. One hidden
+    layer with batch normalisation and ReLU gives the features.
+
+    Args:
+        classes: Number of classes.
+        channels: Channels of the images: 1 for grey, 3 for colour. Default 1.
+        width: Maps of the first convolution; the second has twice as many. Default 16.
+        features: Width of the features. Default 128.
+
+    Returns:
+        A network x (b, channels, h, w) -> Outputs. It is made for 16 x 16 to 32 x 32 pixels.
+
+    Example:
+        >>> import torch
+        >>> from da.networks import lenet
+        >>> lenet(classes=10)(torch.zeros(2, 1, 28, 28)).logits.shape
+        torch.Size([2, 10])
+
+    Paper:
+        LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition.
+        Proceedings of the IEEE 86, 1998.
+
+    Differences:
+        Batch normalisation, ReLU and max pooling replace the paper's layers. The numbers of maps
+        and units differ too.
     """
     backbone = nn.Sequential(
-        nn.Conv2d(channels, width, 5, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(width, 2 * width, 5, padding=2, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.MaxPool2d(2),
-        nn.AdaptiveAvgPool2d(4), nn.Flatten(),
-    )  # fmt: skip
+        nn.Conv2d(channels, width, 5, padding=2, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 5, padding=2, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+    )
     bottleneck = nn.Sequential(
         nn.Linear(2 * width * 4 * 4, features, bias=False), nn.BatchNorm1d(features), nn.ReLU()
     )
@@ -25,10 +55,26 @@ def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 1
 
 
 def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) -> Network:
-    """Two hidden layers for vectors (n, inputs): features from a backbone, bags of words, tables."""
+    """Make a network with two hidden layers for vectors, with random weights.
+
+    Use it on tables, bags of words or features that another network has computed.
+
+    Args:
+        inputs: Width of the vectors.
+        classes: Number of classes.
+        hidden: Units of the first hidden layer. Default 256.
+        features: Units of the second hidden layer, the width of the features. Default 128.
+
+    Returns:
+        A network x (b, inputs) -> Outputs.
+
+    Example:
+        >>> import torch
+        >>> from da.networks import mlp
+        >>> network = mlp(inputs=5, classes=2, features=3)
+        >>> network(torch.zeros(4, 5)).features.shape
+        torch.Size([4, 3])
+    """
     backbone = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU())
-    return Network(
-        backbone,
-        nn.Sequential(nn.Linear(hidden, features), nn.ReLU()),
-        nn.Linear(features, classes),
-    )
+    bottleneck = nn.Sequential(nn.Linear(hidden, features), nn.ReLU())
+    return Network(backbone, bottleneck, nn.Linear(features, classes))

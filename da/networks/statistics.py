@@ -1,4 +1,8 @@
-"""Batch statistics: whose they are, when they move, and the mode a network is in."""
+"""Batch statistics: which domain they belong to, when they move, and the mode of a network.
+
+Adaptation methods look at two domains with one network. These functions say which domain's
+statistics batch normalisation uses, and keep a pass from changing them.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,37 @@ from torch import Tensor, nn
 DomainName = Literal["source", "target"]
 
 
-BatchNorm = nn.modules.batchnorm._BatchNorm  # of every dimension
+BatchNorm = nn.modules.batchnorm._BatchNorm  # the common class of 1, 2 and 3 dimensions
 
 
 class DomainBatchNorm(nn.Module):
-    """Batch normalisation with one scale and shift, and statistics of its own for each of two domains.
+    """Batch normalisation that keeps separate statistics for the source and for the target.
 
-    Which statistics are used and updated is what `use_statistics` said last (Li et al. 2016, AdaBN; Chang et al. 2019, DSBN,
-    there with a scale and shift for each domain too).
+    Scale and shift are shared. `use_statistics` chooses whose statistics are used and updated; a
+    new layer uses the source's. `split_statistics` puts this layer in a whole network.
+
+    Args:
+        norm: The batch normalisation to split. It becomes the source's layer; the target's layer
+            starts from a copy of its statistics.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.networks import DomainBatchNorm, use_statistics
+        >>> norm = DomainBatchNorm(nn.BatchNorm1d(1, momentum=1.0))
+        >>> for domain, value in (("source", 2.0), ("target", 7.0)):
+        ...     use_statistics(norm, domain)
+        ...     _ = norm(torch.full((4, 1), value))
+        >>> norm.source.running_mean.item(), norm.target.running_mean.item()
+        (2.0, 7.0)
+
+    Paper:
+        Li, Wang, Shi, Liu, Hou: Revisiting Batch Normalization For Practical Domain Adaptation.
+        arXiv 1603.04779, 2016 (AdaBN). Chang, You, Seo, Kwak, Han: Domain-Specific Batch
+        Normalization for Unsupervised Domain Adaptation. CVPR 2019 (DSBN).
+
+    Differences:
+        DSBN has a scale and shift for each domain too. Here both domains share them, as in AdaBN.
     """
 
     def __init__(self, norm: BatchNorm) -> None:
@@ -29,11 +56,27 @@ class DomainBatchNorm(nn.Module):
         self.domain: DomainName = "source"
 
     def forward(self, x: Tensor) -> Tensor:
+        """The batch, normalised by the statistics of the domain in use."""
         return self.source(x) if self.domain == "source" else self.target(x)
 
 
 def split_statistics(network: nn.Module) -> None:
-    """Every batch normalisation of `network` becomes a DomainBatchNorm, in place."""
+    """Give every batch normalisation of a network separate statistics for source and target.
+
+    Each such layer becomes a `DomainBatchNorm`, in place. Layers that are split already stay as
+    they are.
+
+    Args:
+        network: Any module that contains batch normalisation; without such layers nothing
+            happens.
+
+    Example:
+        >>> from da.networks import DomainBatchNorm, lenet, split_statistics
+        >>> network = lenet(classes=10)
+        >>> split_statistics(network)
+        >>> sum(isinstance(module, DomainBatchNorm) for module in network.modules())
+        3
+    """
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, BatchNorm) and not isinstance(module, DomainBatchNorm):
@@ -41,7 +84,23 @@ def split_statistics(network: nn.Module) -> None:
 
 
 def use_statistics(network: nn.Module, domain: DomainName) -> None:
-    """Says which domain's statistics the DomainBatchNorm layers of `network` use from now on; no such layer, no effect."""
+    """Choose which domain's statistics the split layers of a network use from now on.
+
+    Call it before each pass if the network was split by `split_statistics`. Other networks are
+    not changed.
+
+    Args:
+        network: Any module.
+        domain: "source" or "target".
+
+    Example:
+        >>> from da.networks import lenet, split_statistics, use_statistics
+        >>> network = lenet(classes=10)
+        >>> split_statistics(network)
+        >>> use_statistics(network, "target")
+        >>> network.backbone[1].domain
+        'target'
+    """
     for module in network.modules():
         if isinstance(module, DomainBatchNorm):
             module.domain = domain
@@ -49,7 +108,10 @@ def use_statistics(network: nn.Module, domain: DomainName) -> None:
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Within, batch normalisation normalises by its running statistics and leaves them as they are; dropout stays on."""
+    """Inside the context, batch normalisation uses its running statistics and keeps them.
+
+    Dropout stays on.
+    """
     training = [m for m in network.modules() if isinstance(m, BatchNorm) and m.training]
     for module in training:
         module.eval()
@@ -62,7 +124,10 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_statistics(module: nn.Module) -> Iterator[None]:
-    """Within, batch normalisation in training normalises by the batch and leaves its running statistics as they are."""
+    """Inside the context, batch normalisation in training does not update running statistics.
+
+    It still normalises by the batch.
+    """
     tracking = [
         m
         for m in module.modules()
@@ -79,7 +144,7 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Within, `network` starts in evaluation mode; afterwards every module is in the mode it was in: not all need be in one."""
+    """Inside the context, `network` is in evaluation mode; then every module's own mode returns."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
