@@ -20,7 +20,7 @@ from torch import Tensor
 from da.arrays import NonFiniteError
 from da.data.batches import Batch
 from da.feature.conditional import DSAN, JAN, DeepJDOT, deep_jdot_loss, joint_transport_plan
-from da.feature.mmd import MULTIPLIERS
+from da.feature.mmd_estimators import MULTIPLIERS
 from da.networks.network import Outputs
 from da.networks.small import mlp
 from da.train.align import Align

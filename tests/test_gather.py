@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from da.feature.mmd import joint_mmd2, local_mmd2, mmd2
+from da.feature.joint_mmd import joint_mmd2
+from da.feature.local_mmd import local_mmd2
+from da.feature.mmd import mmd2
 from da.train.distributed import gather_rows
 
 SHARDS = ((5, 3), (7, 4))  # rows of source and target on each process, unequal
@@ -21,7 +23,9 @@ WORKER = """
 import sys
 import torch
 from torch import distributed, nn
-from da.feature.mmd import joint_mmd2, local_mmd2, mmd2
+from da.feature.joint_mmd import joint_mmd2
+from da.feature.local_mmd import local_mmd2
+from da.feature.mmd import mmd2
 from da.train.distributed import gather_rows
 
 rank, folder, loss = int(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 import da.ops.discrepancy as discrepancy
 from da.arrays import NonFiniteError
-from da.feature.mmd import joint_mmd2, local_mmd2, mmd2
+from da.feature.joint_mmd import joint_mmd2
+from da.feature.local_mmd import local_mmd2
+from da.feature.mmd import mmd2
 from da.kernels import median_bandwidth
 
 BACKENDS = ("gram", "stream")
@@ -191,7 +193,7 @@ def test_joint_mmd_linear_and_limits():
         mmd2(x, y, bandwidth=2.0), abs=1e-12
     )
     with pytest.raises(
-        ValueError, match=r"sources\[1\].*samples of the first, 6 and 6; got 5 and 6"
+        ValueError, match=r"sources\[1\].*samples of the first layer, 6 and 6; got 5 and 6"
     ):
         joint_mmd2([x, u[:5]], [y, v])
     with pytest.raises(ValueError, match="one or more; got 1 and 2"):

@@ -7,7 +7,9 @@ from da.feature.conditional import DSAN, JAN, DeepJDOT
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
-from da.feature.mmd import joint_mmd2, local_mmd2, mmd2
+from da.feature.joint_mmd import joint_mmd2
+from da.feature.local_mmd import local_mmd2
+from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.multisource import M3SDA, moment_distance
 from da.feature.openset import OSBP, RejectUnsure, reject_unsure

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import as_matrix, check_two_samples, full_precision
-from da.feature.mmd import MULTIPLIERS, Estimator, joint_mmd2, local_mmd2
+from da.feature.joint_mmd import joint_mmd2
+from da.feature.local_mmd import local_mmd2
+from da.feature.mmd_estimators import MULTIPLIERS, Estimator
 from da.kernels.distances import squared_distances
 from da.networks.network import Network, Outputs
 from da.ops.mixture import Bandwidth

@@ -1,12 +1,6 @@
-"""Correlation alignment: the distance between the covariances of two samples, and the linear map that closes it.
+"""Correlation alignment: the distance between the covariances of two samples.
 
-    coral       ||C_s - C_t||_F^2 / (4 d^2)                      a loss
-    CORAL       x -> x A,  A = (C_s + r I)^(-1/2) (C_t + r I)^(1/2)      source rows get the target's covariance
-
-Both see second moments alone: a shift of the mean leaves them where they were.
-
-Sun, Saenko: Deep CORAL: Correlation Alignment for Deep Domain Adaptation. ECCV workshops 2016, equations 1 to 3.
-Sun, Feng, Saenko: Return of Frustratingly Easy Domain Adaptation. AAAI 2016, algorithm 1.
+The map that gives source rows the target's covariance is `da.shallow.coral`.
 """
 
 from __future__ import annotations
@@ -16,9 +10,38 @@ from da.kernels.distances import covariance
 
 
 def coral(source: Array, target: Array) -> Array:
-    """||C_s - C_t||_F^2 / (4 d^2) of source (n, d) and target (m, d), covariances with n - 1: a scalar >= 0, in features' units^4.
+    """Measure how far apart the covariances of two samples are.
 
-    Raises ValueError for fewer than two rows or unequal widths, TypeError for inputs not of floats.
+    Use it as a cheap alignment loss: it has no bandwidth and costs two products of size d x d. It
+    does not see the means, so it does not change if all rows of one sample are shifted.
+
+        ||C_s - C_t||_F^2 / (4 d^2),    C the covariances with n - 1
+
+    Args:
+        source: Rows (n, d), floats, n >= 2.
+        target: Rows (m, d), m >= 2, of the kind of `source`.
+
+    Returns:
+        A scalar >= 0 in the features' unit to the power 4, of the kind of `source`; twice
+        differentiable in both.
+
+    Raises:
+        ValueError: A sample has fewer than two rows, widths or devices differ, or a value is not
+            finite.
+        TypeError: An input does not hold floats, or one is a tensor and the other an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import coral
+        >>> float(coral(np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]])))  # (2 - 8)^2 / 4
+        9.0
+
+    Paper:
+        Sun, Saenko: Deep CORAL: Correlation Alignment for Deep Domain Adaptation. ECCV workshops
+        2016, equations 1 to 3.
+
+    Differences:
+        None known.
     """
     x, y = check_two_samples(source, target, least=2)
     with full_precision(x):

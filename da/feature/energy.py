@@ -1,8 +1,6 @@
-"""Energy distance: MMD with the kernel -||x - y||, free of any bandwidth.
+"""Energy distance: how far apart two samples are, from distances between their rows alone.
 
-    E = 2 E||x - y|| - E||x - x'|| - E||y - y'||
-
-Szekely, Rizzo: Energy statistics: A class of statistics based on distances. Journal of Statistical Planning and Inference 143, 2013.
+It is the MMD with the kernel -||x - y||. Take it if no bandwidth should be chosen.
 """
 
 from __future__ import annotations
@@ -15,10 +13,40 @@ from da.kernels.distances import centred
 
 
 def energy_distance(source: Array, target: Array) -> Array:
-    """2 mean||x - y|| - mean||x - x'|| - mean||y - y'|| of source (n, d) and target (m, d): a scalar >= 0, in features' units.
+    """Measure how far apart two samples are, from distances between their rows alone.
 
-    The V-statistic: means over all pairs, i = j included; it is the square of `scipy.stats.energy_distance`. Where rows coincide
-    the norm has no gradient and 0 is used. Raises ValueError on unequal widths or bad values, TypeError for inputs not of floats.
+    It has no bandwidth to choose. Use it if the scale of the features is unknown or changes during
+    training.
+
+        2 mean||x - y|| - mean||x - x'|| - mean||y - y'||
+
+    The means are over all pairs, pairs of a row with itself included (V-statistic). In one
+    dimension the value is the square of `scipy.stats.energy_distance`.
+
+    Args:
+        source: Rows (n, d), floats, n >= 1.
+        target: Rows (m, d), m >= 1, of the kind of `source`.
+
+    Returns:
+        A scalar >= 0 in the features' unit, of the kind of `source`; differentiable in both. A
+        norm has no gradient at 0, so pairs of identical rows contribute 0 to the gradient.
+
+    Raises:
+        ValueError: Widths or devices differ, or a value is not finite.
+        TypeError: An input does not hold floats, or one is a tensor and the other an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import energy_distance
+        >>> float(energy_distance(np.array([[0.0]]), np.array([[3.0]])))
+        6.0
+
+    Paper:
+        Szekely, Rizzo: Energy statistics: A class of statistics based on distances. Journal of
+        Statistical Planning and Inference 143, 2013.
+
+    Differences:
+        None known.
     """
     x, y = check_two_samples(source, target)
     with full_precision(x):
@@ -29,5 +57,7 @@ def energy_distance(source: Array, target: Array) -> Array:
 
 
 def _mean_distance(x: Tensor, y: Tensor) -> Tensor:
-    # By differences, not by matrix products: coincident rows are then at distance 0 and not at the root of a rounding error.
+    """The mean of ||x_i - y_j|| over all pairs of rows of x (n, d) and y (m, d)."""
+    # Differences, not matrix products: the distance of identical rows is then exactly 0, and not
+    # the root of a rounding error.
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").mean(dtype=torch.float64)

@@ -1,13 +1,13 @@
-"""Distances between the moments of two samples, beyond the mean (MMD with a linear kernel) and the covariance (CORAL).
+"""Distances between the moments of two samples, beyond means and covariances.
 
-    CMD    ||E x - E y|| / (b - a) + sum_{k=2}^K ||c_k(x) - c_k(y)|| / (b - a)^k,    c_k(x) = E (x - E x)^k for each feature on its own
-    HoMM   ||E (x - E x)^{(x) p} - E (y - E y)^{(x) p}||_F^2 / d^p,                   (x) p the outer power of order p: d^p entries
+    CMD     ||E x - E y|| / (b - a) + sum_{k=2}^K ||c_k(x) - c_k(y)|| / (b - a)^k
+    HoMM    ||M_p(x) - M_p(y)||_F^2 / d^p
 
-CMD looks at every feature alone and at many orders; HoMM at all products of p features, at one order.
+c_k(x) = E (x - E x)^k is taken for each feature on its own. M_p(x) is the expectation of the outer
+power of order p of x - E x, with d^p entries. So CMD looks at every feature alone and at many
+orders, and HoMM at all products of p features and at one order.
 
-Zellinger, Grubinger, Lughofer, Natschlaeger, Saminger-Platz: Central Moment Discrepancy (CMD) for Domain-Invariant Representation
-Learning. ICLR 2017.
-Chen, Fu, Chen, Jin, Cheng, Jin, Hua: HoMM: Higher-Order Moment Matching for Unsupervised Domain Adaptation. AAAI 2020.
+Means alone are `mmd2` with a linear kernel, covariances alone are `coral`.
 """
 
 from __future__ import annotations
@@ -28,61 +28,126 @@ def cmd(
     moments: int = 5,
     bounds: tuple[float, float] | None = (0.0, 1.0),
 ) -> Array:
-    """Central moment discrepancy of source (n, d) and target (m, d): a scalar >= 0, without unit.
+    """Measure how far apart the means and higher central moments of each feature are.
 
-    moments: K >= 1, the highest order; 5 in the paper.
-    bounds:  (a, b), where the features lie, in their unit, as sigmoid puts them in (0, 1) and tanh in (-1, 1). Nothing is cut off: of
-             features that reach beyond (ReLU), the highest moments outweigh the rest. None: b - a is the range of the feature whose
-             range over both samples is widest; it carries no gradient, and the value does not depend on the features' scale.
+    It needs no kernel and costs O((n + m) d). Products of different features are not seen; for
+    them see `homm`. It is meant for bounded features, such as those after a sigmoid or tanh.
 
-    Moments in float64, with 1/n. The gradient of a norm is 0 where moments are equal and of unit size wherever they are not, however
-    close. Raises ValueError for moments < 1 and bounds that are not a < b, else as every discrepancy.
+        ||E x - E y|| / (b - a) + sum_{k=2}^K ||c_k(x) - c_k(y)|| / (b - a)^k
+        c_k(x) = E (x - E x)^k for each feature on its own, with 1 / n
+
+    Args:
+        source: Rows (n, d), floats, n >= 1.
+        target: Rows (m, d), m >= 1, of the kind of `source`.
+        moments: The highest order K >= 1; default 5, the paper's.
+        bounds: The interval (a, b) that features lie in, in their unit: (0, 1) after a sigmoid,
+            (-1, 1) after tanh. Nothing is cut off. If features reach beyond it, as after ReLU, the
+            highest moments outweigh the others. None takes for b - a the range of the feature that
+            varies most over both samples. It carries no gradient, and the value then does not
+            depend on the features' scale.
+
+    Returns:
+        A scalar >= 0 without unit, of the kind of `source`; differentiable in both. The gradient
+        of a norm is 0 if two moments are equal, and of unit size otherwise, however close they
+        are. Moments are computed in float64.
+
+    Raises:
+        ValueError: `moments` is < 1, `bounds` are not a < b, widths or devices differ, or a value
+            is not finite.
+        TypeError: An input does not hold floats, or one is a tensor and the other an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import cmd
+        >>> source, target = np.array([[0.0], [1.0]]), np.array([[0.0], [0.0]])
+        >>> float(cmd(source, target, moments=2))  # means 1/2 and 0, variances 1/4 and 0
+        0.75
+
+    Paper:
+        Zellinger, Grubinger, Lughofer, Natschlaeger et al.: Central Moment Discrepancy (CMD) for
+        Domain-Invariant Representation Learning. ICLR 2017.
+
+    Differences:
+        The bounds are not enforced. `bounds=None`, which takes them from the batch, is not in the
+        paper.
     """
     if isinstance(moments, bool) or not isinstance(moments, int) or moments < 1:
         raise ValueError(f"moments must be a whole number >= 1; got {moments!r}")
     x, y = check_two_samples(source, target)
     with full_precision(x):
-        z = centred(
-            torch.cat([x, y]).double()
-        )  # one shift of both samples changes nothing, and far from 0 digits are lost
+        # A shift of both samples changes nothing, and far from 0 digits are lost.
+        z = centred(torch.cat([x, y]).double())
         width = _width(z, bounds)
-        first, second = (
-            _central_moments(z[: len(x)] / width, moments),
-            _central_moments(z[len(x) :] / width, moments),
-        )
+        first = _central_moments(z[: len(x)] / width, moments)
+        second = _central_moments(z[len(x) :] / width, moments)
         value = torch.linalg.vector_norm(first - second, dim=1).sum()
     return like(value.to(x.dtype), source)
 
 
 def homm(source: Array, target: Array, *, order: int = 3) -> Array:
-    """Squared distance of the central moment tensors of source (n, d) and target (m, d): a scalar >= 0, in features' units^(2 order).
+    """Measure how far apart two samples are in one order of moments, over all products of features.
 
-    order: p >= 2; 3 and 4 in the paper. Order 2 is CORAL but for its factors: 4 coral for covariances with 1/n.
+    Use it if covariances (`coral`, order 2) agree and the domains still differ: order 3 sees
+    skewness, order 4 heavy tails.
 
-    Exact at every order and width: the inner product of the outer powers of x and y is <x, y>^p, so the rows' inner products are enough, in
-    O((n + m)^2 d), and the tensor of d^p entries is never formed. The paper forms it where d and p are small and else draws N of its
-    entries (300,000 in the authors' code), whose mean estimates the value here. As in that code, each sample is centred by its own
-    mean. A mean over all d^p entries is small in wide layers: there it is weighted by 200. In float64.
+        ||M_p(x) - M_p(y)||_F^2 / d^p,    M_p(x) = E (x - E x) (x) ... (x) (x - E x), p factors
 
-    Raises ValueError for fewer than two rows or order < 2 (the first central moment is 0), else as every discrepancy.
+    The tensor M_p of d^p entries is never formed. The inner product of two outer powers is
+    <x, y>^p, so the rows' inner products are enough. This is exact at every order and width, and
+    costs O((n + m)^2 d), in float64. Each sample is centred by its own mean.
+
+    Args:
+        source: Rows (n, d), floats, n >= 2.
+        target: Rows (m, d), m >= 2, of the kind of `source`.
+        order: The order p >= 2; default 3. The paper takes 3 and 4. Order 2 is 4 `coral`, with
+            covariances over n in place of n - 1.
+
+    Returns:
+        A scalar >= 0 in the features' unit to the power 2 `order`, of the kind of `source`; twice
+        differentiable in both. A mean over d^p entries is small for wide features: the authors
+        weight it by 200.
+
+    Raises:
+        ValueError: `order` is < 2 (the first central moment is 0), a sample has fewer than two
+            rows, widths or devices differ, or a value is not finite.
+        TypeError: An input does not hold floats, or one is a tensor and the other an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import homm
+        >>> x = np.array([[0.0], [0.0], [3.0]])  # third central moment (-1 - 1 + 8) / 3 = 2
+        >>> round(float(homm(x, -x)), 6)  # (2 - (-2))^2
+        16.0
+
+    Paper:
+        Chen, Fu, Chen, Jin et al.: HoMM: Higher-Order Moment Matching for Unsupervised Domain
+        Adaptation. AAAI 2020.
+
+    Differences:
+        The value is exact at every order and width. The paper forms the tensor if d and p are
+        small, and otherwise draws some of its entries (300,000 in the authors' code), whose mean
+        estimates the value here. The paper's clustering loss is not included. Each sample is
+        centred by its own mean, as in the authors' code.
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 2:
         raise ValueError(
-            f"order must be a whole number >= 2 (for means, mmd2 with kernel='linear'); got {order!r}"
+            f"order must be a whole number >= 2 (for means, take mmd2 with kernel='linear'); "
+            f"got {order!r}"
         )
     x, y = check_two_samples(source, target, least=2)
     with full_precision(x):
         z = torch.cat([_about_its_mean(x), _about_its_mean(y)])  # (n + m, d)
-        sign = torch.cat([z.new_full((len(x),), 1 / len(x)), z.new_full((len(y),), -1 / len(y))])
+        of_source, of_target = z.new_full((len(x),), 1 / len(x)), z.new_full((len(y),), -1 / len(y))
+        sign = torch.cat([of_source, of_target])  # (n + m,)
         value = sign @ (z @ z.T / x.shape[1]) ** order @ sign
     return like(value.to(x.dtype), source)
 
 
 def _width(z: Tensor, bounds: tuple[float, float] | None) -> float:
+    """b - a; without bounds the range of the feature of z (n + m, d) that varies most."""
     if bounds is None:
-        return (
-            float((z.detach().amax(dim=0) - z.detach().amin(dim=0)).max()) or 1.0
-        )  # 0: all rows coincide
+        ranges = z.detach().amax(dim=0) - z.detach().amin(dim=0)  # (d,)
+        return float(ranges.max()) or 1.0  # it is 0 if all rows are identical
     a, b = bounds
     if not (math.isfinite(a) and math.isfinite(b) and a < b):
         raise ValueError(f"bounds must be finite numbers a < b, or None; got {bounds!r}")
@@ -90,11 +155,12 @@ def _width(z: Tensor, bounds: tuple[float, float] | None) -> float:
 
 
 def _central_moments(x: Tensor, moments: int) -> Tensor:
-    """Mean and central moments of order 2 to `moments` of each column of x (n, d): (moments, d)."""
+    """The mean and the central moments 2 to `moments` of each column of x (n, d): (moments, d)."""
     mean = x.mean(dim=0)
     return torch.stack([mean, *(((x - mean) ** k).mean(dim=0) for k in range(2, moments + 1))])
 
 
 def _about_its_mean(x: Tensor) -> Tensor:
+    """x (n, d) minus its mean, in float64; the gradient passes through the mean."""
     z = centred(x.double())
-    return z - z.mean(dim=0)  # of size eps: it lets the gradient pass through the mean
+    return z - z.mean(dim=0)  # of size eps, but its gradient is not

@@ -19,7 +19,10 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, like
-from da.feature.mmd import MULTIPLIERS, joint_mmd2, local_mmd2, mmd2
+from da.feature.joint_mmd import joint_mmd2
+from da.feature.local_mmd import local_mmd2
+from da.feature.mmd import mmd2
+from da.feature.mmd_estimators import MULTIPLIERS
 from da.kernels.bandwidths import mean_bandwidth
 from da.kernels.distances import squared_distances
 

@@ -1,0 +1,129 @@
+"""The three estimators of a squared MMD, for one layer of features or several.
+
+    MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = prod_l k_l(x^l, y^l)
+
+    biased      each E is a mean over all pairs, pairs i = j included (V-statistic)
+    unbiased    pairs i = j are left out (U-statistic)
+    linear      a mean over pairs of neighbouring rows, in time O(n d)
+
+`mmd2` and `joint_mmd2` check their input and then call these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from da.arrays import full_precision
+from da.ops.discrepancy import Backend, kernel_discrepancy
+from da.ops.mixture import Mixture
+
+Estimator = Literal["biased", "unbiased", "linear"]
+MULTIPLIERS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+
+
+def check_estimator(estimator: str) -> None:
+    """Raise a ValueError if there is no estimator of this name."""
+    if estimator not in ("biased", "unbiased", "linear"):
+        raise ValueError(f"estimator must be 'biased', 'unbiased' or 'linear'; got {estimator!r}")
+
+
+def quadratic_estimate(
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+    mixtures: Sequence[Mixture],
+    weights: Tensor | None,
+    pooled: Sequence[Tensor],
+    unbiased: bool,
+    backend: Backend,
+) -> Tensor:
+    """Compute the biased or the unbiased estimate.
+
+    Args:
+        x: The layers of the source, each (n, d_l), checked.
+        y: The layers of the target, each (m, d_l).
+        mixtures: The kernel of each layer.
+        weights: One weight >= 0 for each source row, (n,); None: equal weights.
+        pooled: `da.ops.discrepancy.pool` of each layer.
+        unbiased: Whether pairs i = j are left out.
+        backend: As in `mmd2`.
+
+    Returns:
+        A scalar in the precision of the layers. Sums are in float64.
+
+    Raises:
+        ValueError: "unbiased", and all weight is on one row.
+    """
+    a, b, c = _coefficients(len(x[0]), len(y[0]), weights, unbiased)
+    u = v = None
+    if weights is not None:
+        u, v = weights[:, None], y[0].new_ones(len(y[0]), 1)
+    value = kernel_discrepancy(
+        x, y, mixtures, u, v, coefficients=(a, b, c), backend=backend, pooled=pooled
+    )
+    if unbiased:
+        own_x, own_y = _product(mixtures, x, x), _product(mixtures, y, y)  # pairs i = i
+        if weights is not None:
+            own_x = weights.square() * own_x
+        value = value - a * own_x.sum(dtype=torch.float64) - b * own_y.sum(dtype=torch.float64)
+    return value.to(x[0].dtype)
+
+
+def linear_estimate(
+    x: Sequence[Tensor], y: Sequence[Tensor], mixtures: Sequence[Mixture]
+) -> Tensor:
+    """Compute the linear estimate: the mean of h over rows 2i (index 1) and 2i + 1 (index 2).
+
+        h = k(x1, x2) + k(y1, y2) - k(x1, y2) - k(x2, y1)
+
+    Args:
+        x: The layers of the source, each (n, d_l), checked, n >= 2.
+        y: The layers of the target, each (n, d_l).
+        mixtures: The kernel of each layer.
+
+    Returns:
+        A scalar in the precision of the layers.
+
+    Raises:
+        ValueError: The numbers of rows differ.
+    """
+    n = len(x[0])
+    if n != len(y[0]):
+        raise ValueError(
+            f"estimator 'linear' needs n = m; got {n} and {len(y[0])}: use 'unbiased', or crop one "
+            f"sample"
+        )
+    even, odd = slice(0, 2 * (n // 2), 2), slice(1, None, 2)  # the last row of an odd n is left out
+    x1, x2 = [z[even] for z in x], [z[odd] for z in x]
+    y1, y2 = [z[even] for z in y], [z[odd] for z in y]
+    within = _product(mixtures, x1, x2) + _product(mixtures, y1, y2)
+    h = within - _product(mixtures, x1, y2) - _product(mixtures, x2, y1)  # (n // 2,)
+    return h.mean(dtype=torch.float64).to(x[0].dtype)
+
+
+def _coefficients(
+    n: int, m: int, weights: Tensor | None, unbiased: bool
+) -> tuple[float, float, float]:
+    """The factors of the sums over pairs (x, x), (y, y) and (x, y) that make them means."""
+    total, squares = float(n), float(n)
+    if weights is not None:
+        total = float(weights.sum(dtype=torch.float64))
+        squares = float(weights.double().square().sum())
+    across = 1 / (total * m)
+    if not unbiased:
+        return 1 / total**2, 1 / m**2, across
+    if total**2 - squares <= 1e-12 * total**2:
+        raise ValueError(
+            "source_weights: all weight is on one row, but 'unbiased' needs two rows; use 'biased'"
+        )
+    return 1 / (total**2 - squares), 1 / (m**2 - m), across
+
+
+def _product(mixtures: Sequence[Mixture], x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
+    """prod_l k_l(x^l_i, y^l_i), (n,)."""
+    with full_precision(x[0]):
+        kernels = [k.rowwise(a, b) for k, a, b in zip(mixtures, x, y, strict=True)]
+        return torch.stack(kernels).prod(dim=0)
