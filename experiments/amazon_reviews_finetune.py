@@ -35,13 +35,16 @@ from da.data.readers import data_root
 from da.data.transforms import identity, log_counts
 from da.model.finetune import Probe, fit_head
 from da.networks.backbones import fingerprint
+from da.networks.encoder_files import extra, find_encoder
+from da.networks.low_rank import lora
 from da.networks.network import Network
 from da.networks.new_encoder import new_encoder, save_encoder
-from da.networks.text_encoders import extra, find_encoder, lora, text_network, tokenise, tokens
+from da.networks.text_encoders import text_network, tokenise, tokens
 from da.recipes.flags import Flags
 from da.recipes.script import Cell, Job, main
 from da.train.evaluation import Evaluation, predict
-from da.train.method import Method, Regularize
+from da.train.method import Method
+from da.train.regularize import Regularize
 
 WORDS = 5000
 Row = Literal["bag_of_words", "scratch", "frozen", "lora", "full"]

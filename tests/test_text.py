@@ -22,10 +22,12 @@ from da.data.files.reviews import toy_reviews
 from da.feature.mmd import mmd2
 from da.model.finetune import blocks, frozen
 from da.model.masked_language import MaskedLanguage, one_gap_each
+from da.networks.encoder_files import extra, find_encoder
+from da.networks.low_rank import lora
 from da.networks.network import Network
 from da.networks.new_encoder import new_encoder, ppmi, save_encoder
 from da.networks.small import lenet
-from da.networks.text_encoders import extra, find_encoder, lora, text_network, tokenise, tokens
+from da.networks.text_encoders import text_network, tokenise, tokens
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
@@ -391,12 +393,12 @@ def test_a_name_in_the_cache_is_found_without_the_hub(
         (
             lambda folder: configure(folder, vocab_size=100),
             ValueError,
-            "tokens, the encoder 100: they are no pair",
+            "do not match: [0-9]+ tokens, vocab_size 100; save the encoder's own tokenizer",
         ),
         (
             lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'),
             ValueError,
-            "holds a t5, which is no encoder",
+            "holds a t5, which is no encoder of texts",
         ),
     ],
 )

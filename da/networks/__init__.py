@@ -1,12 +1,17 @@
-"""Networks: input -> Outputs(features, logits), their backbones and encoders, batch statistics, and adversaries."""
+"""Networks: input -> Outputs(features, logits).
+
+Here are small networks, torchvision's backbones, text encoders, batch statistics for two domains,
+and the parts of adversaries.
+"""
 
 from da.networks.adversary import MultilinearMap, discriminator, reverse_gradient
 from da.networks.backbones import backbone, source_classifier
+from da.networks.low_rank import lora
 from da.networks.network import Frozen, Network, Outputs, bottleneck
 from da.networks.new_encoder import new_encoder, save_encoder
 from da.networks.small import lenet, mlp
 from da.networks.statistics import DomainBatchNorm, split_statistics, use_statistics
-from da.networks.text_encoders import lora, text_network, tokenise
+from da.networks.text_encoders import text_network, tokenise
 
 __all__ = [
     "DomainBatchNorm",

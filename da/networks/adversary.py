@@ -148,7 +148,8 @@ class MultilinearMap(nn.Module):
     Example:
         >>> import torch
         >>> from da.networks import MultilinearMap
-        >>> MultilinearMap(features=2, classes=2)(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
+        >>> features, probabilities = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]])
+        >>> MultilinearMap(features=2, classes=2)(features, probabilities)
         tensor([[0.5000, 0.5000, 1.0000, 1.0000]])
         >>> MultilinearMap(features=256, classes=31).width
         1024

@@ -1,4 +1,8 @@
-"""A text encoder of one's own, without a download: a tokenizer learned from texts, and a small BERT whose words start from counts."""
+"""A small text encoder of your own, without a download.
+
+The tokenizer is learned from your texts. The encoder is a small BERT whose word embeddings start
+from how often words occur together. `da.model.MaskedLanguage` trains it further.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.networks.text_encoders import apply_tokenizer, extra, quiet
+from da.networks.encoder_files import extra, quiet
+from da.networks.text_encoders import apply_tokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # tokens 0 to 4
 
@@ -26,71 +31,136 @@ def new_encoder(
     max_length: int = 64,
     seed: int = 0,
 ) -> tuple[Any, nn.Module]:
-    """A WordPiece tokenizer learned from `texts`, lower case, of at most `vocabulary` tokens, and an untrained BERT for it.
+    """Make a tokenizer and a small, untrained BERT from nothing but texts.
 
-    Word embeddings are U sqrt(S) of `ppmi`'s first singular vectors, rows scaled to entries of mean square 0.05^2; all else is random.
-    Heads of attention: one for every 64 dimensions of `width`, two at least. `save_encoder` makes a folder of the two.
+    Use it if no pretrained encoder can be downloaded, or if the texts are unlike those of the
+    published ones. The tokenizer is a lower-case WordPiece. The word embeddings start from
+    U sqrt(S) of the first singular vectors of `ppmi`, rows scaled to entries of mean square 0.05^2.
+    All other weights are random. `save_encoder` writes both to a folder.
+
+    Args:
+        texts: The texts to learn from.
+        vocabulary: Most tokens. Default 4000.
+        layers: Layers of the encoder. Default 2.
+        width: Width of its states. There is one attention head for every 64 of it, and there are
+            at least two. Default 128.
+        max_length: Most tokens of a text, special ones included. Default 64.
+        seed: Seed of the random weights. Default 0.
+
+    Returns:
+        The tokenizer and the model, as objects of transformers.
+
+    Raises:
+        ImportError: transformers or tokenizers is not installed.
+
+    Example:
+        >>> from da.networks import new_encoder
+        >>> tokenizer, model = new_encoder(["a good book", "a dull book"], layers=1, width=16)
+        >>> tokenizer.tokenize("A good, dull book")
+        ['a', 'good', '[UNK]', 'dull', 'book']
+        >>> model.get_input_embeddings().weight.shape[1]
+        16
+
+    Paper:
+        Devlin, Chang, Lee, Toutanova: BERT: Pre-training of Deep Bidirectional Transformers for
+        Language Understanding. NAACL 2019. Levy, Goldberg, Dagan: Improving Distributional
+        Similarity with Lessons Learned from Word Embeddings. TACL 2015 (the word vectors).
+
+    Differences:
+        BERT starts from random word embeddings. Here they start from word vectors of counts.
     """
     transformers = extra("transformers")
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=_word_pieces(texts, vocabulary), model_max_length=max_length, pad_token="[PAD]", unk_token="[UNK]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
+        tokenizer_object=_word_pieces(texts, vocabulary),
+        model_max_length=max_length,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
     config = transformers.BertConfig(
-        vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers, num_attention_heads=max(2, width // 64),
-        intermediate_size=4 * width, max_position_embeddings=max_length,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(2, width // 64),
+        intermediate_size=4 * width,
+        max_position_embeddings=max_length,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.BertModel(config, add_pooling_layer=False)
-    vectors = _word_vectors(
-        ppmi(apply_tokenizer(tokenizer, texts, max_length=max_length), len(tokenizer)), width, seed
-    )
+    x = apply_tokenizer(tokenizer, texts, max_length=max_length)
+    vectors = _word_vectors(ppmi(x, len(tokenizer)), width, seed)
     with torch.no_grad():
         model.get_input_embeddings().weight[len(SPECIAL) :] = vectors[len(SPECIAL) :]
     return tokenizer, model
 
 
 def ppmi(x: Tensor, vocabulary: int, *, window: int = 4) -> sparse.csr_matrix:
-    """Positive pointwise mutual information of tokens (vocabulary, vocabulary), from tokens x (n, 2, length).
+    """Measure how much more often two words stand near each other than by chance.
 
-    max(0, log(p(v, w) / (p(v) q(w)))): p(v, w) the share of v, w among pairs at most `window` places apart, both ways, p(v) its marginal,
-    and q(w) proportional to p(w)^0.75 (Levy, Goldberg and Dagan, TACL 2015). Special tokens have no pairs.
+    The rows are word vectors: words in similar company have similar rows.
+
+        max(0, log(p(v, w) / (p(v) q(w)))),    q(w) proportional to p(w)^0.75
+
+    p(v, w) is the share of v, w among the pairs of words at most `window` places apart, counted in
+    both directions; p(v) is its marginal. Special tokens form no pairs.
+
+    Args:
+        x: Tokens (n, 2, length).
+        vocabulary: Number of tokens.
+        window: Largest distance between the words of a pair, in places. Default 4.
+
+    Returns:
+        A sparse matrix (vocabulary, vocabulary).
+
+    Example:
+        >>> import torch
+        >>> from da.networks.new_encoder import ppmi
+        >>> ids = torch.tensor([[5, 6, 0], [7, 8, 0]])  # 5 is beside 6 alone, 7 beside 8 alone
+        >>> x = torch.stack([ids, (ids > 0).long()], dim=1)
+        >>> ppmi(x, 9).toarray()[5:, 5:].round(2).tolist()  # log 4
+        [[0.0, 1.39, 0.0, 0.0], [1.39, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.39], [0.0, 0.0, 1.39, 0.0]]
+
+    Paper:
+        Levy, Goldberg, Dagan: Improving Distributional Similarity with Lessons Learned from Word
+        Embeddings. TACL 2015.
+
+    Differences:
+        None known. The vectors are the start of the small encoder.
     """
-    words, pairs = x[:, 0].numpy() * (x[:, 1].numpy() > 0), []
+    words = x[:, 0].numpy() * (x[:, 1].numpy() > 0)  # (n, length), 0 at padding
     words[words < len(SPECIAL)] = 0
+    pairs = []
     for distance in range(1, window + 1):
         first, second = words[:, :-distance], words[:, distance:]
         both = (first > 0) & (second > 0)
         pairs += [(first[both], second[both]), (second[both], first[both])]
     rows, columns = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    counts = sparse.csr_matrix(
-        (np.ones(len(rows)), (rows, columns)), shape=(vocabulary, vocabulary)
-    ).tocoo()  # adds up equal pairs
+    shape = (vocabulary, vocabulary)
+    ones = np.ones(len(rows))
+    counts = sparse.csr_matrix((ones, (rows, columns)), shape=shape).tocoo()  # adds up equal pairs
     marginal = np.bincount(rows, minlength=vocabulary)
     smoothed = marginal**0.75 / (marginal**0.75).sum()
     information = np.log(counts.data / (marginal[counts.row] * smoothed[counts.col]))
-    return sparse.csr_matrix(
-        (np.maximum(information, 0), (counts.row, counts.col)), shape=(vocabulary, vocabulary)
-    )
+    return sparse.csr_matrix((np.maximum(information, 0), (counts.row, counts.col)), shape=shape)
 
 
 def _word_vectors(information: sparse.csr_matrix, width: int, seed: int) -> Tensor:
-    """(vocabulary, width), zero beyond the rank that the vocabulary allows."""
-    from sklearn.utils.extmath import (
-        randomized_svd,
-    )  # slow to import: only new encoders should pay for it
+    """Word vectors (vocabulary, width); columns beyond the number of tokens are zero."""
+    # This import is slow. Only new encoders should pay for it.
+    from sklearn.utils.extmath import randomized_svd
 
-    left, values, _ = randomized_svd(
-        information, min(width, information.shape[0]), random_state=seed
-    )
+    components = min(width, information.shape[0])
+    left, values, _ = randomized_svd(information, components, random_state=seed)
     vectors = torch.zeros(information.shape[0], width)
     vectors[:, : len(values)] = torch.from_numpy(left * np.sqrt(values))
     return 0.05 * width**0.5 * functional.normalize(vectors, dim=1)
 
 
 def _word_pieces(texts: Sequence[str], vocabulary: int) -> Any:
-    """A tokenizer of the tokenizers library: words and pieces of words, lower case, [CLS] before a text and [SEP] after it."""
+    """A lower-case WordPiece tokenizer; it puts [CLS] before a text and [SEP] after it."""
     library = extra("tokenizers")
     tokenizer = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=True)
@@ -108,7 +178,22 @@ def _word_pieces(texts: Sequence[str], vocabulary: int) -> Any:
 
 
 def save_encoder(folder: Path, tokenizer: Any, model: Any) -> None:
-    """Writes both where `da.networks.text_encoders.text_network` and `tokenise` find them."""
+    """Write an encoder to a folder, where `text_network` and `tokenise` find it.
+
+    Args:
+        folder: Folder to write; it is made if it does not exist.
+        tokenizer: A tokenizer of transformers.
+        model: A model of transformers.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.networks import new_encoder, save_encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_encoder(Path(folder), *new_encoder(["a good book"], layers=1, width=16))
+        ...     sorted(path.name for path in Path(folder).glob("*"))
+        ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']
+    """
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -1,41 +1,43 @@
-"""Hugging Face encoders as networks: texts -> tokens x (n, 2, length) -> Outputs(features (n, width), logits (n, classes)).
+"""Hugging Face encoders as networks: texts -> tokens -> Outputs(features, logits).
 
-    x = tokenise(texts, encoder)                    ids x[:, 0] and mask x[:, 1], by the encoder's own tokenizer
-    network = text_network(encoder, classes=2)      backbone: the encoder, mean over a text's tokens; a linear head
-    network = lora(network, rank=8)                 or da.model.finetune.frozen(network), or as it is: full fine-tuning
+    x = tokenise(texts, encoder)                  tokens (n, 2, length): ids x[:, 0], mask x[:, 1]
+    network = text_network(encoder, classes=2)    the encoder, and a linear head on its mean state
 
-An encoder is a folder that holds config.json, model.safetensors and the tokenizer's files, or a name on the Hugging Face Hub. A name is
-looked up in the local cache; the Hub itself is asked where `download=True` says so, and nowhere else. Weights are never made up: a folder
-that lacks some is an error, and `pretrained=False` is how random ones are asked for.
+To fine-tune everything, take the network as it is. `da.model.frozen` trains the head alone, and
+`lora` trains small adapters. An encoder is a folder or a name on the Hugging Face Hub; see
+`da.networks.encoder_files`.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from da.networks.encoder_files import (
+    find_encoder,
+    load_config,
+    load_model,
+    load_tokenizer,
+    random_model,
+)
 from da.networks.network import Network
-
-_FILES = (
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.safetensors",
-)  # of a repository on the Hub: no pickles, no copies in other formats
-_VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.bpe")
 
 
 class Encoder(nn.Module):
-    """Tokens x (b, 2, length) int64, ids and mask, to (b, width): the mean of the last layer's states over a text's own tokens.
+    """A transformers model as a backbone: the mean of its last states over a text's own tokens.
 
-    Columns that are padding in every text of the batch are cut before the encoder sees them. TypeError, ValueError for another x.
+    Columns that are padding in every text of the batch are cut before the model sees them.
+
+    Args:
+        model: A model of transformers, whose output has `last_hidden_state`.
+
+    Raises:
+        TypeError: At a call, if the tokens are not int64.
+        ValueError: At a call, if the tokens are not (b, 2, length).
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -43,52 +45,91 @@ class Encoder(nn.Module):
         self.model = model
 
     def states(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """States (b, l, width) of the last layer, ids (b, l) and mask (b, l), l the number of tokens of the longest text."""
+        """Run the model on tokens, without the columns that are padding in every text.
+
+        Args:
+            x: Tokens (b, 2, length), int64: ids and mask.
+
+        Returns:
+            The last layer's states (b, l, width), the ids (b, l) and the mask (b, l), with l the
+            number of tokens of the longest text.
+        """
         if x.dtype != torch.int64:
             raise TypeError(
-                f"x must hold token ids and mask in int64, as `tokenise` makes them; got {x.dtype}: see `da.networks.text_encoders.tokens`"
+                "x must hold token ids and mask in int64, as `tokenise` makes them; "
+                f"got {x.dtype}: pass the transform `da.networks.text_encoders.tokens`"
             )
         if x.ndim != 3 or x.shape[1] != 2:
             raise ValueError(
-                f"x must be tokens (b, 2, length), as `tokenise` makes them; got shape {tuple(x.shape)}"
+                "x must be tokens (b, 2, length), as `tokenise` makes them; "
+                f"got shape {tuple(x.shape)}"
             )
-        ids, mask = x[:, :, : int(x[:, 1].sum(1).max())].unbind(
-            1
-        )  # (b, l) each; a text's tokens stand first
+        longest = int(x[:, 1].sum(1).max())  # a text's tokens come before its padding
+        ids, mask = x[:, :, :longest].unbind(1)  # (b, l) each
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state, ids, mask
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens (b, 2, length) -> mean states (b, width)."""
         hidden, _, mask = self.states(x)  # (b, l, width)
         own = mask.unsqueeze(2).to(hidden.dtype)  # (b, l, 1)
         return (hidden * own).sum(1) / own.sum(1)
 
 
 def tokens(x: Tensor, generator: torch.Generator) -> Tensor:
-    """The transform of tokens: x as it is, in int64. `da.data.transforms.identity` would make floats of it."""
+    """The transform for tokens, which leaves x as it is, in int64.
+
+    The usual transform `da.data.transforms.identity` would make floats of the ids.
+    """
     return x
 
 
 def tokenise(
     texts: Sequence[str], encoder: str | Path, *, max_length: int = 256, download: bool = False
 ) -> Tensor:
-    """Texts as x (n, 2, length) int64 by the encoder's own tokenizer: token ids x[:, 0], and x[:, 1] 1 on tokens and 0 on padding.
+    """Turn texts into the token ids that a `text_network` reads.
 
-    length is that of the longest text, at most max_length tokens with the special ones; longer texts lose their end, padding stands on
-    the right. `encoder` and `download` as for `text_network`, whose errors it raises too; also ValueError for no texts, for a text
-    without a token and for more tokens than the encoder has positions, TypeError for what is not a text.
+    Use the encoder's own tokenizer by naming the same encoder here and in `text_network`. Texts
+    that are too long lose their end; shorter ones are padded on the right.
+
+    Args:
+        texts: The texts, at least one.
+        encoder: A folder, or a name on the Hugging Face Hub.
+        max_length: Most tokens of a text, special ones included. Default 256.
+        download: Whether files that the Hub's cache lacks are fetched. Default False.
+
+    Returns:
+        x (n, 2, length), int64: token ids x[:, 0], and x[:, 1] with 1 at tokens and 0 at padding.
+        The length is that of the longest text, at most `max_length`.
+
+    Raises:
+        TypeError: `texts` is not a sequence of strings.
+        ValueError: There are no texts, a text has no token, or `max_length` is more than the
+            encoder's positions; also as for `text_network`.
+        FileNotFoundError: As for `text_network`, or no tokenizer in the folder.
+        ImportError: transformers is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.networks import new_encoder, save_encoder, tokenise
+        >>> texts = ["a good book", "good"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_encoder(Path(folder), *new_encoder(texts, layers=1, width=16))
+        ...     x = tokenise(texts, folder, max_length=64)
+        >>> x.shape, x[:, 1].tolist()  # [CLS] and [SEP] are tokens too
+        (torch.Size([2, 2, 5]), [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        kinds = sorted({type(text).__name__ for text in texts})
         raise TypeError(
-            f"texts must be a sequence of strings; got {type(texts).__name__} with {sorted({type(t).__name__ for t in texts})}"
+            f"texts must be a sequence of strings; got {type(texts).__name__} with {kinds}"
         )
     if len(texts) == 0:
         raise ValueError("texts must hold at least one text; got none")
     folder = find_encoder(encoder, download=download)
     tokenizer = load_tokenizer(folder)
-    most = min(
-        tokenizer.model_max_length,
-        getattr(_config(folder), "max_position_embeddings", None) or tokenizer.model_max_length,
-    )
+    positions = getattr(load_config(folder), "max_position_embeddings", None)
+    most = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
     if max_length > most:
         raise ValueError(
             f"max_length must be at most {most}, the positions of {encoder}; got {max_length}"
@@ -97,10 +138,24 @@ def tokenise(
 
 
 def apply_tokenizer(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> Tensor:
-    """`tokenise` with a tokenizer of transformers at hand. Raises ValueError where a text has no token, or no room for one."""
-    if max_length <= tokenizer.num_special_tokens_to_add():
+    """Tokenise with a tokenizer object of transformers; otherwise the same as `tokenise`.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        texts: The texts.
+        max_length: Most tokens of a text, special ones included.
+
+    Returns:
+        x (n, 2, length), int64.
+
+    Raises:
+        ValueError: A text has no token, or `max_length` leaves no room for one.
+    """
+    special = tokenizer.num_special_tokens_to_add()
+    if max_length <= special:
         raise ValueError(
-            f"max_length must leave room for a token beside {tokenizer.num_special_tokens_to_add()} special ones; got {max_length}"
+            f"max_length must leave room for a token beside {special} special ones; "
+            f"got {max_length}"
         )
     made = tokenizer(
         list(texts),
@@ -112,8 +167,9 @@ def apply_tokenizer(tokenizer: Any, texts: Sequence[str], *, max_length: int) ->
     )
     empty = (made["attention_mask"].sum(1) == 0).nonzero().flatten().tolist()
     if empty:
+        first = empty[0]
         raise ValueError(
-            f"texts must have at least one token each; text {empty[0]} has none: {texts[empty[0]][:50]!r}"
+            f"texts must have at least one token each; text {first} has none: {texts[first][:50]!r}"
         )
     return torch.stack([made["input_ids"], made["attention_mask"]], dim=1)  # (n, 2, length)
 
@@ -121,21 +177,49 @@ def apply_tokenizer(tokenizer: Any, texts: Sequence[str], *, max_length: int) ->
 def text_network(
     encoder: str | Path, classes: int, *, pretrained: bool = True, download: bool = False
 ) -> Network:
-    """The encoder and a new linear head on the mean of its last layer's states (no pooler, no bottleneck).
+    """Make a network for texts from a Hugging Face encoder and a new linear head.
+
+    The features are the mean of the encoder's last states over a text's own tokens. There is no
+    pooler and no bottleneck. Feed it with `tokenise`.
 
     Args:
-        encoder: a folder, or a name on the Hugging Face Hub whose files are in its cache.
-        classes: logits of the head.
-        pretrained: False asks for the same architecture with random weights, which learn as fast as the head.
-        download: fetch into the cache what it lacks of a name.
+        encoder: A folder, or a name on the Hugging Face Hub that is in the local cache.
+        classes: Number of classes.
+        pretrained: False gives the same architecture with random weights, which learn as fast as
+            the head. Default True.
+        download: Whether files that the cache lacks are fetched from the Hub. Default False.
+
+    Returns:
+        A network x (b, 2, length) -> Outputs(features (b, width), logits (b, classes)).
 
     Raises:
         ImportError: transformers is not installed.
-        FileNotFoundError: no such folder, a name that is not in the cache (or cannot be fetched), or no config.json or weights in it.
-        ValueError: what is there cannot be read, lacks weights of the architecture, or is no encoder.
+        FileNotFoundError: There is no such folder, the name is not in the cache or cannot be
+            fetched, or config.json or the weights are missing.
+        ValueError: The files cannot be read, lack weights of the architecture, or are not those of
+            a text encoder.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.networks import new_encoder, save_encoder, text_network, tokenise
+        >>> texts = ["a good book", "a dull book"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_encoder(Path(folder), *new_encoder(texts, layers=1, width=16))
+        ...     network = text_network(folder, classes=2)
+        ...     features, logits = network(tokenise(texts, folder, max_length=64))
+        >>> features.shape, logits.shape
+        (torch.Size([2, 16]), torch.Size([2, 2]))
+
+    Paper:
+        Devlin, Chang, Lee, Toutanova: BERT: Pre-training of Deep Bidirectional Transformers for
+        Language Understanding. NAACL 2019.
+
+    Differences:
+        The features are the mean of the states. The paper takes the state of the first token.
     """
     folder = find_encoder(encoder, download=download)
-    model = _load_model(folder) if pretrained else _random_model(folder)
+    model = load_model(folder) if pretrained else random_model(folder)
     if hasattr(model, "pooler"):
         model.pooler = None  # its output is not used, and many files lack its weights
     return Network(
@@ -144,196 +228,3 @@ def text_network(
         nn.Linear(model.config.hidden_size, classes),
         pretrained=pretrained,
     )
-
-
-def lora(
-    network: Network,
-    *,
-    rank: int = 8,
-    alpha: float = 16,
-    dropout: float = 0.0,
-    target_modules: Sequence[str] | None = None,
-) -> Network:
-    """A copy of a text network whose encoder is frozen but for adapters of low rank (Hu et al., ICLR 2022); adapters and head learn.
-
-    A chosen layer W x becomes W x + (alpha / rank) B A dropout(x), A (rank, inputs) drawn at random and B (outputs, rank) zero, so that
-    the copy starts at exactly the network's outputs. Nothing in it counts as pretrained: adapters learn at the head's rate.
-
-    Args:
-        rank: of B A, at least 1.
-        alpha: scale of what is added, times the rank; a number > 0.
-        dropout: probability with which an adapter's inputs are dropped in training, in [0, 1).
-        target_modules: names of the linear layers that are adapted; None: query and value projections, as the paper, where peft knows
-            what they are called in this architecture.
-
-    Raises ImportError where peft is not installed, TypeError for a network without an `Encoder`, ValueError for values out of range and
-    for layers that the encoder does not have.
-    """
-    if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
-        raise ValueError(
-            f"rank must be at least 1, alpha positive and dropout in [0, 1); got {rank}, {alpha} and {dropout}"
-        )
-    own = copy.deepcopy(network)
-    model = _encoder(own).model
-    peft = extra("peft")
-    wanted = None if target_modules is None else list(target_modules)
-    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=wanted)
-    try:
-        peft.inject_adapter_in_model(config, model.requires_grad_(False))
-    except ValueError as error:
-        raise ValueError(
-            f"target_modules: {wanted or 'none given'} cannot be adapted in {type(model).__name__}: {error}"
-        ) from error
-    own.head.requires_grad_(True)
-    own.pretrained = False
-    return own
-
-
-def find_encoder(encoder: str | Path, *, download: bool = False) -> Path:
-    """The folder of `encoder`: itself, or where the Hugging Face cache keeps that name. Raises as `text_network`."""
-    path = Path(encoder).expanduser()
-    if not path.is_dir():
-        if (
-            isinstance(encoder, Path)
-            or encoder.startswith((".", "/", "~"))
-            or not 0 <= encoder.count("/") <= 1
-        ):
-            raise FileNotFoundError(
-                f"encoder: no folder {encoder}; give one with config.json, weights and tokenizer, or a name on the Hub"
-            )
-        path = _cached(encoder, download=download)
-    if not (path / "config.json").is_file():
-        raise FileNotFoundError(
-            f"encoder: no config.json in {path}; give the folder that `save_pretrained` wrote"
-        )
-    return path
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in `folder`. Raises FileNotFoundError where there is none, ValueError for one that is broken or cannot pad."""
-    if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
-        raise FileNotFoundError(
-            f"encoder: no tokenizer in {folder}; save the encoder's own there: tokenizer.save_pretrained(folder)"
-        )
-    with _reading(folder):
-        tokenizer = extra("transformers").AutoTokenizer.from_pretrained(folder)
-    known = getattr(_config(folder), "vocab_size", len(tokenizer))
-    if len(tokenizer) > known:
-        raise ValueError(
-            f"encoder: the tokenizer in {folder} has {len(tokenizer)} tokens, the encoder {known}: they are no pair"
-        )
-    if tokenizer.pad_token_id is None:
-        raise ValueError(
-            f"encoder: the tokenizer in {folder} has no padding token, which texts of different lengths need"
-        )
-    return tokenizer
-
-
-def _cached(name: str, *, download: bool) -> Path:
-    hub = extra("huggingface_hub")
-    try:
-        return Path(
-            hub.snapshot_download(name, allow_patterns=list(_FILES), local_files_only=not download)
-        )
-    except Exception as error:  # no such name, no network, a gate: the hub's own classes, all of them said in their message
-        how = (
-            f"could not be fetched ({' '.join(str(error).split())})"
-            if download
-            else "is not in the cache of the Hugging Face Hub either"
-        )
-        more = (
-            "give the folder of an encoder"
-            if download
-            else "ask for it with --download (download=True), or give a folder"
-        )
-        raise FileNotFoundError(f"encoder: {name!r} is no folder here and {how}; {more}") from error
-
-
-def _config(folder: Path) -> Any:
-    with _reading(folder):
-        return extra("transformers").AutoConfig.from_pretrained(folder)
-
-
-def _load_model(folder: Path) -> Any:
-    if not any(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)):
-        raise FileNotFoundError(
-            f"encoder: no weights (model.safetensors) in {folder}; random ones are asked for with pretrained=False"
-        )
-    config = _encoder_config(folder)
-    with _reading(folder):
-        model, report = extra("transformers").AutoModel.from_pretrained(
-            folder, config=config, output_loading_info=True
-        )
-    made_up = sorted(
-        key
-        for key in {*report["missing_keys"], *map(str, report["mismatched_keys"])}
-        if "pooler" not in key
-    )
-    if made_up:
-        raise ValueError(
-            f"encoder: the weights in {folder} lack {len(made_up)} of {type(model).__name__}, such as {made_up[0]}"
-        )
-    return model
-
-
-def _random_model(folder: Path) -> Any:
-    config = _encoder_config(folder)
-    with _reading(folder):
-        return extra("transformers").AutoModel.from_config(config)
-
-
-def _encoder_config(folder: Path) -> Any:
-    config = _config(folder)
-    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
-        raise ValueError(
-            f"encoder: {folder} holds a {config.model_type}, which is no encoder of texts such as BERT"
-        )
-    return config
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within, transformers shows neither progress nor warnings: what they warn of is an error here."""
-    logging = extra("transformers").utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Quietly, and whatever a broken folder makes transformers raise becomes one ValueError that names it."""
-    try:
-        with quiet():
-            yield
-    except ImportError:
-        raise
-    except Exception as error:
-        detail = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"encoder: {folder} cannot be read: {detail[0][:200]}") from error
-
-
-def _encoder(network: Network) -> Encoder:
-    if not isinstance(network.backbone, Encoder):
-        raise TypeError(
-            f"network must be made by text_network; its backbone is a {type(network.backbone).__name__}"
-        )
-    return network.backbone
-
-
-def extra(name: str) -> Any:
-    """A package of the [text] extra. Raises ImportError that says how to install it."""
-    import da._torchvision  # noqa: F401  transformers imports torchvision, which this makes load everywhere
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'{name} is not installed, which texts need; run: pip install -e ".[text]" ({error})'
-        ) from error

@@ -1,0 +1,96 @@
+"""LoRA: fine-tune a text encoder by small matrices of low rank, while its own weights stay."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from da.networks.encoder_files import extra
+from da.networks.network import Network
+from da.networks.text_encoders import Encoder
+
+
+def lora(
+    network: Network,
+    *,
+    rank: int = 8,
+    alpha: float = 16,
+    dropout: float = 0.0,
+    target_modules: Sequence[str] | None = None,
+) -> Network:
+    """Prepare a text network for fine-tuning with few trainable parameters.
+
+    The encoder's own weights are frozen. Chosen linear layers get an adapter, and only adapters
+    and head learn. Use it if a copy of all weights for each task costs too much.
+
+        W x becomes W x + (alpha / rank) B A dropout(x)
+
+    A (rank, inputs) starts at random and B (outputs, rank) at zero, so that the copy starts with
+    exactly the network's outputs. Nothing in the copy counts as pretrained: the adapters learn at
+    the rate of the head.
+
+    Args:
+        network: A network made by `text_network`. It is not changed.
+        rank: Rank of B A, at least 1. Default 8.
+        alpha: Scale of the adapters times `rank`, > 0. Default 16.
+        dropout: Probability that an input of an adapter is dropped in training, in [0, 1).
+            Default 0.
+        target_modules: Names of the linear layers that get adapters. Default None: the query and
+            value projections, as in the paper, if peft knows their names in this architecture.
+
+    Returns:
+        A copy of the network with adapters.
+
+    Raises:
+        ImportError: peft is not installed.
+        TypeError: The network was not made by `text_network`.
+        ValueError: A number is out of range, or the encoder has no such layers.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.networks import lora, new_encoder, save_encoder, text_network
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_encoder(Path(folder), *new_encoder(["a good book"], layers=1, width=16))
+        ...     adapted = lora(text_network(folder, classes=2), rank=1)
+        >>> learning = [p for p in adapted.backbone.parameters() if p.requires_grad]
+        >>> [tuple(p.shape) for p in learning]  # A and B of query and value
+        [(1, 16), (16, 1), (1, 16), (16, 1)]
+
+    Paper:
+        Hu, Shen, Wallis, Allen-Zhu et al.: LoRA: Low-Rank Adaptation of Large Language Models.
+        ICLR 2022.
+
+    Differences:
+        None known. The adapters are those of the peft package.
+    """
+    if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
+        raise ValueError(
+            "rank must be at least 1, alpha positive and dropout in [0, 1); "
+            f"got {rank}, {alpha} and {dropout}"
+        )
+    own = copy.deepcopy(network)
+    model = _encoder(own).model
+    peft = extra("peft")
+    wanted = None if target_modules is None else list(target_modules)
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=wanted)
+    try:
+        peft.inject_adapter_in_model(config, model.requires_grad_(False))
+    except ValueError as error:
+        raise ValueError(
+            f"target_modules: {wanted or 'none given'} cannot be adapted in "
+            f"{type(model).__name__}: {error}"
+        ) from error
+    own.head.requires_grad_(True)
+    own.pretrained = False
+    return own
+
+
+def _encoder(network: Network) -> Encoder:
+    """The encoder of a network that `text_network` made."""
+    if not isinstance(network.backbone, Encoder):
+        raise TypeError(
+            "network must be made by text_network; its backbone is a "
+            f"{type(network.backbone).__name__}"
+        )
+    return network.backbone
