@@ -1,4 +1,8 @@
-"""Adversarial methods. Oracles: NumPy and SciPy, closed forms for linear critics, gradients by hand, a toy whose answer is known."""
+"""Adversarial methods.
+
+Oracles: NumPy and SciPy, closed forms for linear critics, gradients by hand, a toy whose answer is
+known.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,9 @@ from da.data.batches import Batch, PairedBatches
 from da.data.domain import Labelled
 from da.data.toy import moved_gap
 from da.feature.adda import ADDA
-from da.feature.adversarial import CDAN, DANN, domain_confusion_loss, entropy_weights
-from da.feature.target import BSP
+from da.feature.adversarial import CDAN, DANN
+from da.feature.discriminator_loss import domain_confusion_loss, entropy_weights
+from da.feature.norms import BSP
 from da.feature.wasserstein import WDGRL, gradient_penalty, wasserstein_gap
 from da.networks.adversary import MultilinearMap, discriminator, fixed, reverse_gradient
 from da.networks.network import Network
@@ -103,7 +108,8 @@ def test_default_discriminator() -> None:
     assert shapes == [(1024, 7), (1024,), (1024, 1024), (1024,), (1, 1024), (1,)]
     assert discriminator(7)(torch.zeros(5, 7)).shape == (5,)
     line = discriminator(3, hidden=())
-    torch.testing.assert_close(line(torch.eye(3)), line[0].weight[0] + line[0].bias)  # type: ignore[index]
+    layer: nn.Linear = line[0]  # type: ignore[index, assignment]
+    torch.testing.assert_close(line(torch.eye(3)), layer.weight[0] + layer.bias)
 
 
 def test_exact_multilinear_map() -> None:
@@ -246,7 +252,7 @@ def test_gradient_penalty_by_loop(n: int, m: int) -> None:
 
 
 def test_wasserstein_gap_of_the_best_critic_is_the_distance_of_shifted_samples() -> None:
-    """A sample and its translation by t are at Wasserstein distance |t|, which the critic x . t / |t| attains."""
+    """A sample moved by t is at Wasserstein distance |t|, which the critic x . t / |t| attains."""
     critic, x = linear_critic(1.0), draw(N, WIDTH)
     shift = 2.5 * critic.weight.detach()
     assert wasserstein_gap(critic, x + shift, x).item() == pytest.approx(2.5, rel=1e-12)
@@ -394,7 +400,8 @@ def test_adda_keeps_source_statistics_and_starts_from_the_source() -> None:
     moves(method, batch())
     after = method.source_network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert not torch.equal(net.bottleneck.running_mean, before["bottleneck.running_mean"])  # type: ignore[arg-type]
+    mean = net.state_dict()["bottleneck.running_mean"]
+    assert not torch.equal(mean, before["bottleneck.running_mean"])
     other = ADDA(network(3), adversary()).state_dict()
     assert {name.split(".")[0] for name in other} == {"network", "source_network", "discriminator"}
 

@@ -1,4 +1,8 @@
-"""MCD and MDD. Oracles: what other libraries' code returned, loops, closed forms, the same moves written out in plain torch, a toy."""
+"""MCD and MDD.
+
+Oracles: values that other libraries' code returned, loops, closed forms, the same moves in plain
+torch, a toy.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import Batch
-from da.feature.classifiers import MCD, MDD, another_head, discrepancy, margin_disparity
+from da.feature.classifiers import MCD, another_head, discrepancy
+from da.feature.margin import MDD, margin_disparity
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.networks.statistics import kept_statistics
@@ -114,7 +119,7 @@ def test_margin_disparity_is_tllibs_and_that_of_a_loop():
 
 @pytest.mark.parametrize("gap", [-300.0, -1.0, 0.0, 5.0, 60.0, 300.0])
 def test_the_logarithm_is_exact_where_the_probability_rounds_to_one(gap):
-    """Two classes: 1 - sigmoid(g) = sigmoid(-g), its logarithm -g - log(1 + exp(-g)), its slope -sigmoid(g)."""
+    """Two classes: log(1 - sigmoid(g)) = -g - log(1 + exp(-g)), of slope -sigmoid(g)."""
     first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[gap, 0.0]], requires_grad=True)
     agreed = torch.tensor([[300.0, 0.0]])  # the source's part is 0
     value = margin_disparity(first, agreed, first, second)
@@ -258,7 +263,7 @@ def features(net: Network, x: Tensor) -> Tensor:
 
 
 def plain_discrepancy(net: Network, second: nn.Module, x: Tensor, *, frozen: str) -> Tensor:
-    """mean |softmax(head 1) - softmax(head 2)|, with the features or the heads' copies as constants."""
+    """mean |softmax(head 1) - softmax(head 2)|, with the features or the heads as constants."""
     z = features(net, x)
     heads = (net.head, second)
     if frozen == "features":
@@ -326,7 +331,7 @@ def test_what_each_move_of_mcd_is_and_freezes():
 
 
 def test_the_heads_part_and_the_features_bring_them_together():
-    """By value: B raises the target's discrepancy at fixed features, each C lowers it at fixed heads."""
+    """B raises the target's discrepancy at fixed features, each C lowers it at fixed heads."""
     method, data = MCD(plain_network(), trade_off=50.0).train(), batch()
     optimizer = torch.optim.SGD(method.parameters(), lr=0.002)
     values = []
@@ -361,7 +366,7 @@ def test_a_step_of_mcd_costs_k_plus_one_passes(steps):
 
 
 def test_the_shared_pass_is_the_same_as_a_fresh_one():
-    """Three steps with momentum and weight decay, against the moves in plain torch with a pass of their own each."""
+    """Three steps with momentum and weight decay, against plain torch with a pass for each move."""
     method = MCD(plain_network(), generator_steps=2).train()
     net, second = copy.deepcopy(method.network), copy.deepcopy(method.second_head)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}

@@ -1,8 +1,12 @@
-"""Open-set adaptation. Oracles: NumPy, SciPy and scikit-learn, gradients by hand, a toy in which no source sample is unknown."""
+"""Open-set adaptation.
+
+Oracles: NumPy, SciPy and scikit-learn, gradients by hand, a toy whose source has no unknown sample.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +28,7 @@ from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit
 from da.train.method import BatchStatistics, Method
-from da.train.metrics import OpenSetMetrics, open_set_metrics
+from da.train.open_set_metrics import OpenSetMetrics, open_set_metrics
 
 N, M, D, WIDTH, KNOWN = 8, 5, 3, 4, 3
 
@@ -61,7 +65,7 @@ def test_unknown_confusion_from_probabilities(t: float) -> None:
 
 @pytest.mark.parametrize("t", [0.5, 0.2])
 def test_unknown_confusion_is_least_where_unknown_has_the_boundary(t: float) -> None:
-    """One other class: the log-odds are the difference of two logits. The gradient in it is u - t."""
+    """One other class: the log-odds are the difference of two logits, with the gradient u - t."""
     odds = torch.tensor(
         [-3.0, 0.0, math.log(t / (1 - t)), 4.0], dtype=torch.float64, requires_grad=True
     )
@@ -200,7 +204,7 @@ def test_a_step_of_features_makes_the_undecided_surer_and_a_step_of_the_head_les
 
 @pytest.mark.parametrize("mode", ["source", "joint", "domain"])
 def test_a_deep_head_keeps_its_statistics(mode: BatchStatistics) -> None:
-    """The second look at the target leaves no trace: statistics are those of a method that does not take it."""
+    """The second look at the target leaves the statistics as a method without it does."""
     torch.manual_seed(0)
     states = []
     for make in (OSBP, lambda n, **o: Align(n, lambda s, t: s.sum() * 0, **o)):
@@ -225,7 +229,7 @@ def test_a_source_label_for_unknown_is_refused() -> None:
     )
     with pytest.raises(
         ValueError,
-        match="source labels must be < 3, as the last of 4 outputs is for unknown; got 3",
+        match="source labels must be < 3, because the last of 4 outputs is for unknown; got 3",
     ):
         OSBP(network()).loss(wrong, 0.0)
     with pytest.raises(ValueError, match=r"boundary must be in \(0, 1\); got 0"):
@@ -255,7 +259,10 @@ def same(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def toy(seed: int) -> tuple[Labelled, Labelled]:
-    """Classes 0 and 1 at (-1, 0) and (1, 0), in the target at (-0.7, 0) and (1.3, 0); there a third as many again at (0.3, 3): unknown."""
+    """Two classes at (-1, 0) and (1, 0), in the target at (-0.7, 0) and (1.3, 0).
+
+    A third of the target is unknown, at (0.3, 3).
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def rows(middles: list[list[float]]) -> Labelled:
@@ -310,8 +317,9 @@ def trained(make: type[Method], folder: Path, seed: int) -> OpenSetMetrics:
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_unknown_samples_are_found(seed: int, tmp_path: Path) -> None:
-    """Of which the source alone, which never saw one, finds none."""
-    plain = trained(lambda net: Align(net, None), tmp_path / "plain", seed)  # type: ignore[arg-type]
+    """Source-only training never saw an unknown sample and finds none."""
+    source_only = partial(Align, alignment=None)
+    plain = trained(source_only, tmp_path / "plain", seed)  # type: ignore[arg-type]
     assert plain.unknown == 0 == plain.hos
     found = trained(OSBP, tmp_path / "osbp", seed)
     assert found.os_star > 0.95 and found.unknown > 0.8 and found.hos > 0.9

@@ -1,4 +1,7 @@
-"""Partial-set adaptation. Oracles: NumPy, closed forms of a running average, gradients by hand, toys that lack classes."""
+"""Partial-set adaptation.
+
+Oracles: NumPy, closed forms of a running average, gradients by hand, toys that lack classes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from torch import Tensor, nn
 from da.data.batches import Batch, PairedBatches
 from da.data.domain import Labelled
 from da.feature.adversarial import DANN
-from da.feature.partial import IWAN, PADA, class_weights, importance_weights, weights_first
+from da.feature.partial import IWAN, PADA, weights_first
+from da.feature.partial_weights import class_weights, importance_weights
 from da.networks.adversary import discriminator
 from da.networks.network import Network
 from da.networks.small import mlp
@@ -79,7 +83,7 @@ def test_importance_weights() -> None:
 
 
 def test_importance_weights_of_a_discriminator_without_doubt() -> None:
-    """1 - sigmoid(200) is 0 in float32: there the ratio of weights is exp(-difference), else they are alike."""
+    """1 - sigmoid(200) is 0 in float32, but the ratio of two weights is exp(-difference)."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         far = importance_weights(torch.tensor([200.0, 201.0]))
         near = importance_weights(torch.tensor([-200.0, -300.0], dtype=torch.bfloat16))
@@ -100,7 +104,7 @@ def test_bad_shapes() -> None:
 
 
 def by_hand(net: Network, critic: nn.Module, data: Batch, weights: np.ndarray) -> Tensor:
-    """Binary cross-entropy of source 1 and target 0, from probabilities, source rows weighted, each domain one half."""
+    """Binary cross-entropy from probabilities: source 1, weighted; target 0; each domain half."""
     s, t = critic(net(data.source_x).features), critic(net(data.target_x).features)
     return (
         -((torch.from_numpy(weights) * s.sigmoid().log()).mean() + (1 - t.sigmoid()).log().mean())
@@ -111,7 +115,7 @@ def by_hand(net: Network, critic: nn.Module, data: Batch, weights: np.ndarray) -
 def assert_reversed(
     term: Tensor, plain: Tensor, critic: nn.Module, net: Network, factor: float
 ) -> None:
-    """The discriminator learns at full strength, the network below hears `factor` of it, reversed, and the head nothing."""
+    """D learns at full strength; the network gets -factor of the gradient; the head gets none."""
     assert term.item() == pytest.approx(plain.item(), rel=1e-9)
     assert_all_close(gradients(term, critic), gradients(plain, critic))
     assert_all_close(
@@ -142,7 +146,7 @@ def test_pada_by_hand() -> None:
 
 
 def test_pada_gives_the_target_no_gradient_through_the_weights() -> None:
-    """With a discriminator that says the same everywhere, nothing is left of the domain term but the weights."""
+    """With a constant discriminator only the weights could carry a gradient."""
     net, critic, data = network(), adversary(), batch()
     for p in critic.parameters():
         nn.init.zeros_(p)
@@ -324,7 +328,11 @@ def same(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def toy(shift: list[float], classes: list[int], seed: int) -> tuple[Labelled, Labelled]:
-    """Source: 400 rows of `classes` in turn, at (-1, 0), (1, 0), (-1, 2), (1, 2). Target: 200 of classes 0 and 1, moved by `shift`."""
+    """A source of up to four classes, and a target that has two of them.
+
+    Source: 400 rows of `classes` in turn, at (-1, 0), (1, 0), (-1, 2), (1, 2). Target: 200 rows of
+    classes 0 and 1, moved by `shift`.
+    """
     generator = torch.Generator().manual_seed(seed)
     middles = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.0, 2.0], [1.0, 2.0]])
 
@@ -360,7 +368,7 @@ def trained(
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_both_follow_the_classes_that_moved(seed: int, tmp_path: Path) -> None:
-    """Moved by 1 to the right, half of class 0 stands where the source-trained boundary has class 1; classes 2 and 3 are absent."""
+    """Moved by 1, half of class 0 lies where the source has class 1; classes 2 and 3 are absent."""
     domains = toy([1.0, 0.0], [0, 1, 2, 3], seed)
     assert trained("source", domains, tmp_path / "source", seed)[0] < 0.87
     found, pada = trained("pada", domains, tmp_path / "pada", seed)
@@ -372,7 +380,10 @@ def test_both_follow_the_classes_that_moved(seed: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_plain_alignment_harms_where_weighted_alignment_does_not(seed: int, tmp_path: Path) -> None:
-    """Absent classes are three quarters of the source, and the target has moved a fifth of the way to them, harmlessly in itself."""
+    """Absent classes are three quarters of the source; the target moved a fifth of the way to them.
+
+    The source alone still classifies this target.
+    """
     domains = toy([0.0, 0.4], [0, 1, 2, 3, 2, 3, 2, 3], seed)
     assert trained("source", domains, tmp_path / "source", seed)[0] > 0.95
     dann = trained("dann", domains, tmp_path / "dann", seed)[0]

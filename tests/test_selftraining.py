@@ -1,6 +1,6 @@
 """Self-training: the losses, the teacher's average, the views, and the methods made of them.
 
-Oracles: NumPy loops, closed forms, SciPy's resampling, gradients by finite differences, a problem of clusters.
+Oracles: NumPy loops, closed forms, SciPy's resampling, finite differences, a problem of clusters.
 """
 
 from __future__ import annotations
@@ -17,15 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import Batch
-from da.feature.selftraining import (
-    FixMatch,
-    MeanTeacher,
-    PseudoLabels,
-    hard_consistency,
-    pseudo_label_loss,
-    soft_consistency,
-    update_average,
-)
+from da.feature.consistency import hard_consistency, pseudo_label_loss, soft_consistency
+from da.feature.selftraining import FixMatch, PseudoLabels
+from da.feature.teacher import MeanTeacher, update_average
 from da.feature.views import affine, random_affine, random_erasing, random_translation, strong_view
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
@@ -84,7 +78,7 @@ def test_losses_by_loop(threshold):
 
 
 def test_default_thresholds_are_the_papers():
-    """Rows of two classes at confidences around 0.9, 0.95 and 0.968: each default takes those above it."""
+    """Two classes, confidences around 0.9, 0.95 and 0.968: each default takes the rows above it."""
     confidence = np.array([0.89, 0.91, 0.94, 0.96, 0.97])
     w = np.stack([np.log(confidence / (1 - confidence)), np.zeros(5)], axis=1)
     assert float(pseudo_label_loss(w)) == pytest.approx(
@@ -183,7 +177,10 @@ def normalised(split: bool = False) -> Network:
 
 @pytest.mark.parametrize("split", [False, True])
 def test_the_average_of_a_constant_student_in_closed_form(split):
-    """After k updates: student + decay^k (start - student), for parameters and running statistics alike, shared scales too."""
+    """After k updates: student + decay^k (start - student).
+
+    This holds for parameters, for running statistics, and for scales that two layers share.
+    """
     average, student = normalised(split), normalised(split)
     with torch.no_grad():
         for value in [*student.parameters(), *student.buffers()]:
@@ -247,7 +244,7 @@ def test_random_translation_moves_each_image_by_whole_pixels_within_its_limit():
 
 
 def test_affine_equals_scipy():
-    """SciPy counts (row, column) from the first pixel's centre; here (right, down) from the image's middle."""
+    """SciPy counts (row, column) from the first pixel; here (right, down) from the middle."""
     rng = np.random.default_rng(1)
     x, matrix, shift = (
         images(5),
@@ -270,7 +267,7 @@ def test_affine_equals_scipy():
 
 
 def test_random_affine_turns_within_its_range_each_image_by_its_own_angle():
-    """A plane's slope says where pixels come from: the gradient of a turned plane is the turned gradient."""
+    """A plane's slope says where pixels come from: a turned plane has the turned gradient."""
     torch.manual_seed(0)
     right = torch.arange(33.0).repeat(33, 1)
     x = torch.stack([right, right.T])[None].repeat(
@@ -414,7 +411,7 @@ def test_the_terms_of_pseudo_labels_and_fixmatch_are_the_papers():
 
 
 def test_fixmatch_learns_from_the_strong_view_alone():
-    """A step makes the strong view's predictions more like the weak view's labels; without a gradient through the weak view."""
+    """The gradient is that of cross-entropy on the strong view; none goes through the weak view."""
     network, data = plain(), small()
     weak = network(data.target_x).logits.detach()
     by_hand = functional.cross_entropy(network(2 * data.target_x).logits, weak.argmax(1))
@@ -458,7 +455,10 @@ def test_the_terms_of_the_mean_teacher_are_the_papers_and_the_teacher_gets_no_gr
 
 @pytest.mark.parametrize("mode", ["source", "joint", "domain"])
 def test_the_teacher_normalises_as_the_student_and_keeps_its_statistics(mode: BatchStatistics):
-    """A copy of the student on the same view says what the student says; the student's running statistics move, the teacher's wait."""
+    """A copy of the student on the same view says what the student says.
+
+    The student's running statistics move, the teacher's stay.
+    """
     data = small()
     method = MeanTeacher(normalised(), view=still, threshold=0.0, batch_statistics=mode).train()
     if (
@@ -521,7 +521,10 @@ def test_decay_out_of_range():
 
 
 def clusters(turn: float, seed: int, n: int = 150) -> tuple[Tensor, Tensor]:
-    """Three clusters of spread 0.6 at radius 3, turned by `turn` degrees: their gaps lie 60 degrees from the middles."""
+    """Three clusters of spread 0.6 at radius 3, turned by `turn` degrees.
+
+    The gaps between them lie 60 degrees from the middles.
+    """
     y = torch.arange(n) % 3
     angle = 2 * math.pi * y / 3 + math.radians(turn)
     draw = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
@@ -529,7 +532,7 @@ def clusters(turn: float, seed: int, n: int = 150) -> tuple[Tensor, Tensor]:
 
 
 def trained(make, turn: float, seed: int, steps: int = 300) -> float:
-    """Accuracy on turned clusters of what was trained on clusters with labels and on those without."""
+    """Accuracy on turned clusters, after training on clusters with labels and on these without."""
     torch.manual_seed(seed)
     method = make(mlp(2, 3, hidden=32, features=16)).train()
     (source_x, source_y), (target_x, target_y) = clusters(0, 2 * seed), clusters(turn, 2 * seed + 1)
@@ -553,13 +556,13 @@ METHODS = {
 
 @pytest.mark.slow
 def test_boundaries_move_into_the_gaps_between_the_targets_clusters():
-    """Turned by 40 of 60 degrees: the source's boundaries cut the target's clusters, of which most rows are nearer to their own class."""
+    """Turned by 40 of 60 degrees, most target rows are still nearer to their own class."""
     assert trained(partial(Align, alignment=None), 40, 0) < 0.9
     for name, make in METHODS.items():
         assert trained(make, 40, 0) > 0.985, name
 
 
 def test_what_is_confidently_wrong_stays_wrong():
-    """Turned by 120 degrees each cluster stands where another class was: every label is wrong, and each method keeps it."""
+    """Turned by 120 degrees, each cluster is where another class was: every label is wrong."""
     for name, make in METHODS.items():
         assert trained(make, 120, 0, steps=150) < 0.05, name

@@ -1,6 +1,7 @@
 """Functions of the target's predictions and features, and the methods made of them.
 
-Oracles: NumPy loops and SVDs, values that other libraries' code returned on stored arrays, closed forms, gradcheck, a problem of clusters.
+Oracles: NumPy loops and SVDs, values that other libraries' code returned on stored arrays, closed
+forms, gradcheck, a problem of clusters.
 """
 
 from __future__ import annotations
@@ -18,19 +19,8 @@ from torch.nn import functional
 
 from da.data.batches import Batch
 from da.feature.adversarial import DANN
-from da.feature.target import (
-    AFN,
-    BNM,
-    BSP,
-    MCC,
-    EntropyMinimisation,
-    afn,
-    bnm,
-    bsp,
-    entropy,
-    hard_afn,
-    mcc,
-)
+from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
+from da.feature.target import BNM, MCC, EntropyMinimisation, bnm, entropy, mcc
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.train.align import Align
@@ -104,7 +94,7 @@ def test_mcc_at_its_ends():
 
 
 def test_mcc_does_not_learn_through_its_weights():
-    """The gradient is that of the confusion at constant weights, by finite differences with the weights held."""
+    """The gradient is that of finite differences with the weights held constant."""
     z = logits(5, 3)
     p0 = softmax(z / 2.5)
     weight = np.array([1 + math.exp(-row_entropy(row)) for row in p0])
@@ -129,7 +119,7 @@ def nuclear_norm(x: np.ndarray) -> float:
 
 
 def test_bnm_is_minus_the_nuclear_norm_over_the_batch():
-    """The same oracle gives DeepDA's value, of the matrix itself and with the mean over singular values in place of that over rows."""
+    """The same oracle gives DeepDA's value, which is of the matrix itself, over min(n, K)."""
     raw = INPUTS["logits_target"]
     assert -nuclear_norm(raw) / min(raw.shape) == pytest.approx(VALUES["deepda.bnm"], rel=1e-12)
     for z in (raw, logits(3, 6), logits(1, 2)):
@@ -137,7 +127,7 @@ def test_bnm_is_minus_the_nuclear_norm_over_the_batch():
 
 
 def test_bnm_is_least_where_rows_are_sure_and_classes_even():
-    """A permutation of one-hot rows, r of each of K classes: singular values sqrt(r), so -sqrt(K / n)."""
+    """One-hot rows, r of each of K classes: singular values sqrt(r), so -sqrt(K / n)."""
     even, uneven = 1e3 * np.eye(4)[[0, 1, 2, 3] * 3], 1e3 * np.eye(4)[[0] * 9 + [1, 2, 3]]
     assert float(bnm(even)) == pytest.approx(-math.sqrt(4 / 12), rel=1e-12)
     assert (
@@ -264,7 +254,10 @@ def test_options_out_of_range(call, name):
 
 
 def clusters(turn: float, seed: int, n: int = 150) -> tuple[Tensor, Tensor]:
-    """Three clusters of spread 0.6 at radius 3, turned by `turn` degrees: their gaps lie 60 degrees from the middles."""
+    """Three clusters of spread 0.6 at radius 3, turned by `turn` degrees.
+
+    The gaps between them lie 60 degrees from the middles.
+    """
     y = torch.arange(n) % 3
     angle = 2 * math.pi * y / 3 + math.radians(turn)
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
@@ -277,7 +270,7 @@ ADAM, SGD = partial(torch.optim.Adam, lr=0.003), partial(torch.optim.SGD, lr=0.0
 def trained(
     make, turn: float, seed: int, optimizer=ADAM, steps: int = 300
 ) -> tuple[Adapt, Tensor, Tensor]:
-    """The method after training on clusters and the same clusters turned, with the target's x and y."""
+    """The method after training on clusters and on the same turned; the target's x and y."""
     torch.manual_seed(seed)
     method = make(mlp(2, 3, hidden=32, features=16)).train()
     (source_x, source_y), (target_x, target_y) = clusters(0, 2 * seed), clusters(turn, 2 * seed + 1)
@@ -301,7 +294,7 @@ source_only = partial(Align, alignment=None)
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_boundaries_move_into_the_gaps_between_the_targets_clusters(seed):
-    """Turned by 40 of 60 degrees: the source's boundaries cut the target's clusters, whose gaps no class needs to share."""
+    """Turned by 40 of 60 degrees, the target's clusters are cut by the source's boundaries."""
     plain, x, y = trained(source_only, 40, seed)
     assert accuracy(plain, x, y) < 0.96
     for make in (EntropyMinimisation, MCC, BNM):
@@ -314,7 +307,10 @@ def test_boundaries_move_into_the_gaps_between_the_targets_clusters(seed):
 
 
 def test_entropy_alone_may_give_a_class_up_where_mcc_and_bnm_keep_it():
-    """Cui et al.: sure predictions need not be diverse. Turned by 50 of 60 degrees, sure means two of the three classes for entropy."""
+    """Cui et al.: sure predictions need not be diverse.
+
+    Turned by 50 of 60 degrees, entropy ends sure of only two of the three classes.
+    """
     found = {
         make.__name__: accuracy(*trained(make, 50, 0)) for make in (EntropyMinimisation, MCC, BNM)
     }
@@ -394,7 +390,7 @@ def test_a_step_along_the_transfer_term_makes_the_target_surer_and_ignores_the_s
 
 
 def test_bsp_is_dann_and_a_push_against_the_first_singular_vectors():
-    """d s_1^2 / dX = 2 s_1 u_1 v_1^T, by NumPy's decomposition, through a linear bottleneck; neither reversed nor ramped."""
+    """d s_1^2 / dX = 2 s_1 u_1 v_1^T by NumPy, through a linear bottleneck, at every progress."""
     torch.manual_seed(0)
     net = Network(nn.Identity(), nn.Linear(5, 4, bias=False), nn.Linear(4, 3)).double()
     x = torch.randn(2, 8, 5, dtype=torch.float64)

@@ -2,34 +2,26 @@
 
 from da.feature.adda import ADDA
 from da.feature.adversarial import CDAN, DANN
-from da.feature.classifiers import MCD, MDD
+from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN, DeepJDOT
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
 from da.feature.joint_mmd import joint_mmd2
 from da.feature.local_mmd import local_mmd2
+from da.feature.margin import MDD
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.multisource import M3SDA, moment_distance
+from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
 from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA
 from da.feature.regression import AlignRegression, dare_gram, rsd
-from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
-from da.feature.target import (
-    AFN,
-    BNM,
-    BSP,
-    MCC,
-    EntropyMinimisation,
-    afn,
-    bnm,
-    bsp,
-    entropy,
-    hard_afn,
-    mcc,
-)
-from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
+from da.feature.selftraining import FixMatch, PseudoLabels
+from da.feature.target import BNM, MCC, EntropyMinimisation, bnm, entropy, mcc
+from da.feature.teacher import MeanTeacher
+from da.feature.sinkhorn import sinkhorn_divergence
+from da.feature.sliced import FreshDraws, sliced_wasserstein
 from da.feature.wasserstein import WDGRL
 
 __all__ = [

@@ -1,17 +1,14 @@
 """Adversarial alignment: features from which a second network cannot tell the domains apart.
 
-    DANN    discriminator on features, gradient reversed below it                      one move
-    CDAN    the same on features x predicted probabilities; CDAN+E trusts the certain  one move
-    ADDA    a target encoder learns to pass for the source's, which stays              discriminator, then encoder
-    WDGRL   a critic of slope 1 measures the Wasserstein distance, features shrink it  critic several times, then features
+| method | second network | moves of a step |
+|---|---|---|
+| DANN | a discriminator of features | one, with the gradient reversed below it |
+| CDAN | a discriminator of features and predictions together | one, likewise |
+| ADDA (`da.feature.adda`) | a discriminator of features | discriminator, then target encoder |
+| WDGRL (`da.feature.wasserstein`) | a critic of slope 1 | critic several times, then network |
 
-A discriminator's logit is > 0 for source. The logit's loss and the critic's slopes are computed in float32 at least, under
-autocast too. With several processes every term is that of the global batch, as in `da.train.method.Adapt`.
-
-Ganin et al.: Domain-Adversarial Training of Neural Networks. JMLR 2016.
-Long et al.: Conditional Adversarial Domain Adaptation. NeurIPS 2018.
-Tzeng et al.: Adversarial Discriminative Domain Adaptation. CVPR 2017.
-Shen et al.: Wasserstein Distance Guided Representation Learning for Domain Adaptation. AAAI 2018.
+A discriminator's logit is > 0 for source. With several processes every term is that of the global
+batch, as in `da.train.method.Adapt`.
 """
 
 from __future__ import annotations
@@ -20,64 +17,32 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from da.arrays import at_least_single
 from da.data.batches import Batch
+from da.feature.discriminator_loss import domain_confusion_loss, entropy_weights
 from da.networks.adversary import MultilinearMap, adversary_group, reverse_gradient
 from da.networks.adversary import discriminator as default_discriminator
 from da.networks.network import Network, Outputs, linear_head
 from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, everywhere, sigmoid_ramp
 
-# ---- functions of tensors
-
-
-def domain_confusion_loss(
-    source_logits: Tensor,
-    target_logits: Tensor,
-    *,
-    source_weights: Tensor | None = None,
-    target_weights: Tensor | None = None,
-) -> Tensor:
-    """[mean_i w_i log(1 + exp(-s_i)) + mean_j v_j log(1 + exp(t_j))] / 2 of logits s (n,) and t (m,): binary cross-entropy, in nats.
-
-    Each domain counts half, whatever n and m; a discriminator that knows nothing (all logits 0, weights of mean 1) has log 2.
-    Weights w (n,) and v (m,) are 1 if not given. Logits may be (n, 1). The halves are those of CDAN's published code; Ganin et
-    al. write the sum of the two means.
-
-    Raises ValueError where there is not one logit, or not one weight, for each row.
-    """
-    source = mean_softplus(
-        -one_a_row("source_logits", source_logits), "source_weights", source_weights
-    )
-    target = mean_softplus(
-        one_a_row("target_logits", target_logits), "target_weights", target_weights
-    )
-    return (source + target) / 2
-
-
-def entropy_weights(probabilities: Tensor) -> Tensor:
-    """w_i = (1 + exp(-H_i)) / mean_j (1 + exp(-H_j)) of predictions p (n, k), H_i = -sum_c p_ic log p_ic in nats: (n,), of mean 1.
-
-    Certain predictions weigh up to twice as much as uncertain ones (Long et al. 2018, CDAN+E). 0 log 0 is 0 here; the published
-    code adds 1e-5 within the logarithm. The derivative is infinite where a probability is 0: detach the predictions.
-    """
-    weights = 1 + torch.exp(-torch.special.entr(at_least_single(probabilities)).sum(1))  # (n,)
-    return weights / weights.mean()
-
-
-# ---- methods
-
 
 class Reversed(Adapt):
-    """A discriminator above reversed gradients, which learns at full strength whatever trade_off and ramp are.
+    """The base of methods with a discriminator above reversed gradients.
+
+    The discriminator always learns at full strength. trade_off and ramp scale the reversed
+    gradient that reaches the network, not the loss. A method says in `transfer` what its
+    discriminator sees.
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        discriminator: what `confusion` is given, in rows, -> logits (b,).
-        ramp: progress in [0, 1] -> share of trade_off, by which the reversed gradient, not the loss, is multiplied.
-        options: others of `Adapt`.
+        network: Maps x (b, ...) to Outputs.
+        discriminator: Maps the rows that `confusion` is given to logits (b,); > 0 says source.
+        ramp: Progress in [0, 1] -> share of trade_off; default `sigmoid_ramp`.
+        trade_off: Largest factor of the reversed gradient; default 1.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
     """
 
     def __init__(
@@ -103,7 +68,7 @@ class Reversed(Adapt):
     def transfer(
         self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
     ) -> Terms:
-        """As `Adapt.transfer`; `factor` of the discriminator's gradient, reversed, reaches the network."""
+        """As `Adapt.transfer`; the network gets -factor times the discriminator's gradient."""
 
     def confusion(
         self,
@@ -113,7 +78,15 @@ class Reversed(Adapt):
         source_weights: Tensor | None = None,
         target_weights: Tensor | None = None,
     ) -> Tensor:
-        """`domain_confusion_loss` of the discriminator's logits on rows (n, w) and (m, w), whose gradient comes back times -factor."""
+        """The discriminator's loss, whose gradient reaches the rows multiplied by -factor.
+
+        Args:
+            source: Rows (n, w) that the discriminator sees of the source.
+            target: Rows (m, w) that it sees of the target.
+            factor: Factor of the reversed gradient, >= 0.
+            source_weights: (n,), as in `domain_confusion_loss`.
+            target_weights: (m,), as in `domain_confusion_loss`.
+        """
         logits = self.discriminator(reverse_gradient(torch.cat([source, target]), factor))
         n = len(source)
         return domain_confusion_loss(
@@ -122,11 +95,9 @@ class Reversed(Adapt):
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         source, target = self.outputs(batch)
+        factor = self.trade_off * self.ramp(progress)
         terms = self.transfer(
-            everywhere(source),
-            everywhere(target),
-            gather_rows(batch.source_y),
-            self.trade_off * self.ramp(progress),
+            everywhere(source), everywhere(target), gather_rows(batch.source_y), factor
         )
         return {"task": self.task(source, batch.source_y)} | terms
 
@@ -138,15 +109,49 @@ class Reversed(Adapt):
 
 
 class DANN(Reversed):
-    """min_D domain_confusion_loss(D(features)), whose gradient reaches the network times -trade_off * ramp(progress).
+    """Learn features from which a discriminator cannot tell source rows from target rows.
+
+    This is the standard adversarial method. It needs no bandwidth and no statistics of the batch,
+    only a second network that learns along. The discriminator minimises `domain_confusion_loss`;
+    its gradient is reversed before it reaches the network:
+
+        discriminator    min    domain_confusion_loss(D(f_source), D(f_target))
+        network          min    CE on the source - w * domain_confusion_loss
+        w = trade_off * ramp(progress)
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.networks.adversary.discriminator`).
-        options: trade_off (1): largest factor of the reversed gradient, lambda; the discriminator always learns at full strength.
-            ramp (`sigmoid_ramp`, the paper's): progress in [0, 1] -> share of trade_off. Others as for `Adapt`.
+        network: Maps x (b, ...) to Outputs.
+        discriminator: Features (b, d) -> logits (b,); > 0 says source. None: two hidden layers of
+            1024 with dropout (`da.networks.discriminator`); the network then needs a linear head.
+        trade_off: Largest factor of the reversed gradient (the paper's lambda); default 1. The
+            discriminator always learns at full strength.
+        ramp: Progress in [0, 1] -> share of trade_off; default `sigmoid_ramp`, the paper's.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
 
-    Ganin et al. 2016; they count each domain's mean whole, here half (`domain_confusion_loss`).
+    Raises:
+        ValueError: `batch_statistics` is none of the three.
+        TypeError: The default discriminator is asked for and the head is not linear.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import DANN
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = DANN(mlp(3, classes=3))
+        >>> terms = method.loss(Batch(x, y, x, y, y), progress=0.5)
+        >>> round(terms["domain"].item(), 1)  # log 2: a new discriminator knows nothing
+        0.7
+
+    Paper:
+        Ganin, Ustinova, Ajakan, Germain et al.: Domain-Adversarial Training of Neural Networks.
+        JMLR 17, 2016.
+
+    Differences:
+        The mean of each domain counts half; the paper counts both whole. The default discriminator
+        has dropout 0.5, as in the published code of CDAN; the paper's has none.
     """
 
     def __init__(
@@ -175,17 +180,49 @@ class DANN(Reversed):
 
 
 class CDAN(Reversed):
-    """As DANN, with a discriminator of features and predictions together: T(f, g), the multilinear map of features and probabilities.
+    """Do as DANN, with a discriminator that sees features together with the predicted classes.
+
+    Use it if classes must be matched, not only whole domains. The discriminator sees T(f, g), the
+    multilinear map of features f and probabilities g (`da.networks.MultilinearMap`):
+
+        discriminator    min    domain_confusion_loss(D(T(f, g)_source), D(T(f, g)_target))
 
     Args:
-        network: maps x (b, ...) to Outputs, with a linear head.
-        discriminator: T (b, `MultilinearMap.width`) -> logits (b,); None as for DANN.
-        entropy_conditioning: CDAN+E: samples are weighted by `entropy_weights` of their predictions, in each domain by itself.
-        options: as for DANN.
+        network: Maps x (b, ...) to Outputs; its head must be linear.
+        discriminator: T (b, `MultilinearMap.width`) -> logits (b,); > 0 says source. None: as for
+            `DANN`.
+        entropy_conditioning: True gives CDAN+E: within each domain, rows are weighted by the
+            certainty of their predictions (`entropy_weights`). Default False.
+        trade_off: Largest factor of the reversed gradient (the paper's lambda); default 1.
+        ramp: Progress in [0, 1] -> share of trade_off; default `sigmoid_ramp`.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
 
-    Long et al. 2018. Predictions are given to the discriminator, and to the weights, without their gradient: the adversary teaches
-    the features alone. So does the published code with the predictions it maps, though not with its weights, through which it sends
-    a reversed gradient; the paper's minimax runs through both.
+    Raises:
+        ValueError: `batch_statistics` is none of the three.
+        TypeError: The network's head is not linear.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import CDAN
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = CDAN(mlp(3, classes=3, features=8), entropy_conditioning=True)
+        >>> method.multilinear.width  # 8 features times 3 classes
+        24
+        >>> sorted(method.loss(Batch(x, y, x, y, y), progress=0.5))
+        ['domain', 'task']
+
+    Paper:
+        Long, Cao, Wang, Jordan: Conditional Adversarial Domain Adaptation. NeurIPS 2018.
+
+    Differences:
+        Predictions reach the discriminator and the entropy weights without their gradient, so the
+        adversary teaches the features alone. The published code also detaches the predictions that
+        it maps, but sends a reversed gradient through its weights. The paper's minimax runs
+        through both. The mean of each domain counts half, as in the published code.
     """
 
     def __init__(
@@ -209,44 +246,20 @@ class CDAN(Reversed):
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
         )
-        self.multilinear, self.entropy_conditioning = multilinear, entropy_conditioning
+        self.multilinear = multilinear
+        self.entropy_conditioning = entropy_conditioning
 
     def transfer(
         self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
     ) -> Terms:
-        p, q = (at_least_single(outputs.logits.detach()).softmax(1) for outputs in (source, target))
-        weights = (
-            (entropy_weights(p), entropy_weights(q)) if self.entropy_conditioning else (None, None)
-        )
+        p = at_least_single(source.logits.detach()).softmax(1)  # (n, k)
+        q = at_least_single(target.logits.detach()).softmax(1)  # (m, k)
         return {
             "domain": self.confusion(
                 self.multilinear(source.features, p),
                 self.multilinear(target.features, q),
                 factor,
-                *weights,
+                entropy_weights(p) if self.entropy_conditioning else None,
+                entropy_weights(q) if self.entropy_conditioning else None,
             )
         }
-
-
-# ---- shared
-
-
-def one_a_row(name: str, logits: Tensor) -> Tensor:
-    """(n,) or (n, 1) -> (n,)."""
-    if logits.ndim not in (1, 2) or logits.shape[1:] not in ((), (1,)):
-        raise ValueError(
-            f"{name} must be (n,) or (n, 1), one logit for each row; got {tuple(logits.shape)}"
-        )
-    return at_least_single(logits).flatten()
-
-
-def mean_softplus(logits: Tensor, name: str, weights: Tensor | None) -> Tensor:
-    """mean_i w_i log(1 + exp(l_i)) of logits l (n,); weights (n,), which `name` calls in an error, None: 1 each."""
-    losses = functional.softplus(logits)  # (n,)
-    if weights is None:
-        return losses.mean()
-    if weights.shape != losses.shape:
-        raise ValueError(
-            f"{name} must be ({len(losses)},), one for each logit; got {tuple(weights.shape)}"
-        )
-    return (weights * losses).mean()

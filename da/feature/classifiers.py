@@ -1,36 +1,49 @@
-"""Two classifiers on one feature extractor: where they disagree on the target, its features lie outside what the source supports.
+"""Two classifiers on one feature extractor, and MCD, a game between them and the features.
 
-    MCD   min over features, max over both heads of   mean |p_1 - p_2| on the target                   a game of 2 + k moves
-    MDD   max over the second head of                 -margin CE(p_2, y_1) on the source + mean log(1 - p_2[y_1]) on the target
-          and min over features of the same           by gradient reversal, in one move
+Target features on which two classifiers disagree lie outside what the source supports. MCD widens
+that disagreement with the classifiers and narrows it with the features; MDD (`da.feature.margin`)
+does both at once by gradient reversal.
 
-y_1 is what the first head says. The network's own head is the first; evaluation uses it alone. The second has its architecture and
-other initial weights: for the papers' deep heads give the network one, `Network(backbone, bottleneck, nn.Sequential(...))`.
-Every term is a mean over samples: with several processes each takes it of its own rows, and the loop averages the gradients.
+The network's own head is the first classifier; evaluation uses it alone. The second has the same
+architecture and other initial weights. For the deep heads of the papers give the network one:
+`Network(backbone, bottleneck, nn.Sequential(...))`. Every term is a mean over rows, so with several
+processes each takes it of its own rows and the loop averages the gradients.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from da.data.batches import Batch
-from da.networks.adversary import fixed, reverse_gradient
+from da.networks.adversary import fixed
 from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, kept_statistics, use_statistics
-from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 
-class _TwoClassifiers(Adapt):
-    """A second head beside the network's own."""
+class TwoClassifiers(Adapt):
+    """The base of methods with a second head beside the network's own; arguments as in `Adapt`."""
 
-    def __init__(self, network: Network, **options: Any) -> None:
-        super().__init__(network, **options)
+    def __init__(
+        self,
+        network: Network,
+        *,
+        trade_off: float,
+        ramp: Ramp,
+        batch_statistics: BatchStatistics,
+        label_smoothing: float,
+    ) -> None:
+        super().__init__(
+            network,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
         self.second_head = another_head(network.head)
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
@@ -39,39 +52,70 @@ class _TwoClassifiers(Adapt):
         return [*super().parameter_groups(learning_rate, backbone_factor), second]
 
     def classify(self, head: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's logits of features (n, d) and (m, d), by the chosen treatment of batch statistics, which deep heads may have."""
+        """The head's logits of features (n, d) and (m, d).
+
+        A deep head may hold batch normalisation; it follows batch_statistics as the network does.
+        """
         if self.batch_statistics == "joint":
             logits = head(torch.cat([source, target]))
             return logits[: len(source)], logits[len(source) :]
         use_statistics(head, "source")
-        first = head(source)
+        source_logits = head(source)
         if self.batch_statistics == "source":
             with frozen_statistics(head):
-                return first, head(target)
+                return source_logits, head(target)
         use_statistics(head, "target")
-        return first, head(target)
+        return source_logits, head(target)
 
 
-class MCD(_TwoClassifiers):
-    """Maximum classifier discrepancy. A step is a game of 2 + generator_steps moves, the optimiser steps after each:
+class MCD(TwoClassifiers):
+    """Play a game: two classifiers disagree on the target, and the features bring them together.
 
-        A   backbone, bottleneck and both heads     min   CE_1 + CE_2 on the source
-        B   both heads                              min   CE_1 + CE_2 on the source - w * discrepancy on the target
-        C   backbone and bottleneck, k times        min   w * discrepancy on the target
+    It moves target features to where the source supports a decision. A step takes several times as
+    long as one of DANN or of an MMD. It is a game of 2 + generator_steps moves. The optimiser steps
+    after each; w = trade_off * ramp(progress):
+
+        A   backbone, bottleneck, both heads     min   CE_1 + CE_2 on the source
+        B   both heads                           min   CE_1 + CE_2 - w * discrepancy on the target
+        C   backbone and bottleneck, k times     min   w * discrepancy on the target
+
+    Both domains pass k + 1 times through the network, forward and backward, where most methods
+    take one pass: 5 at k = 4. The heads take one more. B and the first C share a forward pass,
+    because only heads have moved between them. Every pass normalises by its own batch; running
+    statistics are updated by A alone, once a step as in any other method.
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        generator_steps: k >= 1, moves C in a step.
-        trade_off, ramp: w = trade_off * ramp(progress).
-        options: of `Adapt`.
+        network: Maps x (b, ...) to Outputs. Every layer of its head that has parameters needs
+            `reset_parameters`.
+        generator_steps: Moves C in a step (the paper's k), >= 1; default 4.
+        trade_off: Factor of the discrepancy; default 1.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
 
-    Cost: k + 1 forward and backward passes of both domains through the network where one move takes one (5 at k = 4), and one pass
-    of the heads. B and the first C share a forward pass: between them only heads have moved. Every pass normalises by its own batch's
-    statistics, as `batch_statistics` says; running statistics are updated by A alone, once a step as in any other method.
+    Raises:
+        ValueError: `batch_statistics` is none of the three, generator_steps is below 1, or the
+            head cannot be drawn anew (`another_head`).
 
-    Paper: Saito, Watanabe, Ushiku, Harada: Maximum Classifier Discrepancy for Unsupervised Domain Adaptation. CVPR 2018. Different
-    here: source and target share a pass by default; no class balance loss (VisDA there); evaluation is the first head's, not the mean's.
-    Raises ValueError for generator_steps < 1, and as `another_head`.
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import MCD
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = MCD(mlp(3, classes=3), generator_steps=1)
+        >>> [list(terms) for terms in method.step(Batch(x, y, x, y, y), progress=0.5)]
+        [['task', 'second_task'], ['task', 'second_task', 'discrepancy'], ['discrepancy']]
+
+    Paper:
+        Saito, Watanabe, Ushiku, Harada: Maximum Classifier Discrepancy for Unsupervised Domain
+        Adaptation. CVPR 2018.
+
+    Differences:
+        Source and target share a pass by default. Running statistics are updated once a step.
+        There is no class balance loss, which the paper adds for VisDA. Evaluation uses the first
+        head, not the mean of both.
     """
 
     def __init__(
@@ -97,17 +141,17 @@ class MCD(_TwoClassifiers):
 
     def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
         """The moves A, B, C, ..., C."""
-        weight, labels = self.trade_off * self.ramp(progress), batch.source_y
+        weight = self.trade_off * self.ramp(progress)
         yield self.loss(batch, progress)
         with kept_statistics(self):
             features = self._features(batch)
-            source, target = self._judged(*(f.detach() for f in features))
-            terms = {"task": self.task(source, labels)} | self.transfer(source, target, labels)
+            terms = self._heads_terms(features, batch.source_y)
         yield terms | {"discrepancy": -weight * terms["discrepancy"]}
         for move in range(self.generator_steps):
             with kept_statistics(self), fixed(self.network.head, self.second_head):
-                features = self._features(batch) if move else features
-                terms = self.transfer(*self._judged(*features), labels)
+                if move > 0:
+                    features = self._features(batch)
+                terms = self.transfer(*self._judged(*features), batch.source_y)
             yield {"discrepancy": weight * terms["discrepancy"]}
 
     def loss(self, batch: Batch, progress: float) -> Terms:
@@ -119,13 +163,18 @@ class MCD(_TwoClassifiers):
         }
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        """The second head's cross-entropy on the source, and the discrepancy of the heads on the target, unweighted."""
+        """The second head's cross-entropy on the source; the discrepancy on the target."""
         second, second_target = self.classify(self.second_head, source.features, target.features)
         task = self.task(Outputs(source.features, second), labels)
         return {
             "second_task": task,
             "discrepancy": discrepancy(target.logits.softmax(dim=1), second_target.softmax(dim=1)),
         }
+
+    def _heads_terms(self, features: tuple[Tensor, Tensor], labels: Tensor) -> Terms:
+        """Move B on features that stay: both cross-entropies, and the discrepancy unweighted."""
+        source, target = self._judged(features[0].detach(), features[1].detach())
+        return {"task": self.task(source, labels)} | self.transfer(source, target, labels)
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features of source and target by the network as it is now."""
@@ -134,115 +183,48 @@ class MCD(_TwoClassifiers):
 
     def _judged(self, source: Tensor, target: Tensor) -> tuple[Outputs, Outputs]:
         """Features with the first head's logits as it is now."""
-        logits = self.classify(self.network.head, source, target)
-        return Outputs(source, logits[0]), Outputs(target, logits[1])
-
-
-class MDD(_TwoClassifiers):
-    """Margin disparity discrepancy: cross-entropy of the first head - `margin_disparity` of the two, with features that fight it.
-
-        first head    min   CE(p_1, y) on the source
-        second head   max   margin_disparity: agrees with the first head on the source, not on the target
-        features      min   CE(p_1, y) on the source + w * margin_disparity
-
-    Args:
-        network: maps x (b, ...) to Outputs.
-        margin: the factor gamma > 0 of the source part, the exponential of the paper's margin.
-        trade_off, ramp: w = trade_off * ramp(progress), the factor of the reversed gradient; the second head learns at full rate.
-        options: of `Adapt`.
-
-    Cost: one pass of both domains, and one more of a head.
-
-    Paper: Zhang, Liu, Long, Jordan: Bridging Theory and Algorithm for Domain Adaptation. ICML 2019. Different here: w rises with
-    progress where the authors' code counts steps (to 0.1 either way). Raises ValueError for margin <= 0, and as `another_head`.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        *,
-        margin: float = 4.0,
-        trade_off: float = 0.1,
-        ramp: Ramp = sigmoid_ramp,
-        batch_statistics: BatchStatistics = "joint",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        _check_margin(margin)
-        super().__init__(
-            network,
-            trade_off=trade_off,
-            ramp=ramp,
-            batch_statistics=batch_statistics,
-            label_smoothing=label_smoothing,
-        )
-        self.margin = margin
-
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        source, target = self.outputs(batch)
-        weight = self.trade_off * self.ramp(progress)
-        task = self.task(source, batch.source_y)
-        source, target = (
-            o._replace(features=reverse_gradient(o.features, weight)) for o in (source, target)
-        )
-        return {"task": task} | self.transfer(source, target, batch.source_y)
-
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        """What the second head minimises, - margin_disparity, on features whose gradient `loss` has reversed."""
-        second, second_target = self.classify(self.second_head, source.features, target.features)
-        return {
-            "disparity": -margin_disparity(
-                source.logits, second, target.logits, second_target, margin=self.margin
-            )
-        }
+        source_logits, target_logits = self.classify(self.network.head, source, target)
+        return Outputs(source, source_logits), Outputs(target, target_logits)
 
 
 def discrepancy(first: Tensor, second: Tensor) -> Tensor:
-    """mean_ic |p_ic - q_ic| of two heads' probabilities p, q (n, classes) on the same rows: in [0, 2 / classes] (Saito et al. 2018)."""
+    """Measure how far the predictions of two heads on the same rows lie apart.
+
+        mean_ic |p_ic - q_ic|
+
+    Args:
+        first: Probabilities p (n, classes) of one head.
+        second: Probabilities q (n, classes) of the other.
+
+    Returns:
+        A scalar from 0 to 2 / classes; differentiable in both.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Paper:
+        Saito, Watanabe, Ushiku, Harada: Maximum Classifier Discrepancy for Unsupervised Domain
+        Adaptation. CVPR 2018.
+
+    Differences:
+        None known.
+    """
     if first.shape != second.shape:
         raise ValueError(
-            f"first and second must have the same rows and classes; got {tuple(first.shape)} and {tuple(second.shape)}"
+            "first and second must have the same rows and classes; got "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
         )
     return (first - second).abs().mean()
 
 
-def margin_disparity(
-    source_logits: Tensor,
-    source_second: Tensor,
-    target_logits: Tensor,
-    target_second: Tensor,
-    *,
-    margin: float = 4.0,
-) -> Tensor:
-    """-margin mean_i CE(p_i, y_i) on the source + mean_j log(1 - p_j[y_j]) on the target: a scalar <= 0.
+def another_head(head: nn.Module) -> nn.Module:
+    """Make a head of the same architecture with weights drawn anew; the given one stays as it is.
 
     Args:
-        source_logits, target_logits: of the first head, (n, classes) and (m, classes); y is their argmax, so no gradient reaches them.
-        source_second, target_second: of the second head, the same shapes; p is their softmax.
-        margin: gamma > 0, weight of the source.
+        head: A module; each of its layers with parameters has `reset_parameters`.
 
-    Near 0 where the second head says the same as the first on the source and never on the target. The logarithm is exact where
-    p_j[y_j] rounds to 1. Raises ValueError for margin <= 0 or fewer than two classes.
-
-    Paper: Zhang, Liu, Long, Jordan: Bridging Theory and Algorithm for Domain Adaptation. ICML 2019.
-    """
-    _check_margin(margin)
-    if target_second.shape[1] < 2:
-        raise ValueError(
-            f"margin_disparity needs two classes or more; got {target_second.shape[1]}"
-        )
-    said = target_logits.argmax(dim=1)  # (m,)
-    others = target_second.log_softmax(dim=1).scatter(1, said[:, None], -torch.inf)  # (m, classes)
-    log_rest = others.logsumexp(dim=1)  # log(1 - p[y]), (m,)
-    return (
-        -margin * functional.cross_entropy(source_second, source_logits.argmax(dim=1))
-        + log_rest.mean()
-    )
-
-
-def another_head(head: nn.Module) -> nn.Module:
-    """A head of the same architecture, each layer's weights drawn anew by its `reset_parameters`; the given one is left alone.
-
-    Raises ValueError for a head without parameters, or with parameters in a layer that has no `reset_parameters`.
+    Raises:
+        ValueError: The head has no parameters, or a layer with parameters cannot be drawn anew.
     """
     other = copy.deepcopy(head)
     layers = [layer for layer in other.modules() if list(layer.parameters(recurse=False))]
@@ -251,13 +233,9 @@ def another_head(head: nn.Module) -> nn.Module:
     ]
     if not layers or fixed_layers:
         raise ValueError(
-            f"network.head must consist of layers with reset_parameters, to be drawn anew; got {fixed_layers or head}"
+            "network.head must consist of layers with reset_parameters, which draws them anew; "
+            f"got {fixed_layers or head}"
         )
     for layer in layers:
         layer.reset_parameters()  # type: ignore[operator]
     return other
-
-
-def _check_margin(margin: float) -> None:
-    if not margin > 0:
-        raise ValueError(f"margin must be > 0; got {margin}")

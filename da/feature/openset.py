@@ -1,13 +1,11 @@
-"""Open-set adaptation: the target holds the source's classes and others besides, all of which count as one, unknown.
+"""Open-set adaptation: the target holds the source's classes and others, which count as unknown.
 
-    OSBP            the head learns p(unknown | x_t) = t, the features learn to be surer, one way or the other
-    RejectUnsure    no adaptation: unknown is what no class has enough probability for
+`OSBP` trains a network to recognise unknown rows; `RejectUnsure` calls unknown what no class has
+enough probability for, without adaptation.
 
-A network for it has one output more than the source has classes, the last one for unknown; source labels never name it. Labels of
-an evaluation's target give it to all samples of other classes.
-
-Saito, Yamamoto, Ushiku, Harada: Open Set Domain Adaptation by Backpropagation. ECCV 2018.
-Bucci, Loghmani, Tommasi: On the Effectiveness of Image Rotation for Open Set Domain Adaptation. ECCV 2020, for the metrics.
+A network for open sets has one output more than the source has classes, the last one for unknown.
+Source labels never name it. In evaluation the labels of all other classes count as this one;
+`da.train.open_set_metrics` says how well both kinds are recognised.
 """
 
 from __future__ import annotations
@@ -19,82 +17,180 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays import at_least_single
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, kept_statistics
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
-# ---- functions of tensors
-
 
 def reject_unsure(logits: Tensor, *, threshold: float) -> Tensor:
-    """Logits (n, k) with a column for unknown behind, logsumexp(logits) + log threshold: (n, k + 1).
+    """Add a class "unknown" to logits, which wins where no class is probable enough.
 
-    The largest is the last where the probability of every class is below the threshold, in (0, 1), else it is the class's: rejection
-    by the maximum softmax probability. Their softmax is (p, threshold) / (1 + threshold), so that a cross-entropy of known labels is
-    log(1 + threshold) larger than that of the logits, with the same gradients: a network learns from it as without the column.
+    This is rejection by the maximum softmax probability. The new last column is
 
-    Raises ValueError for a threshold outside (0, 1). Hendrycks and Gimpel, ICLR 2017, A Baseline for Detecting Misclassified and
-    Out-of-Distribution Examples in Neural Networks.
+        logsumexp(logits) + log threshold
+
+    The softmax of the result is (p, threshold) / (1 + threshold). So the cross-entropy of known
+    labels is log(1 + threshold) larger than without the column and has the same gradients: a
+    network learns from it as before.
+
+    Args:
+        logits: Rows (n, k) over the known classes.
+        threshold: Least probability of a class that is not rejected, in (0, 1).
+
+    Returns:
+        Logits (n, k + 1). The last is the largest if every class is less probable than threshold.
+
+    Raises:
+        ValueError: threshold is not in (0, 1).
+
+    Example:
+        >>> import torch
+        >>> from da.feature import reject_unsure
+        >>> logits = torch.tensor([[5.0, 0.0], [0.5, 0.0]])  # probabilities 0.99 and 0.62
+        >>> reject_unsure(logits, threshold=0.9).argmax(dim=1).tolist()  # 2 is unknown
+        [0, 2]
+
+    Paper:
+        Hendrycks, Gimpel: A Baseline for Detecting Misclassified and Out-of-Distribution Examples
+        in Neural Networks. ICLR 2017.
+
+    Differences:
+        One threshold is fixed in advance; the paper compares all thresholds.
     """
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1); got {threshold}")
-    return torch.cat([logits, logits.logsumexp(1, keepdim=True) + math.log(threshold)], dim=1)
+    unknown = logits.logsumexp(1, keepdim=True) + math.log(threshold)  # (n, 1)
+    return torch.cat([logits, unknown], dim=1)
 
 
 def unknown_confusion(logits: Tensor, *, boundary: float = 0.5) -> Tensor:
-    """mean_j -t log u_j - (1 - t) log(1 - u_j), u = softmax(logits)[:, -1] the probability of unknown, logits (m, k + 1): a scalar, nats.
+    """Measure how far the probability of unknown is from a boundary between known and unknown.
 
-    boundary: t in (0, 1), where the loss is least, entropy(t); 0.5 is the paper's. Computed as softplus(z) - t z of the log-odds
-        z = logit_unknown - logsumexp(other logits), which is finite for every u, in float32 at least, under autocast too.
+    It is least if u = t for every row, with u = softmax(logits)[:, -1] the probability of unknown
+    and t the boundary.
 
-    Raises ValueError for t outside (0, 1), or fewer than two columns or no row. Saito et al. 2018, equation 2.
+        mean_j -t log u_j - (1 - t) log(1 - u_j)
+
+    Args:
+        logits: Rows (m, k + 1), the last column for unknown; k >= 1, m >= 1.
+        boundary: t in (0, 1); default 0.5, the paper's.
+
+    Returns:
+        A scalar in nats, at least the entropy of (t, 1 - t); finite for every u, in float32 at
+        least, under autocast too.
+
+    Raises:
+        ValueError: boundary is not in (0, 1), or there are fewer than two columns or no row.
+
+    Example:
+        >>> import torch
+        >>> from da.feature.openset import unknown_confusion
+        >>> round(unknown_confusion(torch.zeros(4, 2)).item(), 3)  # u = 1/2: log 2, the least
+        0.693
+
+    Paper:
+        Saito, Yamamoto, Ushiku, Harada: Open Set Domain Adaptation by Backpropagation. ECCV 2018,
+        equation 2.
+
+    Differences:
+        It is computed from the log-odds of u, so no logarithm of 0 occurs.
     """
     _check_boundary(boundary)
     if logits.ndim != 2 or logits.shape[1] < 2 or not len(logits):
         raise ValueError(
-            f"logits must be (m, k + 1), k >= 1, the last column for unknown, at least one row; got {tuple(logits.shape)}"
+            "logits must be (m, k + 1), k >= 1, the last column for unknown, at least one row; "
+            f"got {tuple(logits.shape)}"
         )
-    x = logits if logits.dtype == torch.float64 else logits.float()
+    x = at_least_single(logits)
     odds = x[:, -1] - x[:, :-1].logsumexp(1)  # (m,), log u / (1 - u)
     return (functional.softplus(odds) - boundary * odds).mean()
 
 
-# ---- networks and methods
-
-
 @final
 class RejectUnsure(nn.Module):
-    """A head for `Network`: features (b, d) -> `reject_unsure` of another head's logits (b, k): (b, k + 1)."""
+    """Make the head of a network call unknown what it is not sure of.
+
+    Use it as a baseline for open sets: the network is trained as without it, and its answers have
+    one class more. It is `reject_unsure` of another head's logits.
+
+    Args:
+        head: Features (b, d) -> logits (b, k); attribute `head`.
+        threshold: Least probability of a class that is not rejected, in (0, 1).
+
+    Example:
+        >>> import torch
+        >>> from da.feature import RejectUnsure
+        >>> from da.networks import mlp
+        >>> network = mlp(2, classes=3)
+        >>> network.head = RejectUnsure(network.head, threshold=0.9)
+        >>> logits = network(torch.zeros(4, 2)).logits
+        >>> logits.argmax(dim=1).tolist()  # a new network is sure of nothing
+        [3, 3, 3, 3]
+
+    Paper:
+        Hendrycks, Gimpel: A Baseline for Detecting Misclassified and Out-of-Distribution Examples
+        in Neural Networks. ICLR 2017.
+
+    Differences:
+        One threshold is fixed in advance, 0.9 in the experiment with digits; the paper compares all
+        thresholds.
+    """
 
     def __init__(self, head: nn.Module, *, threshold: float) -> None:
         super().__init__()
-        self.head, self.threshold = head, threshold
+        self.head = head
+        self.threshold = threshold
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (b, d) -> logits (b, k + 1)."""
         return reject_unsure(self.head(features), threshold=self.threshold)
 
 
 @final
 class OSBP(Adapt):
-    """Cross-entropy on the source + trade_off * ramp(progress) * `unknown_confusion` on the target, reversed below the head.
+    """Train a network that recognises target rows of classes which the source does not have.
 
-    The head lowers both terms, so that unknown gets probability t everywhere on the target; the features lower the first and raise the
-    second, so that a target sample moves to where it is known, or to where it is not. Alignment of known and rejection of unknown
-    samples is this one choice. For a target with the source's classes and others.
+    Use it if the target has the source's classes and others. Cross-entropy on the source is joined
+    by trade_off * ramp(progress) * `unknown_confusion` on the target, reversed below the head. The
+    head lowers this term, so unknown gets probability t on all of the target. The features raise
+    it, so a target row moves to where it is clearly known or clearly unknown.
+
+    The term has no upper bound in the scale of the features, and SGD can drive plain ReLU features
+    to infinity. Give the network batch normalisation in front of the head, as the paper does.
 
     Args:
-        network: maps x (b, ...) to Outputs of (known classes + 1) logits, the last one for unknown.
-        boundary: t in (0, 1); 0.5 is the paper's.
-        options: of `Adapt`: trade_off (1), ramp (constant), batch_statistics, label_smoothing (which also smooths towards unknown).
+        network: Maps x (b, ...) to Outputs of (known classes + 1) logits, the last for unknown.
+        boundary: t in (0, 1); default 0.5, the paper's.
+        trade_off: Factor of the term; default 1.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, unknown among them, in [0, 1);
+            see `da.train.Adapt`. Default 0.
 
-    The second term has no upper bound in the features' scale, and SGD can drive plain ReLU features to infinity: give the network batch
-    normalisation in front of the head, as the paper does.
+    Raises:
+        ValueError: `batch_statistics` is none of the three, or boundary is not in (0, 1). In
+            training: a source label names the last output.
 
-    Saito et al. 2018. Source and target there are normalised apart, each by its own batch; here batch_statistics says. The head
-    sees the target once more, above reversed features; batch normalisation in a deep head keeps the statistics of the first time.
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import OSBP
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = OSBP(mlp(3, classes=3 + 1))  # three known classes
+        >>> sorted(method.loss(Batch(x, y, x, y, y), progress=0.5))
+        ['task', 'unknown']
 
-    Raises ValueError where a source label names the last output.
+    Paper:
+        Saito, Yamamoto, Ushiku, Harada: Open Set Domain Adaptation by Backpropagation. ECCV 2018.
+
+    Differences:
+        In the paper source and target are normalised apart, each by its own batch. Here
+        batch_statistics says; with "domain" each domain has its own statistics, in evaluation too.
+        The head sees the target twice, the second time above reversed features; batch normalisation
+        in a deep head keeps the statistics of the first time.
     """
 
     def __init__(
@@ -121,7 +217,8 @@ class OSBP(Adapt):
         known = source.logits.shape[1] - 1
         if labels.max() >= known:
             raise ValueError(
-                f"source labels must be < {known}, as the last of {known + 1} outputs is for unknown; got {labels.max()}"
+                f"source labels must be < {known}, because the last of {known + 1} outputs is for "
+                f"unknown; got {labels.max()}"
             )
         statistics = frozen_statistics if self.batch_statistics == "source" else kept_statistics
         with statistics(self.network.head):

@@ -1,16 +1,15 @@
 """Partial-set adaptation: the target holds some of the source's classes, and nobody says which.
 
-Aligning all of the source with such a target puts target samples onto classes that the target does not have. So the source is
-weighted first:
+To align all of the source with such a target puts target rows onto classes that the target does not
+have. So the source is weighted first:
 
-    PADA    by class:   how much of the target is predicted to be of it                     weighs source cross-entropy and discriminator
-    IWAN    by sample:  how much a first discriminator takes it for a target sample         weighs a second discriminator alone
+| method | what is weighted | by what | where the weights count |
+|---|---|---|---|
+| PADA | each class | predictions on the target | cross-entropy and discriminator |
+| IWAN | each row | a first discriminator | a second discriminator alone |
 
-Both learn in one move, with gradient reversal. A discriminator's logit is > 0 for source. Weights carry no gradient, and are computed
-in float32 at least, under autocast too. With several processes every term is that of the global batch, as in `da.train.method.Adapt`.
-
-Cao, Ma, Long, Wang: Partial Adversarial Domain Adaptation. ECCV 2018.
-Zhang, Ding, Li, Ogunbona: Importance Weighted Adversarial Nets for Partial Domain Adaptation. CVPR 2018.
+Both learn in one move, with gradient reversal. A discriminator's logit is > 0 for source. With
+several processes every term is that of the global batch, as in `da.train.method.Adapt`.
 """
 
 from __future__ import annotations
@@ -22,82 +21,85 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.arrays import at_least_single
-from da.feature.adversarial import Reversed, domain_confusion_loss
+from da.feature.adversarial import Reversed
+from da.feature.discriminator_loss import domain_confusion_loss
+from da.feature.partial_weights import class_weights, importance_weights
 from da.feature.target import entropy
 from da.networks.adversary import adversary_group
 from da.networks.adversary import discriminator as default_discriminator
 from da.networks.network import Network, Outputs, linear_head
 from da.train.method import BatchStatistics, Ramp, Terms, sigmoid_ramp
 
-# ---- functions of tensors
-
-
-def class_weights(probabilities: Tensor) -> Tensor:
-    """gamma = mean_j q_j / max_k mean_j q_jk of target predictions q (m, k): (k,), each in [0, 1], the largest 1; constants.
-
-    A class that no target sample is predicted to be of has weight 0. Cao et al. 2018, equation 2, divided by its maximum as they say;
-    their code divides by the mean in the cross-entropy, and by the maximum over the batch in the discriminator's loss.
-
-    Raises ValueError where predictions are not (m, k) with at least one row.
-    """
-    if probabilities.ndim != 2 or not probabilities.numel():
-        raise ValueError(
-            f"probabilities must be (m, k), at least one row; got {tuple(probabilities.shape)}"
-        )
-    share = at_least_single(probabilities.detach()).mean(0)  # (k,)
-    return share / share.max()
-
-
-def importance_weights(source_logits: Tensor) -> Tensor:
-    """w_i = (1 - D_i) / mean_j (1 - D_j) of a discriminator's logits on source (n,), D = sigmoid(logit): (n,), of mean 1; constants.
-
-    D is the probability of source, so that 1 - D = 1 / (1 + p_source / p_target) for the best discriminator: near 0 where there is no
-    target. Computed from log(1 - D), which is finite also for a discriminator that takes every row for source beyond doubt. Logits may
-    be (n, 1). Zhang et al. 2018, equations 7 and 8.
-
-    Raises ValueError where there is not one logit for each row.
-    """
-    if source_logits.ndim not in (1, 2) or source_logits.shape[1:] not in ((), (1,)):
-        raise ValueError(
-            f"source_logits must be (n,) or (n, 1), one logit for each row; got {tuple(source_logits.shape)}"
-        )
-    log_weights = functional.logsigmoid(-at_least_single(source_logits.detach()).flatten())  # (n,)
-    return len(log_weights) * log_weights.softmax(0)
-
-
-# ---- methods
-
 
 def weights_first(progress: float) -> float:
-    """0 for the first tenth of the training, then `sigmoid_ramp` over the rest.
+    """Return 0 for the first tenth of the training, then `sigmoid_ramp` over the rest.
 
-    Before a network has learned the source its predictions of the target mean nothing, nor do weights made from them. An adversary
-    that is at work by then draws the target to the source's largest classes, there or not, and the weights follow it.
+    Before a network has learned the source its predictions on the target mean nothing, nor do
+    weights made from them. An adversary that works by then draws the target to the largest classes
+    of the source, whether the target has them or not, and the weights follow.
     """
     return sigmoid_ramp(max(0.0, (progress - 0.1) / 0.9))
 
 
 @final
 class PADA(Reversed):
-    """DANN with source class y counted gamma_y times (`class_weights`), in its cross-entropy and in the discriminator's loss.
+    """Do as DANN, with source classes that the target seems to lack counted less.
 
-        task     mean_i gamma_y_i CE(logits_i, y_i)
-        domain   [mean_i gamma_y_i log(1 + exp(-D(f_i))) + mean_j log(1 + exp(D(f_j)))] / 2, reversed below D
+    Use it if the target's classes are among the source's, and fewer. Source class y counts gamma_y
+    times (`da.feature.partial_weights.class_weights`), in the cross-entropy and for the
+    discriminator D, below which the gradient is reversed:
 
-    For a target whose classes are among the source's, fewer of them.
+        task      mean_i gamma_y_i CE(logits_i, y_i)
+        domain    [mean_i gamma_y_i log(1 + exp(-D(f_i))) + mean_j log(1 + exp(D(f_j)))] / 2
+
+    Predictions and weights confirm each other, right or wrong. An average that forgets fast starves
+    classes that the target is not predicted to be of at first. A source with classes in unequal
+    numbers biases it.
 
     Args:
-        network: maps x (b, ...) to Outputs, with a linear head.
-        discriminator: features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.networks.adversary.discriminator`).
-        decay: share in [0, 1) that the running average of the target's predictions keeps of itself in a training step: 0.99
-            remembers about 100 batches. It starts even, with all weights 1.
-        ramp: as for `da.feature.adversarial.DANN`, but `weights_first`: here it is not taken for granted that the network is trained.
-        options: as for DANN: trade_off, batch_statistics, label_smoothing.
+        network: Maps x (b, ...) to Outputs; its head must be linear.
+        discriminator: Features (b, d) -> logits (b,); > 0 says source. None: two hidden layers of
+            1024 with dropout (`da.networks.discriminator`).
+        decay: Share of the running average of predictions that stays in a training step, in
+            [0, 1); default 0.99, which remembers about 100 batches. It starts even: all weights 1.
+        ramp: Progress in [0, 1] -> share of trade_off; default `weights_first`, because the network
+            may start untrained.
+        trade_off: Largest factor of the reversed gradient; default 1.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
 
-    Cao et al. 2018. They predict the whole target anew every 500 steps; here a running average over batches, which needs no second
-    pass over the data, stands in for it: `target_share` (k,), a buffer, moved before it is used and only while training. Predictions
-    and weights confirm each other, right or wrong: an average that forgets fast starves the classes that the target is not
-    predicted to be of at first, and a source that has classes in unequal numbers biases it.
+    Raises:
+        TypeError: The network's head is not linear.
+        ValueError: `batch_statistics` is none of the three, or decay is not in [0, 1).
+
+    Example:
+        The head is made certain, and both target rows are of class 0.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.data import Batch
+        >>> from da.feature import PADA
+        >>> from da.networks import Network
+        >>> head = nn.Linear(2, 2, bias=False)
+        >>> head.weight.data = 99 * torch.eye(2)
+        >>> method = PADA(Network(nn.Identity(), nn.Identity(), head), decay=0.5)
+        >>> x, y = torch.eye(2), torch.arange(2)
+        >>> terms = method.loss(Batch(x, y, x[[0, 0]], y, y), progress=0.5)
+        >>> method.target_share  # halfway from (1/2, 1/2) to (1, 0)
+        tensor([0.7500, 0.2500])
+        >>> method.weights
+        tensor([1.0000, 0.3333])
+
+    Paper:
+        Cao, Ma, Long, Wang: Partial Adversarial Domain Adaptation. ECCV 2018.
+
+    Differences:
+        The paper predicts the whole target anew every 500 steps. Here a running average over
+        batches takes its place, which needs no second pass over the data: the buffer
+        `target_share` (k,), which moves before it is used and only in training. The adversary
+        waits for the first tenth of the training. Weights are divided by their maximum throughout;
+        the authors' code divides by the mean in the cross-entropy.
     """
 
     target_share: Tensor
@@ -125,14 +127,12 @@ class PADA(Reversed):
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1); got {decay}")
         self.decay = decay
-        self.register_buffer(
-            "target_share",
-            torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False),
-        )
+        even = torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False)
+        self.register_buffer("target_share", even)
 
     @property
     def weights(self) -> Tensor:
-        """gamma (k,), from all batches so far."""
+        """The class weights gamma (k,), from all batches so far."""
         return class_weights(self.target_share[None])
 
     def transfer(
@@ -141,12 +141,14 @@ class PADA(Reversed):
         if self.training:
             share = at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
             self.target_share.lerp_(share.to(self.target_share.dtype), 1 - self.decay)
-        return {
-            "domain": self.confusion(source.features, target.features, factor, self.weights[labels])
-        }
+        weights = self.weights[labels]  # (n,)
+        return {"domain": self.confusion(source.features, target.features, factor, weights)}
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """Cross-entropy of the logits, each row times its class's weight; the mean is over rows, not over weights."""
+        """Cross-entropy of the logits, each row times its class's weight.
+
+        The mean is over rows, not over weights.
+        """
         losses = functional.cross_entropy(
             outputs.logits, labels, reduction="none", label_smoothing=self.label_smoothing
         )  # (n,)
@@ -155,24 +157,53 @@ class PADA(Reversed):
 
 @final
 class IWAN(Reversed):
-    """Two discriminators: the first weighs source samples (`importance_weights`), the second sees them weighted and is confused.
+    """Align by an adversary that sees source rows weighted by how much they look like the target.
 
-        weighting   domain_confusion_loss(D(f_s), D(f_t)), which reaches D alone
-        domain      [mean_i w_i log(1 + exp(-D_0(f_i))) + mean_j log(1 + exp(D_0(f_j)))] / 2, reversed below D_0; w from D
-        entropy     entropy_weight * mean_j H(p_j) of the target's predictions
+    Use it if the target's classes are among the source's, and fewer. A first discriminator D makes
+    the weights w (`da.feature.partial_weights.importance_weights`). A second, D_0, sees weighted
+    source rows; the gradient is reversed below it alone:
 
-    For a target whose classes are among the source's, fewer of them.
+        weighting    domain_confusion_loss(D(f_s), D(f_t)), which reaches D alone
+        domain       [mean_i w_i log(1 + exp(-D_0(f_i))) + mean_j log(1 + exp(D_0(f_j)))] / 2
+        entropy      entropy_weight * mean_j H(p_j) of the target's predictions
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        discriminator: D_0, features (b, d) -> logits (b,); None: two hidden layers of 1024 with dropout (`da.networks.adversary.discriminator`).
+        network: Maps x (b, ...) to Outputs; its head must be linear.
+        discriminator: D_0, features (b, d) -> logits (b,); > 0 says source. None: two hidden layers
+            of 1024 with dropout (`da.networks.discriminator`).
         weighting_discriminator: D, likewise; another network than D_0.
-        entropy_weight: >= 0, in units of cross-entropy per nat; 0.1 is the paper's.
-        options: as for `da.feature.adversarial.DANN`: trade_off, ramp, batch_statistics, label_smoothing.
+        entropy_weight: Factor of the entropy, >= 0; default 0.1, the paper's.
+        trade_off: Largest factor of the reversed gradient; default 1.
+        ramp: Progress in [0, 1] -> share of trade_off; default `sigmoid_ramp`.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
 
-    Zhang et al. 2018. There source encoder and head are trained first and then stand still, as in ADDA; here one encoder serves both
-    domains and goes on learning from the source, so that D sees features that move, and the entropy reaches the head too. Trade_off and
-    ramp are DANN's for the same reason: the reversed gradient of their code, which no cross-entropy opposes, is scaled by less than 0.1.
+    Raises:
+        TypeError: The network's head is not linear.
+        ValueError: `batch_statistics` is none of the three, entropy_weight is negative, or both
+            discriminators are one network.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import IWAN
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = IWAN(mlp(3, classes=3), entropy_weight=0.1)
+        >>> list(method.loss(Batch(x, y, x, y, y), progress=0.5))
+        ['task', 'weighting', 'domain', 'entropy']
+
+    Paper:
+        Zhang, Ding, Li, Ogunbona: Importance Weighted Adversarial Nets for Partial Domain
+        Adaptation. CVPR 2018.
+
+    Differences:
+        In the paper source encoder and head are trained first and then stay, as in ADDA. Here one
+        encoder serves both domains and goes on learning from the source, so D sees features that
+        move, and the entropy reaches the head too. For the same reason trade_off and ramp are
+        those of DANN: in the authors' code no cross-entropy opposes the reversed gradient, which is
+        scaled by less than 0.1.
     """
 
     def __init__(
@@ -209,9 +240,8 @@ class IWAN(Reversed):
         self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
     ) -> Terms:
         n = len(source.features)
-        logits = self.weighting_discriminator(
-            torch.cat([source.features, target.features]).detach()
-        )
+        features = torch.cat([source.features, target.features]).detach()
+        logits = self.weighting_discriminator(features)  # (n + m,)
         weights = importance_weights(logits[:n])  # (n,)
         return {
             "weighting": domain_confusion_loss(logits[:n], logits[n:]),

@@ -1,40 +1,52 @@
-"""What can be asked of the target's predictions and features without its labels.
+"""What can be asked of predictions on the target without its labels.
 
-    entropy   mean_i H(p_i)                                                        predictions sure of themselves
-    mcc       1/K sum_{j != k} C_jk / sum_l C_jl,  C = sum_i w_i p_i p_i^T         classes not confused with each other
-    bnm       - ||P||_* / n                                                        sure, and different from row to row
-    afn       mean_i (||x_i|| - (||x_i||_fixed + step))^2                          features of growing norm
-    bsp       sum_{i <= k} s_i(X)^2 + s_i(Y)^2                                     no direction that carries most of the features
-
-with p_i = softmax(logits_i) the rows of P (n, K), s_i the singular values, largest first.
-
-Grandvalet, Bengio: Semi-supervised Learning by Entropy Minimization. NIPS 2004.
-Jin, Wang, Long, Wang: Minimum Class Confusion for Versatile Domain Adaptation. ECCV 2020.
-Cui, Wang, Zhuo, Li, Huang, Tian: Towards Discriminability and Diversity: Batch Nuclear-norm Maximization under Label Insufficient
-Situations. CVPR 2020.
-Xu, Li, Yang, Lin: Larger Norm More Transferable: An Adaptive Feature Norm Approach for Unsupervised Domain Adaptation. ICCV 2019.
-Chen, Wang, Long, Wang: Transferability vs. Discriminability: Batch Spectral Penalization for Adversarial Domain Adaptation. ICML 2019.
+`entropy` wants predictions that are sure of themselves, `mcc` wants classes that are not confused
+with each other, `bnm` wants predictions that are sure and differ from row to row. Each has a method
+that trains with it. What can be asked of the features' sizes is in `da.feature.norms`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
-from da.feature.adversarial import DANN
+from da.arrays import Array, as_matrix, full_precision, like
 from da.networks.network import Network, Outputs, entropies
-from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 
 def entropy(logits: Array) -> Array:
-    """Mean Shannon entropy of softmax(logits) over rows (n, K): a scalar from 0 to log K, in nats.
+    """Measure how unsure predictions are: 0 if every row is certain of one class.
 
-    It is 0 too where all rows are of one class. Raises ValueError on shape or values, TypeError for inputs not of floats.
+    Minimised on the target it moves boundaries into gaps between clusters. It is also 0 if all rows
+    are of one class; `bnm` is not least then.
+
+        mean_i H(p_i),    H(p) = -sum_k p_k log p_k,    p = softmax(logits)
+
+    Args:
+        logits: Rows (n, K), floats, n >= 1.
+
+    Returns:
+        A scalar from 0 to log K in nats, of the kind of `logits`; differentiable.
+
+    Raises:
+        ValueError: The shape is not (n, K), or a value is not finite.
+        TypeError: The input does not hold floats.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import entropy
+        >>> round(float(entropy(np.zeros((3, 2)))), 3)  # log 2
+        0.693
+
+    Paper:
+        Grandvalet, Bengio: Semi-supervised Learning by Entropy Minimization. NIPS 2004.
+
+    Differences:
+        None known.
     """
     z = as_matrix(logits, "logits")
     with full_precision(z):
@@ -42,13 +54,38 @@ def entropy(logits: Array) -> Array:
 
 
 def mcc(logits: Array, *, temperature: float = 2.5) -> Array:
-    """Minimum class confusion of logits (n, K): a scalar from 0 to 1 - 1/K, without unit.
+    """Measure how much the predictions of a batch confuse classes with each other.
 
-        1/K sum_{j != k} C_jk / sum_l C_jl,    C = sum_i w_i p_i p_i^T,    w_i proportional to 1 + exp(-H(p_i)), of mean 1, constants
+    It is 0 if no row gives weight to two classes. Rows that are sure count more than others. A
+    class to which no row gives any probability counts as confused with none.
 
-    temperature: p = softmax(logits / temperature), > 0; 2.5 is what the authors' code takes for Office-31 and Office-Home.
+        1/K sum_{j != k} C_jk / sum_l C_jl,    C = sum_i w_i p_i p_i^T,    p = softmax(logits / T)
+        w_i = (1 + exp(-H(p_i))) / mean_j (1 + exp(-H(p_j))), held constant
 
-    In float64. A class that no row gives any probability is confused with none. Raises ValueError for temperature <= 0, else as `entropy`.
+    Args:
+        logits: Rows (n, K), floats, n >= 1.
+        temperature: T > 0; default 2.5, as in the authors' code for Office-31 and Office-Home.
+
+    Returns:
+        A scalar from 0 to 1 - 1/K, of the kind of `logits`; computed in float64, differentiable.
+
+    Raises:
+        ValueError: temperature is not > 0, the shape is not (n, K), or a value is not finite.
+        TypeError: The input does not hold floats.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import mcc
+        >>> round(float(mcc(np.zeros((3, 5)))), 3)  # every class confused with all others: 1 - 1/5
+        0.8
+        >>> round(float(mcc(1e3 * np.eye(5))), 3)
+        0.0
+
+    Paper:
+        Jin, Wang, Long, Wang: Minimum Class Confusion for Versatile Domain Adaptation. ECCV 2020.
+
+    Differences:
+        The logarithm of the entropy is exact. TLlib's code adds 1e-5 within it.
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature must be a finite number > 0; got {temperature}")
@@ -58,75 +95,87 @@ def mcc(logits: Array, *, temperature: float = 2.5) -> Array:
         p = tempered.softmax(dim=1)  # (n, K)
         weight = 1 + torch.exp(-entropies(tempered.detach()))  # (n,)
         confusion = (p * (weight / weight.mean())[:, None]).T @ p  # (K, K), symmetric
-        total = confusion.sum(dim=1).clamp(min=1e-30)
-        value = ((confusion - confusion.diag().diag()) / total[:, None]).sum() / z.shape[1]
+        between = confusion - confusion.diag().diag()  # (K, K)
+        total = confusion.sum(dim=1).clamp(min=1e-30)  # (K,)
+        value = (between / total[:, None]).sum() / z.shape[1]
     return like(value.to(z.dtype), logits)
 
 
 def bnm(logits: Array) -> Array:
-    """Batch nuclear-norm maximisation of logits (n, K): -||softmax(logits)||_* / n, a scalar from -sqrt(min(n, K) / n) to below 0.
+    """Measure how sure and how varied the predictions of a batch are, less being better.
 
-    n is the batch size, as in the paper's equation; the authors' code divides by the number of singular values, min(n, K). The
-    gradient is that of the singular values' sum, which is finite also where values are equal or 0. Raises as `entropy`.
+    The nuclear norm ||P||_*, the sum of P's singular values, is largest if every row is certain and
+    all classes are predicted equally often.
+
+        -||P||_* / n,    P = softmax(logits)
+
+    Args:
+        logits: Rows (n, K), floats, n >= 1.
+
+    Returns:
+        A scalar from -sqrt(min(n, K) / n) to below 0, of the kind of `logits`; differentiable,
+        with a finite gradient even if singular values are equal or 0.
+
+    Raises:
+        ValueError: The shape is not (n, K), or a value is not finite.
+        TypeError: The input does not hold floats.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import bnm
+        >>> round(float(bnm(1e3 * np.eye(4))), 3)  # sure, and every class once
+        -1.0
+        >>> round(float(bnm(np.zeros((4, 4)))), 3)  # P is 1/4 everywhere
+        -0.25
+
+    Paper:
+        Cui, Wang, Zhuo, Li et al.: Towards Discriminability and Diversity: Batch Nuclear-norm
+        Maximization under Label Insufficient Situations. CVPR 2020.
+
+    Differences:
+        The norm is divided by the batch size n, as in the paper's equation. The authors' code
+        divides by the number of singular values, min(n, K).
     """
     z = as_matrix(logits, "logits")
     with full_precision(z):
         return like(-torch.linalg.svdvals(z.softmax(dim=1)).sum() / len(z), logits)
 
 
-def afn(features: Array, *, step: float = 1.0) -> Array:
-    """Stepwise adaptive feature norm of features (n, d): mean_i (||x_i|| - r_i)^2 with r_i = ||x_i|| + step held constant.
-
-    step: how much larger each norm is asked to be than it is, > 0, in features' units. The value is always step^2; what the loss does
-          is in its gradient, -2 step x_i / (n ||x_i||): outward, alike for all rows. A row of zeros has none.
-
-    Raises ValueError for step <= 0, else as `entropy`.
-    """
-    if not (math.isfinite(step) and step > 0):
-        raise ValueError(f"step must be a finite number > 0; got {step}")
-    x = as_matrix(features, "features")
-    with full_precision(x):
-        norms = torch.linalg.vector_norm(x, dim=1)  # (n,)
-        return like((norms - (norms.detach() + step)).square().mean(), features)
-
-
-def hard_afn(features: Array, *, radius: float = 25.0) -> Array:
-    """Hard adaptive feature norm of features (n, d): (mean_i ||x_i|| - radius)^2.
-
-    radius: what the mean norm is drawn to, > 0, in features' units; the paper's 25 is for its features of 1,000 dimensions.
-    Raises ValueError for radius <= 0, else as `entropy`.
-    """
-    if not (math.isfinite(radius) and radius > 0):
-        raise ValueError(f"radius must be a finite number > 0; got {radius}")
-    x = as_matrix(features, "features")
-    with full_precision(x):
-        return like((torch.linalg.vector_norm(x, dim=1).mean() - radius).square(), features)
-
-
-def bsp(source: Array, target: Array, *, k: int = 1) -> Array:
-    """Batch spectral penalisation of source (n, d) and target (m, d): the k largest squared singular values of each, summed.
-
-    k: from 1 to min(n, m, d). In features' units^2 times rows. Not a discrepancy, and not a method by itself: a term beside an adversary
-       (`BSP`), which would else shrink all but the most transferable directions. The
-       gradient is finite also where singular values are equal.
-
-    Raises ValueError for k out of its range, else as every discrepancy.
-    """
-    x, y = check_two_samples(source, target)
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= min(*x.shape, len(y)):
-        raise ValueError(f"k must be a whole number from 1 to {min(*x.shape, len(y))}; got {k!r}")
-    with full_precision(x):
-        return like(
-            sum((torch.linalg.svdvals(z)[:k].square().sum() for z in (x, y)), x.new_zeros(())),
-            source,
-        )
-
-
 @final
 class EntropyMinimisation(Adapt):
-    """Cross-entropy on the source + trade_off * entropy of the target's predictions.
+    """Train on the source and make predictions on the target sure of themselves.
 
-    trade_off: Grandvalet and Bengio choose it by validation; 0.1 is what the code of Xu et al. (2019) adds it with. Options: of `Adapt`.
+    It is the simplest method without alignment. It can give up a class of the target; try `MCC` or
+    `BNM` then. trade_off * ramp(progress) * `entropy` of the target's predictions
+    is added to the source's cross-entropy.
+
+    Args:
+        network: Maps x (b, ...) to Outputs.
+        trade_off: Factor of the entropy; default 0.1, as in the code of Xu et al. (ICCV 2019).
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
+
+    Raises:
+        ValueError: `batch_statistics` is none of the three.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import EntropyMinimisation
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = EntropyMinimisation(mlp(3, classes=3), trade_off=1.0)
+        >>> terms = method.loss(Batch(x, y, x, y, y), progress=0.5)
+        >>> round(terms["entropy"].item(), 1)  # log 3: a new network is unsure
+        1.1
+
+    Paper:
+        Grandvalet, Bengio: Semi-supervised Learning by Entropy Minimization. NIPS 2004.
+
+    Differences:
+        The paper chooses the trade-off by validation; here it has a fixed default.
     """
 
     def __init__(
@@ -152,7 +201,40 @@ class EntropyMinimisation(Adapt):
 
 @final
 class MCC(Adapt):
-    """Cross-entropy on the source + trade_off * class confusion of the target's predictions. temperature: of `mcc`; options: of `Adapt`."""
+    """Train on the source and keep the target's predictions from confusing classes.
+
+    It needs no second network and no alignment. trade_off * ramp(progress) * `mcc` of the target's
+    predictions is added to the source's cross-entropy.
+
+    Args:
+        network: Maps x (b, ...) to Outputs.
+        temperature: Of `mcc`, > 0; default 2.5.
+        trade_off: Factor of the class confusion; default 1.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
+
+    Raises:
+        ValueError: `batch_statistics` is none of the three.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import MCC
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = MCC(mlp(3, classes=3))
+        >>> terms = method.loss(Batch(x, y, x, y, y), progress=0.5)
+        >>> round(terms["mcc"].item(), 1)  # 1 - 1/3: a new network confuses all classes
+        0.7
+
+    Paper:
+        Jin, Wang, Long, Wang: Minimum Class Confusion for Versatile Domain Adaptation. ECCV 2020.
+
+    Differences:
+        None known beyond those of `mcc`.
+    """
 
     def __init__(
         self,
@@ -179,76 +261,39 @@ class MCC(Adapt):
 
 @final
 class BNM(Adapt):
-    """Cross-entropy on the source - trade_off * nuclear norm of the target's predictions over the batch size. Options: of `Adapt`."""
+    """Train on the source and make predictions on the target sure and different from row to row.
+
+    trade_off * ramp(progress) * `bnm` of the target is added to the source's cross-entropy.
+
+    Args:
+        network: Maps x (b, ...) to Outputs.
+        trade_off: Factor of the nuclear norm over the batch size; default 1.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
+
+    Raises:
+        ValueError: `batch_statistics` is none of the three.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import BNM
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = BNM(mlp(3, classes=3))
+        >>> terms = method.loss(Batch(x, y, x, y, y), progress=0.5)
+        >>> -1 < terms["bnm"].item() < -1 / 3  # from all rows sure and different, to all even
+        True
+
+    Paper:
+        Cui, Wang, Zhuo, Li et al.: Towards Discriminability and Diversity: Batch Nuclear-norm
+        Maximization under Label Insufficient Situations. CVPR 2020.
+
+    Differences:
+        Those of `bnm`: the norm is divided by the batch size, not by min(n, K) as in the code.
+    """
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         return {"bnm": bnm(target.logits)}
-
-
-@final
-class AFN(Adapt):
-    """Cross-entropy on the source + trade_off * (penalty(source features) + penalty(target features)).
-
-    penalty: features (n, d) -> scalar: `afn`, stepwise, or `hard_afn`; other steps and radii by functools.partial. Options: of `Adapt`.
-
-    For SGD, as in the paper: the gradient of `afn` never fades, and Adam, which divides gradients by their size, lets norms grow at the
-    learning rate, whatever step and trade-off. Left out of the authors' code: dropout scaled to keep norms, epochs on the source first.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        *,
-        penalty: Callable[[Tensor], Tensor] = afn,
-        trade_off: float = 0.05,
-        ramp: Ramp = constant,
-        batch_statistics: BatchStatistics = "joint",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(
-            network,
-            trade_off=trade_off,
-            ramp=ramp,
-            batch_statistics=batch_statistics,
-            label_smoothing=label_smoothing,
-        )
-        self.penalty = penalty
-
-    def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        return {"norm": self.penalty(source.features) + self.penalty(target.features)}
-
-
-@final
-class BSP(DANN):
-    """DANN + spectral_weight * `bsp` of both domains' features, whose gradient is not reversed and not ramped.
-
-    spectral_weight: beta of the paper, 1e-4, in cross-entropy per squared singular value. k: of `bsp`. Others: of `DANN`.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        discriminator: nn.Module | None = None,
-        *,
-        spectral_weight: float = 1e-4,
-        k: int = 1,
-        trade_off: float = 1.0,
-        ramp: Ramp = sigmoid_ramp,
-        batch_statistics: BatchStatistics = "joint",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(
-            network,
-            discriminator,
-            trade_off=trade_off,
-            ramp=ramp,
-            batch_statistics=batch_statistics,
-            label_smoothing=label_smoothing,
-        )
-        self.spectral_weight, self.k = spectral_weight, k
-
-    def transfer(
-        self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
-    ) -> Terms:
-        penalty = self.spectral_weight * bsp(source.features, target.features, k=self.k)
-        return {**super().transfer(source, target, labels, factor), "spectral": penalty}

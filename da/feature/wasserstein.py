@@ -1,6 +1,7 @@
-"""Wasserstein distance guided representation learning (WDGRL): a critic measures the distance that the features then shrink.
+"""WDGRL: a critic measures the Wasserstein distance of the features, which then shrink it.
 
-Shen, Qu, Zhang, Yu: Wasserstein Distance Guided Representation Learning for Domain Adaptation. AAAI 2018.
+`wasserstein_gap` and `gradient_penalty` are the two parts of the critic's loss; `WDGRL` is the
+method that trains with them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,26 @@ from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, every
 
 
 def wasserstein_gap(critic: nn.Module, source: Tensor, target: Tensor) -> Tensor:
-    """mean critic(source) - mean critic(target) of rows (n, d) and (m, d): for the best critic of slope <= 1 the Wasserstein distance.
+    """Return how much higher a critic values source rows than target rows.
 
-    A scalar, in the features' units. Shen et al. 2018, equation 2.
+    For the best critic of slope <= 1 this is the Wasserstein distance of the two samples.
+
+        mean critic(source) - mean critic(target)
+
+    Args:
+        critic: Rows (n, d) -> values (n,).
+        source: Rows (n, d).
+        target: Rows (m, d).
+
+    Returns:
+        A scalar in the unit of the features, of either sign; in float32 at least.
+
+    Paper:
+        Shen, Qu, Zhang, Yu: Wasserstein Distance Guided Representation Learning for Domain
+        Adaptation. AAAI 2018, equation 2.
+
+    Differences:
+        None known.
     """
     return at_least_single(critic(source)).mean() - at_least_single(critic(target)).mean()
 
@@ -30,41 +48,87 @@ def wasserstein_gap(critic: nn.Module, source: Tensor, target: Tensor) -> Tensor
 def gradient_penalty(
     critic: nn.Module, source: Tensor, target: Tensor, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """mean_i (||grad critic(z_i)|| - 1)^2 over source (n, d), target (m, d) and min(n, m) points between them: a scalar >= 0.
+    """Penalise a critic for every point at which its slope is not 1.
 
-    Points between are a_i source_i + (1 - a_i) target_i, a_i uniform in [0, 1] from `generator` (of the features' device; None:
-    torch's global one), for the first min(n, m) rows. Its gradient reaches the critic alone: source and target are taken as given.
-    Shen et al. 2018, equation 5, and their code, which takes the slopes at both samples too.
+        mean_i (||grad critic(z_i)|| - 1)^2
+
+    The points z are the source rows, the target rows, and points a_i source_i + (1 - a_i) target_i
+    between the first min(n, m) rows of both, with a_i uniform in [0, 1].
+
+    Args:
+        critic: Rows (n, d) -> values (n,).
+        source: Rows (n, d); taken as given, so no gradient reaches them.
+        target: Rows (m, d); likewise.
+        generator: Draws a, on the device of the rows. None: torch's global generator.
+
+    Returns:
+        A scalar >= 0 whose gradient reaches the critic alone. Autocast is off within.
+
+    Paper:
+        Shen, Qu, Zhang, Yu: Wasserstein Distance Guided Representation Learning for Domain
+        Adaptation. AAAI 2018, equation 5.
+
+    Differences:
+        The slopes at both samples count too, as in the authors' code.
     """
     with full_precision(source):
         x, y = at_least_single(source.detach()), at_least_single(target.detach())
         k = min(len(x), len(y))
         share = torch.rand(k, 1, device=x.device, dtype=x.dtype, generator=generator)
-        points = torch.cat(
-            [x, y, share * x[:k] + (1 - share) * y[:k]]
-        ).requires_grad_()  # (n + m + k, d)
+        between = share * x[:k] + (1 - share) * y[:k]  # (k, d)
+        points = torch.cat([x, y, between]).requires_grad_()  # (n + m + k, d)
         with torch.enable_grad():
-            (slopes,) = torch.autograd.grad(
-                critic(points).sum(), points, create_graph=True
-            )  # (n + m + k, d)
+            value = critic(points).sum()
+            (slopes,) = torch.autograd.grad(value, points, create_graph=True)  # (n + m + k, d)
         return (slopes.norm(dim=1) - 1).square().mean()
 
 
 class WDGRL(Adapt):
-    """Cross-entropy on the source + trade_off * the Wasserstein distance of the features, as a critic measures it.
+    """Shrink the Wasserstein distance of the features, as a critic of slope 1 measures it.
 
-        critic    several moves: max  wasserstein_gap - penalty * gradient_penalty, the features as they are
-        features  one move:      min  task + trade_off * ramp(progress) * wasserstein_gap
+    Unlike a discriminator's loss, this distance has a useful gradient even if the domains do not
+    overlap. A step has critic_steps moves of the critic, on features that stay, then one of the
+    network:
+
+        critic     max    wasserstein_gap - penalty * gradient_penalty
+        network    min    CE on the source + trade_off * ramp(progress) * wasserstein_gap
+
+    The network sees the batch once a step.
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        critic: features (b, d) -> values (b,); None: one hidden layer of 100, the paper's.
-        critic_steps: moves of the critic in each step, on one batch.
-        penalty: factor of the gradient penalty (gamma).
-        options: of `Adapt`: trade_off (1 in the paper's code for Amazon reviews, 0.01 for digits), ramp, batch_statistics,
-            label_smoothing.
+        network: Maps x (b, ...) to Outputs.
+        critic: Features (b, d) -> values (b,). None: one hidden layer of 100, the paper's; the
+            network then needs a linear head.
+        critic_steps: Moves of the critic in each step, all on one batch; >= 1, default 5.
+        penalty: Factor of the gradient penalty (the paper's gamma); default 10.
+        trade_off: Factor of the distance; default 1, as in the authors' code for Amazon reviews,
+            which takes 0.01 for digits.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes, in [0, 1); see
+            `da.train.Adapt`. Default 0.
 
-    Shen et al. 2018, algorithm 1. The network sees the batch once a step, in front of the critic's moves, which do not change it.
+    Raises:
+        ValueError: `batch_statistics` is none of the three, or critic_steps is below 1.
+        TypeError: The default critic is asked for and the head is not linear.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import WDGRL
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = WDGRL(mlp(3, classes=3), critic_steps=2)
+        >>> [list(terms) for terms in method.step(Batch(x, y, x + 1, y, y), progress=0.0)]
+        [['critic', 'penalty'], ['critic', 'penalty'], ['task', 'wasserstein']]
+
+    Paper:
+        Shen, Qu, Zhang, Yu: Wasserstein Distance Guided Representation Learning for Domain
+        Adaptation. AAAI 2018, algorithm 1.
+
+    Differences:
+        One optimiser and one learning rate serve the network and the critic. The gradient penalty
+        counts the slopes at both samples too, as in the authors' code.
     """
 
     def __init__(
@@ -91,21 +155,18 @@ class WDGRL(Adapt):
         self.critic = critic or default_discriminator(
             linear_head(network).in_features, hidden=(100,), dropout=0.0
         )
-        self.critic_steps, self.penalty = critic_steps, penalty
+        self.critic_steps = critic_steps
+        self.penalty = penalty
 
     def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
-        source, target = self.outputs(batch)
-        seen = everywhere(source), everywhere(target)
-        features = seen[0].features.detach(), seen[1].features.detach()
-        for _ in range(self.critic_steps):
-            penalty = self.penalty * gradient_penalty(self.critic, *features)
-            yield {"critic": -wasserstein_gap(self.critic, *features), "penalty": penalty}
+        """The critic's moves, then the network's."""
+        own_source, own_target = self.outputs(batch)
+        source, target = everywhere(own_source), everywhere(own_target)
+        yield from self._critic_moves(source.features.detach(), target.features.detach())
         factor = self.trade_off * self.ramp(progress)
-        terms = {
-            name: factor * term
-            for name, term in self.transfer(*seen, gather_rows(batch.source_y)).items()
-        }
-        yield {"task": self.task(source, batch.source_y)} | terms
+        terms = self.transfer(source, target, gather_rows(batch.source_y))
+        terms = {name: factor * term for name, term in terms.items()}
+        yield {"task": self.task(own_source, batch.source_y)} | terms
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         with fixed(self.critic):
@@ -116,3 +177,8 @@ class WDGRL(Adapt):
             *super().parameter_groups(learning_rate, backbone_factor),
             adversary_group(self.critic, learning_rate),
         ]
+
+    def _critic_moves(self, source: Tensor, target: Tensor) -> Iterator[Terms]:
+        for _ in range(self.critic_steps):
+            penalty = self.penalty * gradient_penalty(self.critic, source, target)
+            yield {"critic": -wasserstein_gap(self.critic, source, target), "penalty": penalty}

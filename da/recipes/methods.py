@@ -13,16 +13,20 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from da.feature.adversarial import CDAN, DANN
-from da.feature.classifiers import MCD, MDD
+from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN, DeepJDOT
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
+from da.feature.margin import MDD
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
-from da.feature.selftraining import FixMatch, MeanTeacher, PseudoLabels
-from da.feature.target import AFN, BNM, BSP, MCC, EntropyMinimisation
-from da.feature.transport import FreshDraws, sinkhorn_divergence, sliced_wasserstein
+from da.feature.norms import AFN, BSP
+from da.feature.selftraining import FixMatch, PseudoLabels
+from da.feature.target import BNM, MCC, EntropyMinimisation
+from da.feature.teacher import MeanTeacher
+from da.feature.sinkhorn import sinkhorn_divergence
+from da.feature.sliced import FreshDraws, sliced_wasserstein
 from da.feature.wasserstein import WDGRL
 from da.networks.network import Network
 from da.train.align import Align

@@ -1,0 +1,176 @@
+"""Mean teacher: a network learns on the target from a moving average of its own past."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from da.data.batches import Batch
+from da.feature.consistency import soft_consistency
+from da.feature.selftraining import TwoViews
+from da.feature.views import View, check_fraction, random_translation
+from da.networks.network import Network, Outputs
+from da.networks.statistics import frozen_statistics, kept_statistics, use_statistics
+from da.train.method import BatchStatistics, Ramp, Terms, constant
+
+
+@final
+class MeanTeacher(TwoViews):
+    """Train on the source, and teach the target with the predictions of an averaged network.
+
+    The average, the teacher, is steadier than the network, the student. It starts as a copy, gets
+    no gradient, and is saved with the method. trade_off * ramp(progress) * `soft_consistency` of
+    student and teacher on two views of the target is added to the source's cross-entropy. After
+    each step of the optimiser:
+
+        teacher <- decay teacher + (1 - decay) student
+
+    The average holds running statistics too. In training the teacher normalises batches as
+    batch_statistics says and drops units, as the student does. Evaluation uses `method.network`,
+    the student; `method.teacher` lags about 1 / (1 - decay) steps behind.
+
+    Args:
+        network: Maps x (b, ...) to Outputs; the student.
+        decay: Share of the teacher that stays in each step, in [0, 1]; default 0.99.
+        view: x (b, ...) -> (b, ...), random in each row; drawn once for the student and once for
+            the teacher. Default `random_translation`, for images.
+        threshold: Least confidence of the teacher for a row that counts, in [0, 1]; default 0.968.
+        trade_off: Factor of the loss; default 3, as in the code of French et al.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
+        batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
+        label_smoothing: Probability mass spread over the classes on the source, in [0, 1); see
+            `da.train.Adapt`. Default 0.
+
+    Raises:
+        ValueError: `batch_statistics` is none of the three, or decay or threshold is not in
+            [0, 1]. The default view also raises it for inputs that are not images.
+
+    Example:
+        Vectors need a view of their own, here noise.
+
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import MeanTeacher
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(3), torch.arange(3)
+        >>> method = MeanTeacher(
+        ...     mlp(3, classes=3), view=lambda x: x + 0.1 * torch.randn_like(x), decay=0.9
+        ... )
+        >>> [sorted(terms) for terms in method.step(Batch(x, y, x, y, y), progress=0.5)]
+        [['consistency', 'task']]
+        >>> sum(p.requires_grad for p in method.teacher.parameters())
+        0
+
+    Paper:
+        Tarvainen, Valpola: Mean teachers are better role models: Weight-averaged consistency
+        targets improve semi-supervised deep learning results. NIPS 2017.
+        French, Mackiewicz, Fisher: Self-ensembling for visual domain adaptation. ICLR 2018.
+
+    Differences:
+        Evaluation uses the student; both papers evaluate the teacher. The threshold takes the place
+        of the slow rise of the weight in Tarvainen and Valpola. Beyond that, unlike French et al.:
+        there is no class balance loss. Source and target share a pass by default; batch_statistics
+        "domain" is theirs. The source is not augmented. Translation is the only noise. Running
+        statistics are averaged too.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        decay: float = 0.99,
+        view: View = random_translation,
+        threshold: float = 0.968,
+        trade_off: float = 3.0,
+        ramp: Ramp = constant,
+        batch_statistics: BatchStatistics = "joint",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        check_fraction("decay", decay)
+        super().__init__(
+            network,
+            soft_consistency,
+            threshold,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
+        self.decay = decay
+        self.view = view
+        self.teacher = copy.deepcopy(network).requires_grad_(False)
+
+    def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
+        """One move; the teacher follows once the optimiser has stepped."""
+        yield self.loss(batch, progress)
+        update_average(self.teacher, self.network, self.decay)
+
+    def seen(self, batch: Batch) -> tuple[Outputs, Outputs]:
+        student_view = dataclasses.replace(batch, target_x=self.view(batch.target_x))
+        source, student = self.outputs(student_view)
+        teacher = self._taught(batch.source_x, self.view(batch.target_x))
+        features = torch.cat([student.features, teacher.features])  # (2 b, d)
+        logits = torch.cat([student.logits, teacher.logits])  # (2 b, classes)
+        return source, Outputs(features, logits)
+
+    @torch.no_grad()
+    def _taught(self, source: Tensor, target: Tensor) -> Outputs:
+        """The teacher's outputs on the target, with batches normalised as the student's are.
+
+        The teacher's running statistics do not move here; `update_average` moves them.
+        """
+        use_statistics(self.teacher, "target")
+        frozen = self.batch_statistics == "source"
+        with frozen_statistics(self.teacher) if frozen else kept_statistics(self.teacher):
+            if self.batch_statistics != "joint":
+                return self.teacher(target)
+            features, logits = self.teacher(torch.cat([source, target]))
+        return Outputs(features[len(source) :], logits[len(source) :])
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move a running average of a module's parameters and buffers, in place.
+
+        average <- decay average + (1 - decay) module
+
+    Args:
+        average: The average, of the same architecture as `module`.
+        module: What is averaged. Buffers of whole numbers (counts of batches) are copied.
+        decay: Share of the old average that stays, in [0, 1].
+
+    Raises:
+        ValueError: decay is not in [0, 1], or parameters and buffers differ in name or shape.
+
+    Paper:
+        Tarvainen, Valpola: Mean teachers are better role models: Weight-averaged consistency
+        targets improve semi-supervised deep learning results. NIPS 2017.
+
+    Differences:
+        Running statistics are averaged too.
+    """
+    check_fraction("decay", decay)
+    old, new = _parameters_and_buffers(average), _parameters_and_buffers(module)
+    if _shapes(old) != _shapes(new):
+        raise ValueError(
+            "average and module must have parameters and buffers of the same names and shapes"
+        )
+    for name, value in old.items():
+        if value.is_floating_point():
+            value.lerp_(new[name].to(value.dtype), 1 - decay)
+        else:
+            value.copy_(new[name])
+
+
+def _parameters_and_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Each once. A state dict names a tensor twice that two layers share (`DomainBatchNorm`)."""
+    return dict([*module.named_parameters(), *module.named_buffers()])
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
