@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.data.batches import LabelledBatch
-from da.model.delta import Delta, behavioural_distance, channel_attention, delta
+from da.model.attention import channel_attention
+from da.model.delta import Delta, behavioural_distance, delta
 from da.model.finetune import fit_head
 from da.model.maps import feature_maps, stage_layers
 from da.networks.backbones import backbone

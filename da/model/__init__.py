@@ -1,10 +1,11 @@
 """Model-based: (network, source_network, x) -> scalar, which keeps or reuses what the source model knows; fine-tuning around it."""
 
+from da.model.attention import channel_attention
 from da.model.batchnorm import adapt_statistics
 from da.model.bituning import BiTuning
 from da.model.bss import bss
 from da.model.cotuning import CoTuning, category_relationship
-from da.model.delta import Delta, channel_attention, delta
+from da.model.delta import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.finetune import GradualUnfreezing, LayerwiseDecay, fit_head, frozen, with_new_head
 from da.model.l2sp import l2_sp

@@ -1,8 +1,7 @@
-"""AdaBN: a trained network takes over the target's batch statistics, and nothing else changes.
+"""AdaBN: give a trained network the target's batch statistics, and change nothing else.
 
-Li, Wang, Shi, Liu, Hou: Revisiting Batch Normalization For Practical Domain Adaptation. 2016, arXiv:1603.04779; Pattern Recognition 2018.
-
-Here the source is not needed. `Align(network, None, batch_statistics="domain")` is the same while the source is learned.
+Here the source data are not needed. While the source is being learned, the same is done by
+`Align(network, None, batch_statistics="domain")`.
 """
 
 from __future__ import annotations
@@ -18,51 +17,83 @@ from da.networks.statistics import BatchNorm, DomainBatchNorm, evaluating, use_s
 
 
 def batch_norms(network: nn.Module) -> list[BatchNorm]:
-    """The batch normalisations of `network`, in order; of a `DomainBatchNorm` the target's.
+    """The batch normalisations of a network, in order.
 
-    Raises ValueError where there is none: what is asked for has nothing to work on.
+    Of a `DomainBatchNorm` only the target's is in the list.
+
+    Raises:
+        ValueError: The network has no batch normalisation.
     """
-    source = {
-        id(module.source) for module in network.modules() if isinstance(module, DomainBatchNorm)
-    }
+    split = [module for module in network.modules() if isinstance(module, DomainBatchNorm)]
+    source = {id(module.source) for module in split}
     found = [
         module
         for module in network.modules()
         if isinstance(module, BatchNorm) and id(module) not in source
     ]
     if not found:
-        raise ValueError("network must have batch normalisation, which is what adapts; it has none")
+        raise ValueError(
+            "network must have batch normalisation, because nothing else adapts; it has none: "
+            "choose another network or another method"
+        )
     return found
 
 
 @torch.no_grad()
 def adapt_statistics(network: Network, batches: Iterable[Tensor]) -> Network:
-    """A copy of `network` whose batch normalisations have the running mean and variance of `batches` in place of the source's.
+    """Replace the running statistics of a trained network by those of the target (AdaBN).
 
-    Both are averages over the batches, each counting alike: of equal batches the mean is that of all rows, the variance the mean
-    of the batches' unbiased variances. The layers above see what they see in training: rows normalised by their own batch. Dropout is off.
+    This is the cheapest adaptation: one pass over unlabelled target samples, no training, no
+    source data. It helps if the domains differ in brightness, contrast or other shifts of scale.
+
+    Each mean and each variance is the plain average over the batches. With batches of equal size
+    the mean is that of all rows, and the variance is the mean of the unbiased variances of the
+    batches. In this pass each layer normalises by its own batch, as in training. Dropout is off.
 
     Args:
-        network: left as it is; its copy is in the mode it is in.
-        batches: target samples (b, ...), at least one batch, on the network's device.
+        network: A trained network. It is not changed.
+        batches: Target samples (b, ...), at least one batch, on the network's device.
+
+    Returns:
+        A copy of the network with the target's statistics, in the network's mode (training or
+        evaluation).
 
     Raises:
-        ValueError: no batch normalisation keeps running statistics, or there is no batch.
+        ValueError: The network has no batch normalisation with running statistics, or there is no
+            batch.
 
-    Different from the paper: an average in place of its exponential one, so that the order of the batches does not matter.
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.model import adapt_statistics
+        >>> from da.networks import Network
+        >>> network = Network(nn.BatchNorm1d(1), nn.Identity(), nn.Linear(1, 2)).eval()
+        >>> target = torch.tensor([[4.0], [6.0]])
+        >>> norm = adapt_statistics(network, [target]).backbone
+        >>> norm.running_mean.item(), norm.running_var.item()  # they were 0 and 1
+        (5.0, 2.0)
+
+    Paper:
+        Li, Wang, Shi, Liu, Hou: Revisiting Batch Normalization For Practical Domain Adaptation.
+        arXiv 1603.04779, 2016; Pattern Recognition, 2018.
+
+    Differences:
+        The statistics are plain averages over the batches, so that the order of the batches does
+        not matter. The paper takes an exponential average.
     """
     own = copy.deepcopy(network)
     tracking = [norm for norm in batch_norms(own) if norm.running_mean is not None]
     if not tracking:
         raise ValueError(
-            "network must have batch normalisation with running statistics; its layers have track_running_stats=False"
+            "network must have batch normalisation with running statistics; its layers have "
+            "track_running_stats=False"
         )
     momenta = [norm.momentum for norm in tracking]
     use_statistics(own, "target")
     with evaluating(own):
         for norm in tracking:
             norm.reset_running_stats()
-            norm.train().momentum = None  # torch's word for the cumulative average
+            norm.train().momentum = None  # None makes torch take the plain average
         for x in batches:
             own(x)
     if tracking[0].num_batches_tracked == 0:

@@ -1,7 +1,7 @@
-"""Batch Spectral Shrinkage: what a batch's features say least clearly is not worth carrying to the target.
+"""Batch Spectral Shrinkage: suppress the weakest directions of the features while fine-tuning.
 
-Chen, Wang, Fu, Long, Wang: Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning.
-NeurIPS 2019.
+The smallest singular values of a batch's features belong to what the source network knows least
+clearly. Carrying them to the target can harm it (negative transfer).
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ from da.networks.network import Network
 
 
 def spectral_shrinkage(features: Array, *, k: int = 1) -> Array:
-    """sum_{i = 1..k} s_{-i}(F)^2 with s_{-i} the i-th smallest of the min(b, d) singular values of F (b, d), which is not centred.
+    """Sum of the squares of the k smallest singular values of a matrix of features.
 
-    Its least value is 0, for F of rank min(b, d) - k or less; it is in squared units of the features. The gradient is
-    2 sum_i s_{-i} u_i v_i^T, which divides by no gap: it is finite also where values are equal or 0 (that of singular vectors,
-    from `torch.linalg.svd`, is not). Where the k-th and the next are equal it is one of several subgradients.
+        sum_{i = 1..k} s_{-i}(F)^2
+
+    s_{-i} is the i-th smallest of the min(b, d) singular values of F (b, d), which is not centred.
+    The least value is 0, for an F of rank min(b, d) - k or less. The gradient is
+    2 sum_i s_{-i} u_i v_i^T. No gap between singular values divides it, so that it is finite even
+    if values are equal or 0; the gradient of the singular vectors of `torch.linalg.svd` is not. If
+    the k-th smallest value and the next are equal, it is one of several subgradients.
 
     Args:
-        features: (b, d), tensor or array.
-        k: how many singular values, 1 to min(b, d); the paper's is 1.
+        features: F (b, d), floats.
+        k: How many singular values, from 1 to min(b, d). Default 1, as in the paper.
 
     Returns:
-        A scalar, of the features' kind.
+        A scalar in squared units of the features, of the kind of `features`.
 
     Raises:
-        ValueError: shape or values of the features; k out of its range. TypeError: features that are not floats.
+        ValueError: `features` has no rows or columns or is not finite, or `k` is out of range.
+        TypeError: `features` does not hold floats.
     """
     f = as_matrix(features, "features")
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= min(f.shape):
         raise ValueError(
-            f"k must be a whole number from 1 to {min(f.shape)}, the singular values of {tuple(f.shape)}; got {k!r}"
+            f"k must be a whole number from 1 to {min(f.shape)}, the number of singular values of "
+            f"features {tuple(f.shape)}; got {k!r}"
         )
     with full_precision(f):
         return like(torch.linalg.svdvals(f)[-k:].square().sum(), features)
@@ -42,17 +48,47 @@ def spectral_shrinkage(features: Array, *, k: int = 1) -> Array:
 def bss(
     network: Network, source_network: Network, x: Tensor, *, k: int = 1, eta: float = 0.001
 ) -> Tensor:
-    """eta times the `spectral_shrinkage` of the network's features of a batch.
+    """Penalise the weakest directions of a batch's features, a penalty for `Regularize`.
+
+    Use it beside fine-tuning on few labels, alone or with a penalty such as L2-SP that keeps the
+    network near its start.
+
+        eta * sum_{i = 1..k} s_{-i}(F)^2
+
+    F (b, d) are the network's features of the batch, and s_{-i} is their i-th smallest singular
+    value; see `da.model.bss.spectral_shrinkage`.
 
     Args:
-        network: the network that is trained.
-        source_network: not used: the penalty asks nothing of where the network started.
-        x: (b, ...); a batch at least as large as the features are wide reaches the features' own small directions, a smaller one the
-            smallest of its b.
-        k: how many singular values are shrunk.
-        eta: strength, in cross-entropy per squared unit of the features; k = 1 and eta = 0.001 are the paper's.
+        network: The network that is trained.
+        source_network: Not used, because the penalty does not depend on where the network started.
+        x: The batch (b, ...). If b is less than the width d of the features, the smallest of its
+            b singular values are shrunk. A batch with b >= d reaches the weakest directions of the
+            features themselves.
+        k: How many singular values are shrunk. Default 1, as in the paper.
+        eta: Strength, in units of cross-entropy per squared unit of the features. Default 0.001,
+            as in the paper.
 
     Returns:
-        A scalar. Raises as `spectral_shrinkage`.
+        A scalar >= 0.
+
+    Raises:
+        ValueError: The features are not finite, or `k` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.model import bss
+        >>> from da.networks import Network
+        >>> network = Network(nn.Identity(), nn.Identity(), nn.Linear(2, 2))  # features: x itself
+        >>> x = torch.tensor([[3.0, 0.0], [0.0, 2.0]])  # singular values 3 and 2
+        >>> round(bss(network, network, x, eta=0.1).item(), 4)
+        0.4
+
+    Paper:
+        Chen, Wang, Fu, Long, Wang: Catastrophic Forgetting Meets Negative Transfer: Batch Spectral
+        Shrinkage for Safe Transfer Learning. NeurIPS 2019.
+
+    Differences:
+        None known.
     """
     return eta * spectral_shrinkage(network(x).features, k=k)

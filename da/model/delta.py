@@ -1,23 +1,19 @@
-"""DELTA: keep what the source network's filters say of the target's images, most where the target needs it.
+"""DELTA: keep the feature maps of the source network, most of all those that the target needs.
 
-Li, Xiong, Wang, Rao, Liu, Chen, Huan: DELTA: Deep Learning Transfer using Feature Map with Attention for Convolutional Networks.
-ICLR 2019.
+`delta` is the penalty as a function, and `Delta` the method that needs no second pass.
+`da.model.attention.channel_attention` weighs the filters.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from da.data.batches import LabelledBatch
-from da.model.finetune import fit_head
-from da.model.maps import block_names, feature_maps, single, stage_layers, submodule, watched
+from da.model.maps import feature_maps, single, stage_layers, watched
 from da.networks.network import Network
 from da.networks.statistics import frozen_statistics
 from da.train.method import Terms
@@ -27,28 +23,37 @@ from da.train.regularize import BatchNormTreatment, Regularize
 def behavioural_distance(
     maps: Sequence[Tensor], source_maps: Sequence[Tensor], attention: Sequence[Tensor] | None = None
 ) -> Tensor:
-    """sum_l 1/b sum_i sum_j c_l a_lj mean_p (FM_lj(x_i)_p - FM*_lj(x_i)_p)^2 over layers l, samples i, channels j, positions p.
+    """Measure how far a network's feature maps have moved from those of its source network.
+
+        sum_l 1/b sum_i sum_j c_l a_lj mean_p (FM_lj(x_i)_p - FM*_lj(x_i)_p)^2
+
+    The sums go over layers l, samples i and channels j; the mean goes over positions p.
 
     Args:
-        maps: one (b, c_l, ...) a layer, of the network that is trained; 0 or more axes of positions.
-        source_maps: the same of the source network; they get no gradient.
-        attention: one (c_l,) a layer, summing to 1; None: 1 / c_l each, so that c_l a_lj = 1.
+        maps: For each layer the maps (b, c_l, ...) of the network that is trained, with 0 or more
+            axes of positions.
+        source_maps: The same for the source network. They get no gradient.
+        attention: For each layer the weights a_l (c_l,), which sum to 1. Default None: 1 / c_l for
+            each channel, so that c_l a_lj = 1.
 
     Returns:
-        A scalar in the maps' squared units. The paper's equation has neither c_l nor the mean over positions; its authors' code has both,
-        and a sum over the samples where the paper's objective, like this, has their mean.
+        A scalar >= 0 in squared units of the maps.
 
     Raises:
-        ValueError: the numbers of layers, the maps' shapes or the attention's do not agree.
+        ValueError: The numbers of layers, or the shapes of maps and attention, do not agree.
+
+    Differences:
+        The paper's equation has neither c_l nor the mean over positions; its authors' code has
+        both. That code sums over the samples. The paper's objective takes their mean, as here.
     """
     weights: Sequence[Tensor | None] = [None] * len(maps) if attention is None else attention
     if not len(maps) == len(source_maps) == len(weights) or not maps:
         raise ValueError(
-            f"maps, source_maps and attention must have one entry a layer, 1 or more; got {len(maps)}, {len(source_maps)}, {len(weights)}"
+            "maps, source_maps and attention must have one entry a layer, 1 or more; "
+            f"got {len(maps)}, {len(source_maps)}, {len(weights)}"
         )
-    return torch.stack(
-        [_layer_distance(*layer) for layer in zip(maps, source_maps, weights, strict=True)]
-    ).sum()
+    layers = zip(maps, source_maps, weights, strict=True)
+    return torch.stack([_layer_distance(*layer) for layer in layers]).sum()
 
 
 def delta(
@@ -61,25 +66,59 @@ def delta(
     alpha: float = 0.01,
     beta: float = 0.01,
 ) -> Tensor:
-    """alpha / 2 * `behavioural_distance` of the feature maps of x + beta / 2 ||w_T||^2, w_T the head's parameters.
+    """Keep a network's feature maps near those of its source network (DELTA).
 
-    It takes a second pass of the backbone, which leaves running statistics as they are; `Delta` does without. The network's maps are by
-    whatever batch normalisation it is set to, the source network's by its running statistics. It replaces weight decay: leave that at 0.
+    Use it to fine-tune a convolutional network on few labels. It holds what the filters respond to
+    and leaves the weights free, unlike L2-SP. It replaces weight decay: leave that at 0. This
+    penalty needs a second pass of the backbone, which leaves running statistics as they are; the
+    class `Delta` does without.
+
+        alpha / 2 * behavioural distance of the feature maps + beta / 2 ||w_T||^2
+
+    w_T are the parameters of the head. For the distance see
+    `da.model.delta.behavioural_distance`. The network's maps are those of the mode that its batch
+    normalisation is in. The source network normalises by its running statistics.
 
     Args:
-        network: the network that is trained.
-        source_network: what it started from; its parameters get no gradient.
-        x: (b, ...).
-        layers: dotted names of modules below `backbone` whose outputs are kept; None: `stage_layers`.
-        attention: one (c,) a layer, from `channel_attention`; None: all channels alike.
-        alpha: strength of the distance, beta: of the pull of the new head to zero; 0.01 each in the paper. Its authors' code sums over a
-            batch of 64 instead of taking the mean, so that its 0.01 is alpha = 0.64 here; the halves are that code's, too.
+        network: The network that is trained.
+        source_network: What training started from. Its parameters get no gradient.
+        x: The batch (b, ...).
+        layers: Dotted names of modules below `network.backbone` whose outputs are kept. Default
+            None: the last layers of the stages, `da.model.maps.stage_layers`.
+        attention: One tensor (c,) for each layer, from `channel_attention`. Default None: all
+            channels count the same.
+        alpha: Strength of the distance. Default 0.01, as in the paper.
+        beta: Strength of the pull of the head to zero. Default 0.01, as in the paper.
 
     Returns:
-        A scalar.
+        A scalar >= 0.
 
     Raises:
-        ValueError: there is no such layer, no stage to take by default, or the shapes do not agree.
+        ValueError: There is no such layer, no stage to take by default, or shapes do not agree.
+
+    Example:
+        >>> import copy
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.model import delta
+        >>> from da.networks import Network
+        >>> network = Network(nn.Sequential(nn.Linear(1, 1)), nn.Identity(), nn.Linear(1, 1))
+        >>> start = copy.deepcopy(network)
+        >>> with torch.no_grad():
+        ...     network.backbone[0].bias += 3  # moves every map by 3
+        >>> x = torch.zeros(4, 1)
+        >>> round(delta(network, start, x, layers=["0"], alpha=0.2, beta=0.0).item(), 3)
+        0.9
+
+    Paper:
+        Li, Xiong, Wang, Rao et al.: DELTA: Deep Learning Transfer using Feature Map with Attention
+        for Convolutional Networks. ICLR 2019.
+
+    Differences:
+        The distance has a factor c_l and takes the mean over positions, as in the authors' code
+        and not as in the paper's equation. It takes the mean over samples, as in the paper. The
+        authors' code sums over a batch of 64, so that its alpha of 0.01 is 0.64 here. The factors
+        1 / 2 are those of that code.
     """
     names = stage_layers(source_network, x) if layers is None else list(layers)
     maps = feature_maps(network, x, names)
@@ -88,12 +127,49 @@ def delta(
 
 @final
 class Delta(Regularize):
-    """Cross-entropy + strength * `delta`, whose maps are taken from the pass that the cross-entropy needs anyway.
+    """Fine-tune with the penalty `delta`, at the cost of one pass of the network.
+
+    It is `Regularize` with `delta`, but takes the feature maps from the pass that the
+    cross-entropy needs anyway.
+
+        cross_entropy(logits, labels) + strength * delta(network, source_network, x)
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        layers, attention, alpha, beta: of `delta`.
-        options: of `Regularize`: source_network, strength, decay (here False by default), batch_norm.
+        network: The network that is trained; maps x (b, ...) to `Outputs`.
+        layers: Dotted names below `network.backbone`, as in `delta`. Default None: the last layers
+            of the stages.
+        attention: One tensor (c,) for each layer, from `channel_attention`. Default None: all
+            channels count the same.
+        alpha: Strength of the distance between maps. Default 0.01.
+        beta: Strength of the pull of the head to zero. Default 0.01.
+        source_network: What training started from; see `da.train.Regularize`. Default None: a copy
+            of `network` as it is now.
+        strength: Factor of the penalty; see `da.train.Regularize`. Default 1.
+        decay: Whether the optimiser's weight decay applies. Default False, because the penalty
+            replaces it.
+        batch_norm: "train" (default) or "keep"; see `da.train.Regularize`.
+
+    Raises:
+        ValueError: At the first batch, if there is no such layer, no stage to take by default, or
+            shapes do not agree.
+
+    Example:
+        >>> import torch
+        >>> from da.data import LabelledBatch
+        >>> from da.model import Delta
+        >>> from da.networks import lenet
+        >>> method = Delta(lenet(classes=3, width=2), alpha=0.64, beta=0.0, batch_norm="keep")
+        >>> rows = torch.arange(3)
+        >>> terms = method.loss(LabelledBatch(torch.rand(3, 1, 16, 16), rows, rows), progress=0.0)
+        >>> sorted(terms), terms["penalty"].item()  # the network has not moved yet
+        (['penalty', 'task'], 0.0)
+
+    Paper:
+        Li, Xiong, Wang, Rao et al.: DELTA: Deep Learning Transfer using Feature Map with Attention
+        for Convolutional Networks. ICLR 2019.
+
+    Differences:
+        See `delta` for the distance and `channel_attention` for the attention.
     """
 
     def __init__(
@@ -119,77 +195,41 @@ class Delta(Regularize):
             batch_norm=batch_norm,
         )
         self.layers, self.alpha, self.beta = layers, alpha, beta
-        self.attention = (
-            None
-            if attention is None
-            else nn.ParameterList(nn.Parameter(a, requires_grad=False) for a in attention)
-        )
+        self.attention: nn.ParameterList | None = None
+        if attention is not None:
+            self.attention = nn.ParameterList(
+                nn.Parameter(weights, requires_grad=False) for weights in attention
+            )
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
+        """The cross-entropy "task" and the "penalty", from one pass of the network."""
         assert self.source_network is not None
         if self.layers is None:
             self.layers = stage_layers(self.source_network, batch.x)
         with watched(self.network.backbone, self.layers) as runs:
             terms = super().loss(batch, progress)
-        maps, source_maps = (
-            single(runs, self.layers),
-            _source_maps(self.source_network, batch.x, self.layers),
-        )
+        maps = single(runs, self.layers)
+        source_maps = _source_maps(self.source_network, batch.x, self.layers)
         attention = None if self.attention is None else list(self.attention)
         value = _penalty(self.network, maps, source_maps, attention, self.alpha, self.beta)
         return terms | {"penalty": self.strength * value}
 
 
-def channel_attention(
-    network: Network,
-    x: Tensor,
-    labels: Tensor,
-    *,
-    layers: Sequence[str] | None = None,
-    exact: bool = True,
-) -> list[Tensor]:
-    """How much the target's classes need each filter of the source network: one (c,) a layer, >= 0 and summing to 1.
-
-        a_j = softmax_j(z_j / 5),    z_j = (L_j - mean L) / standard deviation of L,    L_j = the loss with map j set to 0 - the loss
-
-    The loss is the mean cross-entropy of x under the linear head that `fit_head` fits to the network's features of x: the network's own
-    head is not used, nothing of the network is changed, and all is computed in evaluation mode. The paper takes softmax(L_j) of each
-    sample; standardising the mean over samples and dividing by 5 is what its authors' code does.
-
-    Args:
-        network: the source network.
-        x: (n, ...) labelled training samples of the target, all in memory at once; a few dozen will do.
-        labels: (n,) with two or more classes.
-        layers: as in `delta`; the attention belongs to these layers in this order.
-        exact: True removes one filter after another, and for each computes anew what comes after its layer: sum_l c_l passes of that part.
-            False takes the first-order estimate L_j = - <dL/dFM_j, FM_j> from one backward pass in all. It is the removal's effect where
-            the loss is linear in the map, exactly so at no layer of a network; here only the order and relative size of the L_j count.
-
-    Raises:
-        ValueError: as `delta`; x and labels differ in length; one class alone.
-    """
-    probe, y = _probe(network, x, labels)
-    names = stage_layers(probe, x) if layers is None else list(layers)
-    increases = (_by_removal if exact else _by_gradient)(probe, x, y, names)
-    return [_scaled_softmax(increase).to(x.dtype) for increase in increases]
-
-
 def _layer_distance(maps: Tensor, source: Tensor, attention: Tensor | None) -> Tensor:
+    """The distance between the maps (b, c, ...) of one layer."""
     if maps.shape != source.shape or maps.ndim < 2:
         raise ValueError(
-            f"maps and source_maps must be (b, c, ...) of equal shapes; got {tuple(maps.shape)} and {tuple(source.shape)}"
+            "maps and source_maps must be (b, c, ...) of equal shapes; "
+            f"got {tuple(maps.shape)} and {tuple(source.shape)}"
         )
     b, c = maps.shape[:2]
     if attention is not None and attention.shape != (c,):
         raise ValueError(
             f"attention must be ({c},) for a layer of {c} channels; got {tuple(attention.shape)}"
         )
-    wide = torch.promote_types(
-        maps.dtype, torch.float32
-    )  # under autocast maps are of half precision
-    squares = (
-        (maps.to(wide) - source.detach().to(wide)).square().reshape(b, c, -1).mean(dim=(0, 2))
-    )  # (c,)
+    wide = torch.promote_types(maps.dtype, torch.float32)  # autocast gives maps in half precision
+    difference = maps.to(wide) - source.detach().to(wide)
+    squares = difference.square().reshape(b, c, -1).mean(dim=(0, 2))  # (c,)
     return squares.sum() if attention is None else c * (attention.to(squares) * squares).sum()
 
 
@@ -201,84 +241,12 @@ def _penalty(
     alpha: float,
     beta: float,
 ) -> Tensor:
+    """alpha / 2 * distance + beta / 2 ||head||^2."""
     new = torch.stack([p.square().sum() for p in network.head.parameters()]).sum()
     return alpha / 2 * behavioural_distance(maps, source_maps, attention) + beta / 2 * new
 
 
 def _source_maps(source_network: Network, x: Tensor, layers: Sequence[str]) -> list[Tensor]:
+    """The source network's maps, without gradient."""
     with torch.no_grad(), frozen_statistics(source_network):
         return feature_maps(source_network, x, layers)
-
-
-def _probe(network: Network, x: Tensor, labels: Tensor) -> tuple[Network, Tensor]:
-    """A copy of the network in evaluation mode with a head fitted to (x, labels), and the labels as that head counts them."""
-    if labels.shape != (len(x),):
-        raise ValueError(
-            f"labels must be ({len(x)},), one a sample of x; got {tuple(labels.shape)}"
-        )
-    own = copy.deepcopy(network).eval()
-    for module in own.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = False  # type: ignore[assignment]  # maps are used again and again
-    classes, y = labels.unique(return_inverse=True)
-    with torch.no_grad():
-        features = own(x).features
-    own.head = nn.Linear(
-        features.shape[1], len(classes), device=features.device, dtype=features.dtype
-    )
-    fit_head(own, features, y)
-    return own.requires_grad_(False), y
-
-
-def _by_gradient(probe: Network, x: Tensor, y: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    with watched(probe.backbone, layers) as runs:
-        loss = functional.cross_entropy(probe(x.detach().requires_grad_()).logits, y)
-    maps = single(runs, layers)
-    slopes = torch.autograd.grad(loss, maps)
-    return [
-        -(slope * m.detach()).transpose(0, 1).flatten(1).sum(1)
-        for slope, m in zip(slopes, maps, strict=True)
-    ]  # (c,) each
-
-
-@torch.no_grad()
-def _by_removal(probe: Network, x: Tensor, y: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    noted = list(dict.fromkeys([*block_names(probe.backbone), *layers]))
-    with watched(probe.backbone, noted) as runs:
-        loss = functional.cross_entropy(probe(x).logits, y)
-    increases = []
-    for name, maps in zip(layers, single(runs, layers), strict=True):
-        finished = list(runs)[
-            : list(runs).index(name)
-        ]  # none of these sees the layer's map: they repeat what they said
-        known = {
-            submodule(probe.backbone, block): runs[block][0]
-            for block in finished
-            if len(runs[block]) == 1
-        }
-        losses = []
-        for j in range(maps.shape[1]):
-            without = maps.clone()
-            without[:, j] = 0
-            with _saying(known | {submodule(probe.backbone, name): without}):
-                losses.append(functional.cross_entropy(probe(x).logits, y))
-        increases.append(torch.stack(losses) - loss)
-    return increases
-
-
-@contextmanager
-def _saying(outputs: dict[nn.Module, Tensor]) -> Iterator[None]:
-    """Within, each of the modules gives its output without computing it."""
-    for module, output in outputs.items():
-        vars(module)["forward"] = lambda *_, output=output: output
-    try:
-        yield
-    finally:
-        for module in outputs:
-            del vars(module)["forward"]
-
-
-def _scaled_softmax(increase: Tensor) -> Tensor:
-    z = increase.double() - increase.double().mean()
-    spread = z.std(correction=0)
-    return (z / (5 * spread if spread > 0 else 1)).softmax(dim=0)

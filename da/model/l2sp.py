@@ -1,4 +1,4 @@
-"""L2-SP: stay near the starting point (Li, Grandvalet and Davoine, ICML 2018, "Explicit Inductive Bias for Transfer Learning")."""
+"""L2-SP: while a network is fine-tuned, pull its parameters to where they started."""
 
 from __future__ import annotations
 
@@ -10,23 +10,52 @@ from da.networks.network import Network
 def l2_sp(
     network: Network, source_network: Network, x: Tensor, *, alpha: float = 0.1, beta: float = 0.01
 ) -> Tensor:
-    """alpha / 2 ||w_S - w_S^0||^2 + beta / 2 ||w_T||^2.
+    """Pull a network to its starting point while it is fine-tuned, a penalty for `Regularize`.
 
-    w_S are the parameters of everything below the head, w_S^0 the same in `source_network`, w_T the head's. It replaces weight
-    decay: leave that at zero.
+    Use it instead of weight decay if the pretrained weights are worth keeping: leave the weight
+    decay at zero (`Regularize(..., decay=False)`).
+
+        alpha / 2 ||w_S - w_S^0||^2 + beta / 2 ||w_T||^2
+
+    w_S are the parameters below the head, w_S^0 the same parameters in `source_network`, and w_T
+    the parameters of the head.
 
     Args:
-        network: the network that is trained.
-        source_network: what it started from; its parameters carry no gradient.
-        x: (b, ...) not used: the penalty depends on parameters alone.
-        alpha: strength of the pull to the starting point; beta: of the pull of the new head to zero (the paper searches both
-            over powers of ten and reports alpha = 0.1, beta = 0.01 as usual).
+        network: The network that is trained.
+        source_network: What training started from. Its parameters get no gradient.
+        x: The batch (b, ...). Not used, because the penalty depends on parameters alone.
+        alpha: Strength of the pull to the starting point. Default 0.1.
+        beta: Strength of the pull of the head to zero. Default 0.01. The paper searches both over
+            powers of ten and reports these values as usual.
 
     Returns:
-        A scalar.
+        A scalar >= 0.
 
     Raises:
-        ValueError: a parameter below the head has another shape in `source_network`.
+        ValueError: `source_network` lacks a parameter below the head, or has it in another shape.
+
+    Example:
+        >>> import copy
+        >>> import torch
+        >>> from torch import nn
+        >>> from da.model import l2_sp
+        >>> from da.networks import Network
+        >>> backbone, head = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        >>> network = Network(backbone, nn.Identity(), head)
+        >>> start = copy.deepcopy(network)
+        >>> with torch.no_grad():
+        ...     network.backbone.weight += 2  # as if training had moved it
+        ...     _ = network.head.weight.fill_(3)
+        >>> round(l2_sp(network, start, torch.zeros(1, 1)).item(), 3)  # 0.05 * 4 + 0.005 * 9
+        0.245
+
+    Paper:
+        Li, Grandvalet, Davoine: Explicit Inductive Bias for Transfer Learning with Convolutional
+        Networks. ICML 2018.
+
+    Differences:
+        The script digits_finetune.py keeps the source's head, because the classes are the same.
+        The penalty then pulls this head to zero too.
     """
     start = dict(source_network.named_parameters())
     shared, new = x.new_zeros(()), x.new_zeros(())
@@ -35,7 +64,8 @@ def l2_sp(
             new = new + parameter.square().sum()
         elif name not in start or start[name].shape != parameter.shape:
             raise ValueError(
-                f"source_network has no parameter {name} of shape {tuple(parameter.shape)}; L2-SP needs the same layers below the head"
+                f"source_network has no parameter {name} of shape {tuple(parameter.shape)}; L2-SP "
+                "needs the same layers below the head"
             )
         else:
             shared = shared + (parameter - start[name].detach()).square().sum()

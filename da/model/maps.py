@@ -1,4 +1,7 @@
-"""Feature maps: what the layers below a network's head say of a batch, and which of them end a stage."""
+"""Feature maps: the outputs of layers below a network's head, and the layers that end a stage.
+
+DELTA compares such maps between two networks. `watched` records them during any pass.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,26 @@ _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool
 
 
 def stage_layers(network: Network, x: Tensor) -> list[str]:
-    """The names, below `backbone`, of the blocks that end its last stages (at most four), as the paper takes for a ResNet.
+    """Find the blocks that end the last stages of a convolutional backbone, at most four.
 
-    Blocks are the backbone's children, plain sequences opened. A stage is the blocks whose maps (1, c, h, w) of x[:1] have one h x w,
-    pooling aside: layer1.1 ... layer4.1 of a ResNet-18, fires 0.4, 0.7 and 0.12 and the stem of a SqueezeNet 1.1.
+    These are the layers that the paper of DELTA takes for a ResNet. The blocks are the backbone's
+    children; plain sequences are opened, and pooling is left out. A stage is the blocks whose maps
+    (1, c, h, w) of x[:1] have the same h x w.
 
-    Raises ValueError where no block has such maps (a transformer, an MLP): name the layers.
+    | backbone | layers |
+    |---|---|
+    | ResNet-18 | layer1.1, layer2.1, layer3.1, layer4.1 |
+    | SqueezeNet 1.1 | 0.1 (in the stem), and the fires 0.4, 0.7, 0.12 |
+
+    Args:
+        network: A network with a convolutional backbone.
+        x: Input (b, c, h, w); its first row passes through the backbone once.
+
+    Returns:
+        Dotted names below `network.backbone`, from the input up.
+
+    Raises:
+        ValueError: No block gives such maps, as in a transformer or an MLP. Name the layers then.
     """
     blocks = [
         name
@@ -31,22 +48,31 @@ def stage_layers(network: Network, x: Tensor) -> list[str]:
     ]
     with torch.no_grad(), frozen_statistics(network), watched(network.backbone, blocks) as runs:
         network.backbone(x[:1])
-    last = {
-        maps[0].shape[2:]: name
-        for name, maps in runs.items()
-        if len(maps) == 1 and maps[0].ndim == 4
-    }
-    if not last:
+    last_of_size: dict[torch.Size, str] = {}
+    for name, maps in runs.items():
+        if len(maps) == 1 and maps[0].ndim == 4:
+            last_of_size[maps[0].shape[2:]] = name  # a later block of the same size takes the place
+    if not last_of_size:
         raise ValueError(
-            "layers must be named for a backbone none of whose blocks gives maps (b, c, h, w); got None"
+            "layers must be named for a backbone without a block that gives maps (b, c, h, w); "
+            "got None"
         )
-    return list(last.values())[-_STAGES:]
+    return list(last_of_size.values())[-_STAGES:]
 
 
 def feature_maps(network: Network, x: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    """The outputs (b, c, ...) of `layers`, dotted names below `backbone`, for x; running statistics stay as they are.
+    """Compute the outputs of some layers; the running statistics stay as they are.
 
-    Raises ValueError for a layer that is not there, or does not give one tensor in one run.
+    Args:
+        network: Any network.
+        x: Input (b, ...).
+        layers: Dotted names below `network.backbone`.
+
+    Returns:
+        One tensor (b, c, ...) for each layer.
+
+    Raises:
+        ValueError: There is no such layer, or it does not give one tensor in one run.
     """
     with kept_statistics(network), watched(network.backbone, layers) as runs:
         network.backbone(x)
@@ -54,9 +80,12 @@ def feature_maps(network: Network, x: Tensor, layers: Sequence[str]) -> list[Ten
 
 
 def block_names(module: nn.Module, prefix: str = "") -> Iterator[str]:
-    """The names of the module's children, in order; those of a plain sequence stand in for it."""
+    """The names of a module's children, in order.
+
+    A plain sequence is replaced by the names of its own children.
+    """
     for name, child in module.named_children():
-        if type(child) is nn.Sequential:  # not one of its subclasses, which are layers of a kind
+        if type(child) is nn.Sequential:  # a subclass is a layer of its own kind
             yield from block_names(child, f"{prefix}{name}.")
         else:
             yield prefix + name
@@ -64,9 +93,18 @@ def block_names(module: nn.Module, prefix: str = "") -> Iterator[str]:
 
 @contextmanager
 def watched(backbone: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """Within, name -> outputs of the layers as they run, one a run, in the order in which the layers first finish.
+    """Inside the context, record the outputs of some layers whenever they run.
 
-    An output that is not a tensor is passed over. Raises ValueError for a layer that is not there.
+    Args:
+        backbone: The module that holds the layers.
+        layers: Dotted names below the backbone.
+
+    Yields:
+        Name -> outputs, one for each run, in the order in which the layers first finish. Outputs
+        that are not tensors are left out.
+
+    Raises:
+        ValueError: There is no such layer.
     """
     runs: dict[str, list[Tensor]] = {}
 
@@ -75,7 +113,7 @@ def watched(backbone: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, li
             if not isinstance(output, Tensor):
                 return output
             runs.setdefault(name, []).append(output)
-            return output.clone()  # what follows may work in place, as a ReLU does
+            return output.clone()  # the next layer may work in place, as a ReLU does
 
         return hook
 
@@ -88,20 +126,28 @@ def watched(backbone: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, li
 
 
 def submodule(backbone: nn.Module, name: str) -> nn.Module:
-    """The module of that name below the backbone; ValueError where there is none."""
+    """The module of that name below the backbone.
+
+    Raises:
+        ValueError: There is no such module.
+    """
     try:
         return backbone.get_submodule(name)
     except AttributeError as error:
+        example = next(block_names(backbone), None)
         raise ValueError(
-            f"layers must be names of modules below the backbone, such as {next(block_names(backbone), None)}; got {name!r}"
+            f"layers must be names of modules below the backbone, such as {example}; got {name!r}"
         ) from error
 
 
 def single(runs: dict[str, list[Tensor]], layers: Sequence[str]) -> list[Tensor]:
-    """The one output of each layer that was `watched`; ValueError for a layer that gave none or several."""
+    """The one output of each layer that was `watched`.
+
+    Raises:
+        ValueError: A layer gave no output or several.
+    """
     for name in layers:
-        if len(runs.get(name, [])) != 1:
-            raise ValueError(
-                f"layers must give one tensor each in a pass; {name} gave {len(runs.get(name, []))}"
-            )
+        count = len(runs.get(name, []))
+        if count != 1:
+            raise ValueError(f"layers must give one tensor each in a pass; {name} gave {count}")
     return [runs[name][0] for name in layers]

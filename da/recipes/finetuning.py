@@ -22,10 +22,11 @@ from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
 from da.data.transforms import ImageTransform
+from da.model.attention import channel_attention
 from da.model.bituning import BiTuning
 from da.model.bss import bss
 from da.model.cotuning import CoTuning, category_relationship
-from da.model.delta import Delta, channel_attention
+from da.model.delta import Delta
 from da.model.distill import lwf
 from da.model.finetune import GradualUnfreezing, LayerwiseDecay, fit_head, frozen
 from da.model.l2sp import l2_sp
