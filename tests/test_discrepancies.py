@@ -1,6 +1,8 @@
-"""What every discrepancy between two samples owes, one list for all: whatever the scripts offer to align by (`da.recipes.methods`) is in it by itself.
+"""The properties of every discrepancy between two samples, tested from one list.
 
-Oracles: the properties themselves, gradcheck, float64, and SciPy, NumPy and stored values for CORAL and the energy distance.
+All alignment losses of `da.recipes.methods` are in the list automatically. Oracles: the properties
+themselves, gradcheck, float64, and SciPy, NumPy and stored values for CORAL, the energy distance
+and the Fréchet distance.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from da.feature.frechet import frechet_distance
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.regression import dare_gram
-from da.feature.transport import sinkhorn_divergence, sliced_wasserstein
+from da.feature.sinkhorn import sinkhorn_divergence
+from da.feature.sliced import sliced_wasserstein
 from da.recipes.methods import METHODS
 
 
@@ -35,9 +38,7 @@ class Discrepancy:
     rows: int = 1  # the fewest rows it takes; with fewer it must raise
     symmetric: bool = True
     permutable: bool = True  # the order of the rows does not matter
-    nonnegative: bool = (
-        True  # up to rounding; such a V-statistic is zero between a sample and itself
-    )
+    nonnegative: bool = True  # up to rounding; it is then zero between a sample and itself
     translatable: bool = True  # one shift of both samples changes nothing
     equal_sizes: bool = False  # needs n = m
 
@@ -63,9 +64,8 @@ DISCREPANCIES = [
     Discrepancy("homm of order 4", lambda s, t: homm(s, t, order=4), rows=2),
     Discrepancy("sinkhorn_divergence", sinkhorn_divergence),
     Discrepancy("sliced_wasserstein", sliced_wasserstein),
-    Discrepancy(
-        "dare_gram", lambda s, t: dare_gram(s, t, threshold=1.0), translatable=False
-    ),  # sees the mean beside a column of ones
+    # It sees the mean beside a column of ones.
+    Discrepancy("dare_gram", lambda s, t: dare_gram(s, t, threshold=1.0), translatable=False),
 ]
 OFFERED = {
     name: loss.keywords["alignment"]
@@ -74,8 +74,10 @@ OFFERED = {
 }
 LISTED = [known.function for known in DISCREPANCIES]
 DISCREPANCIES += [
-    Discrepancy(name, f) for name, f in OFFERED.items() if getattr(f, "func", f) not in LISTED
-]  # func: of a partial
+    Discrepancy(name, function)
+    for name, function in OFFERED.items()
+    if getattr(function, "func", function) not in LISTED  # func is that of a partial
+]
 every = pytest.mark.parametrize("discrepancy", DISCREPANCIES, ids=lambda d: d.name)
 
 
@@ -164,7 +166,10 @@ def test_one_shift_of_both_samples_changes_nothing(discrepancy):
 
 
 def with_fixed_rules(discrepancy: Discrepancy) -> Callable:
-    """The function that the gradient belongs to: a bandwidth by rule carries no gradient, so finite differences need a number there."""
+    """The function with numbers in place of rules.
+
+    A bandwidth by rule carries no gradient, so finite differences would not agree.
+    """
     if discrepancy.name == "sinkhorn_divergence":
         return lambda s, t: sinkhorn_divergence(
             s, t, regularization=1.0, iterations=5000, tolerance=1e-9
@@ -189,15 +194,14 @@ def test_its_gradient_is_that_of_finite_differences(discrepancy):
 @every
 def test_float32_is_close_to_float64(discrepancy):
     source, target = samples(discrepancy, n=32, m=40, d=16)
-    exact_source, rough_source = (
-        source.float().double().requires_grad_(),
-        source.float().requires_grad_(),
-    )
+    exact_source = source.float().double().requires_grad_()
+    rough_source = source.float().requires_grad_()
     exact = discrepancy.function(exact_source, target.float().double())
     rough = discrepancy.function(rough_source, target.float())
     assert rough.dtype == torch.float32 and rough.shape == ()
     torch.testing.assert_close(rough.double(), exact, rtol=1e-5, atol=1e-6)
-    exact.backward(), rough.backward()
+    exact.backward()
+    rough.backward()
     torch.testing.assert_close(rough_source.grad.double(), exact_source.grad, rtol=1e-4, atol=1e-6)
 
 
@@ -268,7 +272,7 @@ def test_bad_input_is_one_error_that_names_the_argument(discrepancy):
 
 
 def test_coral_equals_numpy_and_the_value_of_deepda():
-    """DeepDA divides covariances with n - 1 by 4 d^2 as we do; the value is what its own code returned on these arrays."""
+    """DeepDA divides by 4 d^2 too; its own code returned the stored value on these arrays."""
     rng = np.random.default_rng(0)
     source, target = rng.standard_normal((16, 8)), 1.2 * rng.standard_normal((16, 8)) + 0.5
     by_numpy = ((np.cov(source.T) - np.cov(target.T)) ** 2).sum() / (4 * 8**2)
@@ -305,7 +309,7 @@ def test_energy_distance_equals_its_definition_in_several_dimensions():
 
 
 def test_energy_distance_between_gaussians_far_apart_is_almost_twice_the_gap():
-    """For a gap g much larger than the spread, 2 E|x - y| = 2 g and E|x - x'| = 2 / sqrt(pi) in one dimension."""
+    """In one dimension E|x - x'| = 2 / sqrt(pi), and 2 E|x - y| = 2 g for a large gap g."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(2000, 1, generator=generator, dtype=torch.float64) for _ in range(2))
     assert float(energy_distance(x, y + 50)) == pytest.approx(100 - 4 / np.sqrt(np.pi), rel=2e-3)
@@ -319,17 +323,12 @@ def test_energy_distance_has_a_finite_gradient_at_coincident_points():
 
 def test_frechet_distance_is_that_of_normal_distributions_by_scipy():
     generator = np.random.default_rng(0)
-    x, y = (
-        generator.normal(size=(30, 4)),
-        generator.normal(size=(50, 4)) @ np.diag([1, 2, 0.5, 3]) + 1,
-    )
+    x = generator.normal(size=(30, 4))
+    y = generator.normal(size=(50, 4)) @ np.diag([1, 2, 0.5, 3]) + 1
     first, second = np.cov(x.T, ddof=0), np.cov(y.T, ddof=0)
     root = scipy.linalg.sqrtm(first)
-    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(
-        first + second - 2 * scipy.linalg.sqrtm(root @ second @ root).real
-    )
-    assert float(frechet_distance(x, y)) == pytest.approx(expected, rel=1e-10)
-    shifted = frechet_distance(
-        x, x + np.array([3.0, 0.0, 4.0, 0.0])
-    )  # equal covariances leave the means
-    assert float(shifted) == pytest.approx(25.0)
+    means = ((x.mean(0) - y.mean(0)) ** 2).sum()
+    spread = np.trace(first + second - 2 * scipy.linalg.sqrtm(root @ second @ root).real)
+    assert float(frechet_distance(x, y)) == pytest.approx(means + spread, rel=1e-10)
+    shifted = frechet_distance(x, x + np.array([3.0, 0.0, 4.0, 0.0]))
+    assert float(shifted) == pytest.approx(25.0)  # equal covariances leave the means

@@ -1,4 +1,8 @@
-"""Squared MMD. Oracles: float64 double loops over the definition, the closed form for two Gaussians, another library's stored value."""
+"""Squared MMD.
+
+Oracles: float64 double loops over the definition, the closed form for two Gaussians, the stored
+value of another library.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +72,10 @@ def test_each_estimator_equals_its_definition(estimator, n, m, bandwidth):
 
 
 def test_it_reproduces_deepda():
-    """DeepDA: biased, five kernels exp(-d / (2^i b)), b = mean pair distance / 4. Its own code returned this value on these arrays."""
+    """DeepDA: biased, five kernels exp(-d / (2^i b)), b = mean pair distance / 4.
+
+    Its own code returned this value on these arrays.
+    """
     rng = np.random.default_rng(0)
     source, target = rng.standard_normal((16, 8)), 1.2 * rng.standard_normal((16, 8)) + 0.5
     assert mmd2(source, target, multipliers=[2.0**i / 4 for i in range(5)]) == pytest.approx(
@@ -77,14 +84,17 @@ def test_it_reproduces_deepda():
 
 
 def gaussian_mean(shift: float, variance: float, s: float, d: int) -> float:
-    """E exp(-|u|^2 / s) for u normal with mean (shift, 0, ...) and variance `variance` in each of d directions."""
+    """E exp(-|u|^2 / s) for u ~ N((shift, 0, ...), variance I) in d dimensions."""
     return (1 + 2 * variance / s) ** (-d / 2) * math.exp(-(shift**2) / (s + 2 * variance))
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.8])
 @pytest.mark.parametrize("estimator", ["unbiased", "linear", "biased"])
 def test_the_mean_over_many_draws_is_the_value_between_two_gaussians(estimator, shift):
-    """x ~ N(0, I), y ~ N(shift e_1, 1.44 I): the unbiased estimators average to MMD^2, the biased one to MMD^2 plus its known bias."""
+    """x ~ N(0, I), y ~ N(shift e_1, 1.44 I).
+
+    The unbiased estimators average to MMD^2, the biased one to MMD^2 plus its known bias.
+    """
     n, m, d, s, draws = 12, 12 if estimator == "linear" else 9, 2, 3.0, 1500
     generator = torch.Generator().manual_seed(0)
     xx, yy, xy = (
@@ -176,7 +186,8 @@ def hard_case(name: str) -> tuple[torch.Tensor, torch.Tensor, dict]:
         return x + 1e5, y + 1e5, {}
     if name == "far domains":
         return x - 1e3, y + 1e3, {}
-    # Two tight clusters far apart within each sample, and kernels as narrow as a cluster: the hardest case for |a|^2 + |b|^2 - 2ab.
+    # Two tight clusters far apart within each sample, and kernels as narrow as a cluster. This is
+    # the hardest case for |a|^2 + |b|^2 - 2ab.
     x, y = 1e-2 * x, 1e-2 * y
     x[::2] += 10
     y[::2] += 10

@@ -1,5 +1,9 @@
-"""CMD and HoMM. Oracles: scipy.stats.moment, moment tensors by NumPy loops, two-point distributions by hand, the random sampling of the
-paper, gradcheck. What every discrepancy owes is in test_discrepancies.py."""
+"""CMD and HoMM.
+
+Oracles: scipy.stats.moment, moment tensors by NumPy loops, two-point distributions by hand, the
+random sampling of the paper, gradcheck. The properties of every discrepancy are tested in
+test_discrepancies.py.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +29,18 @@ def test_cmd_equals_the_moments_of_scipy(moments, bounds):
     width = bounds[1] - bounds[0]
     total = np.linalg.norm(source.mean(0) - target.mean(0)) / width
     for k in range(2, moments + 1):
-        total += (
-            np.linalg.norm(
-                scipy.stats.moment(source, order=k) - scipy.stats.moment(target, order=k)
-            )
-            / width**k
-        )
+        gap = scipy.stats.moment(source, order=k) - scipy.stats.moment(target, order=k)
+        total += np.linalg.norm(gap) / width**k
     assert float(cmd(source, target, moments=moments, bounds=bounds)) == pytest.approx(
         total, rel=1e-12
     )
 
 
 def test_cmd_of_two_point_distributions_is_a_sum_of_fractions():
-    """Bernoulli of 1/2 and 1/4: means, variances p q, then p q (q - p), p q (q^3 + p^3), p q (q^4 - p^4)."""
+    """Bernoulli of p = 1/2 and 1/4, q = 1 - p.
+
+    Variances are p q, then come p q (q - p), p q (q^3 + p^3) and p q (q^4 - p^4).
+    """
     source, target = np.array([[0.0], [1.0]]), np.array([[0.0], [0.0], [0.0], [1.0]])
     assert float(cmd(source, target)) == pytest.approx(
         1 / 4 + 1 / 16 + 3 / 32 + (21 - 16) / 256 + 15 / 256, rel=1e-14
@@ -110,9 +113,8 @@ def test_homm_of_order_two_is_coral_without_its_factors():
 def test_homm_is_what_the_random_sampling_of_the_paper_estimates(order):
     source, target = samples(30, 40, d=6)
     z, w = source - source.mean(0), target - target.mean(0)
-    index = np.random.default_rng(0).integers(
-        6, size=(100_000, order)
-    )  # tuples of features, with repetition
+    rng = np.random.default_rng(0)
+    index = rng.integers(6, size=(100_000, order))  # tuples of features, with repetition
     terms = (z[:, index].prod(axis=2).mean(0) - w[:, index].prod(axis=2).mean(0)) ** 2
     error = terms.std() / np.sqrt(len(terms))
     value = float(homm(source, target, order=order))
@@ -120,7 +122,10 @@ def test_homm_is_what_the_random_sampling_of_the_paper_estimates(order):
 
 
 def test_homm_of_odd_order_sees_skewness_that_the_covariance_does_not():
-    """x and -x have one covariance; E x^3 changes its sign: the squared difference is (2 E x^3)^2 in one dimension."""
+    """x and -x have one covariance, but E x^3 changes its sign.
+
+    In one dimension the squared difference is (2 E x^3)^2.
+    """
     x = np.array([[0.0], [0.0], [3.0]])
     assert float(homm(x, -x, order=2)) == pytest.approx(0, abs=1e-14)
     assert float(homm(x, -x, order=3)) == pytest.approx((2 * (1 + 1 - 8) / 3) ** 2, rel=1e-12)

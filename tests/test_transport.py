@@ -1,5 +1,8 @@
-"""Sinkhorn divergence and sliced Wasserstein. Oracles: POT, SciPy, translations and limits in closed form, finite differences. What every
-discrepancy owes is in test_discrepancies.py."""
+"""Sinkhorn divergence and sliced Wasserstein.
+
+Oracles: POT, SciPy, translations and limits in closed form, finite differences. The properties of
+every discrepancy are tested in test_discrepancies.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from torch import nn
 from da.data.batches import Batch
 from da.data.toy import mean_shifted_axis
 from da.feature.moments import cmd
-from da.feature.transport import FreshDraws, _directions, sinkhorn_divergence, sliced_wasserstein
+from da.feature.sinkhorn import sinkhorn_divergence
+from da.feature.sliced import FreshDraws, _directions, sliced_wasserstein
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.train.align import Align
@@ -62,7 +66,10 @@ def test_the_default_regularization_is_a_tenth_of_the_mean_squared_distance():
 
 @pytest.mark.parametrize("e", [0.5, 3.0, 100.0])
 def test_a_sample_and_its_translate_are_the_squared_shift_apart(e):
-    """<P, C> changes under a shift by what P's marginals say, whatever P: exact at every regularisation."""
+    """A shift changes <P, C> by an amount that only depends on the marginals of P.
+
+    So the value is exact at every regularisation.
+    """
     x, _ = samples()
     shift = np.array([3.0, -1.0, 0.5])
     assert float(
@@ -84,16 +91,8 @@ def test_it_goes_from_the_wasserstein_distance_to_the_distance_of_the_means():
 def test_equal_samples_are_zero_apart_also_before_convergence():
     x, _ = samples()
     for iterations in (1, 3, 500):
-        assert (
-            abs(
-                float(
-                    sinkhorn_divergence(
-                        x, x[::-1].copy(), regularization=0.01, iterations=iterations
-                    )
-                )
-            )
-            < 1e-12
-        )
+        value = sinkhorn_divergence(x, x[::-1].copy(), regularization=0.01, iterations=iterations)
+        assert abs(float(value)) < 1e-12
 
 
 @pytest.mark.parametrize("distance", [1e4, 1e10, 1e15])
@@ -105,13 +104,12 @@ def test_far_samples_give_no_nan(distance, e):
     (gradient,) = torch.autograd.grad(value, x)
     assert float(value.detach()) == pytest.approx(3 * distance**2, rel=1e-3)
     torch.testing.assert_close(gradient.sum(0), torch.full((3,), -2 * distance), rtol=1e-3, atol=0)
-    assert bool(
-        (gradient < -0.99 * distance / 9).all()
-    )  # every row is pulled, also before the potentials have converged
+    # Every row is pulled, also before the potentials have converged.
+    assert bool((gradient < -0.99 * distance / 9).all())
 
 
 def test_descent_moves_one_sample_onto_the_other():
-    """What the debiasing is for: OT_e alone would end at a shrunken sample."""
+    """The debiasing is needed for this: OT_e alone would end at a shrunken sample."""
     source, target = (torch.from_numpy(x) for x in samples(10, 10, 2))
     moved = source.clone().requires_grad_()
     for _ in range(40):
@@ -165,10 +163,8 @@ def test_a_translate_is_as_far_as_the_shift_is_long_on_each_direction():
     shift = np.array([3.0, -1.0, 0.5])
     along = _directions(3, 128, 0).numpy().T @ shift
     assert float(sliced_wasserstein(x, x + shift)) == pytest.approx((along**2).mean(), rel=1e-10)
-    many = float(
-        sliced_wasserstein(x, x + shift, projections=20_000)
-    )  # E <shift, t>^2 = |shift|^2 / d
-    assert many == pytest.approx(10.25 / 3, rel=0.03)
+    many = float(sliced_wasserstein(x, x + shift, projections=20_000))
+    assert many == pytest.approx(10.25 / 3, rel=0.03)  # E <shift, t>^2 = |shift|^2 / d
 
 
 def test_the_directions_are_unit_vectors_and_belong_to_the_seed():
@@ -181,11 +177,8 @@ def test_the_directions_are_unit_vectors_and_belong_to_the_seed():
     torch.manual_seed(0)
     first = float(sliced_wasserstein(x, y, random_state=1))
     torch.manual_seed(1)
-    assert (
-        first
-        == float(sliced_wasserstein(x, y, random_state=1))
-        != float(sliced_wasserstein(x, y, random_state=2))
-    )
+    assert first == float(sliced_wasserstein(x, y, random_state=1))
+    assert first != float(sliced_wasserstein(x, y, random_state=2))
 
 
 @pytest.mark.parametrize(
@@ -212,25 +205,23 @@ def accuracy_with(alignment, seed: int, steps: int = 200) -> float:
     torch.manual_seed(seed)
     method = Align(Network(nn.Identity(), nn.Linear(2, 4), nn.Linear(4, 2)), alignment)
     optimizer, index = torch.optim.Adam(method.parameters(), lr=0.02), torch.arange(64)
+    batch = Batch(problem.source.x, problem.source.y, problem.target.x, index, index)
     for t in range(steps):
-        for terms in method.step(
-            Batch(problem.source.x, problem.source.y, problem.target.x, index, index), t / steps
-        ):
+        for terms in method.step(batch, t / steps):
             optimizer.zero_grad(set_to_none=True)
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
     with torch.no_grad():
-        return (
-            (method.network(problem.target.x).logits.argmax(1) == problem.target.y)
-            .float()
-            .mean()
-            .item()
-        )
+        predicted = method.network(problem.target.x).logits.argmax(1)
+    return (predicted == problem.target.y).float().mean().item()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_aligned_features_solve_what_the_source_alone_does_not(seed):
-    """Also with CMD, whose first moment sees the shift; with few directions, each step its own; and before potentials converge."""
+    """Sinkhorn before its potentials converge, sliced with few directions, fresh at each step.
+
+    CMD too, because its first moment sees the shift.
+    """
     assert accuracy_with(None, seed) < 0.7
     few = FreshDraws(partial(sliced_wasserstein, projections=4))
     for alignment in (partial(sinkhorn_divergence, iterations=20), few, cmd):

@@ -18,10 +18,10 @@ from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA
 from da.feature.regression import AlignRegression, dare_gram, rsd
 from da.feature.selftraining import FixMatch, PseudoLabels
-from da.feature.target import BNM, MCC, EntropyMinimisation, bnm, entropy, mcc
-from da.feature.teacher import MeanTeacher
 from da.feature.sinkhorn import sinkhorn_divergence
 from da.feature.sliced import FreshDraws, sliced_wasserstein
+from da.feature.target import BNM, MCC, EntropyMinimisation, bnm, entropy, mcc
+from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
 
 __all__ = [
