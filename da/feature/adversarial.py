@@ -254,12 +254,12 @@ class CDAN(Reversed):
     ) -> Terms:
         p = at_least_single(source.logits.detach()).softmax(1)  # (n, k)
         q = at_least_single(target.logits.detach()).softmax(1)  # (m, k)
+        source_weights = entropy_weights(p) if self.entropy_conditioning else None
+        target_weights = entropy_weights(q) if self.entropy_conditioning else None
+        source_rows = self.multilinear(source.features, p)  # (n, width)
+        target_rows = self.multilinear(target.features, q)  # (m, width)
         return {
             "domain": self.confusion(
-                self.multilinear(source.features, p),
-                self.multilinear(target.features, q),
-                factor,
-                entropy_weights(p) if self.entropy_conditioning else None,
-                entropy_weights(q) if self.entropy_conditioning else None,
+                source_rows, target_rows, factor, source_weights, target_weights
             )
         }

@@ -71,18 +71,18 @@ class TwoClassifiers(Adapt):
 class MCD(TwoClassifiers):
     """Play a game: two classifiers disagree on the target, and the features bring them together.
 
-    It moves target features to where the source supports a decision. A step takes several times as
-    long as one of DANN or of an MMD. It is a game of 2 + generator_steps moves. The optimiser steps
-    after each; w = trade_off * ramp(progress):
+    It moves target features into the support of the source. A step takes several times as long as
+    one of DANN or of an MMD. It is a game of 2 + generator_steps moves. The optimiser steps after
+    each; w = trade_off * ramp(progress):
 
         A   backbone, bottleneck, both heads     min   CE_1 + CE_2 on the source
         B   both heads                           min   CE_1 + CE_2 - w * discrepancy on the target
         C   backbone and bottleneck, k times     min   w * discrepancy on the target
 
-    Both domains pass k + 1 times through the network, forward and backward, where most methods
-    take one pass: 5 at k = 4. The heads take one more. B and the first C share a forward pass,
-    because only heads have moved between them. Every pass normalises by its own batch; running
-    statistics are updated by A alone, once a step as in any other method.
+    Both domains pass k + 1 times through the network, forward and backward: 5 times at k = 4. Most
+    methods take one pass. The heads take one more. B and the first C share a forward pass, because
+    only heads have moved between them. Every pass normalises by its own batch, as batch_statistics
+    says. Running statistics are updated by A alone, once a step as in any other method.
 
     Args:
         network: Maps x (b, ...) to Outputs. Every layer of its head that has parameters needs

@@ -1,4 +1,4 @@
-"""Losses that teach with predictions: hard labels, or soft ones, where these are confident.
+"""Losses that teach with confident predictions: with hard labels or with probabilities.
 
 | loss | what teaches | what learns |
 |---|---|---|

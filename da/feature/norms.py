@@ -247,7 +247,8 @@ class BSP(DANN):
         for Adversarial Domain Adaptation. ICML 2019.
 
     Differences:
-        It stands beside DANN only. For the paper's BSP with CDAN add `bsp` to a CDAN by hand.
+        The penalty is added to DANN only. The paper also adds it to CDAN; do that by hand with
+        `bsp`.
     """
 
     def __init__(

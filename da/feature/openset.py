@@ -25,7 +25,7 @@ from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 
 def reject_unsure(logits: Tensor, *, threshold: float) -> Tensor:
-    """Add a class "unknown" to logits, which wins where no class is probable enough.
+    """Add a class "unknown" to logits; it wins if no other class is probable enough.
 
     This is rejection by the maximum softmax probability. The new last column is
 
@@ -110,7 +110,7 @@ def unknown_confusion(logits: Tensor, *, boundary: float = 0.5) -> Tensor:
 
 @final
 class RejectUnsure(nn.Module):
-    """Make the head of a network call unknown what it is not sure of.
+    """Give a network's head one class more, "unknown", for rows that it is not sure of.
 
     Use it as a baseline for open sets: the network is trained as without it, and its answers have
     one class more. It is `reject_unsure` of another head's logits.
@@ -155,7 +155,7 @@ class OSBP(Adapt):
     Use it if the target has the source's classes and others. Cross-entropy on the source is joined
     by trade_off * ramp(progress) * `unknown_confusion` on the target, reversed below the head. The
     head lowers this term, so unknown gets probability t on all of the target. The features raise
-    it, so a target row moves to where it is clearly known or clearly unknown.
+    it, so a target row moves until it is clearly known or clearly unknown.
 
     The term has no upper bound in the scale of the features, and SGD can drive plain ReLU features
     to infinity. Give the network batch normalisation in front of the head, as the paper does.

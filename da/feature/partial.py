@@ -3,7 +3,7 @@
 To align all of the source with such a target puts target rows onto classes that the target does not
 have. So the source is weighted first:
 
-| method | what is weighted | by what | where the weights count |
+| method | what is weighted | by what | weights count in |
 |---|---|---|---|
 | PADA | each class | predictions on the target | cross-entropy and discriminator |
 | IWAN | each row | a first discriminator | a second discriminator alone |
@@ -201,8 +201,8 @@ class IWAN(Reversed):
     Differences:
         In the paper source encoder and head are trained first and then stay, as in ADDA. Here one
         encoder serves both domains and goes on learning from the source, so D sees features that
-        move, and the entropy reaches the head too. For the same reason trade_off and ramp are
-        those of DANN: in the authors' code no cross-entropy opposes the reversed gradient, which is
+        move, and the entropy reaches the head too. For the same reason trade_off and ramp are as
+        for DANN. In the authors' code no cross-entropy opposes the reversed gradient, and it is
         scaled by less than 0.1.
     """
 

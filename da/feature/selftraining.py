@@ -1,4 +1,4 @@
-"""Self-training: the target learns from the network's own predictions where these are confident.
+"""Self-training: the target learns from the network's own confident predictions.
 
 | method | what teaches |
 |---|---|

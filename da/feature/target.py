@@ -233,7 +233,7 @@ class MCC(Adapt):
         Jin, Wang, Long, Wang: Minimum Class Confusion for Versatile Domain Adaptation. ECCV 2020.
 
     Differences:
-        None known beyond those of `mcc`.
+        The logarithm of the entropy is exact. TLlib's code adds 1e-5 within it.
     """
 
     def __init__(
@@ -292,7 +292,8 @@ class BNM(Adapt):
         Maximization under Label Insufficient Situations. CVPR 2020.
 
     Differences:
-        Those of `bnm`: the norm is divided by the batch size, not by min(n, K) as in the code.
+        The norm is divided by the batch size, as in the paper's equation, not by min(n, K), as in
+        the authors' code.
     """
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
