@@ -13,15 +13,8 @@ from sklearn.metrics import mean_squared_error, r2_score
 from da.data.batches import LabelledBatch, LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.model.finetune import (
-    GradualUnfreezing,
-    LayerwiseDecay,
-    Probe,
-    blocks,
-    fit_head,
-    frozen,
-    with_new_head,
-)
+from da.model.blockwise import GradualUnfreezing, LayerwiseDecay, blocks
+from da.model.finetune import Probe, fit_head, frozen, with_new_head
 from da.model.l2sp import l2_sp
 from da.networks.backbones import backbone
 from da.networks.network import Network
@@ -355,5 +348,5 @@ def test_fine_tuning_on_numbers_is_least_squares(tmp_path: Path) -> None:
 
 
 def test_numbers_ask_for_one_output() -> None:
-    with pytest.raises(ValueError, match=r"one output; got logits \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"need logits \(4, 1\); got \(4, 3\): give the network one"):
         supervised_loss(torch.zeros(4, 3), torch.zeros(4))

@@ -20,7 +20,8 @@ from da.data.batches import LabelledBatch, LabelledBatches, PairedBatches
 from da.data.domain import Labelled
 from da.data.files.reviews import toy_reviews
 from da.feature.mmd import mmd2
-from da.model.finetune import blocks, frozen
+from da.model.blockwise import blocks
+from da.model.finetune import frozen
 from da.model.masked_language import MaskedLanguage, one_gap_each
 from da.networks.encoder_files import extra, find_encoder
 from da.networks.low_rank import lora

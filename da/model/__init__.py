@@ -1,13 +1,18 @@
-"""Model-based: (network, source_network, x) -> scalar, which keeps or reuses what the source model knows; fine-tuning around it."""
+"""Model-based adaptation: keep or reuse what a source network knows.
+
+A penalty is (network, source_network, x) -> scalar. Beside the penalties stand fine-tuning,
+adaptation without source data or at test time, several tasks, and transferability scores.
+"""
 
 from da.model.attention import channel_attention
 from da.model.batchnorm import adapt_statistics
 from da.model.bituning import BiTuning
+from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
 from da.model.bss import bss
 from da.model.cotuning import CoTuning, category_relationship
 from da.model.delta import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
-from da.model.finetune import GradualUnfreezing, LayerwiseDecay, fit_head, frozen, with_new_head
+from da.model.finetune import fit_head, frozen, with_new_head
 from da.model.l2sp import l2_sp
 from da.model.masked_language import MaskedLanguage
 from da.model.multitask import EqualWeights, MultiTask, PCGrad, UncertaintyWeights

@@ -1,33 +1,64 @@
-"""Fine-tuning baselines: which part of a source network learns on the target, how fast, and which part stays.
+"""Fine-tuning baselines: which part of a source network learns on the target, and which stays.
 
-from scratch           a new network, nothing kept
-feature extraction     backbone and bottleneck kept as they are, a new head (`frozen`)
-full fine-tuning       everything starts from the source network and learns, with a new head (`with_new_head`)
-linear probe, then     the head of the logistic regression on the kept features first (`fit_head`), then everything learns
-  fine-tuning            (Kumar et al., ICLR 2022, LP-FT)
-layer-wise decay       the further a block lies below the head, the more slowly it learns (`LayerwiseDecay`)
-gradual unfreezing     block after block begins to learn, from the head down (`GradualUnfreezing`)
+| baseline | what happens | name |
+|---|---|---|
+| from scratch | a new network, nothing kept | |
+| feature extraction | backbone and bottleneck stay, a new head learns | `frozen` |
+| full fine-tuning | everything learns, with a new head | `with_new_head` |
+| linear probe, then fine-tuning | first a logistic regression as the head | `fit_head` |
+| layer-wise decay | lower blocks learn more slowly | `da.model.blockwise.LayerwiseDecay` |
+| gradual unfreezing | blocks join from the head down | `da.model.blockwise.GradualUnfreezing` |
 
-The objective of all is that of `da.train.method.Regularize`: mean cross-entropy + lambda / 2 ||w||^2, lambda the optimiser's weight decay.
+All of them minimise what `da.train.regularize.Regularize` does: mean cross-entropy
++ lambda / 2 ||w||^2, with lambda the optimiser's weight decay.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
 
-from da.data.batches import Batch, LabelledBatch
+from da.data.batches import Batch
 from da.networks.network import Frozen, Network, linear_head
-from da.networks.statistics import BatchNorm
-from da.train.method import BatchNormTreatment, Method, Regularize, Terms
+from da.train.method import Method, Terms
 
 
 def with_new_head(network: Network) -> Network:
-    """A copy of `network` with a freshly drawn head of the same size; its backbone counts as pretrained."""
+    """Copy a source network and draw its head anew: the start of full fine-tuning.
+
+    The head keeps its size. The copy's backbone counts as pretrained, so that it learns more
+    slowly than the head.
+
+    Args:
+        network: The source network, with a linear head. It is not changed.
+
+    Returns:
+        The copy.
+
+    Raises:
+        TypeError: The head is not linear.
+
+    Example:
+        >>> import torch
+        >>> from da.model import with_new_head
+        >>> from da.networks import lenet
+        >>> source = lenet(classes=10)
+        >>> network = with_new_head(source)
+        >>> torch.equal(network.backbone[0].weight, source.backbone[0].weight)
+        True
+        >>> torch.equal(network.head.weight, source.head.weight), network.pretrained
+        (False, True)
+
+    Paper:
+        Yosinski, Clune, Bengio, Lipson: How Transferable are Features in Deep Neural Networks?
+        NIPS 2014.
+
+    Differences:
+        The paper copies the first n layers, for each n. Here all layers below the head are copied.
+    """
     own = copy.deepcopy(network)
     linear_head(own).reset_parameters()
     own.pretrained = True
@@ -35,35 +66,92 @@ def with_new_head(network: Network) -> Network:
 
 
 def frozen(network: Network) -> Network:
-    """Feature extraction: a copy of `network` whose backbone and bottleneck are frozen and whose head is drawn anew and learns."""
+    """Copy a source network so that only a new head learns: feature extraction.
+
+    It is the safest baseline if target labels are very few. Batch statistics and dropout are
+    frozen too.
+
+    Args:
+        network: The source network, with a linear head. It is not changed.
+
+    Returns:
+        A copy with frozen backbone and bottleneck and a freshly drawn head.
+
+    Raises:
+        TypeError: The head is not linear.
+
+    Example:
+        >>> from da.model import frozen
+        >>> from da.networks import lenet
+        >>> network = frozen(lenet(classes=10))
+        >>> [name for name, value in network.named_parameters() if value.requires_grad]
+        ['head.weight', 'head.bias']
+
+    Paper:
+        Yosinski, Clune, Bengio, Lipson: How Transferable are Features in Deep Neural Networks?
+        NIPS 2014.
+
+    Differences:
+        The paper freezes the first n layers, for each n, and draws all others anew. Here all
+        layers below the head are frozen.
+    """
     own = with_new_head(network)
     return Network(Frozen(own.backbone), Frozen(own.bottleneck), own.head, pretrained=True)
 
 
 def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: float = 10.0) -> None:
-    """Sets the head of `network`, in place, to the multinomial logistic regression of labels (n,) on features (n, d).
+    """Set a network's head to the logistic regression on given features: a linear probe.
 
-    strength: C, the inverse of the L2 penalty, for features of mean squared norm 1: other features z are treated as z / r with
-        r^2 = mean ||z||^2, and the weights are divided by r, so that C means the same whatever the scale.
+    Fine-tuning from this head (LP-FT) keeps the features better than from a random one. The head
+    is changed in place.
 
-    Raises ValueError where a class of the head has no sample, for its weights would be arbitrary, and for features that are all zero.
+    Args:
+        network: A network with a linear head.
+        features: (n, d), the network's features of the samples.
+        labels: Classes (n,) from 0. Each class of the head must occur.
+        strength: C, the inverse strength of the L2 penalty, for features of mean squared norm 1.
+            Other features z are treated as z / r with r^2 = mean ||z||^2, and the weights are
+            divided by r. So C means the same at every scale. Default 10.
+
+    Raises:
+        ValueError: A class of the head has no sample, so that its weights would be arbitrary; or
+            all features are zero.
+        TypeError: The head is not linear.
+
+    Example:
+        >>> import torch
+        >>> from da.model import fit_head
+        >>> from da.networks import mlp
+        >>> network = mlp(inputs=5, classes=2, features=2)
+        >>> features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+        >>> fit_head(network, features, torch.tensor([0, 0, 1, 1]))
+        >>> network.head(features).argmax(dim=1).tolist()
+        [0, 0, 1, 1]
+
+    Paper:
+        Kumar, Raghunathan, Jones, Ma, Liang: Fine-Tuning can Distort Pretrained Features and
+        Underperform Out-of-Distribution. ICLR 2022 (LP-FT).
+
+    Differences:
+        The probe is a logistic regression with C = 10 on features of mean squared norm 1.
     """
     head = linear_head(network)
     classes = head.out_features
     if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 2:
         raise ValueError(
-            f"labels must hold each of the head's {classes} classes (2 or more); got {labels.unique().tolist()}"
+            f"labels must hold each of the head's {classes} classes (2 or more); "
+            f"got {labels.unique().tolist()}"
         )
     radius = features.double().square().sum(1).mean().sqrt()
     if not radius > 0:
         raise ValueError(
-            "features must not all be zero (or NaN): there is nothing to tell the classes by"
+            "features must not all be zero (or NaN), because then no class can be told from "
+            "another; look at what computed them"
         )
-    probe = LogisticRegression(C=strength, max_iter=5000).fit(
-        (features.double() / radius).cpu().numpy(), labels.cpu().numpy()
-    )
+    unit = (features.double() / radius).cpu().numpy()
+    probe = LogisticRegression(C=strength, max_iter=5000).fit(unit, labels.cpu().numpy())
     weight, bias = torch.from_numpy(probe.coef_) / radius.cpu(), torch.from_numpy(probe.intercept_)
-    if classes == 2:  # one logit, of the second class against the first
+    if classes == 2:  # scikit-learn gives one logit, of the second class against the first
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
     with torch.no_grad():
         head.weight.copy_(weight)
@@ -71,7 +159,13 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
 
 
 class Probe(Method[Batch]):
-    """A network that was fitted already (`fit_head`) as a row of a table: the loop runs, and nothing moves."""
+    """A network that is fitted already, as a row of a table.
+
+    The training loop runs as for every other method, and nothing moves. Use it after `fit_head`.
+
+    Args:
+        network: A network with a linear head.
+    """
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         """Zero, whatever the batch."""
@@ -80,144 +174,3 @@ class Probe(Method[Batch]):
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         """The head at rate 0, without weight decay."""
         return [{"params": [linear_head(self.network).bias], "lr": 0.0, "weight_decay": 0.0}]
-
-
-class LayerwiseDecay(Regularize):
-    """Fine-tuning with rates that fall from block to block: block i of n (`blocks`) learns at learning_rate * decay_per_block^(n - i).
-
-    Bottleneck and head learn at the full rate; the backbone's common factor is not used. Howard and Ruder (ACL 2018, ULMFiT) divide
-    by 2.6 a layer of three; Clark et al. (ICLR 2020, ELECTRA) multiply by 0.8 a layer of twelve, the default.
-
-    Args:
-        decay_per_block: in (0, 1].
-        options: of `Regularize`.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        penalty: Any = None,
-        *,
-        decay_per_block: float = 0.8,
-        source_network: Network | None = None,
-        strength: float = 1.0,
-        decay: bool = True,
-        batch_norm: BatchNormTreatment = "train",
-    ) -> None:
-        super().__init__(
-            network,
-            penalty,
-            source_network=source_network,
-            strength=strength,
-            decay=decay,
-            batch_norm=batch_norm,
-        )
-        if not 0 < decay_per_block <= 1:
-            raise ValueError(f"decay_per_block must be in (0, 1]; got {decay_per_block}")
-        self.decay_per_block = decay_per_block
-
-    def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        parts = blocks(self.network.backbone)
-        rates = [
-            learning_rate * self.decay_per_block ** (len(parts) - i) for i in range(len(parts))
-        ]
-        parts, rates = (
-            [*parts, [*self.network.bottleneck.parameters(), *self.network.head.parameters()]],
-            [*rates, learning_rate],
-        )
-        groups = [
-            {"params": [p for p in part if p.requires_grad], "lr": rate}
-            for part, rate in zip(parts, rates, strict=True)
-        ]
-        return [
-            group | ({} if self.decay else {"weight_decay": 0.0})
-            for group in groups
-            if group["params"]
-        ]
-
-
-class GradualUnfreezing(Regularize):
-    """Fine-tuning in which the head learns from the start and the blocks join one by one, the uppermost first (Howard and Ruder, ACL 2018).
-
-    Of n blocks (`blocks`), block i joins at progress `until` * (n - i) / n: the lowest when `until` of the training is over. A block that
-    waits keeps its weights and its batch statistics.
-
-    Args:
-        until: fraction of the training after which everything learns, in [0, 1].
-        options: of `Regularize`.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        penalty: Any = None,
-        *,
-        until: float = 0.5,
-        source_network: Network | None = None,
-        strength: float = 1.0,
-        decay: bool = True,
-        batch_norm: BatchNormTreatment = "train",
-    ) -> None:
-        super().__init__(
-            network,
-            penalty,
-            source_network=source_network,
-            strength=strength,
-            decay=decay,
-            batch_norm=batch_norm,
-        )
-        if not 0 <= until <= 1:
-            raise ValueError(f"until must be in [0, 1]; got {until}")
-        self.until = until
-        self._blocks = [[p for p in part if p.requires_grad] for part in blocks(network.backbone)]
-
-    def loss(self, batch: LabelledBatch, progress: float) -> Terms:
-        self._unfreeze(progress)
-        return super().loss(batch, progress)
-
-    def _unfreeze(self, progress: float) -> None:
-        n = len(self._blocks)
-        for i, part in enumerate(self._blocks):
-            for parameter in part:
-                parameter.requires_grad_(progress >= self.until * (n - i) / n)
-        for module in self.network.backbone.modules():
-            if isinstance(module, BatchNorm) and module.affine and self.training:
-                module.train(module.weight.requires_grad)
-
-
-def blocks(backbone: nn.Module) -> list[list[nn.Parameter]]:
-    """The backbone's parameters in the order of its blocks, from the input up.
-
-    The blocks are the children of the backbone itself where it has four or more with parameters (a ResNet), else of the first sequence
-    within it of two or more (the features of a SqueezeNet or MobileNetV2, the layers of a transformer). A normalisation belongs to the
-    block below it, what stands before the sequence (embeddings) to the first and what stands after it to the last. A backbone without
-    such a sequence is one block.
-    """
-    parts: list[list[nn.Parameter]] = []
-    for child in _trunk(backbone):
-        if isinstance(child, (BatchNorm, nn.LayerNorm)) and parts:
-            parts[-1].extend(child.parameters())
-        else:
-            parts.append(list(child.parameters()))
-    if not parts:
-        return [list(backbone.parameters())]
-    listed = {id(p) for part in parts for p in part}
-    everything = list(backbone.parameters())
-    start = next(i for i, p in enumerate(everything) if id(p) in listed)
-    before = [p for p in everything[:start] if id(p) not in listed]
-    after = [p for p in everything[start:] if id(p) not in listed]
-    return (
-        [[*before, *parts[0]], *parts[1:-1], [*parts[-1], *after]]
-        if len(parts) > 1
-        else [everything]
-    )
-
-
-def _trunk(backbone: nn.Module) -> list[nn.Module]:
-    """The children that `blocks` speaks of; none where there is no such sequence."""
-    for module in backbone.modules():
-        children = [child for child in module.children() if any(True for _ in child.parameters())]
-        sequence = isinstance(module, (nn.Sequential, nn.ModuleList))
-        if len(children) >= (2 if sequence else 4) and (sequence or module is backbone):
-            return children
-    return []
