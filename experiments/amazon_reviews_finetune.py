@@ -28,10 +28,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor, nn
 
 from da.data.batches import LabelledBatches, Transform
-from da.data.benchmarks import AMAZON_REVIEW_TEXTS
 from da.data.domain import Labelled
 from da.data.files.reviews import Reviews, read_reviews, toy_reviews
 from da.data.readers import data_root
+from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS
 from da.data.transforms import identity, log_counts
 from da.model.finetune import Probe, fit_head
 from da.networks.backbones import fingerprint

@@ -16,11 +16,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from da.data.batches import PairedBatches
-from da.data.benchmarks import AMAZON_REVIEWS
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.files.text_files import read_word_counts
 from da.data.readers import data_root
+from da.data.text_benchmarks import AMAZON_REVIEWS
 from da.data.transforms import log_counts
 from da.feature.adversarial import DANN
 from da.feature.coral import coral
@@ -30,8 +30,9 @@ from da.networks.adversary import discriminator
 from da.networks.network import Network
 from da.recipes.flags import Flags
 from da.recipes.script import Cell, Job, main
+from da.train.align import Align
 from da.train.evaluation import Evaluation
-from da.train.method import Align, Method, sigmoid_ramp
+from da.train.method import Method, sigmoid_ramp
 
 
 def covariance_distance(source: Tensor, target: Tensor) -> Tensor:

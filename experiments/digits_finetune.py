@@ -24,7 +24,7 @@ from da.networks.small import lenet
 from da.recipes.flags import DigitFlags, Seeds
 from da.recipes.script import Cell, Job, load_network, main
 from da.train.evaluation import Evaluation
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 
 EXPERIMENT = "digits_finetune"
 START = {

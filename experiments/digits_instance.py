@@ -24,7 +24,7 @@ from da.networks.small import lenet
 from da.recipes.flags import DigitFlags
 from da.recipes.script import Cell, Job, main
 from da.train.evaluation import Evaluation
-from da.train.method import Reweight
+from da.train.reweight import Reweight
 
 WEIGHTS = {
     "none": lambda source, target: torch.ones(len(source)),

@@ -21,8 +21,8 @@ from da.feature.partial import IWAN, PADA
 from da.networks.small import lenet
 from da.recipes.flags import DigitFlags
 from da.recipes.script import Cell, Job, main
+from da.train.align import Align
 from da.train.evaluation import Evaluation
-from da.train.method import Align
 
 LOSSES = {
     "none": partial(Align, alignment=None),

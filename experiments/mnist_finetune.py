@@ -23,7 +23,7 @@ from da.recipes.finetuning import LabelFlags, Parts, Row, labelled_job, tasks
 from da.recipes.flags import Seeds
 from da.recipes.script import Cell, Job, load_network, main
 from da.train.evaluation import Evaluation
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 
 EXPERIMENT, SIZE = "mnist_finetune", 28
 SOURCE = {"mnist": "usps", "digits": "clean"}

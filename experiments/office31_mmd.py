@@ -18,7 +18,7 @@ from da.feature.mmd import mmd2
 from da.recipes.methods import METHODS
 from da.recipes.photographs import DANFlags, image_job
 from da.recipes.script import Cell, Job, main
-from da.train.method import Align
+from da.train.align import Align
 
 # DAN's published estimator
 ROWS = METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}

@@ -35,7 +35,7 @@ from da.recipes.photographs import NORMALISATION, SMOKE_SIZE
 from da.recipes.script import Cell, Job, choose_tasks, main
 from da.records.ranking import report
 from da.train.evaluation import Evaluation
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 
 
 class Candidate(NamedTuple):

@@ -28,7 +28,7 @@ from da.recipes.flags import DigitFlags
 from da.recipes.script import Cell, Job, choose_tasks, load_network, main
 from da.records.ranking import report
 from da.train.evaluation import Evaluation
-from da.train.method import Regularize
+from da.train.regularize import Regularize
 
 EXPERIMENT = "rank_sources"
 TASKS = tuple(("digits", target) for _, target in DIGITS.tasks)

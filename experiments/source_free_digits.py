@@ -31,8 +31,9 @@ from da.networks.network import Network
 from da.networks.small import lenet
 from da.recipes.flags import DigitFlags
 from da.recipes.script import Cell, Job, load_network, main
+from da.train.align import Align
 from da.train.evaluation import Evaluation
-from da.train.method import Align, Method
+from da.train.method import Method
 from da.train.metrics import accuracy
 
 EXPERIMENT = "source_free_digits"

@@ -20,14 +20,13 @@ from da.data.batches import (
     Batch,
     LabelledBatch,
     LabelledBatches,
-    MultiSourceBatch,
-    MultiSourceBatches,
     PairedBatches,
     TargetBatch,
     TargetBatches,
-    load,
 )
 from da.data.domain import Labelled, Unlabelled
+from da.data.loading import load
+from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.transforms import ImageTransform, identity
 
 KINDS = ["images", "mapped images", "arrays", "features"]

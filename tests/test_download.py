@@ -34,10 +34,11 @@ from da.data.benchmarks import (
     Benchmark,
     Source,
 )
-from da.data.download import digest, download, fetch
+from da.data.download import download
 from da.data.files.archives import unpack
 from da.data.files.mnist_usps import find_digits
 from da.data.readers import read_domain
+from da.data.transfer import digest, fetch
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 700_001, dtype=np.uint8).tobytes()
 
@@ -168,7 +169,7 @@ def test_server_that_answers_another_range(server: Server, tmp_path: Path) -> No
     source = server.source("a.bin", CONTENT, "a.bin")
     server.shift = 10
     (tmp_path / "a.bin.part").write_bytes(CONTENT[:1000])
-    with pytest.raises(OSError, match="asked for the bytes from 1000 on, got 'bytes 1010-"):
+    with pytest.raises(OSError, match="asked for the bytes from 1000 on; got 'bytes 1010-"):
         fetch(source, tmp_path)
     assert (tmp_path / "a.bin.part").read_bytes() == CONTENT[:1000]
 
@@ -252,7 +253,7 @@ def test_git_blob_id_pins_a_download(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is not what it was: expected 1{40}, got [0-9a-f]{40};"):
         fetch(dataclasses.replace(source, digest="1" * 40, place="b.bin"), tmp_path)
     with pytest.raises(
-        ValueError, match=r"64 hexadecimal digits \(SHA-256\) or 40 \(git blob id\), got 32"
+        ValueError, match=r"64 hexadecimal digits \(SHA-256\) or 40 \(git blob id\); got 32"
     ):
         fetch(dataclasses.replace(source, digest="1" * 32, place="b.bin"), tmp_path)
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from da.data.batches import Batch, MultiSourceBatch, MultiSourceBatches
+from da.data.batches import Batch
 from da.data.domain import Labelled, Unlabelled
+from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.transforms import identity
 from da.feature.multisource import M3SDA, moment_distance
 from da.networks.network import Network

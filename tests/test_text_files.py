@@ -19,11 +19,12 @@ from hypothesis.extra.numpy import arrays
 from scipy import sparse
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from da.data.batches import LabelledBatches, PairedBatches, load
-from da.data.benchmarks import AMAZON_REVIEWS
+from da.data.batches import LabelledBatches, PairedBatches
 from da.data.domain import Labelled, Unlabelled
 from da.data.download import download
 from da.data.files.text_files import WORDS, read_word_counts
+from da.data.loading import load
+from da.data.text_benchmarks import AMAZON_REVIEWS
 from da.data.transforms import identity, log_counts
 from problems import run_script
 

@@ -430,7 +430,7 @@ def test_bad_configuration_is_named(name: str, value: float) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so asking for one succeeds")
 def test_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     method, stream, evaluation = digits_job()
-    with pytest.raises(ValueError, match="1 x cuda cannot be had here"):
+    with pytest.raises(ValueError, match="1 x cuda is not available on this machine"):
         fit(method, stream, TrainConfig(accelerator="cuda"), start(tmp_path), evaluation)
 
 

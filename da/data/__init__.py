@@ -4,15 +4,11 @@ from da.data.batches import (
     Batch,
     LabelledBatch,
     LabelledBatches,
-    MultiSourceBatch,
-    MultiSourceBatches,
     PairedBatches,
     TargetBatch,
     TargetBatches,
 )
 from da.data.benchmarks import (
-    AMAZON_REVIEW_TEXTS,
-    AMAZON_REVIEWS,
     JDA_DIGITS,
     MNIST_USPS,
     OFFICE31,
@@ -24,7 +20,9 @@ from da.data.benchmarks import (
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.data.download import download
+from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.readers import data_root, read_domain
+from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.data.transforms import ImageTransform, identity, log_counts
 
 __all__ = [

@@ -1,153 +1,167 @@
-"""Batches: endless, seeded, the same for any number of loading workers, and resumed by one number.
+"""What one step of training sees, and the streams that make it: endless, seeded, resumable.
 
-What step t sees is a pure function of (seed, t): the order of the samples is one random permutation after another, each drawn
-from (seed, domain, epoch), and the augmentation of step t is drawn from (seed, t). So a sampler has no state to save but t,
-a worker needs nothing from its neighbours, and several processes cut one global batch into shards.
+    stream            batch           for
+    PairedBatches     Batch           adaptation from one labelled source
+    LabelledBatches   LabelledBatch   supervised training and fine-tuning
+    TargetBatches     TargetBatch     adaptation without source data
+
+Streams of several sources are in `multisource.py`. Batch t of a stream depends on its seed and on t
+alone (`sampling.py`). So batches are the same for any number of loading processes, and a run
+resumes from one number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol, Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from da.data.domain import Labelled, Unlabelled
+from da.data.sampling import Order, seeded
 
-Transform = Callable[
-    [Tensor, torch.Generator], Tensor
-]  # raw rows (b, ...), the step's random generator -> network input
+# (raw rows (b, ...), the step's random generator) -> network input
+Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
-class _Movable:
+class Movable:
     """Moves every field of a frozen dataclass of tensors."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on `device`."""
-        return type(self)(
-            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        )  # type: ignore[arg-type]
+        return self._each(lambda values: values.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory, from where a GPU copies in the background."""
-        return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})  # type: ignore[arg-type]
+        return self._each(lambda values: values.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        named = fields(self)  # type: ignore[arg-type]
+        return type(self)(**{each.name: change(getattr(self, each.name)) for each in named})
 
 
 @dataclass(frozen=True)
-class Batch(_Movable):
-    """One step of adaptation. There is no target_y: a target label cannot leak into training, because it does not exist here."""
+class Batch(Movable):
+    """One step of adaptation: labelled source samples and target samples without labels.
 
-    source_x: Tensor  # (b, ...)
-    source_y: Tensor  # (b,)
-    target_x: Tensor  # (b, ...)
-    source_index: (
-        Tensor  # (b,) row of each sample in its domain: sample weights are looked up by it
-    )
-    target_index: Tensor  # (b,)
+    There is no target_y. A target label cannot leak into training, because it does not exist here.
+
+    Attributes:
+        source_x: Source samples after the transform, (b, ...).
+        source_y: Their labels (b,).
+        target_x: Target samples after the transform, (b, ...).
+        source_index: Row of each source sample in its domain, (b,); sample weights are looked up
+            by it.
+        target_index: Row of each target sample in its domain, (b,).
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> rows = torch.arange(2)
+        >>> batch = Batch(torch.zeros(2, 3), rows, torch.ones(2, 3), rows, rows)
+        >>> batch.to("cpu").target_x.shape
+        torch.Size([2, 3])
+    """
+
+    source_x: Tensor
+    source_y: Tensor
+    target_x: Tensor
+    source_index: Tensor
+    target_index: Tensor
 
 
 @dataclass(frozen=True)
-class MultiSourceBatch(Batch):
-    """A batch of several sources: all rows of the first, then all of the second, ... `source_index` counts within a row's own source."""
+class LabelledBatch(Movable):
+    """One step of supervised training or fine-tuning on one labelled domain.
 
-    source_domain: Tensor  # (b,) number of each row's source, from 0
+    Attributes:
+        x: Samples after the transform, (b, ...).
+        y: Their labels, (b,) or (b, tasks).
+        index: Row of each sample in its domain, (b,).
+
+    Example:
+        >>> import torch
+        >>> from da.data import LabelledBatch
+        >>> batch = LabelledBatch(torch.zeros(2, 3), torch.tensor([1, 0]), torch.arange(2))
+        >>> batch.y.tolist()
+        [1, 0]
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
 
 
 @dataclass(frozen=True)
-class LabelledBatch(_Movable):
-    """One step of supervised training or fine-tuning on one labelled domain."""
+class TargetBatch(Movable):
+    """One step of adaptation without source data.
 
-    x: Tensor  # (b, ...)
-    y: Tensor  # (b,), or (b, tasks)
-    index: Tensor  # (b,)
+    It has neither a source part nor labels, so a method can use neither.
 
+    Attributes:
+        target_x: Target samples after the transform, (b, ...).
+        target_index: Row of each sample in its domain, (b,).
 
-@dataclass(frozen=True)
-class TargetBatch(_Movable):
-    """One step of adaptation without source data. It has neither a source part nor labels, so neither can be used."""
+    Example:
+        >>> import torch
+        >>> from da.data import TargetBatch
+        >>> batch = TargetBatch(target_x=torch.zeros(2, 3), target_index=torch.tensor([7, 4]))
+        >>> batch.target_index.tolist()
+        [7, 4]
+    """
 
-    target_x: Tensor  # (b, ...)
-    target_index: Tensor  # (b,) row of each sample in its domain
-
-
-BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch, covariant=True)
-
-
-class Stream(Protocol[BatchType]):
-    """What the loop trains on: batch t for any t >= 0, drawn from `seed`."""
-
-    seed: int
-
-    def batch(self, step: int, rank: int, world_size: int) -> BatchType:
-        """Batch number `step`, the shard of process `rank`."""
+    target_x: Tensor
+    target_index: Tensor
 
 
-def _mix(*keys: int) -> int:
-    """One 63-bit seed from several numbers (FNV-1a with a final shuffle), the same on every platform."""
-    value = 0xCBF29CE484222325
-    for key in keys:
-        for shift in range(0, 64, 8):
-            value = ((value ^ ((key >> shift) & 0xFF)) * 0x100000001B3) % 2**64
-    value ^= value >> 29
-    return value >> 1
-
-
-def _generator(*keys: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_mix(*keys))
-
-
-class _Order:
-    """Sample positions 0, 1, 2, ... of an endless concatenation of permutations of n samples."""
-
-    def __init__(self, n: int, seed: int, domain: int) -> None:
-        self.n, self.seed, self.domain = n, seed, domain
-        self._drawn: tuple[int, Tensor] = (
-            -1,
-            torch.empty(0),
-        )  # the permutation in use, drawn once an epoch
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        """The samples at positions start ... stop - 1: (stop - start,)."""
-        first, last = start // self.n, (stop - 1) // self.n
-        joined = torch.cat([self._permutation(epoch) for epoch in range(first, last + 1)])
-        return joined[start - first * self.n : stop - first * self.n]
-
-    def _permutation(self, epoch: int) -> Tensor:
-        if self._drawn[0] != epoch:
-            self._drawn = (
-                epoch,
-                torch.randperm(self.n, generator=_generator(self.seed, self.domain, epoch)),
-            )
-        return self._drawn[1]
-
-
-def _positive(name: str, value: int) -> int:
+def positive(name: str, value: int) -> int:
+    """`value` itself; a ValueError if it is below 1."""
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}")
     return value
 
 
 def without_labels(target: Unlabelled) -> Unlabelled:
-    """`target` itself. Raises TypeError for `Labelled` samples, whose labels could otherwise reach training."""
+    """`target` itself; a TypeError if it is `Labelled`, whose labels could reach training."""
     if isinstance(target, Labelled):
         raise TypeError(
-            "target must be Unlabelled, so that no label can reach training; pass target.unlabelled()"
+            "target must be Unlabelled, so that no label can reach training; "
+            "got Labelled: pass target.unlabelled()"
         )
     return target
 
 
 class PairedBatches:
-    """Source samples with labels beside target samples without, `batch_size` of each a step.
+    """Feed a method with source samples and target samples side by side.
+
+    It is the stream of unsupervised adaptation. Each domain goes through random permutations of its
+    samples without end, so the domains may differ in size.
 
     Args:
-        source: the labelled domain.
-        target: the other domain, without labels (`Labelled.unlabelled()`).
-        batch_size: samples of each domain a step and process.
-        seed: of the order and of the augmentation.
-        transform: raw rows -> network input, for both domains; see `da.data.transforms`.
+        source: The labelled domain.
+        target: The other domain, without labels; `Labelled.unlabelled()` makes it.
+        batch_size: Samples of each domain a step and process, >= 1.
+        seed: Seed of the order and of the augmentation.
+        transform: Raw rows (b, ...) and a generator -> network input, for both domains, for example
+            `ImageTransform` or `identity`.
+
+    Raises:
+        TypeError: The target has labels.
+        ValueError: `batch_size` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Labelled, PairedBatches, Unlabelled, identity
+        >>> source = Labelled(torch.zeros(6, 2), torch.arange(6) % 2)
+        >>> target = Unlabelled(torch.ones(4, 2))
+        >>> stream = PairedBatches(source, target, batch_size=3, seed=0, transform=identity)
+        >>> first, second = stream.batch(0), stream.batch(1)
+        >>> sorted(torch.cat([first.source_index, second.source_index]).tolist())  # one epoch
+        [0, 1, 2, 3, 4, 5]
+        >>> first.target_x.shape
+        torch.Size([3, 2])
     """
 
     def __init__(
@@ -160,157 +174,95 @@ class PairedBatches:
         transform: Transform,
     ) -> None:
         self.source, self.target, self.transform = source, without_labels(target), transform
-        self.batch_size, self.seed = _positive("batch_size", batch_size), seed
-        self._orders = _Order(len(source), seed, 0), _Order(len(target), seed, 1)
+        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self._source_order = Order(len(source), seed, 0)
+        self._target_order = Order(len(target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
-        """Batch number `step`, the shard of process `rank`."""
-        start = (step * world_size + rank) * self.batch_size
-        source_index, target_index = (
-            order.rows(start, start + self.batch_size) for order in self._orders
-        )
-        generator = _generator(self.seed, 2, step * world_size + rank)
+        """Make batch number `step`, the shard of process `rank` of `world_size`."""
+        shard = step * world_size + rank
+        start, stop = shard * self.batch_size, (shard + 1) * self.batch_size
+        source_index = self._source_order.rows(start, stop)
+        target_index = self._target_order.rows(start, stop)
+        generator = seeded(self.seed, 2, shard)
         source_x = self.transform(self.source.rows(source_index), generator)
         target_x = self.transform(self.target.rows(target_index), generator)
         return Batch(source_x, self.source.y[source_index], target_x, source_index, target_index)
 
 
-class MultiSourceBatches:
-    """Samples of several labelled sources beside target samples without labels, `batch_size` of each domain a step.
+class LabelledBatches:
+    """Feed a method with the samples of one labelled domain.
 
-    Every source goes through its own epochs, so that a small one is as frequent as a large one. With one source the batches are
-    those of `PairedBatches`, which has the other arguments.
+    It is the stream of supervised training, and of fine-tuning on few target labels.
 
     Args:
-        sources: at least one; all with the same classes and one kind of labels. After the transform their samples are of one shape.
+        domain: The labelled domain.
+        batch_size: Samples a step and process, >= 1.
+        seed: Seed of the order and of the augmentation.
+        transform: Raw rows (b, ...) and a generator -> network input.
 
-    Raises ValueError where that is not so, TypeError for a labelled target.
+    Raises:
+        ValueError: `batch_size` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Labelled, LabelledBatches, identity
+        >>> domain = Labelled(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
+        >>> stream = LabelledBatches(domain, batch_size=4, seed=0, transform=identity)
+        >>> sorted(stream.batch(0).y.tolist())
+        [0, 0, 1, 1]
     """
-
-    def __init__(
-        self,
-        sources: Sequence[Labelled],
-        target: Unlabelled,
-        *,
-        batch_size: int,
-        seed: int,
-        transform: Transform,
-    ) -> None:
-        if not sources or len({source.y.dtype for source in sources}) > 1:
-            kinds = ", ".join(str(source.y.dtype) for source in sources)
-            raise ValueError(
-                f"sources must be one or more domains with one dtype of labels; got {kinds or 'none'}"
-            )
-        self.sources, self.target, self.transform = (
-            tuple(sources),
-            without_labels(target),
-            transform,
-        )
-        self.batch_size, self.seed = _positive("batch_size", batch_size), seed
-        keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
-        self._orders = [
-            _Order(len(source), seed, key) for source, key in zip(sources, keys, strict=True)
-        ]
-        self._target_order = _Order(len(target), seed, 1)
-
-    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> MultiSourceBatch:
-        """Batch number `step`, the shard of process `rank`."""
-        start = (step * world_size + rank) * self.batch_size
-        generator = _generator(self.seed, 2, step * world_size + rank)
-        index = [order.rows(start, start + self.batch_size) for order in self._orders]
-        x = [
-            self.transform(source.rows(rows), generator)
-            for source, rows in zip(self.sources, index, strict=True)
-        ]
-        if len(shapes := {tuple(rows.shape[1:]) for rows in x}) > 1:
-            raise ValueError(
-                f"sources must have samples of one shape after the transform; got {', '.join(map(str, sorted(shapes)))}"
-            )
-        y = torch.cat([source.y[rows] for source, rows in zip(self.sources, index, strict=True)])
-        target_index = self._target_order.rows(start, start + self.batch_size)
-        target_x = self.transform(self.target.rows(target_index), generator)
-        domain = torch.arange(len(index)).repeat_interleave(self.batch_size)
-        return MultiSourceBatch(torch.cat(x), y, target_x, torch.cat(index), target_index, domain)
-
-
-class LabelledBatches:
-    """Samples of one labelled domain, `batch_size` a step: supervised training, and fine-tuning on few target labels."""
 
     def __init__(
         self, domain: Labelled, *, batch_size: int, seed: int, transform: Transform
     ) -> None:
         self.domain, self.transform = domain, transform
-        self.batch_size, self.seed = _positive("batch_size", batch_size), seed
-        self._order = _Order(len(domain), seed, 0)
+        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self._order = Order(len(domain), seed, 0)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> LabelledBatch:
-        """Batch number `step`, the shard of process `rank`."""
-        start = (step * world_size + rank) * self.batch_size
-        index = self._order.rows(start, start + self.batch_size)
-        x = self.transform(
-            self.domain.rows(index), _generator(self.seed, 2, step * world_size + rank)
-        )
+        """Make batch number `step`, the shard of process `rank` of `world_size`."""
+        shard = step * world_size + rank
+        index = self._order.rows(shard * self.batch_size, (shard + 1) * self.batch_size)
+        x = self.transform(self.domain.rows(index), seeded(self.seed, 2, shard))
         return LabelledBatch(x, self.domain.y[index], index)
 
 
 class TargetBatches:
-    """Samples of the target alone, without labels, `batch_size` a step: adaptation of a trained network without its source data.
+    """Feed a method with target samples alone, without labels.
 
-    The rows and their order are those of the target in `PairedBatches` of the same seed. Raises TypeError for a labelled target.
+    It is the stream of source-free and test-time adaptation. The rows and their order are those of
+    the target in `PairedBatches` of the same seed.
+
+    Args:
+        target: The domain, without labels; `Labelled.unlabelled()` makes it.
+        batch_size: Samples a step and process, >= 1.
+        seed: Seed of the order and of the augmentation.
+        transform: Raw rows (b, ...) and a generator -> network input.
+
+    Raises:
+        TypeError: The target has labels.
+        ValueError: `batch_size` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from da.data import TargetBatches, Unlabelled, identity
+        >>> target = Unlabelled(torch.ones(4, 2))
+        >>> stream = TargetBatches(target, batch_size=4, seed=0, transform=identity)
+        >>> sorted(stream.batch(0).target_index.tolist())
+        [0, 1, 2, 3]
     """
 
     def __init__(
         self, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform
     ) -> None:
         self.target, self.transform = without_labels(target), transform
-        self.batch_size, self.seed = _positive("batch_size", batch_size), seed
-        self._order = _Order(len(target), seed, 1)
+        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self._order = Order(len(target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TargetBatch:
-        """Batch number `step`, the shard of process `rank`."""
-        start = (step * world_size + rank) * self.batch_size
-        index = self._order.rows(start, start + self.batch_size)
-        return TargetBatch(
-            self.transform(
-                self.target.rows(index), _generator(self.seed, 2, step * world_size + rank)
-            ),
-            index,
-        )
-
-
-class _Steps(Dataset):
-    """The stream as a map from step to batch, which is all that a DataLoader's workers need."""
-
-    def __init__(self, stream: Stream, rank: int, world_size: int) -> None:
-        self.stream, self.rank, self.world_size = stream, rank, world_size
-
-    def __getitem__(self, step: int) -> Batch | LabelledBatch | TargetBatch:
-        return self.stream.batch(step, self.rank, self.world_size)
-
-
-def load(
-    stream: Stream[BatchType],
-    *,
-    start: int,
-    stop: int,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    pin_memory: bool = False,
-) -> Iterator[BatchType]:
-    """Batches `start` ... `stop - 1` in order, prepared by `workers` background processes (0: in this one).
-
-    The batches do not depend on `workers`, and torch's global random state is left alone.
-    """
-    steps = _Steps(stream, rank, world_size)
-    own = torch.Generator()  # else each loader draws from the global one, and a continued run would meet other dropout masks
-    return iter(
-        DataLoader(
-            steps,
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=workers,
-            pin_memory=pin_memory,
-            generator=own,
-        )
-    )
+        """Make batch number `step`, the shard of process `rank` of `world_size`."""
+        shard = step * world_size + rank
+        index = self._order.rows(shard * self.batch_size, (shard + 1) * self.batch_size)
+        x = self.transform(self.target.rows(index), seeded(self.seed, 2, shard))
+        return TargetBatch(x, index)

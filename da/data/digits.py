@@ -1,16 +1,18 @@
-"""`digits`: a benchmark that needs no download, from scikit-learn's 1,797 handwritten digits (8 x 8, 17 grey levels; Alpaydin and
-Kaynak 1998, UCI "Optical Recognition of Handwritten Digits").
+"""`digits`: a benchmark that needs no download, made of scikit-learn's handwritten digits.
 
-The source is the clean digits; the five targets are the same kind of digits under one change each. Source and targets hold
-disjoint digits: a stratified half each, the same half for every target, drawn once. All changes are drawn once too (fixed
-seeds), so that the benchmark is the same array on every machine.
+They are 1,797 images of 8 x 8 pixels and 17 grey levels (Alpaydin and Kaynak 1998, UCI "Optical
+Recognition of Handwritten Digits"). The source is clean. Each of the five targets is the same kind
+of digits under one change. Source and targets hold disjoint digits: a stratified half each, drawn
+once, the same half for every target. All changes are drawn once too, with fixed seeds, so the
+benchmark is the same array on every machine.
 
     clean       source, 898 digits, enlarged bilinearly to 16 x 16
     rotated30   rotated by 30 degrees
     rotated45   rotated by 45 degrees
     noisy       + Gaussian noise of standard deviation 0.5 on the [0, 1] scale, clipped
     blurred     Gaussian blur of standard deviation 1.5 pixels
-    photo       |0.5 patch - digit| with patches of scikit-learn's two sample photographs (as MNIST-M, Ganin et al. 2016)
+    photo       |0.5 patch - digit| with patches of scikit-learn's two sample photographs
+                (as MNIST-M, Ganin et al. 2016)
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ DIGITS = Benchmark(
     tasks=tuple(
         ("clean", target) for target in ("rotated30", "rotated45", "noisy", "blurred", "photo")
     ),
-    citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
+    citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, "
+    "UCI Machine Learning Repository, 1998",
 )
 
 
@@ -53,18 +56,18 @@ def _rotated(x: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _noisy(x: np.ndarray) -> np.ndarray:
+    """x with Gaussian noise of a fixed seed."""
     return x + NOISE * np.random.default_rng(1).standard_normal(x.shape)
 
 
 def _photo(x: np.ndarray) -> np.ndarray:
-    """Each digit on its own grey patch of a photograph: the absolute difference keeps strokes visible on dark and bright ground."""
-    from sklearn.datasets import (
-        load_sample_images,
-    )  # slow to import, which other data should not pay for
+    """Each digit on its own grey patch of a photograph.
 
-    photographs = [
-        image.mean(axis=2) / 255 for image in load_sample_images().images
-    ]  # two of (427, 640)
+    The absolute difference keeps strokes visible on dark and on bright ground.
+    """
+    from sklearn.datasets import load_sample_images  # slow to import; other data do not need it
+
+    photographs = [image.mean(axis=2) / 255 for image in load_sample_images().images]  # (427, 640)
     generator = np.random.default_rng(2)
     patches = np.empty_like(x)
     for i in range(len(x)):
@@ -85,36 +88,53 @@ CHANGES = {
 
 
 def read_digits(domain: str, *, size: int = SIZE, channels: int = 1) -> Labelled:
-    """One domain of the embedded benchmark.
+    """Read one domain of the digits that come with the package; no download is needed.
+
+    Use it for tests, examples and quick experiments. The target domains are rotated, noisy, blurred
+    or photographed digits.
 
     Args:
-        domain: clean, rotated30, rotated45, noisy, blurred or photo.
-        size: side in pixels; other than 16 the finished 16 x 16 images are enlarged bilinearly.
-        channels: 1, or 3 equal ones for networks that expect colour.
+        domain: "clean" (the source), "rotated30", "rotated45", "noisy", "blurred" or "photo".
+        size: Side in pixels. Default 16; for another size the finished 16 x 16 images are resized
+            bilinearly.
+        channels: 1 (default), or 3 equal ones for networks that expect colour.
 
     Returns:
-        x uint8 (n, channels, size, size) and y int64 (n,).
+        Images x (n, channels, size, size) uint8 and labels y (n,) int64; n is 898 for "clean" and
+        899 for the others.
+
+    Raises:
+        ValueError: There is no such domain.
+
+    Example:
+        >>> from da.data import read_digits
+        >>> source, target = read_digits("clean"), read_digits("noisy")
+        >>> source.x.shape, len(target)
+        (torch.Size([898, 1, 16, 16]), 899)
     """
     if domain not in CHANGES:
         raise ValueError(f"domain: digits has {', '.join(CHANGES)}; got {domain!r}")
-    from sklearn.datasets import load_digits  # slow to import, as above
-    from sklearn.model_selection import train_test_split
-
-    images, labels = load_digits(return_X_y=True)
-    halves = train_test_split(
-        np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=0
-    )
-    rows = np.sort(halves[0] if domain == "clean" else halves[1])
-    small = images[rows].reshape(-1, 8, 8) / 16.0
-    x = CHANGES[domain](
-        ndimage.zoom(small, (1, SIZE // 8, SIZE // 8), order=1, grid_mode=True, mode="nearest")
-    )
-    pixels = torch.from_numpy(np.round(np.clip(x, 0, 1) * 255).astype(np.uint8))[
-        :, None
-    ]  # (n, 1, 16, 16)
+    images, labels = _half(clean=domain == "clean")
+    doubled = (1, SIZE // 8, SIZE // 8)
+    large = ndimage.zoom(images, doubled, order=1, grid_mode=True, mode="nearest")  # (n, 16, 16)
+    grey = np.round(np.clip(CHANGES[domain](large), 0, 1) * 255).astype(np.uint8)
+    pixels = torch.from_numpy(grey)[:, None]  # (n, 1, 16, 16)
     if size != SIZE:
         resized = torch.nn.functional.interpolate(
             pixels.float(), size=(size, size), mode="bilinear", align_corners=False
         )
         pixels = resized.round().to(torch.uint8)
-    return Labelled(pixels.repeat(1, channels, 1, 1), torch.from_numpy(labels[rows]).long())
+    return Labelled(pixels.repeat(1, channels, 1, 1), torch.from_numpy(labels).long())
+
+
+def _half(*, clean: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 8, 8) in [0, 1] and labels (n,) of the source's half, or of the targets'."""
+    from sklearn.datasets import load_digits  # slow to import, as above
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    source, target = train_test_split(
+        np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=0
+    )
+    rows = np.sort(source if clean else target)
+    return images[rows].reshape(-1, 8, 8) / 16.0, labels[rows]

@@ -1,7 +1,7 @@
-"""What a domain is in memory: samples with labels, or samples without.
+"""A domain in memory: samples with labels, or samples without.
 
-Training on a target domain takes `Unlabelled`, a type that has no place for a label; so a target label cannot
-reach a loss by mistake. Evaluation and fine-tuning take `Labelled`.
+Training on a target domain takes `Unlabelled`, a type that has no place for a label. So no target
+label can reach a loss by mistake. Evaluation and fine-tuning take `Labelled`.
 """
 
 from __future__ import annotations
@@ -16,30 +16,49 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Samples alone. `x` is indexed along its first axis: (n, d) features or (n, c, h, w) images, uint8 for images.
+    """The samples of a domain without labels: what a method may know of the target.
 
-    Features that are mostly zeros may be a SciPy matrix in CSR format (n, d), of which only the rows asked for become dense.
-    Raises ValueError for no samples, TypeError for a sparse matrix in another format.
+    Make it from your own arrays, or with `Labelled.unlabelled()`.
+
+    Attributes:
+        x: Samples (n, ...), n >= 1: features (n, d) or images (n, c, h, w), uint8 for images. It
+            may be a tensor, an array, a memory-mapped array or a SciPy matrix (n, d) in CSR format.
+            Of a memory map or a sparse matrix only the rows asked for are copied.
+
+    Raises:
+        ValueError: There is no sample, or samples have no axis of their own.
+        TypeError: A sparse matrix is in another format than CSR.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Unlabelled
+        >>> target = Unlabelled(torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]))
+        >>> len(target)
+        3
+        >>> target.rows(torch.tensor([2, 0])).tolist()
+        [[4.0, 5.0], [0.0, 1.0]]
     """
 
     x: Tensor | np.ndarray | sparse.csr_matrix
 
     def __post_init__(self) -> None:
-        layout = getattr(self.x, "format", "csr")  # which SciPy's sparse matrices alone have
+        layout = getattr(self.x, "format", "csr")  # only SciPy's sparse matrices have a format
         if layout != "csr":
             raise TypeError(
-                f"x: a sparse matrix must be in CSR format, whose rows are at hand; got {layout}: pass x.tocsr()"
+                "x: a sparse matrix must be in CSR format, which gives rows quickly; "
+                f"got {layout}: pass x.tocsr()"
             )
         if self.x.ndim < 2 or self.x.shape[0] == 0:
             raise ValueError(
-                f"x must hold at least one sample of one or more values, shape (n, ...); got {tuple(self.x.shape)}"
+                "x must hold at least one sample of one or more values, shape (n, ...); "
+                f"got {tuple(self.x.shape)}"
             )
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def rows(self, index: Tensor) -> Tensor:
-        """The samples at `index` (b,), copied out of `x` (which may be a memory-mapped file, or sparse): (b, ...), dense."""
+        """Copy the samples at `index` (b,) out of `x`, as a dense tensor (b, ...)."""
         if isinstance(self.x, Tensor):
             return self.x[index]
         if sparse.issparse(self.x):
@@ -49,24 +68,41 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Labelled(Unlabelled):
-    """Samples and their labels `y` (n,): int64 classes from 0, or floats for regression.
+    """The samples of a domain with their labels: a source, or a target that is only evaluated.
 
-    Where a sample has a label for each of several tasks, `y` is (n, tasks), a column a task; a single column is an error.
+    Attributes:
+        x: Samples (n, ...), n >= 1, as in `Unlabelled`.
+        y: Labels (n,): int64 classes from 0, or floats for a regression. For two or more tasks
+            (n, tasks), one column a task.
+
+    Raises:
+        ValueError: There is not one label for each sample, or `y` has a single column.
+        TypeError: A sparse matrix is in another format than CSR.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Labelled
+        >>> source = Labelled(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
+        >>> source.subset(torch.tensor([1, 3])).y.tolist()
+        [1, 1]
+        >>> hasattr(source.unlabelled(), "y")
+        False
     """
 
     y: Tensor
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one, several = self.y.ndim == 1, self.y.ndim == 2 and self.y.shape[1] > 1
-        if not (one or several) or len(self.y) != len(self):
+        one_task = self.y.ndim == 1
+        several_tasks = self.y.ndim == 2 and self.y.shape[1] > 1
+        if not (one_task or several_tasks) or len(self.y) != len(self):
             raise ValueError(
                 f"y must hold one label a sample, shape ({len(self)},); got {tuple(self.y.shape)}: "
                 f"only for two or more tasks it has a second axis, ({len(self)}, tasks)"
             )
 
     def unlabelled(self) -> Unlabelled:
-        """The same samples with the labels left behind."""
+        """The same samples without the labels."""
         return Unlabelled(self.x)
 
     def subset(self, index: Tensor) -> Labelled:

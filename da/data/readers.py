@@ -1,8 +1,8 @@
-"""A domain of a benchmark, read into memory: images x (n, c, size, size) uint8 and labels y (n,) int64.
+"""A domain of a benchmark, read into memory: images (n, c, size, size) uint8 and labels (n,).
 
-Every image becomes a square of `size` pixels by PIL's bilinear resize, which is antialiased, of the whole image, whatever its
-proportions: `Resize((size, size))`, as is usual for these benchmarks. Grey becomes colour by repetition; colour becomes grey by
-luminance (0.299 R + 0.587 G + 0.114 B).
+Every image becomes a square of `size` pixels by PIL's bilinear resize, which is antialiased, of the
+whole image, whatever its proportions: `Resize((size, size))`, as is usual for these benchmarks.
+Grey becomes colour by repetition. Colour becomes grey by luminance (0.299 R + 0.587 G + 0.114 B).
 """
 
 from __future__ import annotations
@@ -25,13 +25,33 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 def data_root(flag: str | Path | None = None) -> Path:
-    """The folder of the data sets: `flag`, else `$DA_DATA`, else data/. Raises FileNotFoundError where there is no such folder."""
+    """Find the folder of the data sets.
+
+    Scripts call it with their flag --data-root.
+
+    Args:
+        flag: The folder. Default None: the environment variable DA_DATA, or data/ if it is not set.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+
+    Example:
+        >>> import tempfile
+        >>> from da.data import data_root
+        >>> folder = tempfile.mkdtemp()
+        >>> str(data_root(folder)) == folder
+        True
+    """
     origin = "--data-root" if flag else "DA_DATA" if os.environ.get("DA_DATA") else "the default"
     root = Path(flag or os.environ.get("DA_DATA") or "data").expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
-            f"no data folder {root} (from {origin}); pass --data-root or set DA_DATA to the folder that holds the data sets, "
-            "or fetch one: `python -m da.data.download office31 --data-root data`"
+            f"no data folder {root} (from {origin}); pass --data-root or set DA_DATA to the folder "
+            "that holds the data sets, or fetch one: "
+            "`python -m da.data.download office31 --data-root data`"
         )
     return root
 
@@ -46,17 +66,53 @@ def read_domain(
     split: str = "all",
     cache_dir: str | Path | None = None,
 ) -> Labelled:
-    """All samples of `domain` in `split`: x (n, channels, size, size) uint8, y (n,) int64 in the order of `benchmark.classes`.
+    """Read a domain of a benchmark with photographs or digits.
 
-    `size` is the side in pixels, `channels` 1 or 3. Only digits have the splits "train" and "test"; "all" is everything.
-    Photographs come from a memory-mapped cache (`cache_dir`, else `$DA_CACHE`, else ~/.cache/da), built at the first reading.
-    Raises FileNotFoundError or ValueError that lists what is missing where the files are not the benchmark's, class by class and
-    in number; ValueError that names the file for one that cannot be decoded.
+    It checks that every class is there and that the number of images is the published one.
+    Photographs are decoded once, into a cache that is memory-mapped from then on.
+
+    Args:
+        benchmark: For example `OFFICE31`, `OFFICE_HOME` or `MNIST_USPS`.
+        domain: Name of one of its domains.
+        root: The folder of the data sets, from `data_root`.
+        size: Side of the images in pixels; they are resized as the module says.
+        channels: 1, or 3 (default).
+        split: "train", "test" or "all" (default); only digits have splits.
+        cache_dir: Where caches are kept. Default None: the environment variable DA_CACHE, or
+            ~/.cache/da if it is not set.
+
+    Returns:
+        Images x (n, channels, size, size) uint8 and labels y (n,) int64 in the order of
+        `benchmark.classes`.
+
+    Raises:
+        FileNotFoundError: Files are missing; the message says how to get them.
+        ValueError: The files are not the benchmark's, a file cannot be decoded, or an argument is
+            out of range. The message lists what differs.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from da.data import Benchmark, read_domain
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("cat", "dog"):
+        ...     place = folder / "data" / "pets" / "home" / name
+        ...     place.mkdir(parents=True)
+        ...     Image.new("RGB", (40, 30), "white").save(place / "1.png")
+        >>> pets = Benchmark(
+        ...     name="pets", title="Pets", folder="pets", domains={"home": 2},
+        ...     classes=("cat", "dog"), tasks=(), citation="",
+        ... )
+        >>> home = read_domain(pets, "home", folder / "data", size=8, cache_dir=folder / "cache")
+        cached: 2 images of pets/home in ... (0.0 MB)
+        >>> home.x.shape, home.y.tolist()
+        ((2, 3, 8, 8), [0, 1])
     """
     if channels not in _MODES:
-        raise ValueError(f"channels must be 1 or 3, got {channels!r}")
+        raise ValueError(f"channels must be 1 or 3; got {channels!r}")
     if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a number of pixels, 1 or more, got {size!r}")
+        raise ValueError(f"size must be a number of pixels, 1 or more; got {size!r}")
     benchmark.count(domain, split)  # names an unknown domain or split before anything is read
     root = Path(root)
     if domain in benchmark.splits:
@@ -76,7 +132,7 @@ def read_domain(
 def _read_arrays(
     benchmark: Benchmark, domain: str, root: Path, *, size: int, channels: int, split: str
 ) -> Labelled:
-    """A domain that is published as arrays; small enough to be resized anew each time."""
+    """A domain that is published as arrays. It is small enough to be resized anew each time."""
     splits = tuple(benchmark.splits[domain]) if split == "all" else (split,)
     images = np.empty((benchmark.count(domain, split), channels, size, size), np.uint8)
     labels: list[int] = []
@@ -87,7 +143,8 @@ def _read_arrays(
             raise FileNotFoundError(f"{error}; {benchmark.remedy(domain)}") from None
         if len(x) != benchmark.count(domain, part):
             raise ValueError(
-                f"{domain} {part}: {len(x)} images where {benchmark.title} has {benchmark.count(domain, part)}; fetch it again"
+                f"{domain} {part}: {len(x)} images, but {benchmark.title} has "
+                f"{benchmark.count(domain, part)}; fetch it again"
             )
         for row, image in enumerate(x, start=len(labels)):
             images[row] = _fit(Image.fromarray(image), size, channels)

@@ -17,7 +17,8 @@ from da.data.domain import Labelled
 from da.networks.network import Network
 from da.networks.new_encoder import SPECIAL
 from da.networks.text_encoders import Encoder
-from da.train.evaluation import Evaluation, accuracy
+from da.train.evaluation import Evaluation
+from da.train.metrics import accuracy
 from da.train.method import Method, Terms
 
 _MASK = SPECIAL.index("[MASK]")

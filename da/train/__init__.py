@@ -8,17 +8,16 @@ from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit
 from da.train.method import Adapt, Method, constant, sigmoid_ramp
 from da.train.metrics import (
-    OpenSetMetrics,
     accuracy,
     balanced_accuracy,
     confusion_matrix,
     macro_f1,
     mean_absolute_error,
     mean_squared_error,
-    open_set_metrics,
     per_class_recall,
     r_squared,
 )
+from da.train.open_set_metrics import OpenSetMetrics, open_set_metrics
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
 

@@ -1,4 +1,7 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, written whole or not at all."""
+"""Checkpoints: everything that a run needs to continue as if it had never stopped.
+
+A checkpoint is written whole or not at all. `fit` writes one after every evaluation.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """torch.save to a temporary sibling, flushed to the disk, then renamed over `path`."""
+    """Save with torch.save so that `path` always holds a whole file, even after a crash.
+
+    The state goes into a temporary file beside `path`, to the disk, and is then renamed.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         torch.save(state, file)
@@ -35,14 +41,13 @@ def save_checkpoint(
     step: int,
     fabric: Fabric,
 ) -> None:
-    """Writes checkpoint.pt into the run's folder: state after `step` steps.
+    """Write checkpoint.pt into the run's folder: the state after `step` steps.
 
-    The sampler's position is the step itself (`da.data.batches`), and so is the schedule's. Random states of all processes are
-    gathered, so every process must call this.
+    Every process must call this, because it gathers the random states of all. Sampler and schedule
+    have no state besides the step (`da.data.batches`).
     """
-    generators = torch.as_tensor(
-        fabric.all_gather(_random_state(fabric.device))
-    )  # (processes, bytes)
+    states = fabric.all_gather(_random_state(fabric.device))
+    generators = torch.as_tensor(states)  # (processes, bytes)
     if not fabric.is_global_zero:
         return
     state = {
@@ -61,7 +66,11 @@ def save_checkpoint(
 def load_checkpoint(
     run: Run, method: Method, optimizer: torch.optim.Optimizer, selected: dict, fabric: Fabric
 ) -> int:
-    """Restores what `save_checkpoint` wrote, in place, and returns the step to go on from: 0, and a clean slate, where there is none."""
+    """Restore what `save_checkpoint` wrote, in place.
+
+    Returns:
+        The step to resume from; 0 if there is no checkpoint, and then metrics.jsonl is emptied.
+    """
     path = run.directory / "checkpoint.pt"
     if not path.is_file():
         run.rewind(0)
@@ -79,7 +88,7 @@ def load_checkpoint(
 
 
 def _random_state(device: torch.device) -> torch.Tensor:
-    """torch's generators, the CPU's and the device's, as one row of bytes."""
+    """The states of torch's generators, of CPU and device, as one row of bytes."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -87,6 +96,7 @@ def _random_state(device: torch.device) -> torch.Tensor:
 
 
 def _set_random_state(state: torch.Tensor, device: torch.device) -> None:
+    """Undo `_random_state`."""
     size = len(torch.get_rng_state())
     torch.set_rng_state(state[:size])
     if device.type == "cuda" and len(state) > size:
@@ -94,5 +104,6 @@ def _set_random_state(state: torch.Tensor, device: torch.device) -> None:
 
 
 def _numpy_state() -> tuple:
+    """NumPy's random state with its keys as a tensor, which torch.load reads safely."""
     name, keys, *rest = np.random.get_state()
     return (name, torch.from_numpy(np.asarray(keys)), *rest)

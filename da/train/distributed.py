@@ -1,8 +1,11 @@
-"""The rows of all processes, so that a loss which is no mean over samples can be that of the global batch.
+"""The rows of all processes, for losses that are no mean over samples.
 
-Every process then computes the same loss of the same rows, and the loop averages parameter gradients over processes. The
-gradient of a process's own rows is the sum over processes of what each found for them, so that the average is the gradient
-of the global loss, as one process would have it. A discrepancy of shards, averaged, is another and a noisier loss.
+An MMD of two shards, averaged, is another and a noisier loss than the MMD of the whole batch. So
+`Adapt` gathers the rows of all processes first. Every process then computes the same loss of the
+same rows, and the loop averages parameter gradients over processes.
+
+The gradient of a process's own rows is the sum over processes of what each found for them. The
+average is therefore the gradient of the global loss, as one process would compute it.
 """
 
 from __future__ import annotations
@@ -22,9 +25,25 @@ from torch.distributed import (
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """Rows (n, ...) of this process -> rows of all processes, in the order of their ranks; differentiable. Alone: `x` itself.
+    """Collect the rows of all processes, so that a loss sees the global batch.
 
-    Every process must call it, with rows of equal shape and dtype; their numbers may differ.
+    Use it in a method of your own if its loss is no mean over samples, for example a discrepancy.
+    Every process must call it.
+
+    Args:
+        x: Rows (n, ...) of this process. Shape and dtype of a row must be the same in all
+            processes; the numbers of rows may differ.
+
+    Returns:
+        The rows of all processes in the order of their ranks, differentiable. `x` itself if there
+        is only one process.
+
+    Example:
+        >>> import torch
+        >>> from da.train import gather_rows
+        >>> x = torch.ones(3, 2)
+        >>> gather_rows(x) is x  # one process
+        True
     """
     if not (is_available() and is_initialized()) or get_world_size() == 1:
         return x
@@ -42,7 +61,8 @@ class _GatherRows(torch.autograd.Function):
         padded[: len(x)] = x
         parts = [torch.empty_like(padded) for _ in sizes]
         all_gather(parts, padded)
-        ctx.start, ctx.stop = sum(sizes[: get_rank()]), sum(sizes[: get_rank() + 1])
+        ctx.start = sum(sizes[: get_rank()])
+        ctx.stop = ctx.start + len(x)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod

@@ -1,4 +1,7 @@
-"""The machine under the loop: Lightning Fabric, from either of the two packages that ship it, and a habit of the C library's allocator."""
+"""The machine under the loop: devices, processes and precision, through Lightning Fabric.
+
+Fabric is imported from either of the two packages that ship it, when it is first needed.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,38 @@ if TYPE_CHECKING:
 
 
 def launch(config: TrainConfig) -> Fabric:
-    """The engine for `config`; with more than one device this starts the other processes, which run the script from its start."""
+    """Start the engine that `fit` runs on: device, precision and processes.
+
+    `fit` calls it by itself. Call it first, and pass the result to `fit`, if the script needs the
+    device or the rank before training. With several devices it starts the other processes, which
+    run the script from its beginning.
+
+    On a CPU freed memory stays with the process from then on, because that is faster (see
+    `keep_memory`). `config.threads` sets PyTorch's number of threads.
+
+    Args:
+        config: Its accelerator, devices, precision and threads are used.
+
+    Returns:
+        The launched Fabric; it has `device`, `global_rank`, `world_size` and `is_global_zero`.
+
+    Raises:
+        ValueError: The machine does not have the accelerator or that many devices.
+
+    Example:
+        >>> from da.train import TrainConfig, launch
+        >>> fabric = launch(TrainConfig(accelerator="cpu"))
+        >>> fabric.device, fabric.world_size
+        (device(type='cpu'), 1)
+    """
     try:
         fabric = _fabric()(
             accelerator=config.accelerator, devices=config.devices, precision=config.precision
         )
     except Exception as error:
         raise ValueError(
-            f"accelerator: {config.devices} x {config.accelerator} cannot be had here: {error}"
+            f"accelerator: {config.devices} x {config.accelerator} is not available on this "
+            f"machine: {error}; choose others with --accelerator and --devices"
         ) from error
     fabric.launch()
     if fabric.device.type == "cpu":
@@ -33,10 +60,10 @@ def launch(config: TrainConfig) -> Fabric:
 
 
 def keep_memory() -> None:
-    """glibc keeps what is freed instead of handing it back to the kernel, for the rest of the process; elsewhere no effect.
+    """Let glibc keep freed memory for the rest of the process; no effect on other systems.
 
-    Large activations otherwise come back as fresh pages at every step, which took up to a third of a SqueezeNet step on a CPU. The
-    price is that resident memory stays at its peak.
+    Otherwise large activations come back as fresh pages at every step. That took up to a third of a
+    SqueezeNet step on a CPU. The price is that resident memory stays at its peak.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own

@@ -1,7 +1,7 @@
-"""What a run is judged on.
+"""How a run is judged: the target's metrics, the label-free scores, and a network's predictions.
 
-The loop evaluates every label-free score that an `Evaluation` holds, and a run's result says, for each by name, which step it would
-have picked and the accuracy there.
+`fit` evaluates an `Evaluation` every so often. The run's result then says for each score by name
+which step it would have picked, and the accuracy there.
 """
 
 from __future__ import annotations
@@ -29,35 +29,65 @@ from da.train.metrics import (
     macro_f1,
     mean_absolute_error,
     mean_squared_error,
-    open_set_metrics,
     r_squared,
 )
+from da.train.open_set_metrics import open_set_metrics
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run is judged on. The labels of `target` are read here, for the reported accuracy, and nowhere else.
+    """What a run is judged on: labelled target samples and the scores that read no label.
 
-    Args:
-        target: labelled samples of the target domain.
-        transform: raw rows -> network input, without augmentation.
-        source: source samples whose features are stored beside the target's at the end; none for fine-tuning.
-        batch_size: samples a forward pass.
-        validation: labelled samples, none of them in `target` or in training, by which the result's selection "validation" is made: of
-            fine-tuning, where some target labels may be used. None where there are none, as in unsupervised adaptation.
-        task: classification reports target_accuracy, target_balanced_accuracy, target_macro_f1, label-free scores and a confusion matrix.
-            open_set, of a head whose last output is for unknown, besides target_known_accuracy (OS*), target_unknown_accuracy (UNK) and
-            target_hos; target_accuracy counts all labels that the head has no output for as one class, unknown.
-            regression reports target_mse, target_mae and target_r2 of a head with one output, and neither accuracy nor scores.
-            multitask, of labels (n, tasks), reports target_<name>_accuracy of every task, and as target_accuracy their mean; no scores.
-        scores: label-free scores by name, functions of the target's logits (n, classes), higher for a network that should be better:
-            `da.select.SCORES`. They are logged at every evaluation of a classification or an open set, and each picks a step.
-        tasks: of multitask, name -> number of classes, in the order of the labels' columns and of the logits.
+    The labels of `target` are read here, for the reported accuracy, and nowhere else. What is
+    reported depends on `task`:
 
-    Raises ValueError where `tasks` are given for another task, or none for multitask.
+        task            labels      logits            metrics
+        classification  (n,)        (n, classes)      target_accuracy, target_balanced_accuracy,
+                                                      target_macro_f1, a confusion matrix, scores
+        open_set        (n,)        (n, known + 1)    the three above, with all labels >= known as
+                                                      one class; target_known_accuracy (OS*),
+                                                      target_unknown_accuracy (UNK), target_hos,
+                                                      scores
+        regression      (n,)        (n, 1)            target_mse, target_mae, target_r2
+        multitask       (n, tasks)  (n, sum of the    target_<name>_accuracy of each task, and
+                                    tasks' classes)   target_accuracy, their mean
+
+    The last logit of an open set is for "unknown".
+
+    Attributes:
+        target: Labelled samples of the target domain.
+        transform: Raw rows -> network input, without augmentation.
+        source: Source samples whose features are stored beside the target's at the end.
+            Default None: no such features, as in fine-tuning.
+        batch_size: Samples a forward pass. Default 256.
+        task: What the labels are, "classification" (default), "open_set", "regression" or
+            "multitask".
+        validation: Labelled samples that are neither in `target` nor in training. The result then
+            has a selection "validation" made by them. Use it where some target labels are allowed,
+            as in fine-tuning. Default None, as in unsupervised adaptation.
+        tasks: For "multitask": name -> number of classes, in the order of the labels' columns and
+            of the logits. Empty for every other task.
+        scores: Label-free scores by name, such as `da.select.SCORES`: functions of the target's
+            logits (n, classes) that are higher for a network that should be better. Each is logged
+            at every evaluation and picks a step. For classification and open sets only.
+
+    Raises:
+        ValueError: `tasks` are given for another task, or missing for "multitask".
+
+    Example:
+        >>> import torch
+        >>> from da.data import Labelled, identity
+        >>> from da.train import Evaluation
+        >>> target = Labelled(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1]))
+        >>> evaluation = Evaluation(target, identity)
+        >>> logits = torch.tensor([[2.0, 1.0], [2.0, 1.0], [1.0, 2.0], [2.0, 1.0]])
+        >>> evaluation.metrics(logits)["target_accuracy"]
+        0.75
     """
 
     target: Labelled
@@ -72,55 +102,62 @@ class Evaluation:
     def __post_init__(self) -> None:
         if (self.task == "multitask") != bool(self.tasks):
             raise ValueError(
-                f"tasks must be given for task 'multitask' and for no other; got task {self.task!r} and tasks {dict(self.tasks)}"
+                "tasks must be given for task 'multitask' and for no other; "
+                f"got task {self.task!r} and tasks {dict(self.tasks)}"
             )
 
     @property
     def judged_by(self) -> str:
-        """The metric of which the result says the value, and the oracle takes the best: higher is better."""
-        return {"open_set": "target_hos", "regression": "target_r2"}.get(
-            self.task, "target_accuracy"
-        )
+        """The metric whose best value picks the oracle's step; higher is better."""
+        if self.task == "open_set":
+            return "target_hos"
+        return "target_r2" if self.task == "regression" else "target_accuracy"
 
     def metrics(self, logits: Tensor) -> dict[str, float]:
-        """The target's metrics by name, of logits (n, classes), or (n, 1) for a regression."""
+        """Compute the target's metrics by name from its logits (n, classes) or (n, 1)."""
         if self.task == "classification":
             return target_metrics(logits, self.target.y, self.scores)
         if self.task == "open_set":
-            known = logits.shape[1] - 1
-            found = open_set_metrics(logits, self.target.y, known=known)
-            named = {
-                "target_known_accuracy": found.os_star,
-                "target_unknown_accuracy": found.unknown,
-                "target_hos": found.hos,
-            }
-            return target_metrics(logits, self.target.y.clamp(max=known), self.scores) | named
+            return self._open_set(logits)
         if self.task == "multitask":
-            parts = zip(
-                self.tasks,
-                logits.split(list(self.tasks.values()), dim=1),
-                self.target.y.unbind(dim=1),
-                strict=True,
-            )
-            accuracies = {
-                f"target_{name}_accuracy": accuracy(part, labels) for name, part, labels in parts
-            }
-            return accuracies | {"target_accuracy": sum(accuracies.values()) / len(accuracies)}
+            return self._multitask(logits)
         predictions, labels = logits.squeeze(1), self.target.y
-        errors = {
+        return {
             "target_mse": mean_squared_error(predictions, labels),
             "target_mae": mean_absolute_error(predictions, labels),
+            "target_r2": r_squared(predictions, labels),
         }
-        return errors | {"target_r2": r_squared(predictions, labels)}
+
+    def _open_set(self, logits: Tensor) -> dict[str, float]:
+        known = logits.shape[1] - 1
+        found = open_set_metrics(logits, self.target.y, known=known)
+        return target_metrics(logits, self.target.y.clamp(max=known), self.scores) | {
+            "target_known_accuracy": found.os_star,
+            "target_unknown_accuracy": found.unknown,
+            "target_hos": found.hos,
+        }
+
+    def _multitask(self, logits: Tensor) -> dict[str, float]:
+        parts = logits.split(list(self.tasks.values()), dim=1)  # (n, classes) of each task
+        columns = self.target.y.unbind(dim=1)  # (n,) of each task
+        accuracies = {
+            f"target_{name}_accuracy": accuracy(part, labels)
+            for name, part, labels in zip(self.tasks, parts, columns, strict=True)
+        }
+        return accuracies | {"target_accuracy": sum(accuracies.values()) / len(accuracies)}
 
     def validation_score(self, logits: Tensor) -> float:
-        """Of the validation samples' logits: their accuracy, or R^2 for a regression; higher is better."""
+        """Judge the validation samples' logits by `judged_by`; higher is better."""
         assert self.validation is not None
         of_validation = replace(self, target=self.validation)
         return of_validation.metrics(logits)[self.judged_by]
 
     def confusion(self, logits: Tensor) -> list[str]:
-        """Counts of the target's samples by class (a string each) and predicted class (a number in it); none for another task."""
+        """Count the target's samples by class and predicted class; classification only.
+
+        Returns:
+            One string for each class, with a number for each predicted class; [] for other tasks.
+        """
         if self.task != "classification":
             return []
         return [" ".join(map(str, row)) for row in confusion_matrix(logits, self.target.y).tolist()]
@@ -137,68 +174,95 @@ def predict(
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Outputs:
-    """Features (n, d) and logits (n, classes) of all samples, in float32 on the CPU, with the network in evaluation mode.
+    """Run a trained network over a whole domain, batch by batch.
+
+    Use it to get features for a picture or logits for a metric. The network is in evaluation mode
+    meanwhile, and every module returns to its own mode afterwards.
 
     Args:
-        statistics: whose batch statistics to use, where the network keeps them for each domain.
-        autocast: context of the precision to compute in.
+        network: Maps transformed rows to `Outputs`; it must be on `device`.
+        x: The samples; their labels are not read.
+        transform: Raw rows -> network input, without augmentation.
+        statistics: Whose batch statistics to use, "source" or "target" (default), if the network
+            keeps them for each domain; no effect otherwise.
+        batch_size: Samples a forward pass. Default 256.
+        device: Where the network is. Default "cpu".
+        autocast: Makes the context of the precision to compute in. Default: none.
+
+    Returns:
+        Features (n, d) and logits (n, classes) of all samples in order, float32 on the CPU, without
+        gradients.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Labelled, identity
+        >>> from da.networks import mlp
+        >>> from da.train import predict
+        >>> domain = Labelled(torch.zeros(5, 3), torch.zeros(5, dtype=torch.long))
+        >>> outputs = predict(mlp(3, 2, features=4), domain, identity)
+        >>> outputs.features.shape, outputs.logits.shape
+        (torch.Size([5, 4]), torch.Size([5, 2]))
     """
     use_statistics(network, statistics)
     generator = torch.Generator()  # transforms of evaluation draw nothing from it
-    parts = []
+    features, logits = [], []
     with evaluating(network):
         for rows in torch.arange(len(x)).split(batch_size):
             with autocast():
                 outputs = network(transform(x.rows(rows), generator).to(device))
-            parts.append((outputs.features.float().cpu(), outputs.logits.float().cpu()))
-    return Outputs(torch.cat([f for f, _ in parts]), torch.cat([logits for _, logits in parts]))
+            features.append(outputs.features.float().cpu())
+            logits.append(outputs.logits.float().cpu())
+    return Outputs(torch.cat(features), torch.cat(logits))
 
 
 def target_metrics(
     logits: Tensor, labels: Tensor, scores: Mapping[str, Callable[[Tensor], float]]
 ) -> dict[str, float]:
-    """Target accuracy, balanced accuracy, macro F1 and every one of `scores` of the target's logits, by name."""
+    """Compute the three metrics of a classification and every score, by name.
+
+    Args:
+        logits: The target's (n, classes).
+        labels: The target's (n,); only the three metrics read them.
+        scores: Name -> function of the logits.
+
+    Returns:
+        target_accuracy, target_balanced_accuracy, target_macro_f1, then the scores.
+    """
     counts = confusion_matrix(logits, labels)
     figures = {
         "target_accuracy": accuracy(logits, labels),
         "target_balanced_accuracy": balanced_accuracy(counts),
+        "target_macro_f1": macro_f1(counts),
     }
-    return (
-        figures
-        | {"target_macro_f1": macro_f1(counts)}
-        | {name: score(logits) for name, score in scores.items()}
-    )
-
-
-FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
+    return figures | {name: score(logits) for name, score in scores.items()}
 
 
 def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:
-    """features.npz: up to FEATURE_ROWS evenly spaced rows of each domain in half precision, with labels to colour a picture by."""
+    """Write features.npz: features of some rows of each domain, with labels to colour a picture by.
+
+    They are at most FEATURE_ROWS evenly spaced rows a domain, in half precision.
+    """
     domains: dict[DomainName, Labelled | None] = {
         "source": evaluation.source,
         "target": evaluation.target,
     }
     arrays: dict[str, np.ndarray] = {}
     for name, domain in domains.items():
-        if domain is not None:
-            some = domain.subset(
-                torch.linspace(0, len(domain) - 1, min(FEATURE_ROWS, len(domain))).long()
-            )
-            size, autocast = evaluation.batch_size, fabric.autocast
-            outputs = predict(
-                method.network,
-                some,
-                evaluation.transform,
-                statistics=name,
-                batch_size=size,
-                device=fabric.device,
-                autocast=autocast,
-            )
-            arrays |= {
-                f"{name}_features": outputs.features.half().numpy(),
-                f"{name}_labels": some.y.numpy(),
-            }
+        if domain is None:
+            continue
+        count = min(FEATURE_ROWS, len(domain))
+        some = domain.subset(torch.linspace(0, len(domain) - 1, count).long())
+        outputs = predict(
+            method.network,
+            some,
+            evaluation.transform,
+            statistics=name,
+            batch_size=evaluation.batch_size,
+            device=fabric.device,
+            autocast=fabric.autocast,
+        )
+        arrays[f"{name}_features"] = outputs.features.half().numpy()
+        arrays[f"{name}_labels"] = some.y.numpy()
     path = run.directory / "features.npz"
     np.savez_compressed(path.with_name("features.tmp.npz"), **arrays)  # type: ignore[arg-type]
     os.replace(path.with_name("features.tmp.npz"), path)

@@ -1,8 +1,11 @@
 """The one training loop, for every method, on Lightning Fabric.
 
-A step: take batch t, let the method yield its terms, differentiate their sum, average gradients over processes, clip, step the
-optimiser. Every `evaluate_every` steps the target is evaluated and a checkpoint written. A run that is killed and started again
-goes on from its checkpoint and ends with the same metrics, bit for bit, on the same machine.
+A step takes batch t, lets the method yield its terms, differentiates their sum, averages gradients
+over processes, clips them and steps the optimiser. Every `evaluate_every` steps the loop evaluates
+the target and writes a checkpoint.
+
+A run that is killed and started again continues from its checkpoint. On the same machine it ends
+with the same metrics, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.distributed import ReduceOp, all_reduce
-from tqdm import tqdm
 
 from da.arrays import NonFiniteError
-from da.data.batches import Stream, load
+from da.data.loading import Stream, load
+from da.data.progress import Progress
 from da.records.run import Run
 from da.train.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from da.train.config import TrainConfig
@@ -28,22 +31,28 @@ from da.train.method import Method
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-_KEPT = "The checkpoint of the last good state is kept; check the data for NaN, or lower --learning-rate or --trade-off."
+_KEPT = (
+    "The checkpoint of the last good state is kept; check the data for NaN, or lower "
+    "--learning-rate or --trade-off."
+)
 
 
 def schedule_factor(config: TrainConfig, progress: float) -> float:
-    """What the learning rate is multiplied by at `progress` in [0, 1]."""
+    """The factor of the learning rate at `progress` in [0, 1]; see `TrainConfig.schedule`."""
     if config.schedule == "cosine":
         return (1 + math.cos(math.pi * progress)) / 2
-    return (1 + config.decay * progress) ** -0.75 if config.schedule == "inverse" else 1.0
+    if config.schedule == "inverse":
+        return (1 + config.decay * progress) ** -0.75
+    return 1.0
 
 
 def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser of `config` over the method's parameter groups; each group remembers its starting rate as `initial_lr`."""
-    groups = [
-        g | {"initial_lr": g["lr"]}
-        for g in method.parameter_groups(config.learning_rate, config.backbone_factor)
-    ]
+    """Make the optimiser of `config` over the method's parameter groups.
+
+    Each group keeps its starting rate as `initial_lr`, which the schedule multiplies.
+    """
+    plain = method.parameter_groups(config.learning_rate, config.backbone_factor)
+    groups = [group | {"initial_lr": group["lr"]} for group in plain]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
@@ -59,19 +68,52 @@ def fit(
     facts: Mapping[str, float] | None = None,
     fabric: Fabric | None = None,
 ) -> dict:
-    """Trains `method` on `stream` and returns the run's result, which is also written to the run's folder.
+    """Train any method on any stream of batches, evaluate it, and record the run.
+
+    It is the only training loop of the package. An interrupted run of the same configuration is
+    continued from its last checkpoint. Progress is shown on standard error.
 
     Args:
-        method: what is trained.
-        stream: batch t for t = 0 ... steps - 1.
-        config: how.
-        run: the record; a run of the same configuration that was interrupted is continued.
-        evaluation: target samples with labels that only the reported accuracies use.
-        facts: what else the result should say, by name.
-        fabric: the engine, from `launch`; made from `config` if not given.
+        method: What is trained. It is moved to the device and trained in place.
+        stream: Gives batch t for t = 0, 1, ..., config.steps - 1, for example `PairedBatches`.
+        config: Steps, optimiser, schedule, precision and machine.
+        run: The record, from `Run.start`; metrics, checkpoints and the result go into its folder.
+        evaluation: The labelled target samples and scores that the run is judged by.
+        facts: What else the result should say, by name. Default None: nothing.
+        fabric: The engine, from `launch`. Default None: made from `config`.
+
+    Returns:
+        The result, which is also written as result.json. `result["selected"]` holds the step and
+        the target's metrics of each selection: "last", every score, "validation" if there are
+        validation samples, and "oracle", the best by target labels.
 
     Raises:
-        NonFiniteError: a term of the loss, or a parameter, is not finite.
+        NonFiniteError: A term of the loss, or a parameter, is not finite.
+        ValueError: The machine does not have the accelerator.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from da.data import Labelled, PairedBatches, identity
+        >>> from da.feature import mmd2
+        >>> from da.networks import mlp
+        >>> from da.records import Run
+        >>> from da.train import Align, Evaluation, TrainConfig, fit
+        >>> _ = torch.manual_seed(0)
+        >>> y = torch.arange(40) % 2
+        >>> source = Labelled(torch.randn(40, 2) + 6 * y[:, None] - 3, y)  # well separated classes
+        >>> target = Labelled(source.x + 1, y)
+        >>> stream = PairedBatches(
+        ...     source, target.unlabelled(), batch_size=20, seed=0, transform=identity
+        ... )
+        >>> names = {"experiment": "toy", "method": "mmd", "source": "a", "target": "b", "seed": 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = Run.start(folder, {}, **names, wandb="disabled")
+        ...     config = TrainConfig(steps=15, learning_rate=0.02, accelerator="cpu")
+        ...     method = Align(mlp(2, 2, hidden=64, features=64), mmd2)
+        ...     result = fit(method, stream, config, run, Evaluation(target, identity))
+        >>> result["selected"]["last"]["step"], result["selected"]["last"]["target_accuracy"]
+        (15, 1.0)
     """
     fabric = fabric or launch(config)
     method = method.to(fabric.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -80,33 +122,36 @@ def fit(
     selected: dict[str, dict[str, Any]] = {}
     start = load_checkpoint(run, method, optimizer, selected, fabric)
     batches = load(
-        stream, start=start, stop=config.steps, workers=config.workers, rank=fabric.global_rank, world_size=fabric.world_size,
+        stream,
+        start=start,
+        stop=config.steps,
+        workers=config.workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
         pin_memory=fabric.device.type == "cuda",
-    )  # fmt: skip
-    bar = tqdm(
-        batches,
-        desc=run.title,
-        total=config.steps,
-        initial=start,
-        leave=False,
-        disable=not fabric.is_global_zero,
-        mininterval=0.5,
     )
-    for step, batch in enumerate(bar, start):
+    hidden = not fabric.is_global_zero
+    progress = Progress(run.title, config.steps, done=start, leave=False, hidden=hidden)
+    for step, batch in enumerate(progress.over(batches), start):
         terms = _train_step(method, batch.to(fabric.device), step, config, optimizer, fabric)
         done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            values = {f"loss/{name}": value.item() for name, value in terms.items()}
-            run.log(done, values | {"learning_rate": optimizer.param_groups[-1]["lr"]})
-            bar.set_postfix(
-                {name.removeprefix("loss/"): f"{value:.3f}" for name, value in values.items()},
-                refresh=False,
-            )
-        if done % config.evaluate_every == 0 or done == config.steps:
+        last = done == config.steps
+        if last or done % config.log_every == 0:
+            losses = {name: value.item() for name, value in terms.items()}
+            _log_losses(run, done, losses, optimizer)
+            progress.note(losses)
+        if last or done % config.evaluate_every == 0:
             _evaluate(method, done, run, evaluation, selected, fabric)
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric)
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
+
+
+def _log_losses(
+    run: Run, step: int, losses: Mapping[str, float], optimizer: torch.optim.Optimizer
+) -> None:
+    named = {f"loss/{name}": value for name, value in losses.items()}
+    run.log(step, named | {"learning_rate": optimizer.param_groups[-1]["lr"]})
 
 
 def _train_step(
@@ -117,7 +162,10 @@ def _train_step(
     optimizer: torch.optim.Optimizer,
     fabric: Fabric,
 ) -> Mapping[str, Tensor]:
-    """One step: each move's terms are summed, differentiated and stepped here and nowhere else. Returns each term as it was last."""
+    """One step. Each move's terms are summed, differentiated and stepped here and nowhere else.
+
+    Returns each term as it was last.
+    """
     progress = step / config.steps
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * schedule_factor(config, progress)
@@ -148,11 +196,12 @@ def _train_step(
 def _non_finite(step: int, terms: Mapping[str, Tensor]) -> str:
     values = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items())
     broken = [name for name, value in terms.items() if not torch.isfinite(value)]
-    return f"the loss is not finite at step {step}: {values} (broken: {', '.join(broken) or 'the sum'}). {_KEPT}"
+    names = ", ".join(broken) or "the sum"
+    return f"the loss is not finite at step {step}: {values} (broken: {names}). {_KEPT}"
 
 
 def _check_parameters(method: Method, step: int) -> None:
-    """Keeps a broken state from replacing the last good checkpoint."""
+    """Raise before a broken state can replace the last good checkpoint."""
     broken = [
         name
         for name, value in method.state_dict().items()
@@ -163,22 +212,24 @@ def _check_parameters(method: Method, step: int) -> None:
 
 
 def _average_gradients(method: Method, fabric: Fabric) -> None:
-    """Gradients become their mean over processes. Done here, not by a wrapper, so that a game's moves need no special care."""
+    """Replace gradients by their mean over processes.
+
+    The loop does this, not a wrapper of the network, so that a game's moves need no special care.
+    """
     if fabric.world_size == 1:
         return
     gradients = [p.grad for p in method.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     all_reduce(flat, op=ReduceOp.SUM)
-    for gradient, mean in zip(
-        gradients, (flat / fabric.world_size).split([g.numel() for g in gradients]), strict=True
-    ):
+    means = (flat / fabric.world_size).split([g.numel() for g in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
 def _evaluate(
     method: Method, step: int, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric
 ) -> None:
-    """Logs the metrics and notes, for each way of choosing, the best step so far; ties go to the earlier step."""
+    """Log the metrics, and note the best step so far of each selection; the earlier wins a tie."""
     target, transform = evaluation.target, evaluation.transform
     options: dict[str, Any] = {
         "batch_size": evaluation.batch_size,
@@ -187,11 +238,8 @@ def _evaluate(
     }
     logits = predict(method.network, target, transform, **options).logits
     metrics = evaluation.metrics(logits)
-    choices = {
-        "last": step,
-        **{name: metrics[name] for name in evaluation.scores if name in metrics},
-        "oracle": metrics[evaluation.judged_by],
-    }
+    scores = {name: metrics[name] for name in evaluation.scores if name in metrics}
+    choices = {"last": step, **scores, "oracle": metrics[evaluation.judged_by]}
     measured: dict[str, Any] = {
         name: value for name, value in metrics.items() if name.startswith("target_")
     }
@@ -209,10 +257,10 @@ def _evaluate(
 def _finish(
     method: Method, run: Run, evaluation: Evaluation, selected: dict, facts: dict, fabric: Fabric
 ) -> dict:
-    """Keeps the trained network and some features, writes the result, and only then lets go of the checkpoint."""
+    """Save the trained network and some features, write the result, then delete the checkpoint."""
     choices = {
-        name: {key: value for key, value in c.items() if key != "score"}
-        for name, c in selected.items()
+        name: {key: value for key, value in choice.items() if key != "score"}
+        for name, choice in selected.items()
     }
     if fabric.is_global_zero:
         save_atomically(method.network.state_dict(), run.directory / "network.pt")

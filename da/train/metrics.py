@@ -1,136 +1,242 @@
-"""Figures of merit: predictions and labels -> a number, or a table of counts.
+"""Metrics: how good predictions are, measured with labels.
 
-Classification takes logits (n, classes) and integer labels (n,); regression takes predictions and labels (n,).
+Use them on the logits of `da.train.predict`. All of them are plain functions of tensors.
+
+    classification   logits (n, classes) and integer labels (n,)
+    regression       predictions (n,) and labels (n,)
+
+Metrics of a classifier that may answer "unknown" are in `open_set_metrics.py`.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from torch import Tensor
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Fraction of rows of logits (n, classes) whose largest entry stands at labels (n,), in [0, 1]. ValueError for float labels."""
+    """Count how often the largest logit is at the right class.
+
+    It is the usual metric of classification. Use `balanced_accuracy` if rare classes should count
+    as much as frequent ones.
+
+    Args:
+        logits: Scores (n, classes); the largest of a row is the prediction.
+        labels: Integer classes (n,), from 0.
+
+    Returns:
+        The fraction of correct predictions, in [0, 1].
+
+    Raises:
+        ValueError: The labels are floats.
+
+    Example:
+        >>> import torch
+        >>> from da.train import accuracy
+        >>> logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]])  # predictions 0, 1, 0
+        >>> round(accuracy(logits, torch.tensor([0, 1, 1])), 3)
+        0.667
+    """
     return (logits.argmax(1) == _classes(labels)).double().mean().item()
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
-    """Counts (classes, classes) int64: entry (i, j) is the number of samples of class i whose largest logit stands at j.
+    """Count which class is taken for which.
 
-    logits (n, classes), labels (n,). Raises ValueError for labels that are no integers from 0 to classes - 1.
+    It shows where a classifier errs. `per_class_recall`, `balanced_accuracy` and `macro_f1` are
+    functions of it.
+
+    Args:
+        logits: Scores (n, classes); the largest of a row is the prediction.
+        labels: Integer classes (n,), from 0 to classes - 1.
+
+    Returns:
+        Counts (classes, classes), int64. Entry (i, j) is the number of samples of class i that
+        are predicted as class j.
+
+    Raises:
+        ValueError: A label is no integer from 0 to classes - 1.
+
+    Example:
+        >>> import torch
+        >>> from da.train import confusion_matrix
+        >>> logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]])  # predictions 0, 1, 0
+        >>> confusion_matrix(logits, torch.tensor([0, 1, 1])).tolist()
+        [[1, 0], [1, 1]]
     """
     classes = logits.shape[1]
     if len(labels) and not 0 <= int(_classes(labels).min()) <= int(labels.max()) < classes:
         raise ValueError(
-            f"labels must be from 0 to {classes - 1}, for logits of {classes} classes; got {int(labels.min())} to {int(labels.max())}"
+            f"labels must be from 0 to {classes - 1}, because the logits have {classes} classes; "
+            f"got {int(labels.min())} to {int(labels.max())}"
         )
     pairs = labels.cpu() * classes + logits.argmax(1).cpu()
     return pairs.bincount(minlength=classes * classes).reshape(classes, classes)
 
 
 def per_class_recall(confusion: Tensor) -> Tensor:
-    """Of each class i, the fraction of its samples that are found: C_ii / sum_j C_ij of counts (classes, classes); (classes,) in [0, 1].
+    """Find what share of each class is recognised.
 
-    NaN for a class that has no sample.
+    It shows which classes a classifier neglects.
+
+        C_ii / sum_j C_ij
+
+    Args:
+        confusion: Counts (classes, classes) from `confusion_matrix`.
+
+    Returns:
+        Recall (classes,), float64, in [0, 1]; NaN for a class without samples.
+
+    Example:
+        >>> import torch
+        >>> from da.train import per_class_recall
+        >>> per_class_recall(torch.tensor([[1, 0], [1, 3]])).tolist()
+        [1.0, 0.75]
     """
     return confusion.diagonal().double() / confusion.sum(1)
 
 
 def balanced_accuracy(confusion: Tensor) -> float:
-    """Mean of `per_class_recall` over the classes that have samples, in [0, 1]: the accuracy if all classes were equally frequent."""
+    """Compute the accuracy as if all classes were equally frequent.
+
+    Use it if some classes are rare. It is the mean of `per_class_recall` over the classes that
+    have samples.
+
+    Args:
+        confusion: Counts (classes, classes) from `confusion_matrix`.
+
+    Returns:
+        The mean recall, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from da.train import balanced_accuracy
+        >>> balanced_accuracy(torch.tensor([[1, 0], [1, 3]]))  # the mean of 1 and 0.75
+        0.875
+    """
     return per_class_recall(confusion).nanmean().item()
 
 
 def macro_f1(confusion: Tensor) -> float:
-    """Mean over classes of F1_i = 2 C_ii / (sum_j C_ij + sum_j C_ji), in [0, 1], of counts (classes, classes).
+    """Average over the classes how well each is found and how rarely it is named by mistake.
 
-    F1 is the harmonic mean of precision and recall. A class that has samples, or is named by mistake, counts; one with neither does not.
+    F1 is the harmonic mean of precision and recall. Use it if false alarms of a rare class matter.
+
+        mean over classes i of 2 C_ii / (sum_j C_ij + sum_j C_ji)
+
+    Args:
+        confusion: Counts (classes, classes) from `confusion_matrix`.
+
+    Returns:
+        The mean F1, in [0, 1]. A class that has samples or is predicted counts; a class with
+        neither does not.
+
+    Example:
+        >>> import torch
+        >>> from da.train import macro_f1
+        >>> round(macro_f1(torch.tensor([[1, 0], [1, 3]])), 3)  # the mean of 2/3 and 6/7
+        0.762
     """
     either = (confusion.sum(0) + confusion.sum(1)).double()
     return (2 * confusion.diagonal() / either).nanmean().item()
 
 
 def mean_squared_error(predictions: Tensor, labels: Tensor) -> float:
-    """Mean of (prediction - label)^2 over predictions (n,) and labels (n,), in the labels' unit squared. ValueError for other shapes."""
+    """Average the squared difference of prediction and label.
+
+    It is what a regression head is trained on. Large errors dominate it.
+
+    Args:
+        predictions: Numbers (n,), n >= 1.
+        labels: Numbers (n,).
+
+    Returns:
+        The mean, >= 0, in the labels' unit squared.
+
+    Raises:
+        ValueError: The shapes are not both (n,), n >= 1.
+
+    Example:
+        >>> import torch
+        >>> from da.train import mean_squared_error
+        >>> mean_squared_error(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0]))
+        8.0
+    """
     return _residuals(predictions, labels).square().mean().item()
 
 
 def mean_absolute_error(predictions: Tensor, labels: Tensor) -> float:
-    """Mean of |prediction - label| over predictions (n,) and labels (n,), in the labels' unit. Raises ValueError for other shapes."""
+    """Average the absolute difference of prediction and label.
+
+    It is in the labels' own unit, and single large errors weigh less than in the squared error.
+
+    Args:
+        predictions: Numbers (n,), n >= 1.
+        labels: Numbers (n,).
+
+    Returns:
+        The mean, >= 0, in the labels' unit.
+
+    Raises:
+        ValueError: The shapes are not both (n,), n >= 1.
+
+    Example:
+        >>> import torch
+        >>> from da.train import mean_absolute_error
+        >>> mean_absolute_error(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0]))
+        2.0
+    """
     return _residuals(predictions, labels).abs().mean().item()
 
 
 def r_squared(predictions: Tensor, labels: Tensor) -> float:
-    """1 - sum (prediction - label)^2 / sum (label - mean label)^2 of predictions (n,) and labels (n,), without unit.
+    """Measure how much of the labels' variance a regression explains.
 
-    1 for exact predictions, 0 for the labels' mean, negative for worse than that. Raises ValueError for other shapes and labels all equal.
+    It has no unit, so it can be compared between tasks.
+
+        1 - sum (prediction - label)^2 / sum (label - mean label)^2
+
+    Args:
+        predictions: Numbers (n,), n >= 1.
+        labels: Numbers (n,), not all equal.
+
+    Returns:
+        1 for exact predictions, 0 for those of the labels' mean, negative for worse ones.
+
+    Raises:
+        ValueError: The shapes are not both (n,), n >= 1, or all labels are equal.
+
+    Example:
+        >>> import torch
+        >>> from da.train import r_squared
+        >>> r_squared(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]))  # 1 - 1 / 2
+        0.5
     """
     residuals = _residuals(predictions, labels)
     if bool((labels == labels[0]).all()):
         raise ValueError(
-            f"labels must not all be equal, for there is no variance to explain; got {len(labels)} times {labels[0].item():g}"
+            "labels must not all be equal, because then there is no variance to explain; "
+            f"got {len(labels)} times {labels[0].item():g}"
         )
     centred = labels.double() - labels.double().mean()
     return (1 - residuals.square().sum() / centred.square().sum()).item()
 
 
 def _classes(labels: Tensor) -> Tensor:
+    """The labels themselves, if they are integers."""
     if labels.is_floating_point():
         raise ValueError(
-            f"labels must be integer classes; got {labels.dtype}: for a regression say Evaluation(..., task='regression')"
+            f"labels must be integer classes; got {labels.dtype}: "
+            "for a regression pass Evaluation(..., task='regression')"
         )
     return labels
 
 
 def _residuals(predictions: Tensor, labels: Tensor) -> Tensor:
-    if (
-        predictions.ndim != 1 or predictions.shape != labels.shape or len(labels) == 0
-    ):  # (n, 1) - (n,) would become (n, n)
+    """Differences (n,) in float64, of checked shapes: (n, 1) - (n,) would become (n, n)."""
+    if predictions.ndim != 1 or predictions.shape != labels.shape or len(labels) == 0:
         raise ValueError(
-            f"predictions and labels must both be (n,), n >= 1; got {tuple(predictions.shape)} and {tuple(labels.shape)}: "
-            "of a head with one output pass logits.squeeze(1)"
+            "predictions and labels must both be (n,), n >= 1; got "
+            f"{tuple(predictions.shape)} and {tuple(labels.shape)}: "
+            "for a head with one output pass logits.squeeze(1)"
         )
     return predictions.double() - labels.double()
-
-
-class OpenSetMetrics(NamedTuple):
-    """What an open-set prediction is worth; fractions in [0, 1]."""
-
-    os_star: float  # OS*, the mean over known classes of the share of their samples that are found
-    unknown: float  # UNK, the share of unknown samples that are called unknown
-    hos: float  # HOS, the harmonic mean of the two; 0 if both are 0
-
-
-def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMetrics:
-    """OS*, UNK and HOS of logits (n, known + 1), the last column for unknown, at labels (n,); every label >= known is unknown.
-
-    The largest logit is the prediction. OS* is the mean over those known classes that labels hold.
-
-    Raises ValueError on shapes, known < 1, a negative label, or labels without a known or without an unknown sample.
-    """
-    if (
-        known < 1
-        or logits.ndim != 2
-        or logits.shape[1] != known + 1
-        or labels.shape != logits.shape[:1]
-    ):
-        wanted = (
-            f"logits must be (n, known + 1) = (n, {known + 1}) with known >= 1, and labels (n,)"
-        )
-        raise ValueError(f"{wanted}; got {tuple(logits.shape)} and {tuple(labels.shape)}")
-    if (
-        not len(labels)
-        or labels.min() < 0
-        or not (labels < known).any()
-        or not (labels >= known).any()
-    ):
-        raise ValueError(
-            f"labels must be >= 0 and hold both known (< {known}) and unknown (>= {known}) samples; got {labels.unique().tolist()}"
-        )
-    found = logits.argmax(1) == labels.clamp(max=known)  # (n,)
-    rates = [found[labels == c].double().mean().item() for c in labels[labels < known].unique()]
-    os_star, unknown = sum(rates) / len(rates), found[labels >= known].double().mean().item()
-    return OpenSetMetrics(
-        os_star, unknown, 2 * os_star * unknown / (os_star + unknown) if os_star + unknown else 0.0
-    )

@@ -19,7 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+
+from da.data.progress import Progress
 
 # raise it when the same files would give other pixels: another resize, another colour conversion
 VERSION = 1
@@ -61,6 +62,7 @@ def cached_images(
         "version": VERSION,
         "key": key,
     }
+    progress = Progress(f"decoding {name}", len(files), unit="image")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent, stem, sidecar)
@@ -68,7 +70,7 @@ def cached_images(
             path,
             sidecar,
             (len(files), *shape),
-            (decode(file) for file in tqdm(files, desc=f"decoding {name}", unit="image")),
+            (decode(file) for file in progress.over(files)),
         )
     except OSError as error:
         raise OSError(

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from da.data.benchmarks import AMAZON_REVIEW_TEXTS, Benchmark
+from da.data.benchmarks import Benchmark
 from da.data.files.folders import naming
+from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS
 
 _REVIEW = re.compile(r"<review>(.*?)</review>", re.DOTALL)
 _AROUND = re.compile(r"\s*<reviews>\s*</reviews>\s*")  # what a file holds besides its reviews

@@ -1,0 +1,116 @@
+"""Several labelled sources beside one target: their batch and their stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from da.data.batches import Batch, Transform, positive, without_labels
+from da.data.domain import Labelled, Unlabelled
+from da.data.sampling import Order, seeded
+
+
+@dataclass(frozen=True)
+class MultiSourceBatch(Batch):
+    """One step of adaptation from several sources.
+
+    The source part holds all rows of the first source, then all of the second, and so on.
+
+    Attributes:
+        source_x: Samples of all sources after the transform, (b, ...).
+        source_y: Their labels (b,).
+        target_x: Target samples after the transform, (b', ...).
+        source_index: Row of each source sample in its own source, (b,).
+        target_index: Row of each target sample in its domain, (b',).
+        source_domain: Number of each row's source, from 0, (b,).
+
+    Example:
+        >>> import torch
+        >>> from da.data import MultiSourceBatch
+        >>> x, y, rows = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), torch.tensor([5, 8, 0, 3])
+        >>> batch = MultiSourceBatch(x, y, x, rows, rows, source_domain=torch.tensor([0, 0, 1, 1]))
+        >>> batch.source_x[batch.source_domain == 1].shape  # the second source
+        torch.Size([2, 2])
+    """
+
+    source_domain: Tensor
+
+
+class MultiSourceBatches:
+    """Feed a method with samples of several labelled sources beside target samples.
+
+    Every source goes through its own epochs, so a small source is as frequent as a large one. With
+    one source the batches are those of `PairedBatches`.
+
+    Args:
+        sources: The labelled domains, at least one, with the same classes and one dtype of labels.
+            After the transform their samples must have one shape.
+        target: The other domain, without labels; `Labelled.unlabelled()` makes it.
+        batch_size: Samples of each domain a step and process, >= 1.
+        seed: Seed of the order and of the augmentation.
+        transform: Raw rows (b, ...) and a generator -> network input, for all domains.
+
+    Raises:
+        ValueError: There is no source, dtypes of labels differ, `batch_size` is below 1, or (when a
+            batch is made) samples differ in shape.
+        TypeError: The target has labels.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Labelled, MultiSourceBatches, Unlabelled, identity
+        >>> sources = [Labelled(torch.zeros(5, 2), torch.arange(5) % 2) for _ in range(3)]
+        >>> target = Unlabelled(torch.ones(4, 2))
+        >>> stream = MultiSourceBatches(sources, target, batch_size=2, seed=0, transform=identity)
+        >>> stream.batch(0).source_domain.tolist()
+        [0, 0, 1, 1, 2, 2]
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Labelled],
+        target: Unlabelled,
+        *,
+        batch_size: int,
+        seed: int,
+        transform: Transform,
+    ) -> None:
+        if not sources or len({source.y.dtype for source in sources}) > 1:
+            kinds = ", ".join(str(source.y.dtype) for source in sources) or "none"
+            raise ValueError(
+                f"sources must be one or more domains with one dtype of labels; got {kinds}"
+            )
+        self.sources, self.target = tuple(sources), without_labels(target)
+        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self.transform = transform
+        keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
+        self._orders = [
+            Order(len(source), seed, key) for source, key in zip(sources, keys, strict=True)
+        ]
+        self._target_order = Order(len(target), seed, 1)
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> MultiSourceBatch:
+        """Make batch number `step`, the shard of process `rank` of `world_size`."""
+        shard = step * world_size + rank
+        start, stop = shard * self.batch_size, (shard + 1) * self.batch_size
+        generator = seeded(self.seed, 2, shard)
+        index = [order.rows(start, stop) for order in self._orders]
+        chosen = list(zip(self.sources, index, strict=True))
+        x = [self.transform(source.rows(rows), generator) for source, rows in chosen]
+        _check_shapes(x)
+        y = torch.cat([source.y[rows] for source, rows in chosen])
+        target_index = self._target_order.rows(start, stop)
+        target_x = self.transform(self.target.rows(target_index), generator)
+        domain = torch.arange(len(index)).repeat_interleave(self.batch_size)
+        return MultiSourceBatch(torch.cat(x), y, target_x, torch.cat(index), target_index, domain)
+
+
+def _check_shapes(parts: Sequence[Tensor]) -> None:
+    shapes = {tuple(rows.shape[1:]) for rows in parts}
+    if len(shapes) > 1:
+        raise ValueError(
+            "sources must have samples of one shape after the transform; "
+            f"got {', '.join(map(str, sorted(shapes)))}"
+        )

@@ -1,0 +1,96 @@
+"""How far a long piece of work is: a bar on a terminal, a plain line now and then elsewhere.
+
+A bar redraws itself with carriage returns. In a log file, a pipe or a notebook's log that leaves
+thousands of fragments on one line. So the bar is drawn only if standard error is a terminal.
+Elsewhere a line is printed about every 30 seconds; work that takes less prints nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Self, TypeVar
+
+from tqdm import tqdm
+
+INTERVAL = 30.0  # seconds between two lines, if standard error is no terminal
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Show on standard error how far a piece of work is.
+
+    Use it as a context manager and call `advance`, or wrap the work's items with `over`.
+
+    Args:
+        title: What is being done, at the beginning of the bar or line.
+        total: Units in all; None if that is not known.
+        done: Units that are done already. Default 0.
+        unit: What is counted, in the singular: "step" (default), "image" or "B". Bytes are written
+            with prefixes, as in 1.50MB.
+        leave: Whether a finished bar stays on the terminal. Default True.
+        hidden: Whether nothing is shown, as in all processes but one. Default False.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int | None,
+        *,
+        done: int = 0,
+        unit: str = "step",
+        leave: bool = True,
+        hidden: bool = False,
+    ) -> None:
+        terminal = sys.stderr.isatty()
+        self.title, self.total, self.done, self.unit = title, total, done, unit
+        self._values = ""
+        self._lines = not terminal and not hidden
+        self._printed = time.monotonic()
+        self._bar = tqdm(
+            desc=title,
+            total=total,
+            initial=done,
+            unit=unit,
+            unit_scale=unit == "B",
+            leave=leave,
+            mininterval=0.5,
+            disable=hidden or not terminal,
+        )
+
+    def advance(self, count: int = 1) -> None:
+        """Say that `count` more units are done."""
+        self.done += count
+        self._bar.update(count)
+        if self._lines and time.monotonic() - self._printed >= INTERVAL:
+            self._printed = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)
+
+    def note(self, values: Mapping[str, float]) -> None:
+        """Show these numbers behind the count from now on, for example the losses by name."""
+        self._values = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+        self._bar.set_postfix_str(self._values, refresh=False)
+
+    def over(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass the items on one by one; each counts as done when the next is asked for."""
+        with self:
+            for item in items:
+                yield item
+                self.advance()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def _line(self) -> str:
+        """For example "digits_mmd: 120 of 300 steps, task 0.412, align 0.031"."""
+        counts = [self.done] if self.total is None else [self.done, self.total]
+        if self.unit == "B":
+            count = " of ".join(f"{tqdm.format_sizeof(n)}B" for n in counts)
+        else:
+            count = f"{' of '.join(map(str, counts))} {self.unit}s"
+        return f"{self.title}: {count}" + (f", {self._values}" if self._values else "")

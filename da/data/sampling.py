@@ -1,0 +1,54 @@
+"""The endless order of samples, and random generators made from several numbers.
+
+What step t sees is a pure function of (seed, t). The order of the samples is one random permutation
+after another, each drawn from (seed, domain, epoch). The augmentation of step t is drawn from
+(seed, t). So a sampler has no state to save besides t, a worker needs nothing from its neighbours,
+and several processes cut one global batch into shards.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def seeded(*keys: int) -> torch.Generator:
+    """Make a generator from several numbers; the same numbers give the same draws everywhere."""
+    return torch.Generator().manual_seed(_mix(*keys))
+
+
+class Order:
+    """Sample positions 0, 1, 2, ... of an endless concatenation of permutations of n samples.
+
+    Args:
+        n: Number of samples, >= 1.
+        seed: Seed of the permutations.
+        domain: A number that tells the orders of one stream apart.
+    """
+
+    def __init__(self, n: int, seed: int, domain: int) -> None:
+        self.n, self.seed, self.domain = n, seed, domain
+        self._epoch, self._drawn = -1, torch.empty(0)  # the permutation in use
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The samples at positions start ... stop - 1, as indices (stop - start,)."""
+        first, last = start // self.n, (stop - 1) // self.n
+        joined = torch.cat([self._permutation(epoch) for epoch in range(first, last + 1)])
+        return joined[start - first * self.n : stop - first * self.n]
+
+    def _permutation(self, epoch: int) -> Tensor:
+        """The permutation of an epoch, drawn once as long as the epoch does not change."""
+        if self._epoch != epoch:
+            generator = seeded(self.seed, self.domain, epoch)
+            self._epoch, self._drawn = epoch, torch.randperm(self.n, generator=generator)
+        return self._drawn
+
+
+def _mix(*keys: int) -> int:
+    """One 63-bit seed from several numbers (FNV-1a with a final shuffle), on every platform."""
+    value = 0xCBF29CE484222325
+    for key in keys:
+        for shift in range(0, 64, 8):
+            value = ((value ^ ((key >> shift) & 0xFF)) * 0x100000001B3) % 2**64
+    value ^= value >> 29
+    return value >> 1
