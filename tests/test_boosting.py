@@ -1,5 +1,8 @@
-"""Boosting across domains. Oracles: the papers' pseudo-code, line by line with stumps found by exhaustion, scikit-learn's quantities,
-and toys on which a partly contrary source makes pooling worse than the target alone."""
+"""Boosting across domains.
+
+Oracles: the papers' pseudo-code line by line, with stumps found by exhaustion; scikit-learn's
+quantities; toys with a partly contrary source, for which pooling is worse than the target alone.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,16 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier
 
+from da.instance.adaboost_r2 import adaboost_r2, towards_target, weighted_median
 from da.instance.boosting import TrAdaBoost, source_factor
-from da.instance.boosting_regression import (
-    TrAdaBoostR2,
-    TwoStageTrAdaBoostR2,
-    adaboost_r2,
-    towards_target,
-    weighted_median,
-)
+from da.instance.boosting_regression import TrAdaBoostR2, TwoStageTrAdaBoostR2
 
 
 class Stump(ClassifierMixin, BaseEstimator):
-    """The threshold on one column with the least weighted 0-1 loss, by trying all; the first in order where there are several."""
+    """The threshold on one column with the least weighted 0-1 loss, found by trying all.
+
+    If there are several, it is the first in order.
+    """
 
     def fit(self, x, y, sample_weight):
         best = math.inf
@@ -82,7 +83,10 @@ def numbers(seed: int = 0, n: int = 30, m: int = 12) -> tuple[np.ndarray, ...]:
 
 
 def tradaboost_as_published(x, y, t, t_y, rounds, queries):
-    """Dai et al. 2007, step by step; (final hypothesis at queries, eps of each round, last distribution)."""
+    """Dai et al. 2007, step by step.
+
+    Returns the final hypothesis at queries, eps of each round, and the last distribution.
+    """
     n, rows, labels = len(x), np.concatenate([x, t]), np.concatenate([y, t_y])
     w, beta = np.ones(len(rows)), 1 / (1 + math.sqrt(2 * math.log(n) / rounds))
     said, betas, errors = [], [], []
@@ -263,7 +267,10 @@ def adaboost_as_published(rows, labels, n, w, rounds, queries):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_two_stage_takes_the_published_steps(seed):
-    """Every share of the target, and the model of the chosen step, recomputed; leave-one-out, so that no fold is random."""
+    """Every share of the target and the model of the chosen step, computed again.
+
+    The folds are leave-one-out, so none is random.
+    """
     x, y, t, t_y = numbers(seed, 20, 6)
     n, m, steps = 20, 6, 4
     rows, labels, queries = (

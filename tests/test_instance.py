@@ -1,4 +1,8 @@
-"""Instance weights. Oracles: SciPy's solvers and the optimality condition for KMM, the known Gaussian density ratio for the odds."""
+"""KMM, classifier odds and diagnostics of weights.
+
+Oracles: SciPy's solvers and the optimality condition for KMM, the known Gaussian density ratio for
+the odds.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,8 @@ from da.instance.diagnostics import (
     warn_if_uniform,
 )
 from da.instance.discriminator import discriminator_weights
-from da.instance.kmm import Polytope, kmm
+from da.instance.kmm import kmm
+from da.instance.quadratic_programme import Polytope
 from da.instance.samples import draw_centres
 
 
@@ -88,7 +93,10 @@ def test_kmm_reaches_the_optimum_of_scipy(n, m, options):
 @pytest.mark.parametrize(("n", "m", "options"), CASES)
 @pytest.mark.parametrize("d", [1, 5])
 def test_kmm_is_certified_near_the_minimum_and_within_the_constraints(n, m, options, d):
-    """A convex objective lies at most max over v of <gradient, w - v> above its minimum; linprog finds that v."""
+    """A convex objective is at most max over v of <gradient, w - v> above its minimum.
+
+    linprog finds that v.
+    """
     x, y = samples(n, m, d)
     epsilon, bound = (
         options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)),
@@ -131,7 +139,10 @@ def test_kmm_moves_source_averages_to_the_target(seed):
 
 
 def test_kmm_with_a_smooth_kernel_and_a_small_bound_follows_the_known_ratio():
-    """Matching means asks for no more than averages; only a smooth kernel makes the single weights follow the density ratio."""
+    """Matched means constrain averages only.
+
+    A smooth kernel makes the single weights follow the density ratio, too.
+    """
     problem = gaussian_covariate_shift(n=400)
     weights = kmm(problem.source.x, problem.target.x, bandwidth=30.0, bound=10.0, tolerance=1e-5)
     assert float(torch.corrcoef(torch.stack([weights, problem.ratio]))[0, 1]) > 0.7
@@ -164,7 +175,10 @@ def test_kmm_beyond_a_thousand_rows_does_not_see_their_order_either():
 
 @pytest.mark.parametrize(("n", "m", "options"), CASES)
 def test_kmm_with_landmarks_solves_the_projected_problem(n, m, options):
-    """phi projected onto the landmarks' span has the kernel k(x, z) k(z, z)^+ k(z, y): its programme, solved by SciPy."""
+    """phi projected onto the landmarks' span has the kernel k(x, z) k(z, z)^+ k(z, y).
+
+    SciPy solves its programme.
+    """
     x, y = samples(n, m)
     epsilon, bound = (
         options.get("epsilon", (math.sqrt(n) - 1) / math.sqrt(n)),
@@ -176,7 +190,7 @@ def test_kmm_with_landmarks_solves_the_projected_problem(n, m, options):
     k, kappa = at_x @ inverse @ at_x.T, n * at_x @ inverse @ at_y.mean(axis=0)
     weights = kmm(x, y, bandwidth=6.0, n_landmarks=12, random_state=3, tolerance=1e-10, **options)
     expected = solve_by_scipy(k, kappa, bound, epsilon)
-    # K has rank 12, so single weights may differ where their sums do not: values and K w are compared.
+    # K has rank 12, so single weights are not unique: values and K w are compared.
     assert weights.shape == (n,) and weights.min() >= 0 and weights.max() <= bound + 1e-9
     assert n * (1 - epsilon) - 1e-9 <= weights.sum() <= n * (1 + epsilon) + 1e-9
     values = [0.5 * w @ k @ w - kappa @ w for w in (weights, expected)]
@@ -259,7 +273,10 @@ def test_kmm_refuses_bad_options(options, says):
     seed=st.integers(0, 10**6),
 )
 def test_the_stiff_projection_has_no_way_down(n, bound, epsilon, scale, stiffness, total, seed):
-    """1/2 ||w - v||^2 + stiffness/2 (sum w - total)^2 is least exactly where its gradient points nowhere down; linprog looks."""
+    """1/2 ||w - v||^2 + stiffness/2 (sum w - total)^2 is least if its gradient points nowhere down.
+
+    linprog looks for a direction.
+    """
     v = scale * torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     w = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon)).project(v, stiffness, total)
     assert bool((w >= 0).all()) and bool((w <= bound).all())
@@ -283,7 +300,8 @@ def test_the_projection_is_the_nearest_point(n, bound, epsilon, scale, seed):
     w = polytope.project(v)
     assert bool((w >= 0).all()) and bool((w <= bound).all())
     assert n * (1 - epsilon) - 1e-10 <= float(w.sum()) <= n * (1 + epsilon) + 1e-10
-    # w is the projection exactly when <v - w, u - w> <= 0 for all u in the polytope; linprog finds the worst u.
+    # w is the projection exactly if <v - w, u - w> <= 0 for all u in the polytope.
+    # linprog finds the worst u.
     total = np.vstack([np.ones(n), -np.ones(n)])
     direction = (w - v).numpy()
     worst = linprog(direction, total, [n * (1 + epsilon), -n * (1 - epsilon)], bounds=(0, bound))
@@ -326,7 +344,10 @@ def test_unequal_sample_sizes_do_not_tilt_the_ratio():
 
 
 def test_weights_move_a_linear_classifier_to_the_target():
-    """The rule is a curve, so the best line depends on where the rows are: true weights, KMM's and the classifier's all beat none."""
+    """The rule is a curve, so the best line depends on the rows.
+
+    The true weights, KMM's and the classifier's all beat no weights.
+    """
     problem = gaussian_covariate_shift(n=1000)
     x, y, target = problem.source.x.numpy(), problem.source.y.numpy(), problem.target
 
@@ -344,7 +365,10 @@ def test_weights_move_a_linear_classifier_to_the_target():
 
 
 def test_the_discriminator_is_cross_fitted():
-    """A classifier that remembers its rows would give each source row weight 0 of its own; held out, none of them does."""
+    """A classifier that remembers its rows would give each source row weight 0.
+
+    Held-out rows get other weights.
+    """
 
     class Memory(GaussianNB):
         def fit(self, x, y):
@@ -373,7 +397,7 @@ def test_the_discriminator_takes_any_classifier_and_a_seed():
 
 def test_domains_without_a_common_row_give_finite_weights_and_a_warning():
     x, y = samples()
-    with pytest.warns(UserWarning, match="have no row near each other"):
+    with pytest.warns(UserWarning, match="no row of one is near a row of the other"):
         assert np.isfinite(discriminator_weights(x, y + 1e4, estimator=GaussianNB())).all()
 
 
@@ -422,7 +446,8 @@ def test_describe():
     assert report == pytest.approx((4, 16 / 6, 2.0, 0.5, 0.25))
     assert (
         str(report)
-        == "effective sample size 2.7 of 4; largest weight 2.0 times the mean, 50.0 % of the sum; 25.0 % of the weights are 0"
+        == "effective sample size 2.7 of 4; largest weight 2.0 times the mean, 50.0 % of the sum; "
+        "25.0 % of the weights are 0"
     )
     assert describe(np.full(7, 3.0)) == pytest.approx((7, 7, 1, 1 / 7, 0))
     with pytest.raises(ValueError, match="weights must be"):

@@ -1,4 +1,7 @@
-"""KLIEP. Oracles: SciPy's constrained solver, a closed form for two components, and what the optimum must satisfy."""
+"""KLIEP.
+
+Oracles: SciPy's constrained solver, a closed form for two components, optimality conditions.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ def test_fewer_centres_than_rows_are_target_rows_drawn_once_each():
 
 
 def test_two_components_have_a_closed_form():
-    """Rows that only one of two components can explain, a of one and b of the other: shares a / (a + b) and b / (a + b)."""
+    """Only one component explains a rows, only the other explains b rows.
+
+    The shares are a / (a + b) and b / (a + b).
+    """
     logs = torch.full((7, 2), -math.inf, dtype=torch.float64)
     logs[:5, 0], logs[5:, 1] = 1.3, -0.2
     np.testing.assert_allclose(
@@ -80,7 +86,10 @@ def test_two_components_have_a_closed_form():
     seed=st.integers(0, 10**6),
 )
 def test_the_shares_are_certified(m, b, scale, seed):
-    """At the maximum of a concave function over the simplex no vertex lies uphill: <gradient, e_l - shares> <= 0."""
+    """At the maximum of a concave function over the simplex no vertex lies uphill.
+
+    <gradient, e_l - shares> <= 0 for all l.
+    """
     logs = scale * torch.randn(
         m, b, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
@@ -98,7 +107,10 @@ def test_the_shares_are_certified(m, b, scale, seed):
 @pytest.mark.filterwarnings("ignore:kliep. the weights are uniform")
 @pytest.mark.parametrize("s", [0.01, 0.5, 4.0, 1e4])
 def test_invariants(s):
-    """Mean 1, nothing negative, and a target likelihood not below that of uniform weights, log 1 = 0, where the basis can express them."""
+    """Mean 1, nothing negative, and a target likelihood of at least that of uniform weights.
+
+    That is log 1 = 0, if the basis can express them.
+    """
     x, y = samples(60, 40, 2)
     weights = kliep(x, y, bandwidth=s)
     assert (

@@ -1,4 +1,8 @@
-"""Label shift. Oracles: classifiers whose confusion is known, SciPy's optimisers on the likelihoods, Gaussians with exact posteriors."""
+"""Label shift.
+
+Oracles: classifiers with a known confusion, SciPy's optimisers on the likelihoods, Gaussians with
+exact posteriors.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from da.instance.labelshift import AdjustedHead, adjust, bbse, calibrate, mlls, sample_weights
+from da.instance.adjustment import AdjustedHead, adjust, sample_weights
+from da.instance.calibration import calibrate
+from da.instance.labelshift import bbse, mlls
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.7])
 CONFUSION = np.array([[8, 1, 2], [1, 7, 0], [1, 2, 8]]) / 10  # P(predicted i | is j) in column j
@@ -39,7 +45,10 @@ def exact_classifier(rows: int = 1000) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def mixture(
     n: int = 20_000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Three Gaussians on a line, frequencies P in the source and Q in the target: labels and exact source posteriors of both."""
+    """Three Gaussians on a line, with frequencies P in the source and Q in the target.
+
+    Returns labels and exact source posteriors of both.
+    """
     rng = np.random.default_rng(seed)
     means = np.array([-1.5, 0.0, 1.5])
     labels, target_labels = rng.choice(3, n, p=P), rng.choice(3, n, p=Q)
@@ -201,7 +210,10 @@ def test_the_adjusted_head_adjusts_in_evaluation_alone():
 def distorted(
     temperature: float, bias: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exact posteriors, the same distorted so that (temperature, bias) mends them, and labels drawn from the exact ones."""
+    """Exact posteriors, distorted ones that (temperature, bias) mends, and labels.
+
+    The labels are drawn from the exact posteriors.
+    """
     labels, exact, *_ = mixture(n)
     logits = temperature * (np.log(exact) - bias)
     wrong = np.exp(logits - logits.max(1, keepdims=True))

@@ -1,4 +1,7 @@
-"""Nearest-neighbour and kernel-density weights. Oracles: loops over rows, scikit-learn's NearestNeighbors and KernelDensity."""
+"""Nearest-neighbour and kernel-density weights.
+
+Oracles: loops over rows, scikit-learn's NearestNeighbors and KernelDensity.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,10 @@ def test_densities_come_near_the_known_ratio():
 
 
 def test_cells_average_to_the_known_ratio():
-    """Cells differ in size by chance, so single weights are far from the ratio, but their means over bins of rows are near it."""
+    """Cells differ in size by chance, so single weights are far from the ratio.
+
+    Their means over bins of rows are near it.
+    """
     rng = np.random.default_rng(0)
     x, y = np.sort(rng.normal(size=(2000, 1)), axis=0), 0.5 + 0.6 * rng.normal(size=(2000, 1))
     weights, ratio = (

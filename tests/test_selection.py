@@ -1,4 +1,7 @@
-"""Chosen source rows. Oracles: every subset of a small source, SciPy's quadratic programme, known domains whose like rows are known."""
+"""Chosen source rows.
+
+Oracles: every subset of a small source, SciPy's quadratic programme, domains with known like rows.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from scipy.spatial.distance import cdist, pdist
 
 from da.data.toy import gaussian_covariate_shift
 from da.instance.kmm import kmm
-from da.instance.selection import landmarks, select_by_likeness
+from da.instance.landmarks import landmarks
+from da.instance.selection import select_by_likeness
 
 
 def samples(n: int = 8, m: int = 7, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -25,7 +29,10 @@ def samples(n: int = 8, m: int = 7, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 
 
 def programme(x: np.ndarray, y: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """K, kappa and the target's own term: w -> (w^T K w - 2 kappa^T w) / n^2 + own is the squared MMD of the weighted source."""
+    """K, kappa and the target's own term.
+
+    (w^T K w - 2 kappa^T w) / n^2 + own is the squared MMD of the weighted source.
+    """
     s = scale * np.median(pdist(np.concatenate([x, y]), "sqeuclidean"))
     k, across, own = (np.exp(-cdist(a, b, "sqeuclidean") / s) for a, b in ((x, x), (x, y), (y, y)))
     return k, across.mean(1) * len(x), own.mean()
@@ -55,7 +62,10 @@ def test_landmarks_reach_the_optimum_of_scipy(scale):
 
 
 def test_no_balanced_subset_is_nearer_to_the_target_than_the_landmarks():
-    """Every choice of the same number of rows of each class, weighted evenly: the paper's binary problem, of which ours is a relaxation."""
+    """Every choice of the same number of rows of each class, weighted evenly.
+
+    This is the paper's binary problem; ours is its relaxation.
+    """
     x, labels, y = samples()
     k, kappa, own = programme(x, y, 1.0)
     nearest = np.inf
@@ -79,7 +89,10 @@ def test_no_balanced_subset_is_nearer_to_the_target_than_the_landmarks():
     seed=st.integers(0, 10**6),
 )
 def test_landmark_weights_keep_the_classes_and_are_certified(n, m, classes, scale, seed):
-    """A convex objective lies at most max over v of <gradient, w - v> above its minimum; linprog finds that v."""
+    """A convex objective is at most max over v of <gradient, w - v> above its minimum.
+
+    linprog finds that v.
+    """
     rng = np.random.default_rng(seed)
     x, y, labels = rng.normal(size=(n, 3)), rng.normal(size=(m, 3)), np.arange(n) % min(classes, n)
     (selection,) = landmarks(x, labels, y, scales=[scale], tolerance=1e-6, n_iter=50_000)
@@ -94,7 +107,10 @@ def test_landmark_weights_keep_the_classes_and_are_certified(n, m, classes, scal
 
 
 def test_landmarks_are_the_rows_that_come_from_the_target():
-    """Half of the source is drawn as the target, half far away: hardly any weight is far, each class has landmarks."""
+    """Half of the source is drawn as the target, half far away.
+
+    Hardly any weight is far, and each class has landmarks.
+    """
     rng = np.random.default_rng(0)
     labels, y = np.arange(60) % 3, rng.normal(size=(50, 2))
     x = rng.normal(size=(60, 2)) + 8.0 * (np.arange(60) >= 30)[:, None]
@@ -177,10 +193,8 @@ def test_likely_rows_have_higher_density_ratios(weights):
         selection = select_by_likeness(problem.source.x, problem.target.x, fraction=0.3, **options)
     assert isinstance(selection.index, torch.Tensor) and len(selection.index) == 90
     best = problem.ratio.sort(descending=True).values[:90].mean()
-    assert (
-        selection.reason
-        == f"90 of 300 source rows: the highest 0.3 by {'kmm' if weights else 'discriminator_weights'}"
-    )
+    name = "kmm" if weights else "discriminator_weights"
+    assert selection.reason == f"90 of 300 source rows: the highest 0.3 by {name}"
     assert (
         problem.ratio[selection.index].mean()
         > (0.9 if weights is None else 0.6) * best

@@ -1,4 +1,8 @@
-"""uLSIF and RuLSIF. Oracles: the quadratic programme solved by NumPy with the same centres, brute-force refits, the ratio's upper bound."""
+"""uLSIF and RuLSIF.
+
+Oracles: the quadratic programme solved by NumPy with the same centres, brute-force refits, the
+ratio's upper bound.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ from scipy.stats import norm
 from sklearn.metrics.pairwise import rbf_kernel
 
 from da.instance.diagnostics import ratio_error
+from da.instance.least_squares import leave_one_out_scores
 from da.instance.samples import draw_centres
-from da.instance.ulsif import leave_one_out_scores, rulsif, ulsif
+from da.instance.ulsif import rulsif, ulsif
 
 
 def samples(n: int = 40, m: int = 30, d: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

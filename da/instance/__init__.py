@@ -1,7 +1,12 @@
-"""Instance-based: (source (n, d), target (m, d)) -> weights (n,), which say how much each source sample counts."""
+"""Instance-based methods: (source (n, d), target (m, d)) -> weights (n,).
 
+They say how much each source row should count, so that the weighted source looks like the target.
+"""
+
+from da.instance.adjustment import AdjustedHead, adjust, sample_weights
 from da.instance.boosting import TrAdaBoost
 from da.instance.boosting_regression import TrAdaBoostR2, TwoStageTrAdaBoostR2
+from da.instance.calibration import Calibration, calibrate
 from da.instance.density import density_weights
 from da.instance.diagnostics import (
     WeightReport,
@@ -13,17 +18,10 @@ from da.instance.diagnostics import (
 from da.instance.discriminator import discriminator_weights
 from da.instance.kliep import kliep
 from da.instance.kmm import kmm
-from da.instance.labelshift import (
-    AdjustedHead,
-    Calibration,
-    adjust,
-    bbse,
-    calibrate,
-    mlls,
-    sample_weights,
-)
+from da.instance.labelshift import bbse, mlls
+from da.instance.landmarks import balanced_weights, landmarks
 from da.instance.neighbours import neighbour_weights
-from da.instance.selection import Selection, balanced_weights, landmarks, select_by_likeness
+from da.instance.selection import Selection, select_by_likeness
 from da.instance.ulsif import rulsif, ulsif
 
 __all__ = [

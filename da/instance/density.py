@@ -1,11 +1,9 @@
-"""Weights from two kernel density estimates, of the target and of the source: the ratio of what each says of a source row.
+"""Weights from two kernel density estimates, one of the target and one of the source.
 
-    w(x) = [1/m sum_j k(x, y_j)] / [1/n sum_i k(x, x_i)]        k(x, y) = exp(-1/2 sum_c (x_c - y_c)^2 / h_c^2)
+Use them for data of one or two columns. In more columns a density estimate is poor.
 
-Both estimates have the same bandwidths h, a multiple of each column's standard deviation within the domains, so that the ratio is one of
-densities blurred alike. A row's own kernel counts in the source's, which keeps every weight finite.
-
-Silverman: Density Estimation for Statistics and Data Analysis. 1986 (the rule of thumb, section 4.3.2).
+    w(x) = [1/m sum_j k(x, y_j)] / [1/n sum_i k(x, x_i)]
+    k(x, y) = exp(-1/2 sum_c (x_c - y_c)^2 / h_c^2)
 """
 
 from __future__ import annotations
@@ -18,26 +16,62 @@ from torch import Tensor
 from da.arrays import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import Samples, tiles
-from da.kernels.bandwidths import check_bandwidth
-from da.kernels.distances import centred, gram_distances
+from da.kernels import centred, check_bandwidth, gram_distances
 
 
 def density_weights(source: Array, target: Array, *, bandwidth: float | None = None) -> Array:
-    """Weights (n,) of mean 1 for the rows of source (n, d) against target (m, d).
+    """Weight source rows by the ratio of two kernel density estimates, target over source.
 
-    bandwidth: h as a multiple, > 0, of each column's standard deviation (of the variances within source and target, averaged; 1 for a
-               column constant in both). None is Silverman's rule for a sample of the smaller size N: (4 / ((d + 2) N))^(1 / (d + 4)).
+    It suits data of few columns: the error of a density estimate grows quickly with the number of
+    columns. The time is O(n (n + m) d). It computes in log space, so no weight overflows.
 
-    A density estimate needs few columns: its error in more than a handful is known. O(n (n + m) d) time, in log space, so that no
-    weight overflows. Carries no gradient. Raises ValueError or TypeError on bad input; warns when the weights are uniform.
+        w(x) = [1/m sum_j k(x, y_j)] / [1/n sum_i k(x, x_i)]
+        k(x, y) = exp(-1/2 sum_c (x_c - y_c)^2 / h_c^2)
+
+    Args:
+        source: Rows (n, d), floats.
+        target: Rows (m, d), floats.
+        bandwidth: h as a multiple, > 0, of each column's standard deviation. The variance of a
+            column is the mean of its variances within source and target; a column that is
+            constant in both has standard deviation 1. None (default) is Silverman's rule for a
+            sample of the smaller size N: (4 / ((d + 2) N))^(1 / (d + 4)).
+
+    Returns:
+        Weights (n,) of mean 1, of the kind of `source`, without gradient.
+
+    Raises:
+        ValueError: Widths or devices differ, a value is not finite, or `bandwidth` is not > 0.
+        TypeError: The inputs are not two float arrays or two float tensors.
+
+    Warns:
+        UserWarning: The weights are uniform.
+
+    Example:
+        Half of the source lies at 0, three quarters of the target do:
+
+        >>> import numpy as np
+        >>> from da.instance import density_weights
+        >>> source = np.array([[0.0], [0.0], [5.0], [5.0]])
+        >>> target = np.array([[0.0], [0.0], [0.0], [5.0]])
+        >>> density_weights(source, target, bandwidth=0.1).round(2)
+        array([1.5, 1.5, 0.5, 0.5])
+
+    Paper:
+        Silverman: Density Estimation for Statistics and Data Analysis. 1986 (the rule of thumb,
+        section 4.3.2).
+
+    Differences:
+        Both estimates have equal bandwidths in both domains, so the ratio is one of densities
+        smoothed by the same amount.
+        A source row's own kernel counts in the estimate of the source, which keeps every weight
+        finite.
     """
     samples = Samples.of(source, target)
     x, y = samples.x, samples.y
-    factor = (
-        silverman(min(len(x), len(y)), x.shape[1])
-        if bandwidth is None
-        else float(check_bandwidth(bandwidth))
-    )
+    if bandwidth is None:
+        factor = silverman(min(len(x), len(y)), x.shape[1])
+    else:
+        factor = float(check_bandwidth(bandwidth))
     with full_precision(x):
         variance = (x.var(dim=0, correction=0) + y.var(dim=0, correction=0)) / 2  # (d,)
         widths = factor * torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
@@ -50,7 +84,10 @@ def density_weights(source: Array, target: Array, *, bandwidth: float | None = N
 
 
 def silverman(n: int, d: int) -> float:
-    """Silverman's bandwidth for n rows of d columns with standard deviation 1: (4 / ((d + 2) n))^(1 / (d + 4))."""
+    """Silverman's bandwidth for n rows of d columns of standard deviation 1.
+
+    (4 / ((d + 2) n))^(1 / (d + 4)), without unit.
+    """
     return math.pow(4 / ((d + 2) * n), 1 / (d + 4))
 
 

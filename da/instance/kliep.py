@@ -1,12 +1,13 @@
-"""KLIEP: the density ratio, as a mixture of Gaussians around target rows, that brings the source closest to the target in Kullback-Leibler.
+"""KLIEP: the density ratio as a mixture of Gaussians, fitted by maximum likelihood.
 
-    w(x) = sum_l alpha_l k(x, c_l)        max over alpha >= 0 of  1/m sum_j log w(y_j)     subject to  1/n sum_i w(x_i) = 1
+Use it if you want a smooth ratio and a bandwidth chosen by held-out likelihood.
 
-with k(x, c) = exp(-||x - c||^2 / s). With beta_l = alpha_l b_l, b_l = 1/n sum_i k(x_i, c_l), beta lies on the simplex and the problem is
-that of the proportions of a mixture, whose optimum has a certificate: with the gradient g (b,), the maximum is at most max_l g_l - 1 away.
+    w(x) = sum_l alpha_l k(x, c_l)        k(x, c) = exp(-||x - c||^2 / s)
+    max over alpha >= 0 of  1/m sum_j log w(y_j)     subject to  1/n sum_i w(x_i) = 1
 
-Sugiyama, Suzuki, Nakajima, Kashima, von Buenau, Kawanabe: Direct Importance Estimation for Covariate Shift Adaptation.
-Annals of the Institute of Statistical Mathematics 60, 2008. Solved by Newton steps within beta >= 0 in place of their projected ascent.
+With beta_l = alpha_l b_l and b_l = 1/n sum_i k(x_i, c_l), beta lies on the simplex, and the problem
+is that of the proportions of a mixture. Its optimum has a certificate: if g (b,) is the gradient,
+the maximum is at most max_l g_l - 1 away.
 """
 
 from __future__ import annotations
@@ -21,14 +22,12 @@ from torch import Tensor
 from da.arrays import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import WIDTHS, Samples, draw
-from da.kernels.distances import gram_distances
+from da.kernels import gram_distances
 
-HALVINGS = 8
-DAMPING = 1e-8
-ROUGH = 1e-3  # nats: bandwidths whose scores differ by less are as good as each other
-SMALLEST_SHARE = (
-    1e-12  # a centre that a step would drop keeps this, so that a later one can take it up again
-)
+HALVINGS = 8  # lengths of the Newton step that are tried: 1, 1/2, ..., 1/128
+DAMPING = 1e-8  # of the curvature's mean diagonal entry, added to the diagonal
+ROUGH = 1e-3  # nats: while bandwidths are compared, likelihoods need not be more exact
+SMALLEST_SHARE = 1e-12  # no share becomes 0, so that a later step can raise it again
 
 
 def kliep(
@@ -42,17 +41,58 @@ def kliep(
     tolerance: float = 1e-6,
     n_iter: int = 1000,
 ) -> Array:
-    """Weights (n,) of mean 1 for the rows of source (n, d) against target (m, d).
+    """Weight source rows by a density ratio that is a mixture of Gaussians around target rows.
 
-    n_centres: centres c_l, rows of the target drawn without replacement; all rows where it has no more.
-    bandwidth: s, a squared distance > 0. None takes the one of 2^-6, 2^-5, ..., 2^2 times the median over the pooled rows under which
-               held-out target rows are likeliest: the target is cut into `folds` (2 to m), each scored by a fit to the others
-               around centres among them.
-    random_state: of centres and folds, neither of which depends on the order of the rows.
-    tolerance: how far, in nats, the mean log-likelihood may certainly be from its maximum.
-    n_iter:    the most Newton steps. A warning says when they did not suffice, and what was reached.
+    Among such ratios it takes the one that brings the weighted source closest to the target in
+    Kullback-Leibler divergence. It chooses its bandwidth by held-out likelihood. It computes in
+    float64.
 
-    Works in float64; carries no gradient. Raises ValueError or TypeError on bad input; warns when the weights are uniform.
+        w(x) = sum_l alpha_l exp(-||x - c_l||^2 / s)
+        max over alpha >= 0 of  1/m sum_j log w(y_j)     subject to  1/n sum_i w(x_i) = 1
+
+    Args:
+        source: Rows (n, d), floats.
+        target: Rows (m, d), floats.
+        n_centres: The number of centres c_l, >= 1. They are target rows, drawn without
+            replacement; all of them if the target has no more. Default 100.
+        bandwidth: s, a squared distance > 0. None (default) chooses among 2^-6, 2^-5, ..., 2^2
+            times the median squared distance of the pooled rows. It takes the one under which
+            held-out target rows have the highest likelihood.
+        folds: The parts that the target is cut into for that choice, 2 to m. Default 5.
+        random_state: Seed of centres and folds. Neither depends on the order of the rows.
+            Default 0.
+        tolerance: The mean log-likelihood is certainly within this of its maximum, in nats, > 0.
+            Default 1e-6.
+        n_iter: The most Newton steps, >= 1. Default 1000.
+
+    Returns:
+        Weights (n,) of mean 1, of the kind of `source`, without gradient.
+
+    Raises:
+        ValueError: Widths or devices differ, a value is not finite, or an option is out of range.
+        TypeError: The inputs are not two float arrays or two float tensors.
+
+    Warns:
+        UserWarning: The weights are uniform, or `n_iter` steps did not reach `tolerance`.
+
+    Example:
+        Half of the source lies at 0, three quarters of the target do:
+
+        >>> import numpy as np
+        >>> from da.instance import kliep
+        >>> source = np.array([[0.0], [0.0], [5.0], [5.0]])
+        >>> target = np.array([[0.0], [0.0], [0.0], [5.0]])
+        >>> kliep(source, target, bandwidth=1.0).round(2)
+        array([1.5, 1.5, 0.5, 0.5])
+
+    Paper:
+        Sugiyama, Suzuki, Nakajima, Kashima, et al.: Direct Importance Estimation for Covariate
+        Shift Adaptation. Annals of the Institute of Statistical Mathematics 60, 2008.
+
+    Differences:
+        Solved by Newton steps within beta >= 0, in place of the paper's projected gradient ascent.
+        Held-out rows are not centres while they are scored: each fold is scored by a fit around
+        centres of the other folds.
     """
     samples = Samples.of(source, target)
     x, y = samples.x, samples.y
@@ -65,20 +105,11 @@ def kliep(
     with full_precision(x):
         place = draw(len(y), n_centres, random_state).to(x.device)  # (b,): the centres' rows
         centres = y[place]
-        from_source, from_target = (
-            gram_distances(x, centres),
-            gram_distances(y, centres),
-        )  # (n, b), (m, b)
+        from_source = gram_distances(x, centres)  # (n, b)
+        from_target = gram_distances(y, centres)  # (m, b)
         if bandwidth is None:
             part = (draw(len(y), len(y), random_state + 1) % folds).to(x.device)  # (m,)
-            median = samples.bandwidth()
-            widths = [factor * median for factor in WIDTHS]
-            s = max(
-                widths,
-                key=lambda s: held_out_likelihood(
-                    log_basis(from_source, from_target, s)[0], part, part[place]
-                ),
-            )
+            s = _likeliest(samples.bandwidth(), from_source, from_target, part, place)
         else:
             s = samples.bandwidth(bandwidth)
         at_target, logs = log_basis(from_source, from_target, s)
@@ -88,16 +119,46 @@ def kliep(
     return weights
 
 
+def _likeliest(
+    median: float, from_source: Tensor, from_target: Tensor, part: Tensor, place: Tensor
+) -> float:
+    """The bandwidth under which held-out target rows are likeliest."""
+
+    def likelihood(s: float) -> float:
+        at_target, _ = log_basis(from_source, from_target, s)
+        return held_out_likelihood(at_target, part, part[place])
+
+    return max([factor * median for factor in WIDTHS], key=likelihood)
+
+
 def log_basis(from_source: Tensor, from_target: Tensor, s: float) -> tuple[Tensor, Tensor]:
-    """log(k(y_j, c_l) / b_l), (m, b), and log b_l, (b,), of the squared distances of source (n, b) and target (m, b) to the centres."""
+    """The logarithms of the normalised kernels, from squared distances to the centres.
+
+    Args:
+        from_source: Squared distances (n, b) of source rows to centres.
+        from_target: Squared distances (m, b) of target rows to centres.
+        s: The bandwidth, a squared distance > 0.
+
+    Returns:
+        log(k(y_j, c_l) / b_l) (m, b), and log b_l (b,).
+    """
     logs = torch.logsumexp(-from_source / s, dim=0) - math.log(len(from_source))
     return -from_target / s - logs, logs
 
 
 def held_out_likelihood(at_target: Tensor, part: Tensor, part_of_centre: Tensor) -> float:
-    """The mean over folds of the mean log w of a fold's target rows under the fit to the others, around centres among the others.
+    """The mean log w of held-out target rows, by which a bandwidth is chosen.
 
-    at_target (m, b), the rows' folds (m,), the centres' folds (b,): a row that is a centre itself would praise the narrowest bandwidth.
+    A fold's rows are scored by the fit to the other folds, around centres of the other folds. (A
+    held-out row that is a centre itself would favour the narrowest bandwidth.)
+
+    Args:
+        at_target: log(k(y_j, c_l) / b_l) (m, b), see `log_basis`.
+        part: The fold (m,) of each target row.
+        part_of_centre: The fold (b,) of each centre.
+
+    Returns:
+        The mean over folds of a fold's mean log w, in nats.
     """
     start = mixture_shares(at_target, tolerance=ROUGH)
     scores = []
@@ -114,27 +175,37 @@ def held_out_likelihood(at_target: Tensor, part: Tensor, part_of_centre: Tensor)
 def mixture_shares(
     log_densities: Tensor, start: Tensor | None = None, *, tolerance: float, n_iter: int = 1000
 ) -> Tensor:
-    """beta (b,) > 0 of sum 1 that maximises mean_j log sum_l beta_l exp(log_densities_jl), log_densities (m, b); to within `tolerance`.
+    """The shares of a mixture's components under which the rows have the highest likelihood.
 
-    The Lagrangian mean_j log(...) - sum_l beta_l has its maximum at a beta of sum 1, without asking for it. Each step is the better of a
-    Newton step within beta >= 0 and of one of expectation maximisation, which never descends.
+        max over beta of  mean_j log sum_l beta_l exp(log_densities_jl)
+
+    The Lagrangian mean_j log(...) - sum_l beta_l has its maximum at a beta of sum 1 without a
+    constraint on the sum. Each step is a Newton step within beta >= 0, or, if that is no better, a
+    step of expectation maximisation, which never lowers the likelihood.
+
+    Args:
+        log_densities: The log density (m, b) of each row under each component.
+        start: Shares (b,) of sum 1 to start from. None (default) starts from equal shares.
+        tolerance: The mean log-likelihood is certainly within this of its maximum, in nats.
+        n_iter: The most steps. Default 1000.
+
+    Returns:
+        The shares (b,), > 0, of sum 1.
     """
-    densities = (
-        log_densities - log_densities.max(dim=1, keepdim=True).values
-    ).exp()  # a factor for each row changes no maximiser
+    # A factor for each row does not move the maximum.
+    densities = (log_densities - log_densities.max(dim=1, keepdim=True).values).exp()
     m, b = densities.shape
     shares = densities.new_full((b,), 1 / b) if start is None else start
     for _ in range(n_iter):
         inverse = 1 / (densities @ shares)  # (m,)
-        gradient = (
-            densities.T @ inverse / m
-        )  # (b,): of the log-likelihood; its mean under the shares is 1
+        gradient = densities.T @ inverse / m  # (b,); its mean under the shares is 1
         gap = float(gradient.max()) - 1
         if gap <= tolerance:
             return shares
         shares = _ascend(densities, shares, inverse, gradient)
     warnings.warn(
-        f"kliep: after {n_iter} steps the mean log-likelihood is within {gap:.1e} of its maximum, not {tolerance:.1e}",
+        f"kliep: after {n_iter} steps the mean log-likelihood is within {gap:.1e} of its maximum, "
+        f"not {tolerance:.1e}: raise n_iter or tolerance",
         stacklevel=3,
     )
     return shares
@@ -146,8 +217,9 @@ def _ascend(densities: Tensor, shares: Tensor, inverse: Tensor, gradient: Tensor
     def likelihood(shares: Tensor) -> float:
         return float((densities @ shares).log().mean())
 
-    best = normalised(shares * gradient)
-    reached, direction = likelihood(best), _newton(densities, shares, inverse, gradient) - shares
+    best = normalised(shares * gradient)  # the step of expectation maximisation
+    reached = likelihood(best)
+    direction = _newton(densities, shares, inverse, gradient) - shares
     for halving in range(HALVINGS):
         new = normalised(shares + direction / 2**halving)
         if likelihood(new) > reached:
@@ -156,17 +228,17 @@ def _ascend(densities: Tensor, shares: Tensor, inverse: Tensor, gradient: Tensor
 
 
 def _newton(densities: Tensor, shares: Tensor, inverse: Tensor, gradient: Tensor) -> Tensor:
-    """The shares >= 0 (b,) that maximise the Lagrangian's second-order expansion about `shares`: a least-squares problem in b unknowns.
+    """The shares >= 0 (b,) that maximise the second-order expansion of the Lagrangian.
 
-    With H the curvature and g the gradient the expansion is (2 g - 1)^T beta - 1/2 beta^T H beta, as H shares = g. Centres that are
-    neither in use nor should be stay out.
+    With the curvature H and the gradient g the expansion is (2 g - 1)^T beta - 1/2 beta^T H beta,
+    since H shares = g: a least-squares problem. Components without weight and without a reason to
+    get some (g <= 1) are left out.
     """
     free = (shares > 2 * SMALLEST_SHARE) | (gradient > 1)
     weighted = densities[:, free] * inverse[:, None]
     curvature = weighted.T @ weighted / len(inverse)
-    damping = DAMPING * float(
-        curvature.diagonal().mean()
-    )  # centres close to each other are hardly told apart
+    # Centres close to each other are hardly told apart: without damping H may be singular.
+    damping = DAMPING * float(curvature.diagonal().mean())
     curvature.diagonal().add_(damping)
     root = torch.linalg.cholesky(curvature)  # H = root root^T
     linear = 2 * gradient[free] - 1 + damping * shares[free]
@@ -178,6 +250,6 @@ def _newton(densities: Tensor, shares: Tensor, inverse: Tensor, gradient: Tensor
 
 
 def normalised(shares: Tensor) -> Tensor:
-    """The shares (b,) with none below the smallest, and of sum 1."""
+    """The shares (b,) raised to at least SMALLEST_SHARE and scaled to sum 1."""
     shares = shares.clamp(min=SMALLEST_SHARE)
     return shares / shares.sum()

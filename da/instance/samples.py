@@ -1,6 +1,7 @@
-"""What the weight functions share: rows in an order of their own, centres drawn from them, and Gaussian kernels in few passes.
+"""What the weight functions share: checked and sorted samples, random centres, Gaussian kernels.
 
-Rows are sorted before anything else, so that draws (centres, landmarks, folds) and rounding do not depend on the order they came in:
+Use it when you write a new weight function. `Samples.of` sorts the rows of both samples. Then
+random draws (centres, landmarks, folds) and rounding do not depend on the order of the given rows:
 permuted rows get the permuted weights.
 """
 
@@ -9,24 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels.bandwidths import resolve_bandwidth
-from da.kernels.distances import centred
+from da.kernels import centred, resolve_bandwidth
 
-WIDTHS = tuple(
-    2.0**power for power in range(-6, 3)
-)  # of a bandwidth to choose, in medians of the pooled squared distances
-TILE = 2**23  # entries of a block of distances: 64 MB in float64
+# Candidate bandwidths, as multiples of the median of the pooled squared distances.
+WIDTHS = tuple(2.0**power for power in range(-6, 3))
+TILE = 2**23  # entries of one block of distances: 64 MB in float64
 
 
 @dataclass(frozen=True)
 class Samples:
-    """x (n, d) and y (m, d): source and target in float64 without gradient, each with its rows sorted; `order` (n,) are x's old places.
+    """Source and target in float64, without gradient, each with its rows sorted.
 
-    dtype: the precision that they came in (the wider of the two).
+    Attributes:
+        x: Source rows (n, d), sorted.
+        y: Target rows (m, d), sorted.
+        order: The place (n,) that each row of `x` had before sorting.
+        dtype: The precision of the given samples (the wider one if they differ).
     """
 
     x: Tensor
@@ -36,55 +40,104 @@ class Samples:
 
     @classmethod
     def of(cls, source: Array, target: Array, *, least: int = 1) -> Samples:
-        """Both samples checked (see `da.arrays.check_two_samples`) and sorted."""
+        """Check both samples and sort their rows.
+
+        Args:
+            source: Rows (n, d).
+            target: Rows (m, d).
+            least: The fewest rows that each sample must have. Default 1.
+
+        Returns:
+            The sorted samples.
+
+        Raises:
+            ValueError: As `da.arrays.check_two_samples`.
+            TypeError: As `da.arrays.check_two_samples`.
+        """
         x, y = (z.detach() for z in check_two_samples(source, target, least=least))
         order = sorting(x)
         return cls(x[order].double(), y[sorting(y)].double(), order, x.dtype)
 
     def pooled(self) -> Tensor:
-        """All rows, (n + m, d)."""
+        """All rows (n + m, d), the source's first."""
         return torch.cat([self.x, self.y])
 
     def bandwidth(self, rule: float | str = "median") -> float:
-        """A squared distance by a rule of `da.kernels` on the pooled rows, or the number given."""
+        """The bandwidth, a squared distance: `rule` itself if it is a number, else its value.
+
+        The rules are those of `da.kernels`, taken on the pooled rows.
+        """
         with full_precision(self.x):
             return float(resolve_bandwidth(centred(self.pooled()), rule))
 
     def restore(self, weights: Tensor, source: Array) -> Array:
-        """Weights (n,) of the sorted rows, in the order and kind of `source` and in the samples' precision."""
+        """Undo the sorting: weights (n,) in the row order, kind and precision of `source`."""
         placed = torch.empty_like(weights)
         placed[self.order] = weights
         return like(placed.to(self.dtype), source)
 
 
+def class_labels(labels: Tensor | np.ndarray, name: str, rows: int) -> np.ndarray:
+    """Check that `labels` holds one class a row and return it as an array on the CPU.
+
+    Args:
+        labels: Classes (rows,), integers or strings.
+        name: What error messages call the argument.
+        rows: How many labels there must be.
+
+    Returns:
+        The classes (rows,).
+
+    Raises:
+        TypeError: The labels are floats or objects that are no classes.
+        ValueError: The shape is not (rows,).
+    """
+    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if values.dtype.kind not in "iubUSO":
+        raise TypeError(f"{name} must hold classes, as integers or strings; got {values.dtype}")
+    if values.shape != (rows,):
+        raise ValueError(f"{name} must hold one label a row, shape ({rows},); got {values.shape}")
+    return values
+
+
 def sorting(x: Tensor) -> Tensor:
-    """The permutation (n,) that sorts the rows of x (n, d) lexicographically; rows that coincide keep their order."""
+    """The permutation (n,) that sorts the rows of x (n, d); equal rows keep their order."""
     return torch.unique(x, dim=0, return_inverse=True)[1].argsort(stable=True)
 
 
 def draw(n: int, k: int, random_state: int) -> Tensor:
-    """min(k, n) different numbers below n, in random order: (k,) int64 on the CPU."""
+    """Draw min(k, n) different numbers from 0 to n - 1, in random order: int64 on the CPU."""
     if k < 1:
         raise ValueError(f"the number of centres or landmarks must be >= 1; got {k}")
     return torch.randperm(n, generator=torch.Generator().manual_seed(random_state))[:k]
 
 
 def draw_centres(rows: Tensor, k: int, random_state: int) -> Tensor:
-    """min(k, n) rows of rows (n, d) without replacement, the same ones whatever the rows' order: (k, d)."""
+    """Draw min(k, n) rows (k, d) of (n, d) without replacement, whatever the order of the rows."""
     return rows[sorting(rows)][draw(len(rows), k, random_state).to(rows.device)]
 
 
 def tiles(n: int, width: int) -> Iterator[slice]:
-    """Slices of n rows such that a block of (rows, width) has about TILE entries."""
+    """Cut n rows into slices; a block of one slice by `width` columns has about TILE entries."""
     step = max(1, TILE // max(width, 1))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
 class Gaussian:
-    """k(x_i, y_j) = exp(-||x_i - y_j||^2 / s) between rows of x (n, d) and all of y (m, d), a block of rows at a time.
+    """The Gaussian kernel between rows of x and rows of y, one block of rows at a time.
 
-    With a_i = (x_i sqrt(2 / s), -|x_i|^2 / s, 1) and b_j = (y_j sqrt(2 / s), 1, -|y_j|^2 / s) the exponent is <a_i, b_j>: a matrix
-    product, a clamp and an exponential in place.
+        k(x_i, y_j) = exp(-||x_i - y_j||^2 / s)
+
+    The exponent is the product <a_i, b_j> of two longer rows:
+
+        a_i = (x_i sqrt(2 / s), -|x_i|^2 / s, 1)        b_j = (y_j sqrt(2 / s), 1, -|y_j|^2 / s)
+
+    So a block costs a matrix product, a clamp and an exponential in place.
+
+    Args:
+        x: Rows (n, d).
+        y: Rows (m, d).
+        s: The bandwidth, a squared distance > 0.
     """
 
     def __init__(self, x: Tensor, y: Tensor, s: float) -> None:
@@ -94,5 +147,5 @@ class Gaussian:
         self.right = torch.cat([z, one, squares], dim=1)[len(x) :]  # (m, d + 2)
 
     def block(self, rows: slice, columns: slice = slice(None)) -> Tensor:
-        """The kernel between these rows of x and these of y."""
+        """The kernel between `rows` of x and `columns`, which are rows of y."""
         return (self.left[rows] @ self.right[columns].T).clamp_(max=0).exp_()

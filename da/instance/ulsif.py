@@ -1,31 +1,31 @@
 """uLSIF and RuLSIF: the density ratio by least squares, in closed form.
 
-    w(x) = sum_l theta_l k(x, c_l),   k(x, c) = exp(-||x - c||^2 / s)
-    min over theta of  1/2 E_a[w(x)^2] - E_target[w(x)] + lambda/2 |theta|^2       E_a = a E_target + (1 - a) E_source
-    theta = (H + lambda I)^-1 h,   H = a/m sum_j k(y_j) k(y_j)^T + (1 - a)/n sum_i k(x_i) k(x_i)^T,   h = 1/m sum_j k(y_j)
+Use them if speed matters: bandwidth and regularisation are chosen by leave-one-out scores that need
+no refit.
 
-then what is negative in theta becomes 0. a = 0 estimates p_t / p_s, a > 0 the relative ratio p_t / (a p_t + (1 - a) p_s), at most 1 / a.
+    w(x) = sum_l theta_l k(x, c_l)        k(x, c) = exp(-||x - c||^2 / s)
+    min over theta of  1/2 E_a[w(x)^2] - E_target[w(x)] + lambda/2 |theta|^2
+    E_a = a E_target + (1 - a) E_source
 
-Kanamori, Hido, Sugiyama: A Least-squares Approach to Direct Importance Estimation. JMLR 10, 2009 (uLSIF).
-Yamada, Suzuki, Kanamori, Hachiya, Sugiyama: Relative Density-Ratio Estimation for Robust Distribution Comparison.
-Neural Computation 25, 2013 (RuLSIF).
+`da.instance.least_squares` solves it. a = 0 estimates p_t / p_s (uLSIF). a > 0 estimates the
+relative ratio p_t / (a p_t + (1 - a) p_s), which is at most 1 / a (RuLSIF).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from da.arrays import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
+from da.instance.least_squares import coefficients, leave_one_out_scores
 from da.instance.samples import WIDTHS, Samples, draw, draw_centres
-from da.kernels.distances import gram_distances
+from da.kernels import gram_distances
 
 REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-LEFT_OUT = 2000  # pairs of rows, at most: more would not change a score that is a mean over them
+LEFT_OUT = 2000  # pairs of rows, at most: more would hardly change a score that is their mean
 
 
 def ulsif(
@@ -37,15 +37,55 @@ def ulsif(
     regularization: float | None = None,
     random_state: int = 0,
 ) -> Array:
-    """Weights (n,) of mean 1 for the rows of source (n, d) against target (m, d): unconstrained least-squares importance fitting.
+    """Weight source rows by a density ratio fitted by least squares, in closed form.
 
-    n_centres: centres c_l, rows of the target drawn without replacement; all rows where it has no more.
-    bandwidth: s, a squared distance > 0. None chooses of 2^-6, 2^-5, ..., 2^2 times the median over the pooled rows.
-    regularization: lambda > 0, without unit, as k has none. None chooses of 1e-4, 1e-3, ..., 10. Both choices are those of the
-               least leave-one-out score (`leave_one_out_scores`), with at most 2,000 pairs of rows left out in turn.
-    random_state: of centres and pairs, neither of which depends on the order of the rows.
+    It is fast, and chooses bandwidth and regularisation itself. It computes in float64. If its
+    weights are too uneven, use `rulsif`.
 
-    Works in float64; carries no gradient. Raises ValueError or TypeError on bad input; warns when the weights are uniform.
+        w(x) = sum_l theta_l exp(-||x - c_l||^2 / s)
+        min over theta of  1/2 E_source[w(x)^2] - E_target[w(x)] + lambda/2 |theta|^2
+
+    Args:
+        source: Rows (n, d), floats.
+        target: Rows (m, d), floats.
+        n_centres: The number of centres c_l, >= 1. They are target rows, drawn without
+            replacement; all of them if the target has no more. Default 100.
+        bandwidth: s, a squared distance > 0. None (default) chooses among 2^-6, 2^-5, ..., 2^2
+            times the median squared distance of the pooled rows, by leave-one-out scores.
+        regularization: lambda > 0, without unit. None (default) chooses among 1e-4, 1e-3, ..., 10,
+            by the same scores.
+        random_state: Seed of the centres and of the pairs that are left out. Neither depends on
+            the order of the rows. Default 0.
+
+    Returns:
+        Weights (n,) of mean 1, of the kind of `source`, without gradient.
+
+    Raises:
+        ValueError: Widths or devices differ, a value is not finite, an option is out of range, or
+            no source row is near the target. If bandwidth or regularisation are to be chosen, both
+            samples need two rows.
+        TypeError: The inputs are not two float arrays or two float tensors.
+
+    Warns:
+        UserWarning: The weights are uniform.
+
+    Example:
+        Half of the source lies at 0, three quarters of the target do:
+
+        >>> import numpy as np
+        >>> from da.instance import ulsif
+        >>> source = np.array([[0.0], [0.0], [5.0], [5.0]])
+        >>> target = np.array([[0.0], [0.0], [0.0], [5.0]])
+        >>> ulsif(source, target, bandwidth=1.0, regularization=1e-4).round(2)
+        array([1.5, 1.5, 0.5, 0.5])
+
+    Paper:
+        Kanamori, Hido, Sugiyama: A Least-squares Approach to Direct Importance Estimation.
+        JMLR 10, 2009.
+
+    Differences:
+        The weights are divided by their mean.
+        At most 2,000 pairs of rows are left out in turn for the leave-one-out score.
     """
     weights = _weights(source, target, n_centres, bandwidth, regularization, 0.0, random_state)
     warn_if_uniform(weights, "ulsif")
@@ -62,9 +102,53 @@ def rulsif(
     regularization: float | None = None,
     random_state: int = 0,
 ) -> Array:
-    """Weights (n,) of mean 1, in proportion to the relative ratio p_t / (alpha p_t + (1 - alpha) p_s): flatter, and so steadier.
+    """Weight source rows by a flattened density ratio, which is bounded and so steadier.
 
-    alpha: the target's share a in the denominator, in [0, 1); 0 is `ulsif`, whose arguments the others are.
+    Use it if the weights of `ulsif` or `kmm` rest on few rows. The weights are proportional to the
+    relative ratio, which is at most 1 / alpha:
+
+        p_t(x) / (alpha p_t(x) + (1 - alpha) p_s(x))
+
+    Args:
+        source: Rows (n, d), floats.
+        target: Rows (m, d), floats.
+        alpha: The target's share in the denominator, in [0, 1). 0 is `ulsif`. Default 0.1.
+        n_centres: The number of centres, >= 1; see `ulsif`. Default 100.
+        bandwidth: The kernel's bandwidth, a squared distance > 0, or None (default) to choose it;
+            see `ulsif`.
+        regularization: lambda > 0, or None (default) to choose it; see `ulsif`.
+        random_state: Seed of the centres and of the pairs that are left out. Default 0.
+
+    Returns:
+        Weights (n,) of mean 1, of the kind of `source`, without gradient.
+
+    Raises:
+        ValueError: As `ulsif`, and if `alpha` is out of range.
+        TypeError: As `ulsif`.
+
+    Warns:
+        UserWarning: The weights are uniform.
+
+    Example:
+        At 0 the source has a share of 2/4, the target of 3/4. With alpha = 1/2 the relative ratios
+        are 6/5 at 0 and 2/3 at 5, of mean 14/15:
+
+        >>> import numpy as np
+        >>> from da.instance import rulsif
+        >>> source = np.array([[0.0], [0.0], [5.0], [5.0]])
+        >>> target = np.array([[0.0], [0.0], [0.0], [5.0]])
+        >>> rulsif(source, target, alpha=0.5, bandwidth=1.0, regularization=1e-4).round(2)
+        array([1.29, 1.29, 0.71, 0.71])
+
+    Paper:
+        Yamada, Suzuki, Kanamori, Hachiya, et al.: Relative Density-Ratio Estimation for Robust
+        Distribution Comparison. Neural Computation 25, 2013.
+
+    Differences:
+        Negative coefficients are set to 0, as in uLSIF.
+        Bandwidth and regularisation are chosen as in uLSIF, by leave-one-out scores.
+        The weights are divided by their mean.
+        At most 2,000 pairs of rows are left out in turn for the leave-one-out score.
     """
     if not 0 <= alpha < 1:
         raise ValueError(f"alpha must be in [0, 1); got {alpha}")
@@ -82,6 +166,7 @@ def _weights(
     alpha: float,
     random_state: int,
 ) -> Array:
+    """What `ulsif` and `rulsif` share."""
     if regularization is not None and not (math.isfinite(regularization) and regularization > 0):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization}")
     chosen = bandwidth is None or regularization is None
@@ -89,25 +174,17 @@ def _weights(
     x, y = samples.x, samples.y
     with full_precision(x):
         centres = draw_centres(y, n_centres, random_state)
-        from_source, from_target = (
-            gram_distances(x, centres),
-            gram_distances(y, centres),
-        )  # (n, b), (m, b)
-        median = samples.bandwidth() if bandwidth is None else 0.0
-        widths = (
-            [factor * median for factor in WIDTHS]
-            if bandwidth is None
-            else [samples.bandwidth(bandwidth)]
-        )
+        from_source = gram_distances(x, centres)  # (n, b)
+        from_target = gram_distances(y, centres)  # (m, b)
+        widths = _widths(samples, bandwidth)
         strengths = REGULARIZATIONS if regularization is None else (regularization,)
         s, strength = widths[0], strengths[0]
         if chosen:
             pairs = _pairs(len(x), len(y), random_state).to(x.device)
             s, strength = _choose(from_source, from_target, widths, strengths, alpha, pairs)
-        at_source = (-from_source / s).exp()
-        weights = at_source @ coefficients(
-            at_source, (-from_target / s).exp(), regularization=strength, alpha=alpha
-        )
+        at_source, at_target = (-from_source / s).exp(), (-from_target / s).exp()
+        theta = coefficients(at_source, at_target, regularization=strength, alpha=alpha)
+        weights = at_source @ theta
         if not float(weights.sum()) > 0:
             raise ValueError(
                 f"no source row is within reach of the target at the bandwidth {s:.3g}: "
@@ -116,60 +193,12 @@ def _weights(
         return samples.restore(weights / weights.mean(), source)
 
 
-def coefficients(
-    at_source: Tensor, at_target: Tensor, *, regularization: float, alpha: float = 0.0
-) -> Tensor:
-    """theta (b,) >= 0 of the kernels at source (n, b) and target (m, b)."""
-    h = at_target.mean(dim=0)
-    curvature = _curvature(
-        at_source, at_target, alpha / len(at_target), (1 - alpha) / len(at_source)
-    )
-    return torch.linalg.solve(_regularised(curvature, regularization), h).clamp(min=0)
-
-
-def leave_one_out_scores(
-    at_source: Tensor,
-    at_target: Tensor,
-    pairs: Tensor,
-    *,
-    regularizations: Sequence[float],
-    alpha: float = 0.0,
-) -> list[float]:
-    """For each lambda the mean over pairs (i, j) of  a/2 w(y_j)^2 + (1 - a)/2 w(x_i)^2 - w(y_j),  w fitted without x_i and y_j.
-
-    at_source (n, b), at_target (m, b): the kernels; pairs (k, 2): row numbers. Without x_i and y_j, H changes by U C U^T with
-    U = [k(y_j), k(x_i)] and C diagonal, and the inverse follows from a 2 x 2 system (Woodbury): no refit, the same value.
-    """
-    n, m = len(at_source), len(at_target)
-    shares = at_source.new_tensor(
-        [alpha / (m - 1), (1 - alpha) / (n - 1)]
-    )  # of a row in H without the pair: C
-    curvature = _curvature(at_source, at_target, float(shares[0]), float(shares[1]))
-    left = torch.stack([at_target[pairs[:, 1]], at_source[pairs[:, 0]]], dim=1)  # (k, 2, b): U^T
-    h = (m * at_target.mean(dim=0) - left[:, 0]) / (m - 1)  # (k, b)
-    risk = left.new_tensor([alpha / 2, (1 - alpha) / 2])
-    scores = []
-    for regularization in regularizations:
-        inverse = torch.linalg.inv(_regularised(curvature, regularization))  # (b, b)
-        solved = left @ inverse  # (k, 2, b)
-        system = torch.eye(2).to(left) - shares * (solved @ left.mT)  # (k, 2, 2): I - U^T A^-1 U C
-        right = torch.linalg.solve(system, (solved @ h[:, :, None])[:, :, 0])  # (k, 2)
-        theta = (h @ inverse + ((shares * right)[:, None] @ solved)[:, 0]).clamp(min=0)  # (k, b)
-        values = (left @ theta[:, :, None])[:, :, 0]  # (k, 2): w(y_j), w(x_i)
-        scores.append(float((values.square() @ risk - values[:, 0]).mean()))
-    return scores
-
-
-def _curvature(
-    at_source: Tensor, at_target: Tensor, target_share: float, source_share: float
-) -> Tensor:
-    """H, (b, b), where each row counts by its domain's share."""
-    h = source_share * (at_source.T @ at_source)
-    return h + target_share * (at_target.T @ at_target) if target_share else h
-
-
-def _regularised(h: Tensor, regularization: float) -> Tensor:
-    return h + regularization * torch.eye(len(h)).to(h)
+def _widths(samples: Samples, bandwidth: float | None) -> list[float]:
+    """The bandwidths to choose from: the given one alone, or multiples of the median."""
+    if bandwidth is not None:
+        return [samples.bandwidth(bandwidth)]
+    median = samples.bandwidth()
+    return [factor * median for factor in WIDTHS]
 
 
 def _pairs(n: int, m: int, random_state: int) -> Tensor:
@@ -186,14 +215,15 @@ def _choose(
     alpha: float,
     pairs: Tensor,
 ) -> tuple[float, float]:
-    """The bandwidth and the regularisation of least leave-one-out score."""
-    best = (math.inf, widths[0], strengths[0])
+    """The bandwidth and the regularisation with the least leave-one-out score."""
+    candidates = [(math.inf, widths[0], strengths[0])]
     for s in widths:
         at_source, at_target = (-from_source / s).exp(), (-from_target / s).exp()
         scores = leave_one_out_scores(
             at_source, at_target, pairs, regularizations=strengths, alpha=alpha
         )
-        best = min(
-            best, *((score, s, strength) for score, strength in zip(scores, strengths, strict=True))
-        )
-    return best[1], best[2]
+        candidates += [
+            (score, s, strength) for score, strength in zip(scores, strengths, strict=True)
+        ]
+    _, s, strength = min(candidates)
+    return s, strength
