@@ -16,7 +16,8 @@ from torch import Tensor
 from da.arrays import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import Samples, tiles
-from da.kernels import centred, check_bandwidth, gram_distances
+from da.kernels.bandwidths import check_bandwidth
+from da.kernels.distances import centred, gram_distances
 
 
 def density_weights(source: Array, target: Array, *, bandwidth: float | None = None) -> Array:

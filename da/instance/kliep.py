@@ -22,7 +22,7 @@ from torch import Tensor
 from da.arrays import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import WIDTHS, Samples, draw
-from da.kernels import gram_distances
+from da.kernels.distances import gram_distances
 
 HALVINGS = 8  # lengths of the Newton step that are tried: 1, 1/2, ..., 1/128
 DAMPING = 1e-8  # of the curvature's mean diagonal entry, added to the diagonal

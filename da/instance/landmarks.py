@@ -22,7 +22,8 @@ from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.instance.selection import Selection, class_numbers, index_like
-from da.kernels import centred, gram_distances, resolve_bandwidth
+from da.kernels.bandwidths import resolve_bandwidth
+from da.kernels.distances import centred, gram_distances
 
 SCALES = tuple(2.0**q for q in range(-6, 7))
 

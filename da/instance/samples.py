@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import centred, resolve_bandwidth
+from da.kernels.bandwidths import resolve_bandwidth
+from da.kernels.distances import centred
 
 # Candidate bandwidths, as multiples of the median of the pooled squared distances.
 WIDTHS = tuple(2.0**power for power in range(-6, 3))

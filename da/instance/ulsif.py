@@ -22,7 +22,7 @@ from da.arrays import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.least_squares import coefficients, leave_one_out_scores
 from da.instance.samples import WIDTHS, Samples, draw, draw_centres
-from da.kernels import gram_distances
+from da.kernels.distances import gram_distances
 
 REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 LEFT_OUT = 2000  # pairs of rows, at most: more would hardly change a score that is their mean
