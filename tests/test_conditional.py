@@ -1,4 +1,8 @@
-"""JAN, DSAN, DeepJDOT. Oracles: what other libraries' code returned, float64 loops, all permutations, SciPy's solvers, a toy."""
+"""JAN, DSAN, DeepJDOT.
+
+Oracles: what other libraries' code returned, float64 loops, all permutations, SciPy's solvers, a
+toy with a known answer.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import itertools
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +24,8 @@ from torch import Tensor
 
 from da.arrays import NonFiniteError
 from da.data.batches import Batch
-from da.feature.conditional import DSAN, JAN, DeepJDOT, deep_jdot_loss, joint_transport_plan
+from da.feature.conditional import DSAN, JAN
+from da.feature.joint_transport import DeepJDOT, deep_jdot_loss, joint_transport_plan
 from da.feature.mmd_estimators import MULTIPLIERS
 from da.networks.network import Outputs
 from da.networks.small import mlp
@@ -55,7 +61,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def joint_by_loops(source: Outputs, target: Outputs, estimator: str) -> float:
-    """Of features at the mean squared distance over pairs, five kernels, times one kernel exp(-d / 1.69) of probabilities."""
+    """Five kernels of features times exp(-d / 1.69) of probabilities.
+
+    The features' bandwidth is the mean squared distance over pairs.
+    """
     layers = [
         (o.features.detach().numpy(), softmax(o.logits.detach().numpy())) for o in (source, target)
     ]
@@ -68,18 +77,13 @@ def joint_by_loops(source: Outputs, target: Outputs, estimator: str) -> float:
 
     x, y = layers
     n, m = len(x[0]), len(y[0])
-    own = [
-        np.mean(
-            [
-                k(z, i, z, j)
-                for i in range(len(z[0]))
-                for j in range(len(z[0]))
-                if estimator == "biased" or i != j
-            ]
-        )
-        for z in layers
-    ]
-    return float(own[0] + own[1] - 2 * np.mean([k(x, i, y, j) for i in range(n) for j in range(m)]))
+
+    def mean_within(z: tuple) -> float:
+        pairs = itertools.product(range(len(z[0])), repeat=2)
+        return np.mean([k(z, i, z, j) for i, j in pairs if estimator == "biased" or i != j])
+
+    across = np.mean([k(x, i, y, j) for i in range(n) for j in range(m)])
+    return float(mean_within(x) + mean_within(y) - 2 * across)
 
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
@@ -93,23 +97,18 @@ def test_jan_by_loops(estimator):
 
 
 def test_jan_is_tllibs_less_its_constant():
-    source, target = (
-        Outputs(FLOATS["source"], FLOATS["source2"]),
-        Outputs(FLOATS["target"], FLOATS["target2"]),
-    )
+    source = Outputs(FLOATS["source"], FLOATS["source2"])
+    target = Outputs(FLOATS["target"], FLOATS["target2"])
     pooled = torch.cat([FLOATS["source"], FLOATS["target"]]).numpy()
-    mean_of_all = float(
-        cdist(pooled, pooled, "sqeuclidean").mean()
-    )  # its bandwidth: zeros i = j included
+    # Its bandwidth is a mean over all pairs, the zeros i = j included.
+    mean_of_all = float(cdist(pooled, pooled, "sqeuclidean").mean())
     method = JAN(mlp(8, 5), bandwidths=(mean_of_all, 2 * 0.92**2))
     value = method.transfer(source, target, LABELS)["align"].item()
-    assert value + 2 / (len(pooled) / 2 - 1) == pytest.approx(
-        PEERS["values"]["tllib.jan.quadratic"], abs=1e-6
-    )  # its indices are float32
-    near = (
-        JAN(mlp(8, 5)).transfer(source, target, LABELS)["align"].item()
-    )  # 1.3^2 = 1.69 and 2 * 0.92^2 = 1.6928
-    assert near == pytest.approx(value, abs=0.02)
+    constant = 2 / (len(pooled) / 2 - 1)
+    peer = PEERS["values"]["tllib.jan.quadratic"]
+    assert value + constant == pytest.approx(peer, abs=1e-6)  # its indices are float32
+    near = JAN(mlp(8, 5)).transfer(source, target, LABELS)["align"].item()
+    assert near == pytest.approx(value, abs=0.02)  # 1.3^2 = 1.69 and 2 * 0.92^2 = 1.6928
 
 
 def test_jan_moves_features_and_logits_of_both_domains_whatever_the_labels():
@@ -131,9 +130,8 @@ def test_the_papers_linear_estimator_needs_equal_numbers():
     pooled = np.concatenate([x[0], y[0]])
     s = cdist(pooled, pooled, "sqeuclidean").sum() / (12 * 11)
     k = sum(np.exp(-cdist(pooled, pooled, "sqeuclidean") / (a * s)) for a in MULTIPLIERS)
-    k = k * np.exp(
-        -cdist(np.concatenate([x[1], y[1]]), np.concatenate([x[1], y[1]]), "sqeuclidean") / 1.69
-    )  # (12, 12)
+    probabilities = np.concatenate([x[1], y[1]])
+    k = k * np.exp(-cdist(probabilities, probabilities, "sqeuclidean") / 1.69)  # (12, 12)
     expected = np.mean(
         [k[i, i + 1] + k[6 + i, 7 + i] - k[i, 7 + i] - k[i + 1, 6 + i] for i in (0, 2, 4)]
     )
@@ -165,7 +163,10 @@ def test_dsan_moves_features_alone():
 
 
 def test_dsan_pulls_a_target_row_towards_the_source_rows_of_its_class():
-    """Two classes at +-3, target rows between; a step down the gradient moves each towards its predicted class."""
+    """Two classes at +-3, target rows between them.
+
+    A step down the gradient moves each row towards its predicted class.
+    """
     source = Outputs(torch.tensor([[-3.0], [-3.1], [3.0], [3.1]]), torch.zeros(4, 2))
     features = torch.tensor([[-0.5], [0.0], [0.6], [1.0]], requires_grad=True)
     certain = torch.tensor([[9.0, -9.0], [9.0, -9.0], [-9.0, 9.0], [-9.0, 9.0]])
@@ -231,9 +232,8 @@ def test_a_plan_has_its_margins_and_the_least_cost(n, m, seed):
 
 
 def test_a_negative_cost_is_as_good_as_any():
-    assert (
-        joint_transport_plan(torch.tensor([[-2.15]])).item() == 1.0
-    )  # the solver alone finds this infeasible
+    # The solver alone calls this infeasible.
+    assert joint_transport_plan(torch.tensor([[-2.15]])).item() == 1.0
     for seed in range(300):
         cost = torch.randn(
             2 + seed % 4,
@@ -292,28 +292,25 @@ def test_the_gradient_is_of_the_cost_alone_and_of_the_minimum():
     assert torch.autograd.gradcheck(loss, leaves)  # Danskin: the plan's own change adds nothing
     cost = cost_by_loops(*(t.detach().numpy() for t in (*leaves[:2], labels, leaves[2])), 0.4, 0.9)
     plan = joint_transport_plan(torch.from_numpy(cost)).numpy()
-    gradient, x, y = (
-        torch.autograd.grad(loss(*leaves), leaves)[1].numpy(),
-        *(t.detach().numpy() for t in leaves[:2]),
-    )
+    gradient = torch.autograd.grad(loss(*leaves), leaves)[1].numpy()
+    x, y = source.features.detach().numpy(), target.features.detach().numpy()
     for j in range(4):
-        np.testing.assert_allclose(
-            gradient[j], sum(0.8 * plan[i, j] * (y[j] - x[i]) for i in range(6)), atol=1e-12
-        )
+        expected = sum(0.8 * plan[i, j] * (y[j] - x[i]) for i in range(6))
+        np.testing.assert_allclose(gradient[j], expected, atol=1e-12)
 
 
 def test_labels_decide_where_features_do_not():
-    """All features coincide: a target row goes to a source row of the class it is predicted to be, and is pushed further there."""
+    """All features coincide.
+
+    A target row goes to a source row of its predicted class, and is pushed further there.
+    """
     x, labels = torch.zeros(2, 3, requires_grad=True), torch.tensor([1, 0])
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
     loss = deep_jdot_loss(x, torch.zeros(2, 3), labels, logits, label_weight=1.0)
     assert loss.item() == pytest.approx(math.log1p(math.exp(-1)), rel=1e-6)
     loss.backward()
-    assert (
-        (logits.grad.diag() < 0).all()
-        and (logits.grad.flip(1).diag() > 0).all()
-        and x.grad.abs().max() == 0
-    )
+    assert (logits.grad.diag() < 0).all() and (logits.grad.flip(1).diag() > 0).all()
+    assert x.grad.abs().max() == 0
 
 
 def test_deep_jdot_is_its_function_and_leaves_the_source_logits_alone():
@@ -398,32 +395,22 @@ def trained(method: Adapt, batch: Batch, optimizer: torch.optim.Optimizer, steps
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("make", [JAN, DSAN, DeepJDOT])
 def test_it_turns_the_target_onto_its_classes(make, seed):
-    """Each goes on from a network trained on the source, which falls short. DeepJDOT's small weights want Adam, as in its paper."""
+    """Each starts from a network trained on the source, which falls short.
+
+    DeepJDOT's small weights need Adam, as in its paper.
+    """
     batch, target_labels = turned_triangle(seed)
     torch.manual_seed(seed)
     network = mlp(2, 3, hidden=32, features=16)
-    trained(
-        source_only := Align(network, None),
-        batch,
-        torch.optim.SGD(source_only.parameters(), 0.01, momentum=0.9),
-        100,
-    )
+    source_only = Align(network, None)
+    trained(source_only, batch, torch.optim.SGD(source_only.parameters(), 0.01, momentum=0.9), 100)
     before = network(batch.target_x).logits.argmax(1)
     method = make(network)
     groups = method.parameter_groups(0.005 if make is DeepJDOT else 0.01, 1.0)
-    trained(
-        method,
-        batch,
-        torch.optim.AdamW(groups)
-        if make is DeepJDOT
-        else torch.optim.SGD(groups, momentum=0.9, nesterov=True),
-        150,
-    )
+    adam = make is DeepJDOT
+    sgd = partial(torch.optim.SGD, momentum=0.9, nesterov=True)
+    trained(method, batch, torch.optim.AdamW(groups) if adam else sgd(groups), 150)
     after = network(batch.target_x).logits.argmax(1)
-    assert (
-        (before == target_labels).float().mean()
-        < 0.9
-        < 0.97
-        < (after == target_labels).float().mean()
-    )
+    assert (before == target_labels).float().mean() < 0.9
+    assert (after == target_labels).float().mean() > 0.97
     assert (network(batch.source_x).logits.argmax(1) == batch.source_y).float().mean() > 0.97

@@ -3,11 +3,12 @@
 from da.feature.adda import ADDA
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
-from da.feature.conditional import DSAN, JAN, DeepJDOT
+from da.feature.conditional import DSAN, JAN
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
 from da.feature.joint_mmd import joint_mmd2
+from da.feature.joint_transport import DeepJDOT
 from da.feature.local_mmd import local_mmd2
 from da.feature.margin import MDD
 from da.feature.mmd import mmd2

@@ -14,10 +14,11 @@ from functools import partial
 
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
-from da.feature.conditional import DSAN, JAN, DeepJDOT
+from da.feature.conditional import DSAN, JAN
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
+from da.feature.joint_transport import DeepJDOT
 from da.feature.margin import MDD
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
