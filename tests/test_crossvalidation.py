@@ -16,8 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from da.instance.discriminator import discriminator_weights
-from da.shallow.crossvalidation import ImportanceWeightedScore, SourceFolds, is_source, labels_of
+from da.shallow.crossvalidation import ImportanceWeightedScore, SourceFolds
 from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
+from da.shallow.sample_domain import is_source, labels_of
 from da.shallow.transport import OTMap
 
 RNG = np.random.default_rng(0)

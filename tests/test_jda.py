@@ -17,8 +17,9 @@ from sklearn.preprocessing import normalize
 
 from da.data.benchmarks import JDA_DIGITS, OFFICE_CALTECH_SURF
 from da.data.files.mat_files import read_jda_digits, read_surf, standardise
+from da.shallow.a_distance import a_distance, balance_estimator
 from da.shallow.adapter import Adapter
-from da.shallow.jda import BDA, JDA, a_distance, balance_estimator
+from da.shallow.jda import BDA, JDA
 from da.shallow.spectral import class_gaps
 from da.shallow.tca import TCA
 from da.shallow.tjm import TJM

@@ -19,8 +19,9 @@ from sklearn.neighbors import NearestCentroid
 
 from da.data.files.mat_files import read_surf, standardise
 from da.shallow.easytl import EasyTL, programme
+from da.shallow.graph import normalized_laplacian
 from da.shallow.jgsa import JGSA
-from da.shallow.meda import MEDA, nearest_probabilities, normalized_laplacian
+from da.shallow.meda import MEDA, nearest_probabilities
 from da.shallow.subspace import GFK
 from problems import real_data
 

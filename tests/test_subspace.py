@@ -18,13 +18,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from da.data.benchmarks import OFFICE_CALTECH_SURF
 from da.data.files.mat_files import read_surf, standardise
 from da.shallow.adapter import Adapter
-from da.shallow.subspace import (
-    GFK,
-    PrincipalComponents,
-    SubspaceAlignment,
-    geodesic_flow_kernel,
-    subspace_disagreement,
-)
+from da.shallow.geodesic_flow import geodesic_flow_kernel
+from da.shallow.principal_axes import subspace_disagreement
+from da.shallow.subspace import GFK, PrincipalComponents, SubspaceAlignment
 from problems import real_data
 
 ADAPTERS: list[Callable[[int], Adapter]] = [

@@ -1,4 +1,7 @@
-"""Shallow methods, without a network: adapters (fit, transform), classifiers, and the estimators that put them into scikit-learn."""
+"""Methods without a network: adapters, classifiers, and scikit-learn estimators made of them.
+
+An adapter has `fit` and `transform`. A classifier has `fit` and `predict`.
+"""
 
 from da.shallow.adapter import Adapter
 from da.shallow.coral import CORAL, coral_map

@@ -1,10 +1,14 @@
-"""What the shallow methods share: fit on two samples, then map rows of either into a space where the two are alike.
+"""The base class of the shallow adapters, and the checks that they share.
+
+An adapter is fitted to two samples. Then it maps rows of either domain into a common space:
 
     adapter = JDA().fit(source, target, source_labels)
-    adapter.transform(source), adapter.transform(new_target_rows, domain="target")
+    adapter.transform(source)
+    adapter.transform(new_target_rows, domain="target")
 
-Tensors or NumPy arrays in, the same kind, precision and device out; what is learned is kept in float64. Nothing depends on the order
-of the rows: permuted rows give the permuted result.
+Tensors give tensors and NumPy arrays give arrays, in the precision and on the device of the input.
+What is learned is kept in float64. The order of the rows does not matter: permuted rows give the
+permuted result.
 """
 
 from __future__ import annotations
@@ -23,51 +27,131 @@ Domain = Literal["source", "target"]
 
 
 class Adapter(BaseEstimator, ABC):
-    """A map learned from two samples. Parameters are kept as given (`get_params`, `set_params` and `clone` are scikit-learn's)."""
+    """Learn a map from two samples: the base class of every adapter of `da.shallow`.
 
-    needs_labels = False  # whether `fit` refuses to do without source_labels
+    Derive from it to write an adapter of one's own. A subclass defines `fit`, which calls
+    `_samples`, and `_map`. It stores the constructor's parameters under their own names, so that
+    `get_params`, `set_params` and scikit-learn's `clone` work.
+
+    Attributes:
+        needs_labels: Whether `fit` refuses to work without `source_labels`; False by default.
+        n_features_in_: The width d of the rows in `fit`.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import Adapter
+        >>> class Centred(Adapter):
+        ...     def fit(self, source, target, source_labels=None):
+        ...         x, y = self._samples(source, target)
+        ...         self.means_ = {"source": x.mean(0), "target": y.mean(0)}
+        ...         return self
+        ...
+        ...     def _map(self, x, domain):
+        ...         return x - self.means_[domain]
+        >>> source, target = np.array([[0.0], [2.0]]), np.array([[10.0], [14.0]])
+        >>> adapter = Centred().fit(source, target)
+        >>> adapter.transform(source).tolist()
+        [[-1.0], [1.0]]
+        >>> adapter.transform(target, domain="target").tolist()
+        [[-2.0], [2.0]]
+    """
+
+    needs_labels = False
 
     @abstractmethod
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns from source (n, d), target (m, d) and, where the method uses them, the source's labels (n,)."""
+        """Learn the map from both samples.
+
+        Args:
+            source: Rows (n, d), floats.
+            target: Rows (m, d), floats.
+            source_labels: Classes (n,) of the source rows, integers or strings. Methods without
+                labels ignore them.
+
+        Returns:
+            The adapter itself.
+
+        Raises:
+            TypeError: A sample does not hold floats, or labels are needed and missing.
+            ValueError: Widths or devices differ, a value is not finite, or a parameter is out of
+                its range.
+        """
 
     def transform(self, x: Array, *, domain: Domain = "source") -> Array:
-        """Rows x (k, d) of `domain`, seen in `fit` or not, in the common space: (k, p). Some methods map both domains alike.
+        """Map rows into the common space, whether they were seen in `fit` or not.
 
-        Raises ValueError before `fit`, for another width than in `fit` and for another domain than source and target.
+        Args:
+            x: Rows (k, d), floats.
+            domain: The domain of the rows, "source" or "target". Some methods map both domains in
+                the same way.
+
+        Returns:
+            Rows (k, p), of the kind of `x`.
+
+        Raises:
+            ValueError: `fit` was not called, the width is not that of `fit`, or `domain` is
+                neither "source" nor "target".
         """
         if domain not in get_args(Domain):
             raise ValueError(f"domain must be 'source' or 'target'; got {domain!r}")
         if not hasattr(self, "n_features_in_"):
+            name = type(self).__name__
             raise ValueError(
-                f"{type(self).__name__} must be fitted before transform: call fit(source, target) first"
+                f"{name} must be fitted before transform: call fit(source, target) first"
             )
-        rows = as_matrix(x, "x")
-        if rows.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"x must have {self.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}"
-            )
+        rows = rows_of_width(x, self.n_features_in_)
         return like(self._map(rows.double(), domain).to(rows.dtype), x)
 
     @abstractmethod
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
-        """`transform` of checked rows in float64: (k, d) -> (k, p)."""
+        """Map checked rows in float64: (k, d) -> (k, p)."""
 
     def _samples(self, source: Array, target: Array) -> tuple[Tensor, Tensor]:
-        """Both samples checked, in float64; notes their width for `transform`."""
+        """Check both samples, remember their width for `transform`, return them in float64."""
         x, y = check_two_samples(source, target)
         self.n_features_in_ = x.shape[1]
         return x.detach().double(), y.detach().double()
 
 
+def rows_of_width(x: Array, width: int) -> Tensor:
+    """Check rows that come after `fit`.
+
+    Args:
+        x: Rows (k, width), floats.
+        width: The width of the rows in `fit`.
+
+    Returns:
+        The rows as a tensor, in float32 or float64.
+
+    Raises:
+        TypeError: `x` does not hold floats.
+        ValueError: The width is another, or a value is not finite.
+    """
+    rows = as_matrix(x, "x")
+    if rows.shape[1] != width:
+        raise ValueError(f"x must have {width} columns as in fit; got shape {tuple(rows.shape)}")
+    return rows
+
+
 def check_labels(
     labels: Tensor | np.ndarray | None, like_rows: Tensor, name: str = "source_labels"
 ) -> tuple[np.ndarray, Tensor]:
-    """The distinct classes (c,), sorted, and each row's position among them (n,) as int64 on the rows' device.
+    """Check class labels and turn them into codes 0, 1, 2, ...
 
-    Raises TypeError without labels, or where they are no integers or strings; ValueError where there is not one a row, or one class only.
+    Args:
+        labels: Classes (n,), integers or strings.
+        like_rows: The rows (n, d) that the labels belong to.
+        name: What error messages call the labels.
+
+    Returns:
+        The distinct classes (c,), sorted, and each row's position among them (n,), int64, on the
+        device of the rows.
+
+    Raises:
+        TypeError: Labels are missing, or are neither integers nor strings.
+        ValueError: There is not one label per row, or there is only one class.
     """
     if labels is None:
         raise TypeError(f"{name} must be given: this method learns from the source's labels")
@@ -76,7 +160,7 @@ def check_labels(
         raise TypeError(f"{name} must hold classes, as integers or strings; got {values.dtype}")
     if values.shape != (len(like_rows),):
         raise ValueError(
-            f"{name} must hold one label a row, shape ({len(like_rows)},); got {values.shape}"
+            f"{name} must hold one label per row, shape ({len(like_rows)},); got {values.shape}"
         )
     classes, codes = np.unique(values, return_inverse=True)
     if len(classes) < 2:
@@ -84,7 +168,21 @@ def check_labels(
     return classes, torch.from_numpy(codes.astype(np.int64)).to(like_rows.device)
 
 
+def is_count(value: float) -> bool:
+    """Whether a value is a whole number >= 1, as an int or a float."""
+    return not isinstance(value, bool) and value == int(value) and value >= 1
+
+
 def nearest(known: Tensor, x: Tensor, *, tile: int = 2048) -> Tensor:
-    """The nearest row of known (n, d), by squared Euclidean distance, for each row of x (k, d): (k,) int64, O(tile n) memory."""
+    """Find the nearest known row for each row, by squared Euclidean distance.
+
+    Args:
+        known: Rows (n, d).
+        x: Rows (k, d).
+        tile: Rows of `x` at a time; memory is O(tile n).
+
+    Returns:
+        Positions in `known` (k,), int64.
+    """
     squares = known.square().sum(1)  # (n,)
     return torch.cat([(squares - 2 * rows @ known.T).argmin(1) for rows in x.split(tile)])

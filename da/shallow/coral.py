@@ -1,4 +1,10 @@
-"""TODO da.recipes.shallow.coral."""
+"""CORAL for fixed features: a linear map that gives the source the covariance of the target.
+
+Use it before any classifier if the domains differ in the scale and correlation of their features.
+The loss of the same name for networks is `da.feature.coral`.
+
+    A = (C_s + r I)^(-1/2) (C_t + r I)^(1/2),    source rows x -> x A
+"""
 
 from __future__ import annotations
 
@@ -9,19 +15,44 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels.distances import covariance
+from da.kernels import covariance
 from da.shallow.adapter import Adapter, Domain
 
 
 @final
 class CORAL(Adapter):
-    """Source rows x -> x A, A = (C_s + r I)^(-1/2) (C_t + r I)^(1/2): whitened by the source, coloured by the target; target rows stay.
+    """Give source rows the covariance of the target; target rows stay as they are.
 
-    As in the paper's algorithm nothing is centred: rows are to be standardised before, each domain by itself, or the means are mapped too.
+    It is the cheapest adapter and needs no labels. Standardise the rows of each domain by
+    themselves before it: nothing is centred here, so the map moves the means too.
 
-    regularization: r > 0, in the features' units squared; 1 in the paper, for standardised features. It makes A exist for fewer rows than
-        columns. The covariance of the mapped source is then the target's only up to terms of the order of r.
-    Raises ValueError for r <= 0 and for fewer than two rows. Sun, Feng, Saenko, AAAI 2016.
+        x -> x A,    A = (C_s + r I)^(-1/2) (C_t + r I)^(1/2)
+
+    The source is whitened by its own covariance and coloured by that of the target. `fit` keeps A
+    (d, d) as `map_`.
+
+    Args:
+        regularization: r > 0, in squared units of the features. The default 1 is the paper's, for
+            standardised features. It makes A exist if a sample has fewer rows than columns. The
+            covariance of the mapped source equals the target's up to terms of the order of r.
+
+    Raises:
+        ValueError: In `fit`, if `regularization` is not a finite number > 0 or a sample has fewer
+            than two rows.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import CORAL
+        >>> source, target = np.array([[-1.0], [1.0]]), np.array([[-3.0], [3.0]])
+        >>> adapter = CORAL(regularization=1e-6).fit(source, target)
+        >>> adapter.transform(source).round(3).tolist()
+        [[-3.0], [3.0]]
+
+    Paper:
+        Sun, Feng, Saenko: Return of frustratingly easy domain adaptation. AAAI 2016, algorithm 1.
+
+    Differences:
+        None known.
     """
 
     def __init__(self, *, regularization: float = 1.0) -> None:
@@ -30,7 +61,7 @@ class CORAL(Adapter):
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns A (d, d), kept as `map_`, from source (n, d) and target (m, d); labels are not used."""
+        """Learn A from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
         self.map_ = coral_map(x, y, regularization=self.regularization)
         return self
@@ -40,22 +71,51 @@ class CORAL(Adapter):
 
 
 def coral_map(source: Array, target: Array, *, regularization: float = 1.0) -> Array:
-    """A = (C_s + r I)^(-1/2) (C_t + r I)^(1/2), (d, d), of source (n, d) and target (m, d), covariances with n - 1, r = regularization > 0.
+    """Compute the matrix that gives source rows the covariance of the target.
 
-    Symmetric square roots, by the eigenvalues of the covariances: O(d^3). Raises as `CORAL`.
+    Use it instead of `CORAL` if only the matrix is wanted.
+
+        A = (C_s + r I)^(-1/2) (C_t + r I)^(1/2)
+
+    Covariances are divided by n - 1. The square roots are symmetric, from the eigenvalues of the
+    covariances. The time is O(d^3).
+
+    Args:
+        source: Rows (n, d), floats, n >= 2.
+        target: Rows (m, d), floats, m >= 2.
+        regularization: r > 0, in squared units of the features; default 1.
+
+    Returns:
+        A (d, d), of the kind of `source`.
+
+    Raises:
+        TypeError: The input does not hold floats.
+        ValueError: Widths or devices differ, a value is not finite, a sample has fewer than two
+            rows, or `regularization` is not a finite number > 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import coral_map
+        >>> source, target = np.array([[-1.0], [1.0]]), np.array([[-3.0], [3.0]])
+        >>> coral_map(source, target, regularization=1e-6).round(3).tolist()
+        [[3.0]]
+
+    Paper:
+        Sun, Feng, Saenko: Return of frustratingly easy domain adaptation. AAAI 2016, algorithm 1.
+
+    Differences:
+        None known.
     """
     x, y = check_two_samples(source, target, least=2)
     if not 0 < regularization < float("inf"):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization}")
     with full_precision(x):
-        whiten, colour = (
-            _power(covariance(x.double()), regularization, -0.5),
-            _power(covariance(y.double()), regularization, 0.5),
-        )
+        whiten = _power(covariance(x.double()), regularization, -0.5)
+        colour = _power(covariance(y.double()), regularization, 0.5)
         return like((whiten @ colour).to(x.dtype), source)
 
 
-def _power(covariance: Tensor, shift: float, exponent: float) -> Tensor:
-    """(covariance + shift I)^exponent, symmetric (d, d)."""
-    values, vectors = torch.linalg.eigh(covariance)
+def _power(matrix: Tensor, shift: float, exponent: float) -> Tensor:
+    """(matrix + shift I)^exponent for a symmetric matrix (d, d)."""
+    values, vectors = torch.linalg.eigh(matrix)
     return (vectors * (values.clamp(min=0) + shift) ** exponent) @ vectors.T

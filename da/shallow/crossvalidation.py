@@ -1,20 +1,19 @@
-"""Which rows are of the source and which of the target; and choosing among estimators where the target has no labels.
+"""Choose among estimators if the target has no labels: folds of the source, and a weighted score.
 
-    sample_domain (n,)   integers: > 0 a source row, < 0 a target row. What y holds for target rows is never read
+A loss on held-out source rows, weighted by the ratio of the densities, estimates the loss on the
+target. This needs p(y | x) to be the same in both domains.
 
-    importance-weighted risk  E_target loss = E_source w(x) loss,     w = p_target / p_source
+    E_target loss = E_source w(x) loss,    w = p_target / p_source
 
-so a loss on held-out source rows, weighted, stands for that on the target, as long as p(y | x) is one and the same in both.
+Use both classes in a search, under `sklearn.set_config(enable_metadata_routing=True)`:
 
     search = GridSearchCV(model, grid, cv=SourceFolds(), scoring=ImportanceWeightedScore(kmm))
-    search.fit(X, y, sample_domain=sample_domain)                 # under sklearn.set_config(enable_metadata_routing=True)
-
-Sugiyama, Krauledat, Mueller: Covariate Shift Adaptation by Importance Weighted Cross Validation. JMLR 8, 2007.
+    search.fit(X, y, sample_domain=sample_domain)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -25,61 +24,42 @@ from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_consistent_length
 
-Weigher = Callable[
-    [np.ndarray, np.ndarray], np.ndarray
-]  # (source (n, d), target (m, d)) -> weights (n,)
-
-
-def is_source(sample_domain: Any, rows: int) -> np.ndarray:
-    """Which rows are of the source (rows,). Raises TypeError unless sample_domain holds integers, ValueError for zeros and other shapes."""
-    domains = np.asarray(sample_domain)
-    if domains.shape != (rows,):
-        raise ValueError(
-            f"sample_domain must have one entry a row, shape ({rows},); got shape {domains.shape}"
-        )
-    if domains.dtype.kind not in "iu":
-        raise TypeError(
-            f"sample_domain must hold integers, > 0 for source and < 0 for target rows; got {domains.dtype}"
-        )
-    if (domains == 0).any():
-        raise ValueError(
-            f"sample_domain must be > 0 for source and < 0 for target rows; got 0 in row {int(np.argmin(np.abs(domains)))}"
-        )
-    return domains > 0
-
-
-def labels_of(y: Any, chosen: np.ndarray) -> np.ndarray:
-    """The labels of the chosen rows (n,) alone, as an array (k,); those of others, of whatever kind, leave no trace."""
-    y = y if hasattr(y, "__getitem__") else np.asarray(y)
-    values = column_or_1d(np.asarray(_safe_indexing(y, np.flatnonzero(chosen))), warn=True)
-    return (
-        np.array(values.tolist()) if values.dtype == object else values
-    )  # beside None and strings even numbers come as objects
-
-
-def checked_weights(weigher: Weigher, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """weigher(source (n, d), target (m, d)) in float64. Raises ValueError unless it is (n,), finite, >= 0 and not all 0."""
-    weights = np.asarray(weigher(source, target), dtype=np.float64)
-    if (
-        weights.shape != (len(source),)
-        or not (np.isfinite(weights) & (weights >= 0)).all()
-        or not weights.any()
-    ):
-        raise ValueError(
-            f"weigher must return one finite weight >= 0 a source row, not all 0: shape ({len(source)},); got shape {weights.shape}: "
-            f"{weights.ravel()[:5].tolist()} ..."
-        )
-    return weights
+from da.shallow.sample_domain import Weigher, checked_weights, is_source, labels_of
 
 
 @final
 class SourceFolds(BaseCrossValidator):
-    """Cuts the source rows into n_splits parts; every target row is in every training set and in every test set.
+    """Cut the source rows into parts; every target row is in every training set and every test set.
 
-    As no label of a target row is ever read, that gives nothing away, and `ImportanceWeightedScore` needs them to weigh the rest. Parts
-    keep the frequencies of the classes where y holds classes. n_splits: >= 2; random_state: the seed of the cut.
+    Pass it as `cv` to a search or to `cross_val_score`. This leaks nothing, because target labels
+    are never read. `ImportanceWeightedScore` needs the target rows to compute weights. If y holds
+    classes, every part keeps their frequencies.
+
+    Args:
+        n_splits: How many parts, >= 2; default 5.
+        random_state: Seed of the cut; default 0.
+
+    Raises:
+        ValueError: In `split`, if `sample_domain` is missing.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import SourceFolds
+        >>> X = np.zeros((5, 1))
+        >>> folds = SourceFolds(2).split(X, sample_domain=[1, 1, 1, 1, -1])
+        >>> for train, test in folds:
+        ...     print(len(train), len(test), 4 in train, 4 in test)
+        3 3 True True
+        3 3 True True
+
+    Paper:
+        Sugiyama, Krauledat, Mueller: Covariate shift adaptation by importance weighted cross
+            validation. JMLR 8, 2007.
+
+    Differences:
+        None known.
     """
 
     __metadata_request__split = {"sample_domain": True}
@@ -91,43 +71,92 @@ class SourceFolds(BaseCrossValidator):
     def split(
         self, X: Any, y: Any = None, groups: Any = None, sample_domain: Any = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields the rows to train on and to test on. Raises ValueError without sample_domain: unless routed, it does not arrive."""
+        """Yield the rows to train on and the rows to test on.
+
+        Args:
+            X: Rows (n, d).
+            y: Labels (n,); the labels of target rows are not read.
+            groups: Not used; scikit-learn passes it.
+            sample_domain: Integers (n,), > 0 for source rows and < 0 for target rows.
+
+        Yields:
+            The positions of the training rows and of the test rows, each in rising order.
+
+        Raises:
+            ValueError: `sample_domain` is missing.
+        """
         if sample_domain is None:
             raise ValueError(
-                "SourceFolds must be given sample_domain: set_config(enable_metadata_routing=True), then fit(X, y, sample_domain=...) of a "
-                "search, or params={'sample_domain': ...} of cross_val_score"
+                "SourceFolds must be given sample_domain: call "
+                "set_config(enable_metadata_routing=True), then fit(X, y, sample_domain=...) of a "
+                "search, or pass params={'sample_domain': ...} to cross_val_score"
             )
         check_consistent_length(X, sample_domain)
         source = is_source(sample_domain, len(sample_domain))
         rows, target = np.flatnonzero(source), np.flatnonzero(~source)
         labels = np.zeros(len(rows)) if y is None else labels_of(y, source)
-        classes = y is not None and type_of_target(labels) in ("binary", "multiclass")
-        folds = (StratifiedKFold if classes else KFold)(
-            self.n_splits, shuffle=True, random_state=self.random_state
-        )
+        holds_classes = y is not None and type_of_target(labels) in ("binary", "multiclass")
+        kind = StratifiedKFold if holds_classes else KFold
+        folds = kind(self.n_splits, shuffle=True, random_state=self.random_state)
         for train, test in folds.split(rows, labels):
-            yield (
-                np.sort(np.concatenate([rows[train], target])),
-                np.sort(np.concatenate([rows[test], target])),
-            )
+            yield _with(target, rows[train]), _with(target, rows[test])
 
     def get_n_splits(
         self, X: Any = None, y: Any = None, groups: Any = None, sample_domain: Any = None
     ) -> int:
-        """How many parts the source is cut into."""
+        """Return the number of parts."""
         return self.n_splits
+
+
+def _with(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """The positions of both, in rising order."""
+    return np.sort(np.concatenate([source, target]))
 
 
 @final
 @dataclass(frozen=True)
 class ImportanceWeightedScore:
-    """A scorer: weighted accuracy (for regressors: minus the weighted mean squared error) on the source rows of the test set.
+    """Score an estimator on held-out source rows, weighted so that they stand in for the target.
 
-    weigher: a function (source, target) -> weights (n,) of `da.instance`, which sees the test set's rows as they come to the search,
-        before any pipeline. None: all weigh alike, and the score is that on the source.
+    Pass it as `scoring` to a search, with `cv=SourceFolds()`. It needs no target labels. For a
+    classifier the score is the weighted accuracy, for a regressor minus the weighted mean squared
+    error.
 
-    The mean is divided by the sum of the weights, not by their count as in the paper: an accuracy stays within 0 and 1.
-    Raises ValueError without sample_domain, without source rows and, for a weigher, without target rows: take cv=SourceFolds().
+        sum_i w_i score_i / sum_i w_i    over the source rows of the test set
+
+    Attributes:
+        weigher: A function (source (n, d), target (m, d)) -> weights (n,), such as those of
+            `da.instance`. It sees the rows of the test set as the search got them, before any
+            pipeline. None, the default: all rows weigh the same, and the score is that on the
+            source.
+
+    Raises:
+        ValueError: In a call, if `sample_domain` is missing, if no row is a source row, or if there
+            is a weigher and no row is a target row.
+        TypeError: In a call, if the estimator is neither a classifier nor a regressor.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import DomainAdaptationClassifier, ImportanceWeightedScore
+        >>> X = np.array([[-2.0], [-1.0], [1.0], [2.0], [1.5]])
+        >>> y, sample_domain = np.array([0, 0, 1, 1, 0]), np.array([1, 1, 1, 1, -1])
+        >>> model = DomainAdaptationClassifier().fit(X, y, sample_domain=sample_domain)
+        >>> wrong = np.array([1, 0, 1, 1, 0])  # the first source row has the wrong label
+        >>> ImportanceWeightedScore()(model, X, wrong, sample_domain=sample_domain)
+        0.75
+        >>> def near_the_target(source, target):
+        ...     return np.exp(-abs(source - target.mean())).ravel()
+        >>> score = ImportanceWeightedScore(near_the_target)
+        >>> round(score(model, X, wrong, sample_domain=sample_domain), 2)
+        0.98
+
+    Paper:
+        Sugiyama, Krauledat, Mueller: Covariate shift adaptation by importance weighted cross
+            validation. JMLR 8, 2007.
+
+    Differences:
+        The mean is divided by the sum of the weights. The paper divides by their count. So an
+        accuracy stays between 0 and 1.
     """
 
     weigher: Weigher | None = None
@@ -135,29 +164,31 @@ class ImportanceWeightedScore:
     def __call__(
         self, estimator: BaseEstimator, X: Any, y: Any, sample_domain: Any = None
     ) -> float:
-        """The score of a fitted estimator whose predict takes sample_domain; the labels of target rows are not read."""
+        """Score a fitted estimator.
+
+        Args:
+            estimator: A fitted classifier or regressor whose `predict` takes `sample_domain`.
+            X: Rows (n, d) of the test set.
+            y: Labels (n,); the labels of target rows are not read.
+            sample_domain: Integers (n,), > 0 for source rows and < 0 for target rows.
+
+        Returns:
+            The score; greater is better.
+
+        Raises:
+            ValueError: `sample_domain` is missing, or source or target rows are.
+            TypeError: `estimator` is neither a classifier nor a regressor.
+        """
         if sample_domain is None:
             raise ValueError(
-                "ImportanceWeightedScore must be given sample_domain: set_config(enable_metadata_routing=True), and pass it"
+                "ImportanceWeightedScore must be given sample_domain: call "
+                "set_config(enable_metadata_routing=True), and pass it to fit of the search"
             )
         source = is_source(sample_domain, len(y))
-        if not source.any() or (self.weigher is not None and source.all()):
-            raise ValueError(
-                f"the test set must have source rows and, for a weigher, target rows; got {source.sum()} and {(~source).sum()}: "
-                "take cv=SourceFolds()"
-            )
+        weights = self._weights(X, source)
         held = _safe_indexing(X, np.flatnonzero(source))
-        weights = None
-        if self.weigher is not None:
-            rows = (
-                check_array(_safe_indexing(X, np.flatnonzero(part)), dtype=[np.float64, np.float32])
-                for part in (source, ~source)
-            )
-            weights = checked_weights(self.weigher, *rows)
-        labels, answers = (
-            labels_of(y, source),
-            estimator.predict(held, sample_domain=np.asarray(sample_domain)[source]),
-        )
+        labels = labels_of(y, source)
+        answers = estimator.predict(held, sample_domain=np.asarray(sample_domain)[source])
         if is_classifier(estimator):
             return float(accuracy_score(labels, answers, sample_weight=weights))
         if is_regressor(estimator):
@@ -166,8 +197,24 @@ class ImportanceWeightedScore:
             f"estimator must be a classifier or a regressor; got {type(estimator).__name__}"
         )
 
+    def _weights(self, X: Any, source: np.ndarray) -> np.ndarray | None:
+        """The weights of the source rows, or None without a weigher."""
+        if not source.any() or (self.weigher is not None and source.all()):
+            raise ValueError(
+                "the test set must have source rows and, for a weigher, target rows; got "
+                f"{source.sum()} source rows and {(~source).sum()} target rows: take "
+                "cv=SourceFolds()"
+            )
+        if self.weigher is None:
+            return None
+        first, second = (
+            check_array(_safe_indexing(X, np.flatnonzero(part)), dtype=[np.float64, np.float32])
+            for part in (source, ~source)
+        )
+        return checked_weights(self.weigher, first, second)
+
     def get_metadata_routing(self) -> MetadataRequest:
-        """That the score is to be given sample_domain: scikit-learn asks."""
+        """Tell scikit-learn that the score needs `sample_domain`."""
         request = MetadataRequest(owner=self)
         request.score.add_request(param="sample_domain", alias=True)
         return request

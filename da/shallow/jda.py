@@ -1,162 +1,82 @@
-"""Joint and balanced distribution adaptation: the means of the domains and of each class, brought together in turns with pseudo-labels.
+"""Joint and balanced distribution adaptation: domains and classes are brought together.
 
-    min_A  tr A^T (K M K + regularization I) A    subject to    A^T K H K A = I                          z = A^T k(x)
-    M = (1 - balance) c M_0 + balance sum_c M_c, then divided by its Frobenius norm
-
-M_0 = e e^T with e = 1/n for source rows and -1/m for target rows: A^T K M_0 K A is the squared distance of the domains' means; M_c
-alike for the rows of class c, by label in the source and by pseudo-label in the target; c in front of M_0 is the number of classes.
-Round 1 has M_0 alone; each round embeds both samples, labels the target by a classifier fitted on the embedded source, and solves
-again. balance = 1/2 is JDA, any other BDA.
+Take JDA as the first adapter with labels. Take BDA if the domains differ mostly as a whole, or
+mostly within the classes. `da.shallow.joint_adapter` holds the rounds and the objective.
 
     adapter = JDA().fit(source, target, source_labels)
-    z_source, z_target = adapter.transform(source), adapter.transform(target, domain="target")
-
-Long, Wang, Ding, Sun, Yu. Transfer feature learning with joint distribution adaptation. ICCV 2013. Wang, Chen, Hao, Feng, Shen. Balanced
-distribution adaptation for transfer learning. ICDM 2017. A class that no target row is taken for has no M_c that round.
+    z_source = adapter.transform(source)
+    z_target = adapter.transform(target, domain="target")
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Literal
 
-import numpy as np
-import torch
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from da.arrays import Array
-from da.shallow.adapter import Domain, check_labels, nearest
-from da.shallow.kernel_rows import Kernel, check_kernel
-from da.shallow.spectral import (
-    class_gaps,
-    directions,
-    domain_gap,
-    gram_of,
-    low_rank_root,
-    oriented,
-    scaled,
-)
-from da.shallow.tca import SpectralAdapter, check_rounds, check_spectral
-
-_RIDGE = 1e-3  # beside a second moment of trace 1, in the linear classifier of `a_distance`
-
-
-class JointAdapter(SpectralAdapter, ABC):
-    """The rounds. A class derived from it says how M_0 and the M_c are balanced.
-
-    n_iter: rounds, at most.
-    normalise: whether rows have norm 1 before the kernel and after the embedding.
-    classifier: any scikit-learn classifier, which labels the embedded target rows; None for the nearest neighbour.
-    The others are `SpectralAdapter`'s.
-    """
-
-    needs_labels = True
-
-    def __init__(
-        self,
-        *,
-        n_components: int | None = None,
-        kernel: Kernel = "linear",
-        gamma: float | None = None,
-        regularization: float = 1.0,
-        n_iter: int = 10,
-        normalise: bool = True,
-        classifier: ClassifierMixin | None = None,
-        n_landmarks: int | None = None,
-        random_state: int = 0,
-    ) -> None:
-        super().__init__(
-            n_components=n_components, kernel=kernel, gamma=gamma, regularization=regularization,
-            n_landmarks=n_landmarks, random_state=random_state,
-        )  # fmt: skip
-        self.n_iter = n_iter
-        self.normalise = normalise
-        self.classifier = classifier
-
-    def fit(
-        self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
-    ) -> Self:
-        """Learns from source (n, d), target (m, d) and source_labels (n,).
-
-        Keeps `pseudo_labels_` (m,), those of the last embedding, `n_iter_`, the rounds made, and `balance_`, the last round's.
-        Rounds end early where the pseudo-labels repeat the last round's: nothing would change any more.
-        Raises as `Adapter.fit`; TypeError without labels; ValueError for labels of one class and a parameter out of range.
-        """
-        x, y = self._samples(source, target)
-        self._check()
-        classes, codes = check_labels(source_labels, x)
-        x, y = self._normalised(x), self._normalised(y)
-        rows, mean = self._lifted(torch.cat([x, y]))
-        pseudo = self._rounds(rows, mean, x, y, codes, len(classes))
-        found = classes[pseudo.cpu().numpy()]
-        self.pseudo_labels_ = (
-            torch.from_numpy(found).to(x.device) if isinstance(source_labels, Tensor) else found
-        )
-        return self
-
-    def _rounds(
-        self, rows: Tensor, mean: Tensor, x: Tensor, y: Tensor, codes: Tensor, classes: int
-    ) -> Tensor:
-        """Solves n_iter times; the pseudo-labels (m,) of the last embedding. rows (n + m, r) are centred, by mean (r,)."""
-        gram, balance = gram_of(rows), self._balancer(x, y, codes)
-        marginal = domain_gap(len(x), len(y), rows)  # (n + m, 1)
-        gaps, pseudo = marginal, None
-        for number in range(1, self.n_iter + 1):
-            root = low_rank_root(rows.T @ scaled(gaps), self.regularization)
-            self.components_ = oriented(
-                directions(root, self.n_components, gram=gram, centred_rows=rows), rows
-            )
-            embedded = self._normalised(
-                rows @ self.components_ + mean @ self.components_
-            )  # (n + m, p)
-            previous, pseudo = pseudo, self._classify(embedded[: len(x)], codes, embedded[len(x) :])
-            self.n_iter_ = number
-            if number == self.n_iter or (previous is not None and torch.equal(previous, pseudo)):
-                break
-            self.balance_ = balance(pseudo)
-            conditional = class_gaps(codes, pseudo, classes)
-            gaps = torch.cat(
-                [
-                    (classes * (1 - self.balance_)) ** 0.5 * marginal,
-                    self.balance_**0.5 * conditional,
-                ],
-                1,
-            )
-        assert pseudo is not None
-        return pseudo
-
-    @abstractmethod
-    def _balancer(self, x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
-        """Pseudo-labels (m,) -> the share of the conditional terms, in [0, 1]."""
-
-    def _classify(self, source: Tensor, codes: Tensor, target: Tensor) -> Tensor:
-        """Classes of the embedded target rows (m,), as codes."""
-        if self.classifier is None:
-            return codes[nearest(source, target)]
-        model = clone(self.classifier).fit(source.cpu().numpy(), codes.cpu().numpy())
-        return torch.from_numpy(np.asarray(model.predict(target.cpu().numpy()), dtype=np.int64)).to(
-            codes.device
-        )
-
-    def _normalised(self, x: Tensor) -> Tensor:
-        return normalize(x, dim=1) if self.normalise else x
-
-    def _map(self, x: Tensor, domain: Domain) -> Tensor:
-        return self._normalised(super()._map(self._normalised(x), domain))
-
-    def _check(self) -> None:
-        check_kernel(self.kernel, self.gamma, self.n_landmarks)
-        check_spectral(self.n_components, self.regularization)
-        check_rounds(self.n_iter)
+from da.shallow.a_distance import balance_estimator
+from da.shallow.joint_adapter import JointAdapter
+from da.shallow.kernel_rows import Kernel
 
 
 class JDA(JointAdapter):
-    """Joint distribution adaptation. The parameters are `JointAdapter`'s.
+    """Bring the means of the domains and of each class together, in rounds with pseudo-labels.
 
-    In the paper: 100 components; kernel "linear" with regularization 1 on objects, "primal" with 0.1 on digits and faces.
+    Use it if the source has labels and the classes move differently. Target labels are guessed:
+    each round labels the target rows in the embedding of the round before. After `fit`,
+    `pseudo_labels_` (m,) holds the last guess, and `n_iter_` the rounds made.
+
+        min_A  tr A^T (K M K + regularization I) A    subject to    A^T K H K A = I
+        M = c M_0 + sum_c M_c, divided by its Frobenius norm
+
+    The embedding is z = A^T k(x). M_0 measures the difference of the domains' means. M_c measures
+    that of the means of class c. The factor c of M_0 is the number of classes.
+
+    Args:
+        n_components: Width of the embedding, >= 1. None: 100, the paper's value, or fewer if the
+            rank of the data is lower.
+        kernel: "linear", "rbf" (exp(-gamma ||x - y||^2)) or "primal" (A acts on the rows
+            themselves). The paper takes "linear" for objects, "primal" for digits and faces.
+        gamma: For "rbf", one over a squared length, > 0. None: one over the mean squared distance
+            of the pooled rows.
+        regularization: Weight of ||A||^2 beside M, whose norm is 1; > 0. The paper takes 1 for
+            objects, 0.1 for digits and faces.
+        n_iter: The most rounds, >= 1; default 10. They end early if the pseudo-labels repeat.
+        normalise: Whether rows have norm 1 before the kernel and after the embedding.
+        classifier: A scikit-learn classifier that labels the embedded target rows. None: the
+            nearest neighbour, as in the paper.
+        n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
+            many rows.
+        random_state: Seed of the draw of landmarks.
+
+    Raises:
+        TypeError: In `fit`, if there are no labels.
+        ValueError: In `fit`, if a parameter is out of its range, `n_components` is above the rank,
+            or there is only one class.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import JDA
+        >>> source = np.array([[0.0, -1.0], [0.0, -2.0], [2.0, 1.0], [2.0, 2.0]])
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> target = source + [9.0, 0.0]  # so far off that each nearest source row has label 1
+        >>> adapter = JDA(n_components=1, kernel="primal", regularization=0.1, normalise=False)
+        >>> adapter.fit(source, target, labels).pseudo_labels_.tolist()
+        [0, 0, 1, 1]
+        >>> adapter.transform(target, domain="target").round(1).tolist()
+        [[1.0], [2.0], [-1.0], [-2.0]]
+
+    Paper:
+        Long, Wang, Ding, Sun et al.: Transfer feature learning with joint distribution adaptation.
+            ICCV 2013.
+
+    Differences:
+        A class that no target row is taken for has no term M_c in that round. M_0 has the number of
+        classes as a factor and M is divided by its Frobenius norm. Each column of A has norm 1 in
+        place of A^T K H K A = I. With these conventions the published accuracies are reproduced.
+        Classifiers other than the nearest neighbour and landmarks are additions.
     """
 
     def _balancer(self, x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
@@ -164,13 +84,67 @@ class JDA(JointAdapter):
 
 
 class BDA(JointAdapter):
-    """Balanced distribution adaptation: `balance` in [0, 1] is the paper's mu, 0 for the marginal term alone, 1 for the classes alone.
+    """Bring domains and classes together as JDA does, with a weight between the two.
 
-    balance "auto": each round c / (c + d), d the A-distance of the domains and c its mean over the classes (by pseudo-label), as Wang
-    et al. (Visual domain adaptation with manifold embedded distribution alignment, ACM MM 2018) estimate it, with `a_distance`. No
-    target label is needed; the paper's table has the best mu of each task, which takes them. Domains that are centred each by its own
-    mean have nothing marginal left: "auto" is 1 then. M_0 is weighted by the number of classes as in JDA, so that 1/2 is JDA; the
-    paper's equation has no such factor. Its weights for class priors (W-BDA) are not offered. All else is `JointAdapter`'s.
+    Use it in place of `JDA` if it is not known whether the domains differ as a whole or within the
+    classes. The weight is estimated in each round by default. No target label is needed. After
+    `fit`, `balance_` holds the last weight, `pseudo_labels_` (m,) the last guess of the target's
+    labels, and `n_iter_` the rounds made.
+
+        M = (1 - balance) c M_0 + balance sum_c M_c, divided by its Frobenius norm
+
+    All else is as in `JDA`.
+
+    Args:
+        n_components: Width of the embedding, >= 1. None: 100, or fewer if the rank is lower.
+        kernel: "linear", "rbf" (exp(-gamma ||x - y||^2)) or "primal" (A acts on the rows
+            themselves).
+        gamma: For "rbf", one over a squared length, > 0. None: one over the mean squared distance
+            of the pooled rows.
+        regularization: Weight of ||A||^2 beside M, whose norm is 1; > 0.
+        balance: The paper's mu, in [0, 1]. 0 takes the difference of the domains alone, 1 that of
+            the classes alone, 1/2 is JDA. "auto", the default: c / (c + d) in each round, d the
+            A-distance of the domains and c its mean over the classes, by pseudo-label. If each
+            domain was centred by its own mean, the domains do not differ as a whole, and "auto"
+            is 1.
+        n_iter: The most rounds, >= 1; default 10. They end early if the pseudo-labels repeat.
+        normalise: Whether rows have norm 1 before the kernel and after the embedding.
+        classifier: A scikit-learn classifier that labels the embedded target rows. None: the
+            nearest neighbour.
+        n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
+            many rows.
+        random_state: Seed of the draw of landmarks.
+
+    Raises:
+        TypeError: In `fit`, if there are no labels.
+        ValueError: In `fit`, if a parameter is out of its range, `n_components` is above the rank,
+            or there is only one class.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import BDA
+        >>> source = np.array([[0.0, -1.0], [0.0, -2.0], [2.0, 1.0], [2.0, 2.0]])
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> target = source + [9.0, 0.0]  # so far off that each nearest source row has label 1
+        >>> adapter = BDA(n_components=1, kernel="primal", regularization=0.1, normalise=False)
+        >>> adapter.fit(source, target, labels).pseudo_labels_.tolist()
+        [0, 0, 1, 1]
+        >>> round(adapter.balance_, 2)  # domains and classes differ by as much
+        0.5
+
+    Paper:
+        Wang, Chen, Hao, Feng et al.: Balanced distribution adaptation for transfer learning. ICDM
+            2017.
+        Wang, Feng, Chen, Yu et al.: Visual domain adaptation with manifold embedded distribution
+            alignment. ACM MM 2018 (the estimate of the balance).
+
+    Differences:
+        M_0 has the number of classes as a factor, as in JDA, so that 1/2 is JDA. The paper's
+        equation has no such factor. "auto" estimates the balance as the paper of 2018 does, but
+        from the errors of held-out rows. The table of the paper of 2017 has the best mu of each
+        task, which takes target labels. The weights for class priors (W-BDA) are not offered. A
+        class that no target row is taken for has no term in that round. M has Frobenius norm 1 and
+        each column of A has norm 1, as in JDA.
     """
 
     def __init__(
@@ -188,9 +162,16 @@ class BDA(JointAdapter):
         random_state: int = 0,
     ) -> None:
         super().__init__(
-            n_components=n_components, kernel=kernel, gamma=gamma, regularization=regularization, n_iter=n_iter, normalise=normalise,
-            classifier=classifier, n_landmarks=n_landmarks, random_state=random_state,
-        )  # fmt: skip
+            n_components=n_components,
+            kernel=kernel,
+            gamma=gamma,
+            regularization=regularization,
+            n_iter=n_iter,
+            normalise=normalise,
+            classifier=classifier,
+            n_landmarks=n_landmarks,
+            random_state=random_state,
+        )
         self.balance = balance
 
     def _balancer(self, x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
@@ -201,53 +182,14 @@ class BDA(JointAdapter):
 
     def _check(self) -> None:
         super()._check()
-        if self.balance != "auto" and (isinstance(self.balance, str) or not 0 <= self.balance <= 1):
-            raise ValueError(f"balance must be 'auto' or in [0, 1]; got {self.balance!r}")
+        check_balance(self.balance)
 
 
-def balance_estimator(x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
-    """Pseudo-labels (m,) -> c / (c + d), of x (n, d) with classes codes (n,) and y (m, d).
+def check_balance(balance: float | str) -> None:
+    """Check a balance between class and domain differences.
 
-    d: the A-distance of x and y; c: the mean of those of the classes that have two rows in both. 1/2 where nothing can be told: no
-    such class, or no distance at all.
+    Raises:
+        ValueError: It is neither "auto" nor in [0, 1].
     """
-    marginal = a_distance(x, y) if min(len(x), len(y)) > 1 else 0.0
-
-    def estimate(pseudo: Tensor) -> float:
-        pairs = [(x[codes == label], y[pseudo == label]) for label in codes.unique()]
-        distances = [a_distance(*pair) for pair in pairs if min(map(len, pair)) > 1]
-        conditional = sum(distances) / max(len(distances), 1)
-        return (
-            conditional / (conditional + marginal)
-            if distances and conditional + marginal > 0
-            else 0.5
-        )
-
-    return estimate
-
-
-def a_distance(x: Tensor, y: Tensor) -> float:
-    """2 (1 - 2 error) in [0, 2]: error, at most 1/2, of a linear classifier of x (n, d), n > 1, against y (m, d), m > 1, each row judged by
-    the classifier fitted to all others (ridge regression of +1 and -1, in closed form), both samples counting alike.
-
-    The proxy of Ben-David et al., NIPS 2006. Without chance: nothing is drawn, the order of rows does not matter.
-    """
-    z = torch.cat([x, y])
-    z = z - (x.mean(0) + y.mean(0)) / 2
-    z = torch.cat(
-        [z / z.square().sum(1).mean().sqrt().clamp(min=1e-300), torch.ones_like(z[:, :1])], 1
-    )  # (n + m, d + 1)
-    weights = torch.cat([x.new_full((len(x),), 0.5 / len(x)), x.new_full((len(y),), 0.5 / len(y))])
-    answers = torch.cat([x.new_ones(len(x)), -x.new_ones(len(y))])
-    left = z * weights.sqrt()[:, None]
-    if len(left) < left.shape[1]:  # left^T (left left^T + ridge)^-1, from the smaller side
-        solved = torch.linalg.solve(left @ left.T + _RIDGE * torch.eye(len(left)).to(left), left).T
-    else:
-        solved = torch.linalg.solve(
-            left.T @ left + _RIDGE * torch.eye(left.shape[1]).to(left), left.T
-        )  # (d + 1, n + m)
-    fitted = z @ (solved @ (weights.sqrt() * answers))
-    leverage = (left * solved.T).sum(1)
-    wrong = ((answers - (answers - fitted) / (1 - leverage)) * answers <= 0).double()
-    error = (wrong[: len(x)].mean() + wrong[len(x) :].mean()) / 2
-    return max(0.0, 2 * (1 - 2 * float(error)))
+    if balance != "auto" and (isinstance(balance, str) or not 0 <= balance <= 1):
+        raise ValueError(f"balance must be 'auto' or in [0, 1]; got {balance!r}")

@@ -1,20 +1,28 @@
-"""JGSA: two coupled maps, A for the source and B for the target, that bring both the distributions and the subspaces together.
+"""JGSA: one linear map for each domain, so that both the distributions and the subspaces meet.
 
-    maximise  tr(W^T S_max W) / tr(W^T S_min W),   W = [A; B] (2 d, k)
+Take it if one common map is not enough, for instance if the domains are turned against each other.
 
-    S_max = [ beta S_b      0      ]     S_b, S_w: the scatter of the source between and within its classes
-            [    0       mu S_t    ]     S_t: the scatter of the target about its mean
-    S_min = M + [ beta S_w + lambda I      - lambda I      ]     lambda ||A - B||^2 keeps the maps near each other,
-                [     - lambda I        (lambda + mu) I    ]     mu ||B||^2 keeps B bounded
+    maximise  tr(W^T S_max W) / tr(W^T S_min W),    W = [A; B] (2 d, k)
 
-M = E E^T is the MMD between the mapped domains, marginal and class by class: columns [mean_s; -mean_t] sqrt(C) and [mean_s^c; -mean_t^c],
-the target's classes guessed by 1-NN from the last maps. S_min is positive definite. With S_min - M = P P^T and S_max = R R^T,
+    S_max = [ beta S_b      0      ]
+            [    0       mu S_t    ]
 
-    W = P^-T F U,   F = (I + P^-1 E E^T P^-T)^(-1/2),   U the k leading left singular vectors of F P^-1 R
+    S_min = M + [ beta S_w + lambda I      - lambda I      ]
+                [     - lambda I        (lambda + mu) I    ]
 
-so that a round costs products and an eigenproblem of the size of R^T R; P^-1 R is made once.
+S_b and S_w are the scatters of the source between and within its classes. S_t is the scatter of
+the target about its mean. lambda ||A - B||^2 keeps the maps near each other. mu ||B||^2 keeps B
+bounded.
 
-Zhang, Li, Ogunbona: Joint Geometrical and Statistical Alignment for Visual Domain Adaptation. CVPR 2017, equations 3 to 12 (primal).
+M = E E^T is the MMD between the mapped domains, as a whole and by classes. The columns of E are
+[mean_s; -mean_t] sqrt(C) and [mean_s^c; -mean_t^c] for the C classes. The target's classes are
+those of the nearest source row under the last maps. S_min is positive definite. With
+S_min - M = P P^T and S_max = R R^T the solution is
+
+    W = P^-T F U,    F = (I + P^-1 E E^T P^-T)^(-1/2)
+
+U holds the k leading left singular vectors of F P^-1 R. A round then costs products and an
+eigenproblem of the size of R^T R. P^-1 R is made once.
 """
 
 from __future__ import annotations
@@ -25,25 +33,59 @@ from typing import Self, final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import solve_triangular
 
 from da.arrays import Array
-from da.kernels.distances import centred
+from da.kernels import centred
 from da.shallow.adapter import Adapter, Domain, check_labels, nearest
 from da.shallow.spectral import class_gaps, domain_gap, leading_eigenvectors, low_rank_root
 
 
 @final
 class JGSA(Adapter):
-    """Joint geometrical and statistical alignment with linear maps: source rows x -> x A, target rows x -> x B, both (k,).
+    """Learn coupled linear maps, one for each domain, that align distributions and subspaces.
 
-    n_components: k; None for 30, or m - 1 or d where that is less.
-    n_iter: rounds of labelling the target by 1-NN and solving again; the first labels are 1-NN's on the rows as given.
-    subspace: lambda, the weight of ||A - B||^2, > 0. variance: mu, the weight of the target's scatter and of ||B||^2, > 0.
-    discrimination: beta, the weight of the source's class scatter, >= 0. The paper's values for objects. All weigh against each other and
-        against the MMD, whose matrix is divided by the Frobenius norm of its marginal part, as in the authors' code.
-    A class that no target row is given is left out of M (the authors' code keeps its source mean). Columns of [A; B] have norm 1, on which
-    the published accuracies stand, and so do they on input rows of norm 1. `pseudo_labels_` (m,): 1-NN's in the common space.
-    Zhang et al., CVPR 2017.
+    Use it if the source has labels and one map for both domains is not enough. The target's labels
+    are guessed in rounds. After `fit`, `pseudo_labels_` (m,) holds the labels of the nearest source
+    rows in the common space.
+
+        source -> x A,  target -> x B    with [A; B] as the module describes
+
+    The weights `subspace`, `variance` and `discrimination` count beside each other and beside the
+    MMD, which is scaled. Give rows of norm 1: the published accuracies rest on them.
+
+    Args:
+        n_components: Width k of the common space, >= 1. None: 30, or m - 1 or d if that is less.
+        n_iter: Rounds of labelling the target and solving again, >= 1; default 10. The first labels
+            are those of the nearest source rows as given.
+        subspace: lambda, the weight of ||A - B||^2, > 0; default 1.
+        variance: mu, the weight of the target's scatter and of ||B||^2, > 0; default 1.
+        discrimination: beta, the weight of the source's class scatters, >= 0; default 0.1. These
+            three defaults are the paper's values for objects.
+
+    Raises:
+        TypeError: In `fit`, if there are no labels.
+        ValueError: In `fit`, if a parameter is out of its range, `n_components` is above the rank
+            of S_max, or there is only one class.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import JGSA
+        >>> source = np.array([[0.0, -1.0], [0.0, -2.0], [2.0, 1.0], [2.0, 2.0]])
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> target = source + [9.0, 0.0]  # so far off that each nearest source row has label 1
+        >>> JGSA(n_components=1).fit(source, target, labels).pseudo_labels_.tolist()
+        [0, 0, 1, 1]
+
+    Paper:
+        Zhang, Li, Ogunbona: Joint geometrical and statistical alignment for visual domain
+            adaptation. CVPR 2017, equations 3 to 12.
+
+    Differences:
+        The maps are linear (the paper's primal form); the kernel form is not offered. A class that
+        no target row is given is left out of M; the authors' code keeps its source mean. The matrix
+        of the MMD is divided by the Frobenius norm of its marginal part, as in the authors' code.
+        The columns of [A; B] have norm 1, on which the published accuracies rest.
     """
 
     needs_labels = True
@@ -66,45 +108,40 @@ class JGSA(Adapter):
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns A and B from source (n, d), its labels (n,) and target (m, d). Raises ValueError for parameters out of their range."""
+        """Learn A and B from source (n, d), its labels (n,) and target (m, d)."""
         x, y = self._samples(source, target)
         self._check()
         self.classes_, codes = check_labels(source_labels, x)
         guess = self._rounds(x, y, codes)
         found = self.classes_[guess.cpu().numpy()]
-        self.pseudo_labels_ = (
-            torch.from_numpy(found).to(x.device) if isinstance(source_labels, Tensor) else found
-        )
+        as_tensor = isinstance(source_labels, Tensor)
+        self.pseudo_labels_ = torch.from_numpy(found).to(x.device) if as_tensor else found
         return self
 
     def _rounds(self, x: Tensor, y: Tensor, codes: Tensor) -> Tensor:
-        """Solves n_iter times; the pseudo-labels (m,) of the last maps, as codes."""
-        classes, n = len(self.classes_), len(x)
-        k = min(30, len(y) - 1, x.shape[1]) if self.n_components is None else self.n_components
+        """Solve n_iter times; return the pseudo-labels (m,) of the last maps, as codes."""
+        classes, n, d = len(self.classes_), *x.shape
+        k = self.n_components
+        if k is None:
+            k = min(30, len(y) - 1, d)
         marginal = classes**0.5 * domain_gap(n, len(y), x)  # (n + m, 1)
-        size = (
-            classes * (1 / n + 1 / len(y))
-        ) ** 0.5  # so that the marginal part of M has Frobenius norm 1
+        # Divided by this, the marginal part of M has Frobenius norm 1.
+        size = (classes * (1 / n + 1 / len(y))) ** 0.5
         lower = torch.linalg.cholesky(self._least(x, codes))  # P with P P^T = S_min - M
-        whitened = torch.linalg.solve_triangular(
-            lower, self._greatest(x, y, codes), upper=False
-        )  # P^-1 R
+        whitened = solve_triangular(lower, self._greatest(x, y, codes), upper=False)  # P^-1 R
         guess = codes[nearest(x, y)]
         for _ in range(self.n_iter):
             gaps = torch.cat([marginal, class_gaps(codes, guess, classes)], 1) / size  # (n + m, q)
             means = torch.cat([x.T @ gaps[:n], y.T @ gaps[n:]])  # E (2 d, q)
-            root = low_rank_root(
-                torch.linalg.solve_triangular(lower, means, upper=False), 1.0
-            )  # (I + P^-1 E E^T P^-T)^(-1/2)
+            root = low_rank_root(solve_triangular(lower, means, upper=False), 1.0)  # F
             left = root(leading_left(root(whitened), k))
-            maps = torch.linalg.solve_triangular(lower.T, left, upper=True)  # (2 d, k)
+            maps = solve_triangular(lower.T, left, upper=True)  # (2 d, k)
             maps = maps / maps.norm(dim=0)
-            z = torch.cat([x @ maps[: x.shape[1]], y @ maps[x.shape[1] :]])  # (n + m, k)
+            z = torch.cat([x @ maps[:d], y @ maps[d:]])  # (n + m, k)
             guess = codes[nearest(z[:n], z[n:])]
-        maps = (
-            maps * z.gather(0, z.abs().argmax(0, keepdim=True)).sign()
-        )  # the row furthest out is positive, whatever the solver gave
-        self.maps_ = {"source": maps[: x.shape[1]], "target": maps[x.shape[1] :]}
+        # The row furthest out is positive, whatever signs the solver gave.
+        maps = maps * z.gather(0, z.abs().argmax(0, keepdim=True)).sign()
+        self.maps_ = {"source": maps[:d], "target": maps[d:]}
         return guess
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
@@ -124,14 +161,12 @@ class JGSA(Adapter):
 
     def _greatest(self, x: Tensor, y: Tensor, codes: Tensor) -> Tensor:
         """R (2 d, C + min(m, d)) with S_max = R R^T."""
-        centres, counts = (
-            class_means(x, codes, len(self.classes_)),
-            codes.bincount(minlength=len(self.classes_)),
-        )
+        classes = len(self.classes_)
+        centres = class_means(x, codes, classes)  # (C, d)
+        counts = codes.bincount(minlength=classes)
         between = (self.discrimination * counts).sqrt() * (centres - x.mean(0)).T  # (d, C)
-        return torch.block_diag(
-            between, self.variance**0.5 * torch.linalg.qr(centred(y), mode="r").R.T
-        )
+        spread = torch.linalg.qr(centred(y), mode="r").R.T  # (d, min(m, d))
+        return torch.block_diag(between, self.variance**0.5 * spread)
 
     def _least(self, x: Tensor, codes: Tensor) -> Tensor:
         """S_min without M: (2 d, 2 d)."""
@@ -139,24 +174,43 @@ class JGSA(Adapter):
         identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         near = self.subspace * identity
         first = self.discrimination * within.T @ within + near
-        return torch.cat(
-            [torch.cat([first, -near], 1), torch.cat([-near, near + self.variance * identity], 1)]
-        )
+        second = near + self.variance * identity
+        return torch.cat([torch.cat([first, -near], 1), torch.cat([-near, second], 1)])
 
 
 def class_means(x: Tensor, codes: Tensor, classes: int) -> Tensor:
-    """The mean row of each class, (C, d), of rows x (n, d) with codes (n,) of which every one occurs."""
+    """Compute the mean row of each class.
+
+    Args:
+        x: Rows (n, d).
+        codes: Classes (n,), in 0..classes-1; every class occurs.
+        classes: How many classes C there are.
+
+    Returns:
+        Means (C, d).
+    """
     return torch.stack([x[codes == c].mean(0) for c in range(classes)])
 
 
 def leading_left(matrix: Tensor, k: int) -> Tensor:
-    """The k leading left singular vectors of a matrix (D, r), up to their lengths: (D, k). Raises ValueError, for S_max, above its rank."""
+    """Find the leading left singular vectors of a matrix, up to their lengths.
+
+    Args:
+        matrix: (D, r).
+        k: How many.
+
+    Returns:
+        Vectors (D, k), not of norm 1.
+
+    Raises:
+        ValueError: `k` is above the rank. The message speaks of S_max.
+    """
     tall = matrix.shape[1] < len(matrix)
     gram = matrix.T @ matrix if tall else matrix @ matrix.T
     values, vectors = leading_eigenvectors(gram, min(k, len(gram)))
     rank = int((values > 1e-12 * values[0]).sum())
     if rank < k:
         raise ValueError(
-            f"n_components must be at most {rank}, the rank of the scatters to be kept; got {k}"
+            f"n_components must be at most {rank}, the rank of the scatters in S_max; got {k}"
         )
     return matrix @ vectors if tall else vectors

@@ -1,12 +1,18 @@
-"""Kernels as rows: what a method that solves for A in z = A^T k(x) needs of a kernel is a map x (k, d) -> rows (k, r), and no more.
+"""Kernels as rows of numbers, so that kernel methods need no N x N matrix unless the kernel asks.
 
-Over the pooled rows X (N, d) of both samples, K_ij = k(x_i, x_j), such a method seeks A (N, p) with unit columns and embeds K A.
+TCA, JDA, BDA, TJM and SSTCA look for A in z = A^T k(x). All that they need of a kernel is a map
+x (k, d) -> rows (k, r). `kernel_rows` chooses it.
 
-    linear     K = X X^T = U S^2 U^T. What A has outside of U's range only costs, so A = U B, with |b| = |a|, and K A = (U S^2) B:
-               rows of width r = rank X, and no N x N matrix where d < N
-    rbf        exp(-gamma |x - y|^2): the rows of K itself; or, with landmarks L, Nystroem's K = C W^+ C^T of rank at most |L|,
-               C = k(X, L) and W = k(L, L), which is the linear kernel on C W^(-1/2)
-    primal     A (d, p) acts on x itself: the rows are x
+Over the pooled rows X (N, d) of both samples, K_ij = k(x_i, x_j), such a method seeks A (N, p) with
+unit columns and embeds K A.
+
+    linear     K = X X^T = U S^2 U^T. The part of A outside the range of U only costs, so A = U B
+               with |b| = |a|, and K A = (U S^2) B. The rows U S^2 have width r = rank X. No N x N
+               matrix is made if d < N.
+    rbf        exp(-gamma |x - y|^2). The rows are those of K. With landmarks L they are Nystroem's:
+               K = C W^+ C^T of rank at most |L|, C = k(X, L), W = k(L, L), which is the linear
+               kernel on C W^(-1/2).
+    primal     A (d, p) acts on x itself. The rows are x.
 """
 
 from __future__ import annotations
@@ -17,36 +23,36 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from da.kernels.bandwidths import mean_bandwidth
+from da.kernels import mean_bandwidth
+from da.shallow.adapter import is_count
 
 Kernel = Literal["linear", "rbf", "primal"]
-TILE = 256  # rows at a time: memory that is new each time costs more than the product
-WIDE_TILE = 2048  # of a Gram matrix, which each tile adds to
-_CUT = 1e-10  # of the largest eigenvalue: below it, an inverse would blow rounding up
-_ROUNDING = 1e-14  # of the largest eigenvalue: what lies below is 0
+TILE = 256  # rows at a time: allocating more at once takes longer than the product
+WIDE_TILE = 2048  # rows at a time for a Gram matrix: each tile is one addition to it
+_CUT = 1e-10  # inverses leave out eigenvalues below this part of the largest: rounding would grow
+_ROUNDING = 1e-14  # an eigenvalue below this part of the largest counts as 0
 
 
 @dataclass(frozen=True)
 class KernelRows:
-    """x (k, d) -> (k, r): x or k(x, landmarks), times `projection` if there is one."""
+    """A map x (k, d) -> (k, r): x or k(x, landmarks), times `projection` if there is one.
 
-    landmarks: Tensor | None = None  # (l, d)
-    gamma: float = 1.0  # one over a squared length
-    projection: Tensor | None = None  # (d or l, r)
+    Attributes:
+        landmarks: Rows (l, d) that the rbf kernel compares with. None: no kernel, x itself.
+        gamma: One over a squared length, for the rbf kernel.
+        projection: A matrix (d or l, r), or None.
+    """
+
+    landmarks: Tensor | None = None
+    gamma: float = 1.0
+    projection: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        last = (
-            self.projection
-            if self.projection is not None
-            else x
-            if self.landmarks is None
-            else self.landmarks.T
-        )
-        rows = x.new_empty(
-            len(x), last.shape[1]
-        )  # filled in place: the tiles together would double it
+        """Map x (k, d) to its rows (k, r)."""
+        rows = x.new_empty(len(x), self._width(x))
+        # Filled in place: a list of tiles and their concatenation would need twice the memory.
         for part, tile in zip(rows.split(TILE), x.split(TILE), strict=True):
-            self._tile(tile, part)
+            self._fill(part, tile)
         return rows
 
     def gram(self, x: Tensor) -> Tensor:
@@ -55,13 +61,17 @@ class KernelRows:
 
     def times(self, projection: Tensor) -> KernelRows:
         """These rows times `projection` (r, s)."""
-        return KernelRows(
-            self.landmarks,
-            self.gamma,
-            projection if self.projection is None else self.projection @ projection,
-        )
+        if self.projection is not None:
+            projection = self.projection @ projection
+        return KernelRows(self.landmarks, self.gamma, projection)
 
-    def _tile(self, x: Tensor, out: Tensor) -> None:
+    def _width(self, x: Tensor) -> int:
+        if self.projection is not None:
+            return self.projection.shape[1]
+        return x.shape[1] if self.landmarks is None else len(self.landmarks)
+
+    def _fill(self, out: Tensor, x: Tensor) -> None:
+        """Write the rows of x (t, d) into out (t, r)."""
         if self.landmarks is not None and self.projection is None:
             _gaussian(x, self.landmarks, self.gamma, out=out)
             return
@@ -72,9 +82,17 @@ class KernelRows:
 def kernel_rows(
     x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int
 ) -> KernelRows:
-    """The map to rows for the pooled samples x (N, d), as the module says. gamma None: one over the mean squared distance of rows.
+    """Choose the map to rows for the pooled samples, as the module describes.
 
-    Landmarks are drawn among the rows of x in an order that does not depend on the order given.
+    Args:
+        x: Pooled rows (N, d) of both samples.
+        kernel: "linear", "rbf" or "primal".
+        gamma: One over a squared length. None: one over the mean squared distance of the rows.
+        n_landmarks: How many landmarks. None: the exact kernel.
+        random_state: Seed of the draw of landmarks, which does not depend on the order of the rows.
+
+    Returns:
+        The map, for rows of either sample and for new rows.
     """
     if kernel == "primal":
         return KernelRows()
@@ -89,7 +107,12 @@ def kernel_rows(
 def kernel_features(
     x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int
 ) -> KernelRows:
-    """x for the linear kernel; Nystroem's C W^(-1/2) for rbf with landmarks, K for rbf without."""
+    """Choose features of the kernel; the arguments are those of `kernel_rows`.
+
+    Returns:
+        x itself for "linear", Nystroem's C W^(-1/2) for "rbf" with landmarks, and K for "rbf"
+        without landmarks.
+    """
     if kernel != "rbf":
         return KernelRows()
     gamma = _default_gamma(x) if gamma is None else gamma
@@ -101,16 +124,26 @@ def kernel_features(
 
 
 def inverse_root(gram: Tensor) -> Tensor:
-    """Columns T (l, r) with T T^T the pseudo-inverse of gram (l, l), positive semi-definite of rank r."""
+    """Find T (l, r) such that T T^T is the pseudo-inverse of a Gram matrix.
+
+    Args:
+        gram: Positive semi-definite (l, l), of rank r.
+
+    Returns:
+        T (l, r).
+    """
     values, vectors = torch.linalg.eigh(gram)
     keep = values > _CUT * values[-1]
     return vectors[:, keep] / values[keep].sqrt()
 
 
 def _dual(features: KernelRows, x: Tensor) -> Tensor:
-    """V S (r, s) of the features F = U S V^T of x, so that F V S = U S^2: from the smaller of F^T F and F F^T."""
-    rows = features(x) if features.projection is None and len(x) < x.shape[1] else None
-    if rows is not None:
+    """V S (r, s) of the features F = U S V^T of x, so that F V S = U S^2.
+
+    It comes from F^T F or from F F^T, whichever is smaller.
+    """
+    if features.projection is None and len(x) < x.shape[1]:
+        rows = features(x)
         values, u = torch.linalg.eigh(rows @ rows.T)
         return rows.T @ u[:, values > _ROUNDING * values[-1]]
     values, v = torch.linalg.eigh(features.gram(x))
@@ -119,7 +152,10 @@ def _dual(features: KernelRows, x: Tensor) -> Tensor:
 
 
 def _gaussian(x: Tensor, y: Tensor, gamma: float, out: Tensor | None = None) -> Tensor:
-    """exp(-gamma |x_i - y_j|^2), (k, l), in the memory of the result; centred, for what the subtraction cancels."""
+    """exp(-gamma |x_i - y_j|^2), (k, l), without further memory of that size.
+
+    Both are centred first, so that the subtraction of squares loses fewer digits.
+    """
     origin = y.mean(0)
     x, y = x - origin, y - origin
     distances = torch.addmm(y.square().sum(1).expand(len(x), -1), x, y.T, alpha=-2, out=out)
@@ -128,16 +164,21 @@ def _gaussian(x: Tensor, y: Tensor, gamma: float, out: Tensor | None = None) -> 
 
 
 def _default_gamma(x: Tensor) -> float:
+    """One over the mean squared distance of rows x (N, d)."""
     mean = float(mean_bandwidth(x)) if len(x) > 1 else 0.0
-    return 1 / mean if mean > 0 else 1.0  # all rows coincide: the kernel is 1 whatever gamma
+    return 1 / mean if mean > 0 else 1.0  # if all rows coincide, the kernel is 1 for every gamma
 
 
 def _draw(x: Tensor, count: int, random_state: int) -> Tensor:
-    """`count` of the rows x (N, d), all of them where there are no more."""
+    """Draw `count` of the rows x (N, d), or all of them if there are no more.
+
+    The rows are sorted along a random axis first: the draw does not depend on their order.
+    """
     generator = torch.Generator().manual_seed(random_state)
     axis = torch.randn(x.shape[1], generator=generator, dtype=torch.float64).to(x.device)
-    order = (x * axis).sum(dim=1).argsort()  # equal rows alone have equal places
-    return x[order[torch.randperm(len(x), generator=generator)[:count].to(x.device)]]
+    order = (x * axis).sum(dim=1).argsort()  # only equal rows have equal places
+    chosen = torch.randperm(len(x), generator=generator)[:count].to(x.device)
+    return x[order[chosen]]
 
 
 def check_kernel(
@@ -147,17 +188,23 @@ def check_kernel(
     *,
     allowed: tuple[str, ...] = get_args(Kernel),
 ) -> None:
-    """Raises ValueError for a kernel that is not `allowed`, a gamma that is not > 0, and landmarks that the kernel has no use for."""
+    """Check the parameters of a kernel.
+
+    Args:
+        kernel: Must be one of `allowed`.
+        gamma: Must be None or a finite number > 0.
+        n_landmarks: Must be None, or a whole number >= 1 with kernel "rbf".
+        allowed: The kernels that the method offers.
+
+    Raises:
+        ValueError: A parameter is not what it must be.
+    """
     if kernel not in allowed:
         raise ValueError(f"kernel must be {' or '.join(map(repr, allowed))}; got {kernel!r}")
     if gamma is not None and not 0 < gamma < float("inf"):
         raise ValueError(f"gamma must be None or a finite number > 0; got {gamma!r}")
-    if n_landmarks is not None and (
-        kernel != "rbf"
-        or isinstance(n_landmarks, bool)
-        or n_landmarks != int(n_landmarks)
-        or n_landmarks < 1
-    ):
+    if n_landmarks is not None and not (kernel == "rbf" and is_count(n_landmarks)):
         raise ValueError(
-            f"n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; got {n_landmarks!r} with {kernel!r}"
+            "n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; "
+            f"got {n_landmarks!r} with {kernel!r}"
         )

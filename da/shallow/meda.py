@@ -1,14 +1,21 @@
-"""MEDA: a kernel classifier on geodesic-flow features that fits the source, aligns the domains and is smooth on a graph of all rows.
+"""MEDA: a kernel classifier that fits the source, aligns the domains and is smooth on a graph.
 
-    minimise over beta (N, C):   ||S (Y - K beta)||_F^2 + eta tr(beta^T K beta) + lambda tr(beta^T K M K beta) + rho tr(beta^T K L K beta)
-    so                           ((S + lambda M + rho L) K + eta I) beta = S Y
+Take it for a few thousand rows with a labelled source. Its memory grows with the square of their
+number.
 
-N = n + m rows in the common space x -> x G^(1/2) / ||x G^(1/2)|| (`GFK`), K = exp(-d / 2), S the diagonal of ones for source rows, Y their
-labels as indicators. L = I - D^(-1/2) W D^(-1/2), W the cosines of each row with its p nearest, itself besides, and D its row sums.
-M = ((1 - mu) C M_0 + mu sum_c M_c) / ||.||_F as in `da.shallow.jda`, with pseudo-labels for the target, at first those of 1-NN.
-mu is estimated in each round from A-distances, without target labels.
+    minimise over beta (N, C):    ||S (Y - K beta)||_F^2 + eta tr(beta^T K beta)
+                                  + lambda tr(beta^T K M K beta) + rho tr(beta^T K L K beta)
+    so                            ((S + lambda M + rho L) K + eta I) beta = S Y
 
-Wang, Feng, Chen, Yu, Huang, Yu: Visual Domain Adaptation with Manifold Embedded Distribution Alignment. ACM MM 2018, equations 4 to 16.
+    N      n + m rows in the common space x -> x G^(1/2) / ||x G^(1/2)||, see `GFK`
+    K      exp(-d / 2), d the squared distance
+    S, Y   the diagonal of ones for source rows; their labels as indicators
+    L      I - D^(-1/2) W D^(-1/2), W the cosines of each row with itself and its p nearest rows,
+           D the row sums of W
+    M      ((1 - mu) C M_0 + mu sum_c M_c) / ||.||_F as in `da.shallow.joint_adapter`
+
+The target's pseudo-labels in M are those of the nearest source row at first. mu is estimated in
+each round from A-distances, without target labels.
 """
 
 from __future__ import annotations
@@ -22,27 +29,67 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from da.arrays import Array, as_matrix, check_two_samples, like
-from da.kernels.functions import gaussian
-from da.shallow.adapter import check_labels, nearest
-from da.shallow.jda import balance_estimator
+from da.arrays import Array, check_two_samples, like
+from da.kernels import gaussian
+from da.shallow.a_distance import balance_estimator
+from da.shallow.adapter import check_labels, nearest, rows_of_width
+from da.shallow.graph import normalized_laplacian
+from da.shallow.jda import check_balance
 from da.shallow.spectral import class_gaps, domain_gap, scaled
 from da.shallow.subspace import GFK
-
-_TIE = 1e-12  # cosines that differ by less are equal: all of them edges or none, so that the order of rows does not matter
 
 
 @final
 class MEDA(ClassifierMixin, BaseEstimator):
-    """Manifold embedded distribution alignment, a classifier. The defaults are the paper's, without units.
+    """Classify the target by a kernel classifier on geodesic-flow features, aligned and smooth.
 
-    n_components: of `GFK`; None for 20, or n - 1, m - 1 or d where that is less.
-    n_neighbors: p of the graph. regularization: eta > 0. alignment: lambda >= 0. smoothness: rho >= 0.
-    n_iter: rounds of pseudo-labels, at most; they end early where the labels repeat. balance: mu in [0, 1], or "auto".
-    classifier: any scikit-learn classifier, which gives the first pseudo-labels from the rows as given; None for 1-NN in the common space.
-    Keeps `pseudo_labels_` (m,), the target rows' labels, `balance_`, the last mu, and `n_iter_`. Memory O((n + m)^2).
-    Other than in the authors' code: mu's classifiers judge rows that they have not seen, and both domains count alike
-    (`da.shallow.jda.a_distance`); a class that no target row has got is left out of M. Wang et al., ACM MM 2018.
+    Use it if the source has labels and the rows number a few thousand at most: memory is
+    O((n + m)^2). After `fit`, `pseudo_labels_` (m,) holds the labels of the target rows, `balance_`
+    the last mu, and `n_iter_` the rounds made.
+
+        minimise over beta:  ||S (Y - K beta)||_F^2 + eta tr(beta^T K beta)
+                             + lambda tr(beta^T K M K beta) + rho tr(beta^T K L K beta)
+
+    The defaults are the paper's. They have no unit.
+
+    Args:
+        n_components: Size of the subspaces of `GFK`. None: 20, or n - 1, m - 1 or d if that is
+            less.
+        n_neighbors: p, the neighbours of a row in the graph, >= 1; default 10.
+        regularization: eta, the weight of the norm of the classifier, > 0; default 0.1.
+        alignment: lambda, the weight of the alignment of the domains, >= 0; default 10.
+        smoothness: rho, the weight of the smoothness on the graph, >= 0; default 1.
+        n_iter: The most rounds of pseudo-labels, >= 1; default 10. They end early if the labels
+            repeat.
+        balance: mu, the weight of the class differences in the alignment, in [0, 1]. "auto", the
+            default: estimated in each round.
+        classifier: A scikit-learn classifier that gives the first pseudo-labels from the rows as
+            given. None: the nearest neighbour in the common space.
+
+    Raises:
+        TypeError: In `fit`, if there are no labels.
+        ValueError: In `fit`, if a parameter is out of its range or there is only one class.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import MEDA
+        >>> source = np.array([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0], [0.1, 2.0]])
+        >>> labels = np.array(["right", "right", "up", "up"])
+        >>> target = np.array([[2.0, 1.0], [4.0, 1.8], [-1.0, 2.0], [-1.8, 4.0]])  # turned
+        >>> model = MEDA(n_components=2, n_neighbors=1).fit(source, target, labels)
+        >>> model.predict(target).tolist()
+        ['right', 'right', 'up', 'up']
+
+    Paper:
+        Wang, Feng, Chen, Yu et al.: Visual domain adaptation with manifold embedded distribution
+            alignment. ACM MM 2018, equations 4 to 16.
+
+    Differences:
+        mu is estimated from classifiers that judge rows they have not seen, and both domains count
+        the same, see `da.shallow.a_distance`; not so in the authors' code. A class that no target
+        row has got is left out of M, other than in the authors' code. The first labels may come
+        from any classifier. The paper has no probabilities; those of `predict_proba` are an
+        addition.
     """
 
     def __init__(
@@ -69,13 +116,24 @@ class MEDA(ClassifierMixin, BaseEstimator):
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns from source (n, d), its labels (n,) and target (m, d). Raises ValueError for parameters out of their range."""
+        """Learn the classifier from both samples and the labels of the source.
+
+        Args:
+            source: Rows (n, d), floats.
+            target: Rows (m, d), floats.
+            source_labels: Classes (n,) of the source rows, integers or strings.
+
+        Returns:
+            The classifier itself.
+
+        Raises:
+            TypeError: There are no labels, or a sample does not hold floats.
+            ValueError: A parameter is out of its range, or there is only one class.
+        """
         x, y = check_two_samples(source, target)
-        k = (
-            min(20, len(x) - 1, len(y) - 1, x.shape[1])
-            if self.n_components is None
-            else self.n_components
-        )
+        k = self.n_components
+        if k is None:
+            k = min(20, len(x) - 1, len(y) - 1, x.shape[1])
         self._flow = GFK(n_components=k).fit(x.detach(), y.detach())
         z = torch.cat([self._features(x), self._features(y)])  # (N, 2 k)
         self.classes_, codes = check_labels(source_labels, x)
@@ -87,15 +145,15 @@ class MEDA(ClassifierMixin, BaseEstimator):
         return self
 
     def _first_guess(self, x: Tensor, y: Tensor, codes: Tensor) -> Tensor:
+        """The first pseudo-labels (m,), as codes."""
         if self.classifier is None:
             return codes[nearest(self._rows[: len(x)], self._rows[len(x) :])]
         model = clone(self.classifier).fit(x.detach().cpu().numpy(), codes.cpu().numpy())
-        return torch.from_numpy(
-            np.asarray(model.predict(y.detach().cpu().numpy()), dtype=np.int64)
-        ).to(codes.device)
+        answers = np.asarray(model.predict(y.detach().cpu().numpy()), dtype=np.int64)
+        return torch.from_numpy(answers).to(codes.device)
 
     def _rounds(self, z: Tensor, codes: Tensor, guess: Tensor) -> Tensor:
-        """Solves for beta at most n_iter times; the last labels of the target rows (m,), as codes."""
+        """Solve for beta at most n_iter times; return the last labels (m,) of the target rows."""
         n, classes = len(codes), len(self.classes_)
         kernel = gaussian(self._rows, self._rows, bandwidth=2.0)  # (N, N)
         factors = self._factors(kernel, n)
@@ -103,12 +161,10 @@ class MEDA(ClassifierMixin, BaseEstimator):
         free = torch.linalg.lu_solve(*factors, labels)  # beta without M
         estimate = balance_estimator(z[:n], z[n:], codes) if isinstance(self.balance, str) else None
         for count in range(1, self.n_iter + 1):
-            self.n_iter_, self.balance_ = (
-                count,
-                estimate(guess) if estimate else float(self.balance),
-            )
+            self.n_iter_ = count
+            self.balance_ = estimate(guess) if estimate else float(self.balance)
             gaps = self._gaps(z, codes, guess)  # (N, q)
-            # (B + E E^T K) beta = S Y with few columns in E: Woodbury's formula
+            # (B + E E^T K) beta = S Y with few columns in E: Woodbury's formula.
             solved, across = torch.linalg.lu_solve(*factors, gaps), kernel @ gaps  # (N, q) each
             inner = torch.eye(gaps.shape[1]).to(z) + across.T @ solved
             self._beta = free - solved @ torch.linalg.solve(inner, across.T @ free)
@@ -128,12 +184,21 @@ class MEDA(ClassifierMixin, BaseEstimator):
         """E (N, q) with E E^T = lambda M."""
         n, classes = len(codes), len(self.classes_)
         marginal = (classes * (1 - self.balance_)) ** 0.5 * domain_gap(n, len(guess), z)
-        return self.alignment**0.5 * scaled(
-            torch.cat([marginal, self.balance_**0.5 * class_gaps(codes, guess, classes)], 1)
-        )
+        conditional = self.balance_**0.5 * class_gaps(codes, guess, classes)
+        return self.alignment**0.5 * scaled(torch.cat([marginal, conditional], 1))
 
     def decision_function(self, x: Array) -> Array:
-        """k(x, rows) beta for rows x (k, d) of either domain, (k, C): near the indicators of `classes_` to which it was fitted."""
+        """Return the classifier's values k(x, rows) beta for rows of either domain.
+
+        Args:
+            x: Rows (k, d), floats.
+
+        Returns:
+            Values (k, C) in the order of `classes_`, near the indicators that were fitted.
+
+        Raises:
+            ValueError: `fit` was not called, or the width is not that of `fit`.
+        """
         if not hasattr(self, "_beta"):
             raise ValueError(
                 "MEDA must be fitted before predict: call fit(source, target, source_labels) first"
@@ -142,20 +207,26 @@ class MEDA(ClassifierMixin, BaseEstimator):
         return like(gaussian(rows, self._rows, bandwidth=2.0) @ self._beta, x)
 
     def predict(self, x: Array) -> Tensor | np.ndarray:
-        """The class of greatest `decision_function` for rows x (k, d): (k,), labels of the kind given to `fit`."""
+        """Return the class of the greatest `decision_function` for each row of x (k, d).
+
+        Returns:
+            Labels (k,), of the kind given to `fit`.
+        """
         return self._named(torch.as_tensor(self.decision_function(x)).argmax(1))
 
     def predict_proba(self, x: Array) -> np.ndarray:
-        """Probabilities (k, C) of `classes_`: the nearest to `decision_function` in the Euclidean sense. The paper has none."""
+        """Return the probabilities nearest to `decision_function`, for rows x (k, d).
+
+        The paper has no probabilities.
+
+        Returns:
+            Probabilities (k, C) in the order of `classes_`.
+        """
         return nearest_probabilities(torch.as_tensor(self.decision_function(x))).cpu().numpy()
 
     def _features(self, x: Array) -> Tensor:
-        """x G^(1/2) up to a rotation, which nothing here sees: (k, 2 n_components)."""
-        rows = as_matrix(x, "x").detach().double()
-        if rows.shape[1] != self._flow.n_features_in_:
-            raise ValueError(
-                f"x must have {self._flow.n_features_in_} columns as in fit; got shape {tuple(rows.shape)}"
-            )
+        """x G^(1/2) up to a rotation, which changes nothing here: (k, 2 n_components)."""
+        rows = rows_of_width(x, self._flow.n_features_in_).detach().double()
         return rows @ self._flow.root_
 
     def _named(self, codes: Tensor) -> Tensor | np.ndarray:
@@ -163,10 +234,10 @@ class MEDA(ClassifierMixin, BaseEstimator):
         return torch.from_numpy(labels).to(codes.device) if self._as_tensor else labels
 
     def _check(self, rows: int) -> None:
-        for name, least in (("n_iter", 1), ("n_neighbors", 1)):
+        for name in ("n_iter", "n_neighbors"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
         if self.n_neighbors >= rows:
             raise ValueError(
                 f"n_neighbors must be below the number of rows, {rows}; got {self.n_neighbors}"
@@ -178,26 +249,21 @@ class MEDA(ClassifierMixin, BaseEstimator):
         for name in ("alignment", "smoothness"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a finite number >= 0; got {getattr(self, name)}")
-        if self.balance != "auto" and (isinstance(self.balance, str) or not 0 <= self.balance <= 1):
-            raise ValueError(f"balance must be 'auto' or in [0, 1]; got {self.balance!r}")
+        check_balance(self.balance)
 
 
 def nearest_probabilities(values: Tensor) -> Tensor:
-    """The probabilities p (k, C), p >= 0 with sum 1 a row, nearest to values (k, C): values - t, not below 0, with a t for each row."""
+    """Find the probabilities nearest to given values, by Euclidean distance.
+
+    They are max(values - t, 0) with a threshold t for each row, so that each row sums to 1.
+
+    Args:
+        values: Values (k, C).
+
+    Returns:
+        Probabilities (k, C).
+    """
     falling = values.sort(1, descending=True).values
     thresholds = (falling.cumsum(1) - 1) / torch.arange(1, values.shape[1] + 1).to(values)
     last = (falling > thresholds).sum(1, keepdim=True) - 1
     return (values - thresholds.gather(1, last)).clamp(min=0)
-
-
-def normalized_laplacian(rows: Tensor, neighbours: int) -> Tensor:
-    """L = I - D^(-1/2) W D^(-1/2), (N, N), of rows (N, d) of norm 1 (or 0): W_ij their cosine, at least 0, where j is i or among the
-    `neighbours` nearest of i, or i among those of j, else 0; D the diagonal of W's row sums."""
-    cosines = rows @ rows.T
-    cosines.fill_diagonal_(1)
-    near = cosines >= cosines.topk(neighbours + 1, dim=1).values[:, -1:] - _TIE
-    weights = torch.where(near | near.T, cosines.clamp(min=0), 0.0)
-    scale = weights.sum(1).rsqrt()
-    laplacian = weights.mul_(-scale[:, None]).mul_(scale)
-    laplacian.diagonal().add_(1)
-    return laplacian

@@ -1,20 +1,24 @@
-"""Transport plans for a cost (n, m) between two samples whose rows weigh alike: exact, entropic, by classes.
+"""Transport plans between two samples whose rows all weigh the same: exact, entropic, by classes.
 
-    min over P of  <P, C> + e sum_ij P_ij (log P_ij - 1) + eta sum_j sum_c ||P_(c, j)||_2,     P >= 0,  P 1 = 1/n,  P^T 1 = 1/m
+A plan says how much mass each source row sends to each target row. `da.shallow.transport.OTMap`
+makes a map of it.
 
-P_(c, j) holds the mass that the source rows of class c send to target row j: the last term, a group lasso, asks that every target row be
-fed by few classes. e = eta = 0 is a linear programme, solved by POT; e > 0 by Sinkhorn's updates, in logarithms: no e underflows.
+    min over P of  <P, C> + e sum_ij P_ij (log P_ij - 1) + eta sum_j sum_c ||P_(c, j)||_2
+    subject to     P >= 0,  P 1 = 1/n,  P^T 1 = 1/m
 
-For eta > 0 the group lasso is linearised at the plan reached, P', and what keeps the next one near is its divergence from P':
+C (n, m) is the cost. P_(c, j) holds the mass that the source rows of class c send to target row j.
+The last term, a group lasso, asks that every target row be fed by few classes. e = eta = 0 is a
+linear programme, solved by POT. e > 0 is solved by Sinkhorn's updates in logarithms, so no e
+underflows.
 
-    C' = C + eta (P' / ||P'|| - log P'),     next P = argmin <P, C'> + (e + eta) sum_ij P_ij (log P_ij - 1)
+For eta > 0 the group lasso is linearised at the present plan P', and the divergence from P' keeps
+the next plan near:
 
-one entropic problem a step. The lasso bends at most eta times as much as the entropy, so the objective falls at every step, and its
-distance from the minimum shrinks by a factor of eta / (e + eta) or better (Lu, Freund, Nesterov).
+    C' = C + eta (P' / ||P'|| - log P'),    next P = argmin <P, C'> + (e + eta) sum P (log P - 1)
 
-Cuturi: Sinkhorn Distances: Lightspeed Computation of Optimal Transport. NIPS 2013.
-Courty, Flamary, Tuia, Rakotomamonjy: Optimal Transport for Domain Adaptation. TPAMI 39, 2017 (the objective; there a conditional gradient).
-Lu, Freund, Nesterov: Relatively Smooth Convex Optimization by First-Order Methods, and Applications. SIAM Journal on Optimization 28, 2018.
+Each step is one entropic problem. The lasso bends at most eta times as much as the entropy, so the
+objective falls at every step. Its distance from the minimum shrinks by a factor of eta / (e + eta)
+or better (Lu, Freund and Nesterov).
 """
 
 from __future__ import annotations
@@ -27,23 +31,51 @@ from torch import Tensor
 
 
 def exact_plan(cost: Tensor) -> Tensor:
-    """A plan (n, m) of the least cost <P, C>, with at most n + m - 1 entries above 0; where several are least, the solver's choice.
+    """Find a plan of the least cost, by POT's network simplex on the CPU.
 
-    Computed on the CPU by POT's network simplex; RuntimeError where it does not come to an end.
+    Args:
+        cost: Costs (n, m).
+
+    Returns:
+        A plan (n, m), float64, with at most n + m - 1 entries above 0. If several plans cost the
+        least, the solver chooses.
+
+    Raises:
+        RuntimeError: The solver does not come to an end.
     """
-    import ot  # here, because it takes seconds to import and the losses beside the maps do without it
+    import ot  # here, because importing it takes seconds and the other plans do not need it
 
-    a, b = (torch.full((count,), 1 / count, dtype=torch.float64).numpy() for count in cost.shape)
-    plan, log = ot.emd(a, b, cost.cpu().numpy(), numItermax=10**8, log=True)
+    source_mass, target_mass = (
+        torch.full((count,), 1 / count, dtype=torch.float64).numpy() for count in cost.shape
+    )
+    plan, log = ot.emd(source_mass, target_mass, cost.cpu().numpy(), numItermax=10**8, log=True)
     if log["warning"] is not None:
-        raise RuntimeError(f"the exact plan was not found: {log['warning']}")
+        raise RuntimeError(
+            f"the exact plan was not found: {log['warning']}; an entropic plan always is: take "
+            "regularization > 0"
+        )
     return torch.as_tensor(plan, dtype=torch.float64, device=cost.device)
 
 
 def entropic_plan(cost: Tensor, e: float, *, iterations: int, tolerance: float) -> Tensor:
-    """The plan (n, m) of cost + e * entropy: rows sum to 1/n exactly, columns to 1/m but for the part `tolerance` of it.
+    """Find the plan that minimises cost and entropy.
 
-    e, and the cost, are of one unit. Warns where `iterations` updates of both potentials do not reach the tolerance.
+    It warns if the tolerance is not reached.
+
+    Args:
+        cost: Costs (n, m).
+        e: Weight of the entropy, > 0, in the unit of the cost.
+        iterations: The most updates of both potentials.
+        tolerance: By which part of itself a column sum may be off.
+
+    Returns:
+        The plan (n, m). Its rows sum to 1/n exactly, its columns to 1/m up to the tolerance.
+
+    Paper:
+        Cuturi: Sinkhorn distances: Lightspeed computation of optimal transport. NIPS 2013.
+
+    Differences:
+        The updates are made in logarithms.
     """
     log_plan, _, gap = _sinkhorn(cost, e, cost.new_zeros(cost.shape[1]), iterations, tolerance)
     _warn_unless_reached(gap, iterations, tolerance)
@@ -53,17 +85,38 @@ def entropic_plan(cost: Tensor, e: float, *, iterations: int, tolerance: float) 
 def class_plan(
     cost: Tensor, codes: Tensor, e: float, eta: float, *, iterations: int, tolerance: float
 ) -> Tensor:
-    """The plan (n, m) of cost + e * entropy + eta * group lasso over the classes `codes` (n,) of the source rows, e > 0.
+    """Find the plan that minimises cost, entropy and the group lasso over the classes.
 
-    Steps, each of which solves an entropic problem with the updates of `entropic_plan`, until one moves less than `tolerance` of the mass.
-    Warns where `iterations` steps, or updates within the last of them, do not suffice.
+    Each step solves an entropic problem as `entropic_plan` does. The steps end if one moves less
+    than the tolerance of the mass. It warns if the steps or the updates in the last of them do not
+    suffice.
+
+    Args:
+        cost: Costs (n, m).
+        codes: Classes (n,) of the source rows.
+        e: Weight of the entropy, > 0, in the unit of the cost.
+        eta: Weight of the group lasso, > 0, in the unit of the cost.
+        iterations: The most steps, and the most updates within a step.
+        tolerance: The part of the mass that may still move, or be off in a column.
+
+    Returns:
+        The plan (n, m).
+
+    Paper:
+        Courty, Flamary, Tuia, Rakotomamonjy: Optimal transport for domain adaptation. TPAMI 39,
+            2017 (the objective).
+        Lu, Freund, Nesterov: Relatively smooth convex optimization by first-order methods, and
+            applications. SIAM Journal on Optimization 28, 2018 (the steps).
+
+    Differences:
+        Courty et al. minimise by a conditional gradient; here mirror steps do.
     """
     groups = [(codes == code).nonzero()[:, 0] for code in codes.unique()]
     log_plan, g, gap = _sinkhorn(cost, e, cost.new_zeros(cost.shape[1]), iterations, tolerance)
     for _ in range(iterations):
         before = log_plan
-        ahead = cost + eta * (_lasso_gradient(before, groups) - before)
-        log_plan, g, gap = _sinkhorn(ahead, e + eta, g, iterations, tolerance)
+        linearised = cost + eta * (_lasso_gradient(before, groups) - before)
+        log_plan, g, gap = _sinkhorn(linearised, e + eta, g, iterations, tolerance)
         moved = float((log_plan.exp() - before.exp()).abs().sum())
         if moved <= tolerance:
             break
@@ -72,7 +125,10 @@ def class_plan(
 
 
 def _lasso_gradient(log_plan: Tensor, groups: list[Tensor]) -> Tensor:
-    """P_ij / ||P_(c, j)||_2 (n, m) from log P, for the class c of row i; no mass is so small that it would be 0 / 0."""
+    """P_ij / ||P_(c, j)||_2 (n, m) from log P, c the class of row i.
+
+    In logarithms no mass is so small that it becomes 0 / 0.
+    """
     gradient = torch.empty_like(log_plan)
     for rows in groups:
         part = log_plan[rows]
@@ -83,7 +139,10 @@ def _lasso_gradient(log_plan: Tensor, groups: list[Tensor]) -> Tensor:
 def _sinkhorn(
     cost: Tensor, e: float, g: Tensor, iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, float]:
-    """log P (n, m), the target's potential g (m,) in units of e, and by which part of 1/m a column is off; started from g."""
+    """Update both potentials, from the target's potential g (m,) in units of e.
+
+    It returns log P (n, m), the new g, and by which part of 1/m a column is off.
+    """
     n, m = cost.shape
     scaled = cost / -e
     gap = math.inf
@@ -100,7 +159,7 @@ def _sinkhorn(
 def _warn_unless_reached(gap: float, iterations: int, tolerance: float) -> None:
     if not gap <= tolerance:
         warnings.warn(
-            f"after {iterations} iterations the transport plan is off by {gap:.1e}, not {tolerance:.1e}: raise n_iter, tolerance or "
-            "regularization",
+            f"after {iterations} iterations the transport plan is off by {gap:.1e}, not "
+            f"{tolerance:.1e}: raise n_iter, tolerance or regularization",
             stacklevel=5,  # the caller of OTMap.fit
         )

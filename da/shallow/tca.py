@@ -1,22 +1,21 @@
-"""Transfer component analysis: a projection in a feature space that brings the two means together and keeps the variance.
+"""Transfer component analysis: a projection that brings the means of the domains together.
 
-    TCA     min_A  tr A^T (K M K + regularization I) A   subject to   A^T K H K A = I                    z = A^T k(x)
-    SSTCA   min_A  tr A^T (K (M + locality L) K + regularization I) A   subject to   A^T K H K_y H K A = I
+Take TCA if the source has no labels or they are not to be used. Take SSTCA if the labels of the
+source and the neighbourhoods of the rows are to shape the projection.
 
-With N = n + m rows, M = e e^T / |e|^2, e = 1/n for a source row and -1/m for a target row, so that A^T K M K A is the squared distance
-of the embedded means, scaled; H = I - 1 1^T / N. In SSTCA, L is the Laplacian of the graph of neighbours over all rows and
-K_y = supervision y y^T + (1 - supervision) I, where (y y^T)_ij = 1 for two source rows of one class, else 0.
+    TCA     min_A  tr A^T (K M K + regularization I) A    subject to    A^T K H K A = I
+    SSTCA   min_A  tr A^T (K (M + locality L) K + regularization I) A
+                                                          subject to    A^T K H K_y H K A = I
 
-    embedded = TCA(n_components=100).fit(source, target).transform(target)
-
-Pan, Tsang, Kwok, Yang. Domain adaptation via transfer component analysis. IEEE Transactions on Neural Networks 2011. Deviations: M has
-Frobenius norm 1, as in the tables of Long et al. (ICCV 2013), whose recipe for TCA this is; each column of A has norm 1 (see
-da.shallow.spectral); kernel "primal" is the same with K = X^T.
+The embedding is z = A^T k(x). N = n + m is the number of rows and H = I - 1 1^T / N.
+M = e e^T / |e|^2 with e = 1/n for a source row and -1/m for a target row, so A^T K M K A is the
+squared distance of the embedded means, scaled. L is the Laplacian of the graph of neighbours over
+all rows. K_y = supervision y y^T + (1 - supervision) I, where (y y^T)_ij = 1 for two source rows of
+one class, else 0.
 """
 
 from __future__ import annotations
 
-from abc import ABC
 from math import isfinite
 from typing import Self
 
@@ -25,99 +24,125 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array
-from da.shallow.adapter import Adapter, Domain, check_labels
+from da.shallow.adapter import check_labels
 from da.shallow.graph import graph_laplacian
-from da.shallow.kernel_rows import Kernel, KernelRows, check_kernel, kernel_rows
-from da.shallow.spectral import (
-    Root,
-    directions,
-    domain_gap,
-    gram_of,
-    low_rank_root,
-    oriented,
-    scaled,
-)
-
-
-class SpectralAdapter(Adapter, ABC):
-    """z = A^T k(x), for both domains, rows seen in `fit` or not. `lift_` is k on rows, `components_` (r, p) is A.
-
-    n_components: dimensions of the embedding; None for 100, or fewer where the data's rank is lower.
-    kernel: "linear", "rbf" (exp(-gamma d^2); gamma None: one over the mean squared distance) or "primal" (K = X^T).
-    regularization: > 0, beside M of norm 1; small ones bring the means together, large ones leave PCA in the feature space.
-    n_landmarks: None for the exact rbf kernel, O(N^2) memory; else Nystroem's approximation by so many rows, O(N n_landmarks),
-    drawn with `random_state`.
-    """
-
-    lift_: KernelRows
-    components_: Tensor
-
-    def __init__(
-        self,
-        *,
-        n_components: int | None = None,
-        kernel: Kernel = "linear",
-        gamma: float | None = None,
-        regularization: float = 1.0,
-        n_landmarks: int | None = None,
-        random_state: int = 0,
-    ) -> None:
-        self.n_components = n_components
-        self.kernel = kernel
-        self.gamma = gamma
-        self.regularization = regularization
-        self.n_landmarks = n_landmarks
-        self.random_state = random_state
-
-    def _lifted(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Chooses `lift_` for rows z (N, d); gives k of them, centred (N, r), and the mean that was taken off (r,)."""
-        self.lift_ = kernel_rows(
-            z,
-            kernel=self.kernel,
-            gamma=self.gamma,
-            n_landmarks=self.n_landmarks,
-            random_state=self.random_state,
-        )
-        rows = self.lift_(z)
-        mean = rows.mean(0)
-        rows -= mean
-        return rows, mean
-
-    def _map(self, x: Tensor, domain: Domain) -> Tensor:
-        return self.lift_(x) @ self.components_
+from da.shallow.kernel_rows import Kernel, check_kernel
+from da.shallow.krylov import Root
+from da.shallow.spectral import directions, domain_gap, gram_of, low_rank_root, oriented, scaled
+from da.shallow.spectral_adapter import SpectralAdapter, check_spectral
 
 
 class TCA(SpectralAdapter):
-    """Transfer component analysis, without labels. The parameters are `SpectralAdapter`'s.
+    """Project both domains so that their means meet and the variance stays; labels are not used.
 
-    `fit` raises as `Adapter.fit`, and ValueError for a parameter out of range or an n_components above the rank.
+    Use it before a classifier if the domains differ in location. It is the classical baseline of
+    kernel adaptation.
+
+        min_A  tr A^T (K M K + regularization I) A    subject to    A^T K H K A = I
+
+    The embedding is z = A^T k(x). A^T K M K A is the squared distance of the embedded means.
+
+    Args:
+        n_components: Width of the embedding, >= 1. None: 100, or fewer if the rank of the data is
+            lower.
+        kernel: "linear", "rbf" (exp(-gamma ||x - y||^2)) or "primal" (A acts on the rows
+            themselves).
+        gamma: For "rbf", one over a squared length, > 0. None: one over the mean squared distance
+            of the pooled rows.
+        regularization: Weight of ||A||^2 beside M, whose norm is 1; > 0. Small values bring the
+            means together. Large values leave PCA in the feature space.
+        n_landmarks: For "rbf". None: the exact kernel, in O(N^2) memory for N pooled rows. A
+            number: Nystroem's approximation by that many rows, in O(N n_landmarks) memory.
+        random_state: Seed of the draw of landmarks.
+
+    Raises:
+        ValueError: In `fit`, if a parameter is out of its range or `n_components` is above the
+            rank.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import TCA
+        >>> source = np.array([[0.0, -1.0], [0.0, 0.0], [0.0, 4.0]])
+        >>> target = source + [9.0, 0.0]  # column 0 tells the domains apart, column 1 does not
+        >>> adapter = TCA(n_components=1, kernel="primal", regularization=0.01).fit(source, target)
+        >>> adapter.transform(target, domain="target").round(2).tolist()
+        [[-1.0], [0.0], [4.0]]
+
+    Paper:
+        Pan, Tsang, Kwok, Yang: Domain adaptation via transfer component analysis. IEEE Transactions
+            on Neural Networks 22, 2011.
+
+    Differences:
+        M has Frobenius norm 1, as in the recipe for TCA of Long et al. (ICCV 2013), whose tables
+        this reproduces. Each column of A has norm 1 in place of A^T K H K A = I, also as in those
+        tables. Kernel "primal" is an addition: the same problem with K = X^T. The landmarks are an
+        addition too.
     """
 
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns from source (n, d) and target (m, d); labels are not looked at."""
+        """Learn A from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
         check_spectral(self.n_components, self.regularization)
         rows, _ = self._lifted(torch.cat([x, y]))
-        root = low_rank_root(rows.T @ scaled(domain_gap(len(x), len(y), rows)), self.regularization)
-        self.components_ = oriented(
-            directions(root, self.n_components, gram=gram_of(rows), centred_rows=rows), rows
-        )
+        gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
+        root = low_rank_root(gap, self.regularization)
+        found = directions(root, self.n_components, gram=gram_of(rows), centred_rows=rows)
+        self.components_ = oriented(found, rows)
         return self
 
 
 class SSTCA(SpectralAdapter):
-    """Semi-supervised transfer component analysis: dependence on the source's labels, and neighbours that stay neighbours.
+    """Project as TCA does, keep neighbours near each other, and depend on the source's labels.
 
-    supervision: in [0, 1], the share of the label kernel in K_y; 0 leaves TCA's variance.
-    locality: >= 0, the weight of the Laplacian, of Frobenius norm 1 as M is (the paper scales neither, and divides this one by N^2).
-    neighbours: edges of a row of the graph; their weight is exp(-d^2 / s), s the mean squared distance over all edges.
-    The other parameters are `SpectralAdapter`'s. O(r^3) time for
-    rows of width r: N for the exact rbf kernel, so take landmarks for large N.
+    Use it in place of TCA if the source has labels. It takes O(r^3) time for kernel rows of width
+    r. For the exact rbf kernel r is the number N of pooled rows, so take landmarks for large N.
 
-    `fit` raises as `TCA`, TypeError without labels, ValueError for labels of one class.
+        min_A  tr A^T (K (M + locality L) K + regularization I) A
+        subject to  A^T K H (supervision y y^T + (1 - supervision) I) H K A = I
+
+    L is the Laplacian of the graph of neighbours, scaled to Frobenius norm 1 as M is.
+
+    Args:
+        n_components: Width of the embedding, >= 1. None: 100, or fewer if the rank is lower.
+        kernel: "linear", "rbf" (exp(-gamma ||x - y||^2)) or "primal" (A acts on the rows
+            themselves).
+        gamma: For "rbf", one over a squared length, > 0. None: one over the mean squared distance
+            of the pooled rows.
+        regularization: Weight of ||A||^2 beside M, whose norm is 1; > 0.
+        supervision: Share of the labels in K_y, in [0, 1]; default 0.5. With 0 the variance of TCA
+            remains.
+        locality: Weight of the Laplacian, >= 0; default 1.
+        neighbours: Edges of a row of the graph, default 5. An edge weighs exp(-d^2 / s), s the mean
+            squared distance over all edges.
+        n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
+            many rows.
+        random_state: Seed of the draw of landmarks.
+
+    Raises:
+        TypeError: In `fit`, if there are no labels.
+        ValueError: In `fit`, if a parameter is out of its range, `n_components` is above the rank,
+            or there is only one class.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import SSTCA
+        >>> source = np.array([[-9.0, -1.0], [9.0, -1.0], [-9.0, 2.0], [9.0, 2.0]])
+        >>> labels = np.array([0, 0, 1, 1])  # column 1 tells the classes apart, column 0 varies
+        >>> adapter = SSTCA(n_components=1, kernel="primal", supervision=1.0, neighbours=1)
+        >>> adapter.fit(source, source[:2], labels).transform(source).round(2).tolist()
+        [[-1.0], [-1.0], [2.0], [2.0]]
+
+    Paper:
+        Pan, Tsang, Kwok, Yang: Domain adaptation via transfer component analysis. IEEE Transactions
+            on Neural Networks 22, 2011.
+
+    Differences:
+        M and the Laplacian have Frobenius norm 1. The paper scales neither, and divides the
+        locality term by N^2. Each column of A has norm 1, as in the tables of Long et al. (ICCV
+        2013), in place of the constraint above. Kernel "primal" and the landmarks are additions.
     """
 
     needs_labels = True
@@ -136,9 +161,13 @@ class SSTCA(SpectralAdapter):
         random_state: int = 0,
     ) -> None:
         super().__init__(
-            n_components=n_components, kernel=kernel, gamma=gamma, regularization=regularization,
-            n_landmarks=n_landmarks, random_state=random_state,
-        )  # fmt: skip
+            n_components=n_components,
+            kernel=kernel,
+            gamma=gamma,
+            regularization=regularization,
+            n_landmarks=n_landmarks,
+            random_state=random_state,
+        )
         self.supervision = supervision
         self.locality = locality
         self.neighbours = neighbours
@@ -146,7 +175,7 @@ class SSTCA(SpectralAdapter):
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns from source (n, d), target (m, d) and source_labels (n,)."""
+        """Learn A from source (n, d), target (m, d) and source_labels (n,)."""
         x, y = self._samples(source, target)
         self._check()
         _, codes = check_labels(source_labels, x)
@@ -158,12 +187,10 @@ class SSTCA(SpectralAdapter):
         penalty = gap @ gap.T + self.locality / laplacian.values().norm() * smoothness
         penalty.diagonal().add_(self.regularization)
         by_class = rows[: len(x)].T @ torch.nn.functional.one_hot(codes).double()  # (r, c)
-        dependence = (
-            self.supervision * by_class @ by_class.T + (1 - self.supervision) * rows.T @ rows
-        )
-        self.components_ = oriented(
-            directions(dense_root(penalty), self.n_components, gram=dependence), rows
-        )
+        labelled = self.supervision * by_class @ by_class.T
+        dependence = labelled + (1 - self.supervision) * rows.T @ rows  # (r, r)
+        found = directions(dense_root(penalty), self.n_components, gram=dependence)
+        self.components_ = oriented(found, rows)
         return self
 
     def _check(self) -> None:
@@ -176,22 +203,6 @@ class SSTCA(SpectralAdapter):
 
 
 def dense_root(penalty: Tensor) -> Root:
-    """S^(-1/2) for S (r, r), positive definite."""
+    """Return x -> S^(-1/2) x for a positive definite S (r, r)."""
     values, vectors = torch.linalg.eigh(penalty)
     return lambda x: vectors @ ((vectors.T @ x) * values.rsqrt()[:, None])
-
-
-def check_spectral(n_components: int | None, regularization: float) -> None:
-    """Raises ValueError for an n_components that is not None or a whole number >= 1, and a regularization that is not > 0."""
-    if n_components is not None and (
-        isinstance(n_components, bool) or n_components != int(n_components) or n_components < 1
-    ):
-        raise ValueError(f"n_components must be None or a whole number >= 1; got {n_components!r}")
-    if not (regularization > 0 and isfinite(regularization)):
-        raise ValueError(f"regularization must be a finite number > 0; got {regularization!r}")
-
-
-def check_rounds(n_iter: int) -> None:
-    """Raises ValueError for a number of rounds that is not a whole one >= 1."""
-    if isinstance(n_iter, bool) or n_iter != int(n_iter) or n_iter < 1:
-        raise ValueError(f"n_iter must be a whole number of rounds, >= 1; got {n_iter!r}")

@@ -1,4 +1,9 @@
-"""TODO da.recipes.shallow.transport."""
+"""Optimal transport maps: each source row moves to where its mass goes in the target.
+
+Take `OTMap` for samples of any shape and up to a few thousand rows. Take `LinearMongeMap` if a
+change of mean and covariance says it all, or if there are many rows. `da.shallow.plans` holds the
+transport plans. The losses of the same kind for networks are in `da.feature.transport`.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +15,61 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision
-from da.kernels.distances import centred, gram_distances
+from da.kernels import centred, gram_distances
 from da.shallow.adapter import Adapter, Domain, check_labels
 from da.shallow.plans import class_plan, entropic_plan, exact_plan
 
 
 @final
 class OTMap(Adapter):
-    """Source rows to the mean of the target rows that their mass goes to under a transport plan; target rows stay where they are.
+    """Move each source row to the mean of the target rows that its mass goes to.
 
-    regularization:       e >= 0, weight of the entropy, in units of the mean squared distance between a source and a target row: the map
-        does not depend on the features' scale. 0 is the exact plan; the larger it is, the nearer are all images to the target's mean.
-    class_regularization: eta >= 0, weight of the group lasso that feeds a target row from few classes, in the same units. Above 0 it
-        needs source_labels, and an e > 0.
-    n_iter, tolerance:    the most iterations for e > 0, and by which part of itself the mass at a target row may be off (without unit).
+    Use it if the target is a moved and bent version of the source. Target rows stay where they are.
+    A row that was not in `fit` moves by as much as the nearest source row did. Matrices of (n, m)
+    are held in memory.
 
-    A row unlike all in `fit` moves by as much as the nearest source row did; rows that are equal have one image, the mean of theirs.
-    Matrices of (n, m) in memory. Warns where n_iter does not suffice; raises ValueError for arguments out of their range.
-    Deviation from Courty et al.: the cost is divided by its mean, and the group lasso is minimised as `da.shallow.plans` says.
+        x_i -> sum_j P_ij y_j / sum_j P_ij
+
+    P is the transport plan of `da.shallow.plans`. It warns if `n_iter` does not suffice.
+
+    Args:
+        regularization: e >= 0, the weight of the entropy, in units of the mean squared distance
+            between a source row and a target row. So the map does not depend on the scale of the
+            features. 0 is the exact plan. A large e moves all images to the mean of the target.
+        class_regularization: eta >= 0, the weight of the group lasso that feeds a target row from
+            few classes, in the same unit; default 0. Above 0 it needs `source_labels` and e > 0.
+        n_iter: The most iterations for e > 0, >= 1; default 1000.
+        tolerance: By which part of itself the mass at a target row may be off, > 0, without unit;
+            default 1e-4.
+
+    Raises:
+        TypeError: In `fit`, if `class_regularization` > 0 and there are no labels.
+        ValueError: In `fit`, if a parameter is out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import OTMap
+        >>> source, target = np.array([[-1.0], [1.0]]), np.array([[2.0], [-2.0]])
+        >>> adapter = OTMap(regularization=0.05).fit(source, target)
+        >>> adapter.transform(source).round(2).tolist()
+        [[-2.0], [2.0]]
+        >>> adapter.transform(np.array([[1.5]])).round(2).tolist()  # moves as the source row at 1
+        [[2.5]]
+
+    Paper:
+        Courty, Flamary, Tuia, Rakotomamonjy: Optimal transport for domain adaptation. TPAMI 39,
+            2017.
+        Cuturi: Sinkhorn distances: Lightspeed computation of optimal transport. NIPS 2013 (the
+            entropic plan).
+        Ferradans, Papadakis, Peyre, Aujol: Regularized discrete optimal transport. SIAM Journal on
+            Imaging Sciences 7, 2014 (rows that were not in the sample).
+        Lu, Freund, Nesterov: Relatively smooth convex optimization by first-order methods, and
+            applications. SIAM Journal on Optimization 28, 2018 (the steps for the group lasso).
+
+    Differences:
+        The cost is divided by its mean. The group lasso is minimised by mirror steps, see
+        `da.shallow.plans`; Courty et al. use a conditional gradient. Equal source rows have one
+        image, the mean of theirs.
     """
 
     def __init__(
@@ -46,15 +88,18 @@ class OTMap(Adapter):
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns the image of each row of source (n, d) among target (m, d); labels (n,) count for class_regularization > 0 alone."""
+        """Learn the image of each row of source (n, d) among target (m, d).
+
+        Labels (n,) are used only if `class_regularization` > 0.
+        """
         x, y = self._samples(source, target)
         self._check_parameters()
-        codes = (
-            check_labels(source_labels, x)[1]
-            if self.class_regularization > 0
-            else torch.zeros_like(x[:, 0], dtype=torch.int64)
-        )
-        # The rows are put in an order of their own: where several plans are best, the choice is then not that of the order given.
+        if self.class_regularization > 0:
+            codes = check_labels(source_labels, x)[1]
+        else:
+            codes = torch.zeros_like(x[:, 0], dtype=torch.int64)
+        # The rows are sorted: if several plans are best, the choice then does not depend on the
+        # order in which the rows came.
         order = _rank(torch.cat([x, codes[:, None]], dim=1)).argsort()
         x, codes, y = x[order], codes[order], y[_rank(y).argsort()]
         with full_precision(x):
@@ -65,28 +110,27 @@ class OTMap(Adapter):
         return self
 
     def _plan(self, cost: Tensor, codes: Tensor) -> Tensor:
+        """The plan (n, m) for costs (n, m), which are divided by their mean first."""
         mean = cost.mean()
-        cost = cost / torch.where(mean > 0, mean, 1.0)  # all rows equal: any plan does
+        cost = cost / torch.where(mean > 0, mean, 1.0)  # if all rows are equal, any plan will do
         e, eta = float(self.regularization), float(self.class_regularization)
         if eta > 0:
             return class_plan(cost, codes, e, eta, iterations=self.n_iter, tolerance=self.tolerance)
-        return (
-            entropic_plan(cost, e, iterations=self.n_iter, tolerance=self.tolerance)
-            if e > 0
-            else exact_plan(cost)
-        )
+        if e > 0:
+            return entropic_plan(cost, e, iterations=self.n_iter, tolerance=self.tolerance)
+        return exact_plan(cost)
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
         if domain == "target":
             return x
-        # Distances by differences, not by products: a row of `fit` is then nearest to itself, however near others are.
+        # Distances by differences, not by products: a row of `fit` is then nearest to itself,
+        # however near others are.
         exact = "donot_use_mm_for_euclid_dist"
-        row = torch.cat(
-            [
-                torch.cdist(part, self.source_, compute_mode=exact).argmin(dim=1)
-                for part in x.split(1024)
-            ]
-        )
+        parts = [
+            torch.cdist(part, self.source_, compute_mode=exact).argmin(dim=1)
+            for part in x.split(1024)
+        ]
+        row = torch.cat(parts)
         return x + (self.images_ - self.source_)[row]
 
     def _check_parameters(self) -> None:
@@ -96,7 +140,8 @@ class OTMap(Adapter):
                 raise ValueError(f"{name} must be a finite number >= 0; got {value}")
         if self.class_regularization > 0 and not self.regularization > 0:
             raise ValueError(
-                f"class_regularization > 0 needs regularization > 0; got {self.class_regularization} and {self.regularization}"
+                "class_regularization > 0 needs regularization > 0; got "
+                f"{self.class_regularization} and {self.regularization}"
             )
         if isinstance(self.n_iter, bool) or not isinstance(self.n_iter, int) or self.n_iter < 1:
             raise ValueError(f"n_iter must be a whole number >= 1; got {self.n_iter!r}")
@@ -106,15 +151,41 @@ class OTMap(Adapter):
 
 @final
 class LinearMongeMap(Adapter):
-    """The optimal map between two Gaussians, m_t + (x - m_s) A: source rows get the target's mean and covariance; target rows stay.
+    """Move source rows so that they get the mean and the covariance of the target.
 
-        A = C_s^(-1/2) (C_s^(1/2) C_t C_s^(1/2))^(1/2) C_s^(-1/2),     symmetric, positive definite, and A C_s A = C_t
+    Use it if a change of location, scale and correlation tells the domains apart. It is fast and
+    needs no labels. Target rows stay where they are. It is the optimal map between two Gaussians:
 
-    regularization: r > 0, added to the diagonals of both covariances in units of the mean variance of a column over both samples; without
-        unit itself. Where a sample does not vary, along directions beyond its n - 1, it is what the map sees: A then stretches by
-        sqrt(1 + l / r) for a target's variance l in those units. Columns that vary far less than others are to be standardised before.
+        x -> m_t + (x - m_s) A
+        A = C_s^(-1/2) (C_s^(1/2) C_t C_s^(1/2))^(1/2) C_s^(-1/2)
 
-    Covariances with 1/n, as in Flamary et al. Raises ValueError for fewer than two rows and for r <= 0.
+    A is symmetric and positive definite, and A C_s A = C_t. `fit` keeps it as `map_`. Covariances
+    are divided by n. Standardise columns that vary far less than others first.
+
+    Args:
+        regularization: r > 0, added to the diagonals of both covariances, in units of the mean
+            variance of a column over both samples; it has no unit itself. A sample does not vary
+            beyond its n - 1 directions. There the ridge alone decides: A stretches by
+            sqrt(1 + l / r) for a variance l of the target in those units. Default 1e-3.
+
+    Raises:
+        ValueError: In `fit`, if `regularization` is not a finite number > 0 or a sample has fewer
+            than two rows.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shallow import LinearMongeMap
+        >>> source, target = np.array([[-1.0], [1.0]]), np.array([[7.0], [13.0]])
+        >>> adapter = LinearMongeMap(regularization=1e-6).fit(source, target)
+        >>> adapter.transform(np.array([[-1.0], [0.0], [1.0]])).round(2).tolist()
+        [[7.0], [10.0], [13.0]]
+
+    Paper:
+        Flamary, Lounici, Ferrari: Concentration bounds for linear Monge mapping estimation and
+            optimal transport domain adaptation. arXiv 1905.10155, 2019.
+
+    Differences:
+        A ridge of 1e-3 of the mean variance is added to both covariances.
     """
 
     def __init__(self, *, regularization: float = 1e-3) -> None:
@@ -123,7 +194,7 @@ class LinearMongeMap(Adapter):
     def fit(
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
-        """Learns `map_` A (d, d) and the means from source (n, d) and target (m, d); labels are not used."""
+        """Learn A and both means from source (n, d) and target (m, d); labels are not used."""
         x, y = self._samples(source, target)
         if not (math.isfinite(self.regularization) and self.regularization > 0):
             raise ValueError(
@@ -132,15 +203,12 @@ class LinearMongeMap(Adapter):
         check_two_samples(x, y, least=2)
         with full_precision(x):
             self.source_mean_, self.target_mean_ = x.mean(dim=0), y.mean(dim=0)
-            within, beyond = (z.T @ z / len(z) for z in (centred(x), centred(y)))  # (d, d)
-            variance = float(within.trace() + beyond.trace()) / (2 * x.shape[1])
-            ridge = (
-                self.regularization
-                * (variance or 1.0)
-                * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-            )
-            root, inverse = _power(within + ridge, 0.5), _power(within + ridge, -0.5)
-            self.map_ = inverse @ _power(root @ (beyond + ridge) @ root, 0.5) @ inverse
+            first, second = (z.T @ z / len(z) for z in (centred(x), centred(y)))  # C_s, C_t (d, d)
+            variance = float(first.trace() + second.trace()) / (2 * x.shape[1])
+            identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            ridge = self.regularization * (variance or 1.0) * identity
+            root, inverse = _power(first + ridge, 0.5), _power(first + ridge, -0.5)
+            self.map_ = inverse @ _power(root @ (second + ridge) @ root, 0.5) @ inverse
         return self
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
@@ -153,6 +221,6 @@ def _rank(rows: Tensor) -> Tensor:
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
-    """`matrix` (d, d), symmetric and positive definite, to a power."""
+    """A symmetric positive definite matrix (d, d) to a power."""
     values, vectors = torch.linalg.eigh(matrix)
     return vectors * values.clamp(min=torch.finfo(values.dtype).tiny) ** exponent @ vectors.T

@@ -1,0 +1,91 @@
+"""Principal axes of a sample, and how many of them two samples share.
+
+The subspace methods use it: principal components, subspace alignment and the geodesic flow kernel.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from da.kernels import centred
+
+_DISAGREE = 0.995  # a disagreement from which on two subspaces count as orthogonal in one direction
+
+
+def principal_axes(x: Tensor, k: int, name: str) -> Tensor:
+    """Find the directions of greatest variance.
+
+    Args:
+        x: Rows (n, d).
+        k: How many axes, from 1 to the rank of the centred rows: further axes would be arbitrary.
+        name: What error messages call the rows.
+
+    Returns:
+        Orthonormal columns (d, k), by falling variance. The sign of each is such that the row
+        furthest out is positive.
+
+    Raises:
+        ValueError: All rows are the same, or `k` is out of its range.
+    """
+    axes = _all_axes(x)
+    if axes.shape[1] == 0:
+        raise ValueError(f"the {name} must vary: their rows are all the same and span no subspace")
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= axes.shape[1]:
+        raise ValueError(
+            f"n_components must be a whole number from 1 to {axes.shape[1]}, the rank of the "
+            f"centred {name}; got {k!r}"
+        )
+    return axes[:, :k]
+
+
+def _all_axes(x: Tensor) -> Tensor:
+    """The principal axes of rows x (n, d), by falling variance: (d, rank)."""
+    left, values, axes = torch.linalg.svd(centred(x), full_matrices=False)
+    rank = int((values > values[0] * max(x.shape) * torch.finfo(x.dtype).eps).sum())
+    # A row's coordinate on an axis is left * value: the row furthest out has the largest |left|.
+    furthest = left.gather(0, left.abs().argmax(0, keepdim=True))
+    return (axes.T * furthest.sign())[:, :rank]
+
+
+def subspace_disagreement(source: Tensor, target: Tensor) -> int:
+    """Choose the number of axes by which source and target still agree with their union.
+
+        D(k) = (sin alpha_k + sin beta_k) / 2
+
+    alpha_k is the greatest principal angle between the first k axes of the source and those of both
+    samples together, beta_k that of the target.
+
+    Args:
+        source: Rows (n, d).
+        target: Rows (m, d).
+
+    Returns:
+        The least k with D(k) >= 0.995, or the greatest k tried. k is tried up to half the width and
+        up to the least of the three ranks.
+
+    Raises:
+        ValueError: All rows of a sample are the same.
+
+    Paper:
+        Gong, Shi, Sha, Grauman: Geodesic flow kernel for unsupervised domain adaptation. CVPR 2012,
+            equation 8.
+
+    Differences:
+        The paper takes the least k with D(k) = 1, which rounding never reaches.
+    """
+    both = _all_axes(torch.cat([source, target]))
+    first, second = _all_axes(source), _all_axes(target)
+    most = min(first.shape[1], second.shape[1], max(1, source.shape[1] // 2))
+    if most < 1:
+        raise ValueError("source and target must vary: rows that are all the same span no subspace")
+    for k in range(1, most + 1):
+        least_cosines = [
+            torch.linalg.svdvals(axes[:, :k].T @ both[:, :k])[-1] for axes in (first, second)
+        ]
+        sines = (1 - torch.stack(least_cosines).square()).clamp(min=0).sqrt()
+        if float(sines.mean()) >= _DISAGREE:
+            return k
+    return most
