@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from da.data.batches import LabelledBatch
-from da.model.bituning import BiTuning, contrast
+from da.model.bituning import BiTuning
+from da.model.contrast import contrast
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
 from problems import turned_triangle

@@ -15,8 +15,9 @@ from torch.nn import functional
 from da.data.batches import LabelledBatch
 from da.data.digits import read_digits
 from da.data.transforms import ImageTransform
-from da.model.cotuning import Approach, CoTuning, calibration_temperature, category_relationship
+from da.model.cotuning import CoTuning
 from da.model.finetune import with_new_head
+from da.model.relationship import Approach, calibration_temperature, category_relationship
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
 from da.train.method import Method
@@ -373,7 +374,7 @@ def test_bad_input() -> None:
         match="source_network must end in a linear head, which Co-Tuning goes on training; got Identity",
     ):
         CoTuning(network, Network(nn.Identity(), nn.Identity(), nn.Identity()), relation)
-    with pytest.raises(ValueError, match="features of the network's width 3; it sees 7"):
+    with pytest.raises(ValueError, match="features of the network's width 3; it reads 7"):
         CoTuning(network, mlp(4, 5, features=7), relation)
     with pytest.raises(
         ValueError,

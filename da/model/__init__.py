@@ -9,13 +9,14 @@ from da.model.batchnorm import adapt_statistics
 from da.model.bituning import BiTuning
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
 from da.model.bss import bss
-from da.model.cotuning import CoTuning, category_relationship
+from da.model.cotuning import CoTuning
 from da.model.delta import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.finetune import fit_head, frozen, with_new_head
 from da.model.l2sp import l2_sp
 from da.model.masked_language import MaskedLanguage
 from da.model.multitask import EqualWeights, MultiTask, PCGrad, UncertaintyWeights
+from da.model.relationship import category_relationship
 from da.model.sourcefree import SHOT
 from da.model.stochnorm import stochastic_normalisation
 from da.model.testtime import Tent, online

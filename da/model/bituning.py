@@ -1,14 +1,15 @@
-"""Bi-Tuning: two contrastive losses beside the cross-entropy.
+"""Bi-Tuning: fine-tune with two contrastive losses beside the cross-entropy.
 
-    L = CE(head(h), y) + CCE + CCL          h (b, d): features of the batch x (b, ...) with labels y (b,)
+    L = CE(head(h), y) + CCE + CCL        h (b, d): features of the batch x (b, ...), labels y (b,)
 
-    CCE  contrastive cross-entropy          the classifier's weights of class y look for features of class y among those of all
-    CCL  categorical contrastive learning   projected features look for projected features of their own class
+| loss | pulls | to |
+|---|---|---|
+| CCE, contrastive cross-entropy | the classifier's weights of class y | features of class y |
+| CCL, categorical contrastive learning | projected features | projected features of their class |
 
-Both are one function, `contrast`, of anchors, of what belongs to each of them in the batch, and of keys: features of earlier batches, the
-last few of each class, as a slowly following copy of the network saw them (the momentum encoder of MoCo, He et al. 2020).
-
-Zhong, Wang, Kou, Wang, Long: Bi-tuning of Pre-trained Representations. arXiv 2011.06182, 2020.
+Both are the function `da.model.contrast.contrast`. The keys are features of earlier batches, the
+last few of each class, as computed by a copy of the network that follows it slowly (the momentum
+encoder of MoCo; He et al., CVPR 2020).
 """
 
 from __future__ import annotations
@@ -23,56 +24,14 @@ from torch.nn import functional
 
 from da.arrays import at_least_single
 from da.data.batches import LabelledBatch
+from da.model.contrast import check_positive, contrast
 from da.networks.network import Network, linear_head
 from da.train.distributed import gather_rows
 from da.train.method import Method, Terms
 
 
-def contrast(
-    anchors: Tensor,
-    own: Tensor,
-    labels: Tensor,
-    keys: Tensor,
-    key_labels: Tensor,
-    *,
-    temperature: float = 0.07,
-) -> Tensor:
-    """mean_i of -1 / |P_i| sum_{p in P_i} log( exp(<a_i, p> / t) / sum_{k in K_i} exp(<a_i, k> / t) ).
-
-    K_i = {o_i} and all keys; P_i = {o_i} and the keys whose label is that of anchor i.
-
-    Args:
-        anchors: a (b, d), rows of norm 1; own: o (b, d), likewise, a positive of its anchor alone; labels: (b,).
-        keys: (m, d), rows of norm 1, m may be 0; key_labels: (m,).
-        temperature: t > 0, in units of the cosine.
-
-    Returns:
-        A scalar >= 0, in nats; it is 0 without keys.
-
-    Raises:
-        ValueError: the shapes are not these, or temperature is not positive.
-    """
-    b, d = anchors.shape
-    if own.shape != (b, d) or labels.shape != (b,) or keys.shape != (len(key_labels), d):
-        shapes = ", ".join(
-            str(tuple(value.shape)) for value in (anchors, own, labels, keys, key_labels)
-        )
-        raise ValueError(
-            f"anchors, own, labels, keys, key_labels must be (b, d), (b, d), (b,), (m, d), (m,); got {shapes}"
-        )
-    _check_positive("temperature", temperature)
-    cosines = torch.cat(
-        [(anchors * own).sum(1, keepdim=True), anchors @ keys.T], dim=1
-    )  # (b, 1 + m)
-    positive = torch.cat(
-        [labels.new_ones(b, 1, dtype=torch.bool), labels[:, None] == key_labels], dim=1
-    )  # (b, 1 + m)
-    log_share = (cosines / temperature).log_softmax(1)
-    return -((log_share * positive).sum(1) / positive.sum(1)).mean()
-
-
 class _Keys(NamedTuple):
-    """What a batch leaves in the queues."""
+    """What one batch adds to the queues."""
 
     features: Tensor  # (b, d + 1)
     projections: Tensor  # (b, p)
@@ -81,30 +40,58 @@ class _Keys(NamedTuple):
 
 @final
 class BiTuning(Method[LabelledBatch]):
-    """Cross-entropy + `contrast` of the classifier's weights + `contrast` of projected features, all with weight 1.
+    """Fine-tune with cross-entropy and two contrastive losses, all with weight 1.
 
-        CCE: a_i = w_{y_i}, o_i = h_i, keys h^k        w_c: row c of [W, bias], h_i: [features, 1], both scaled to norm 1
-        CCL: a_i = z_i,     o_i = z^k_i, keys z^k      z: linear projection of the features, scaled to norm 1
+    Use it on few target labels: the contrasts use how the features of a class lie together, which
+    the cross-entropy ignores.
 
-    h^k and z^k come from copies of network and projection that get no gradient: after each optimiser step each of their parameters
-    becomes momentum * copy + (1 - momentum) * original, and the batch's keys enter the queues, where they replace the oldest of their
-    class. MoCo and Bi-Tuning update the copy before its forward pass, which after the first step, where both are equal, is the same.
+        CE(head(h), y) + CCE + CCL, where both are `da.model.contrast.contrast` with
+        CCE: a_i = w_{y_i}, o_i = h_i, keys h^k
+        CCL: a_i = z_i, o_i = z^k_i, keys z^k
+
+    w_c is row c of [W, bias] and h_i is [features, 1], both scaled to norm 1. z is a linear
+    projection of the features, scaled to norm 1. h^k and z^k come from copies of network and
+    projection, which get no gradient. After each step of the optimiser every parameter of a copy
+    becomes momentum * copy + (1 - momentum) * original. Then the batch's keys enter the queues,
+    where they replace the oldest of their class. The projection learns at the rate of new layers.
+    With several processes the queues hold the keys of all.
 
     Args:
-        network: x (b, ...) -> Outputs, with a linear head.
-        queue_size: keys kept for each class; 40 as in the published code.
-        momentum: of the copies, in [0, 1].
-        temperature: of both contrasts, > 0, in units of the cosine.
-        projection: p, dimensions of z.
+        network: The network that is trained; maps x (b, ...) to `Outputs`, with a linear head.
+        queue_size: How many keys are kept for each class. Default 40, as in the published code.
+        momentum: Momentum of the copies, in [0, 1]. Default 0.999.
+        temperature: Temperature of both contrasts, > 0, in units of the cosine. Default 0.07.
+        projection: Width of z. Default 128.
 
     Raises:
-        TypeError: the head is not linear, so that there are no class weights to look with.
-        ValueError: a number is out of its range.
+        TypeError: The head is not linear, so that there are no weights of classes.
+        ValueError: A number is out of its range.
 
-    Deviations: query and key see the same view x, because a batch carries one (the paper draws two augmentations), so z^k_i is an easy
-    positive of z_i. A queue holds nothing until keys come (the published code fills it with random ones). The batch's keys come after the
-    step (there, before the classifier's contrast). That contrast moves the classifier's weights as well (there it holds them fixed).
-    The projection learns at the rate of new layers. With several processes, queues hold the keys of all.
+    Example:
+        >>> import torch
+        >>> from da.data import LabelledBatch
+        >>> from da.model import BiTuning
+        >>> from da.networks import mlp
+        >>> method = BiTuning(mlp(inputs=4, classes=2), queue_size=8)
+        >>> batch = LabelledBatch(torch.rand(3, 4), torch.tensor([0, 0, 1]), torch.arange(3))
+        >>> for terms in method.step(batch, progress=0.0):
+        ...     print(sorted(terms), terms["projection"].abs().item())  # the queues were empty
+        ['classifier', 'projection', 'task'] 0.0
+        >>> method.seen.tolist()  # keys of each class, after the step
+        [2, 1]
+
+    Paper:
+        Zhong, Wang, Kou, Wang et al.: Bi-tuning of Pre-trained Representations. arXiv 2011.06182,
+        2020. He, Fan, Wu, Xie, Girshick: Momentum Contrast for Unsupervised Visual Representation
+        Learning. CVPR 2020 (the momentum encoder).
+
+    Differences:
+        Query and key see the same view x, because a batch carries one; the paper draws two
+        augmentations. So z^k_i is an easy positive of z_i. A queue is empty until keys come; the
+        published code fills it with random ones. The batch's keys enter after the step; in that
+        code they enter before the classifier's contrast. This contrast moves the classifier's
+        weights too; that code holds them fixed. MoCo and Bi-Tuning update the copy before its
+        forward pass. That is the same after the first step, in which both are equal.
     """
 
     feature_keys: Tensor
@@ -122,40 +109,35 @@ class BiTuning(Method[LabelledBatch]):
     ) -> None:
         super().__init__(network)
         head = linear_head(network)
-        for name, value in {
-            "queue_size": queue_size,
-            "temperature": temperature,
-            "projection": projection,
-        }.items():
-            _check_positive(name, value)
+        check_positive("queue_size", queue_size)
+        check_positive("temperature", temperature)
+        check_positive("projection", projection)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1]; got {momentum}")
         self.queue_size, self.momentum, self.temperature = queue_size, momentum, temperature
         self.projection = nn.Linear(head.in_features, projection).to(head.weight)
         self.key_network = copy.deepcopy(network).requires_grad_(False)
         self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
+        classes, width = head.out_features, head.in_features
         self.register_buffer(
-            "feature_keys",
-            head.weight.new_zeros(head.out_features, queue_size, head.in_features + 1).detach(),
+            "feature_keys", head.weight.new_zeros(classes, queue_size, width + 1).detach()
         )
         self.register_buffer(
-            "projection_keys",
-            head.weight.new_zeros(head.out_features, queue_size, projection).detach(),
+            "projection_keys", head.weight.new_zeros(classes, queue_size, projection).detach()
         )
-        self.register_buffer(
-            "seen", torch.zeros(head.out_features, dtype=torch.long, device=head.weight.device)
-        )  # keys so far, by class
+        seen = torch.zeros(classes, dtype=torch.long, device=head.weight.device)
+        self.register_buffer("seen", seen)  # keys so far, by class
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
-        """task, classifier (CCE) and projection (CCL); the queues stay as they are."""
+        """The terms "task", "classifier" (CCE) and "projection" (CCL); the queues do not change."""
         return self._terms(batch, self._keys(batch))
 
     def step(self, batch: LabelledBatch, progress: float) -> Iterator[Terms]:
-        """One move; once the optimiser has stepped, the copies follow and the batch's keys enter the queues."""
+        """One move. After the optimiser's step the copies follow and the keys enter the queues."""
         keys = self._keys(batch)
         yield self._terms(batch, keys)
         self._follow()
-        self._enqueue(_Keys(*map(gather_rows, keys)))
+        self._enqueue(_Keys(*(gather_rows(rows) for rows in keys)))
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         """The network's groups, and the projection at the full rate."""
@@ -163,81 +145,84 @@ class BiTuning(Method[LabelledBatch]):
         return [*super().parameter_groups(learning_rate, backbone_factor), own]
 
     def _terms(self, batch: LabelledBatch, keys: _Keys) -> Terms:
+        """The three terms, against the keys that are in the queues now."""
         features, logits = self.network(batch.x)
         head = linear_head(self.network)
         weights = functional.normalize(_extended(head.weight, head.bias), dim=1)  # (classes, d + 1)
-        hidden = _extended_features(features)
-        projected = functional.normalize(
-            at_least_single(self.projection(features)), dim=1
-        )  # (b, p)
-        filled = (
-            torch.arange(self.queue_size, device=self.seen.device) < self.seen[:, None]
-        )  # (classes, queue)
+        hidden = _extended_features(features)  # (b, d + 1)
+        projected = _unit(self.projection(features))  # (b, p)
+        places = torch.arange(self.queue_size, device=self.seen.device)
+        filled = places < self.seen[:, None]  # (classes, queue)
         labels = filled.nonzero()[:, 0]  # (m,) class of each key
-        feature_keys, projection_keys = (
-            self.feature_keys[filled],
-            self.projection_keys[filled],
-        )  # (m, d + 1), (m, p)
-        t = self.temperature
         return {
             "task": functional.cross_entropy(logits, batch.y),
             "classifier": contrast(
-                weights[batch.y], hidden, batch.y, feature_keys, labels, temperature=t
+                weights[batch.y],
+                hidden,
+                batch.y,
+                self.feature_keys[filled],  # (m, d + 1)
+                labels,
+                temperature=self.temperature,
             ),
             "projection": contrast(
-                projected, keys.projections, batch.y, projection_keys, labels, temperature=t
+                projected,
+                keys.projections,
+                batch.y,
+                self.projection_keys[filled],  # (m, p)
+                labels,
+                temperature=self.temperature,
             ),
         }
 
     @torch.no_grad()
     def _keys(self, batch: LabelledBatch) -> _Keys:
+        """The keys of a batch, by the copies."""
         features = self.key_network(batch.x).features
-        projected = functional.normalize(at_least_single(self.key_projection(features)), dim=1)
+        projected = _unit(self.key_projection(features))
         return _Keys(_extended_features(features), projected, batch.y)
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """copy <- momentum * copy + (1 - momentum) * original, parameters only: the copy's batch normalisation counts by itself."""
-        for copied, original in (
-            (self.key_network, self.network),
-            (self.key_projection, self.projection),
-        ):
+        """copy <- momentum * copy + (1 - momentum) * original, for parameters.
+
+        The batch normalisation of the copy keeps running statistics of its own.
+        """
+        pairs = ((self.key_network, self.network), (self.key_projection, self.projection))
+        for copied, original in pairs:
             for slow, fast in zip(copied.parameters(), original.parameters(), strict=True):
                 slow.lerp_(fast, 1 - self.momentum)
 
     @torch.no_grad()
     def _enqueue(self, keys: _Keys) -> None:
-        """Row number r of class c in the batch goes to place (seen_c + r) modulo queue_size."""
+        """Put the r-th row of class c in the batch to place (seen_c + r) modulo queue_size."""
         of_class = functional.one_hot(keys.labels, len(self.seen))  # (b, classes)
         rank = of_class.cumsum(0).gather(1, keys.labels[:, None])[:, 0] - 1  # (b,)
         counts = of_class.sum(0)
         place = (self.seen[keys.labels] + rank) % self.queue_size
-        last = (
-            rank >= counts[keys.labels] - self.queue_size
-        )  # of more rows than places, only the last stay: no place is written twice
-        self.feature_keys[keys.labels[last], place[last]] = keys.features[last].to(
-            self.feature_keys
-        )
-        self.projection_keys[keys.labels[last], place[last]] = keys.projections[last].to(
-            self.projection_keys
-        )
+        # If a class has more rows than places, its last rows stay: no place is written twice.
+        last = rank >= counts[keys.labels] - self.queue_size
+        where = (keys.labels[last], place[last])
+        self.feature_keys[where] = keys.features[last].to(self.feature_keys)
+        self.projection_keys[where] = keys.projections[last].to(self.projection_keys)
         self.seen += counts
 
 
 def _extended(weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[W, bias] (classes, d + 1); a head without a bias has bias 0."""
+    """[W, bias] (classes, d + 1); without a bias the last column is 0."""
     column = weight.new_zeros(len(weight), 1) if bias is None else bias[:, None]
     return torch.cat([weight, column], dim=1)
 
 
 def _extended_features(features: Tensor) -> Tensor:
-    """[features, 1] (b, d + 1), rows of norm 1: with [W, bias] its inner product is the logit, but for the norms."""
+    """[features, 1] (b, d + 1), rows scaled to norm 1.
+
+    Before the scaling its inner product with [W, bias] is the logit.
+    """
     features = at_least_single(features)
-    return functional.normalize(
-        torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1
-    )
+    ones = features.new_ones(len(features), 1)
+    return functional.normalize(torch.cat([features, ones], dim=1), dim=1)
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be positive; got {value}")
+def _unit(x: Tensor) -> Tensor:
+    """Rows scaled to norm 1, in float32 or float64."""
+    return functional.normalize(at_least_single(x), dim=1)

@@ -26,11 +26,12 @@ from da.model.attention import channel_attention
 from da.model.bituning import BiTuning
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
 from da.model.bss import bss
-from da.model.cotuning import CoTuning, category_relationship
+from da.model.cotuning import CoTuning
 from da.model.delta import Delta
 from da.model.distill import lwf
 from da.model.finetune import fit_head, frozen
 from da.model.l2sp import l2_sp
+from da.model.relationship import category_relationship
 from da.model.stochnorm import stochastic_normalisation
 from da.networks.backbones import backbone, source_classifier
 from da.networks.network import Network, bottleneck
