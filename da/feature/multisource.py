@@ -1,11 +1,8 @@
-"""Several labelled sources and one unlabelled target: moments matched between every source and the target, and between the sources.
+"""Several labelled sources and one unlabelled target: all of them aligned with each other.
 
-    MD^2 = sum_{k=1}^K [ 1/N sum_i ||E x_i^k - E t^k||_2 + 1/C(N, 2) sum_{i<j} ||E x_i^k - E x_j^k||_2 ]
-
-x_i^k is source i's features, each to the power k on its own; E is the mean over rows. To pool the sources ("source-combined")
-needs nothing from here: `Align` with any discrepancy, or none, on the batches of `da.data.batches.MultiSourceBatches`.
-
-Peng, Bai, Xia, Huang, Saenko, Wang: Moment Matching for Multi-Source Domain Adaptation. ICCV 2019.
+To treat all sources as one needs nothing from this file: use `Align` with any discrepancy on the
+batches of `da.data.multisource.MultiSourceBatches`. Matching every source on its own sees more:
+two sources on opposite sides of the target differ from it, and their union may not.
 """
 
 from __future__ import annotations
@@ -17,22 +14,55 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.data.batches import Batch, MultiSourceBatch
+from da.data.batches import Batch
+from da.data.multisource import MultiSourceBatch
 from da.networks.network import Network, Outputs
 from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere
 
 
 def moment_distance(sources: Sequence[Array], target: Array, *, order: int = 2) -> Array:
-    """MD^2 of N sources (n_i, d) and target (m, d): a scalar >= 0, a sum of features' units^k over k = 1 ... order.
+    """Measure how far apart several sources and a target are, from their moments.
 
-    sources: N >= 1 samples; their order does not matter, and each counts the same whatever its number of rows. Of one source
-             nothing but its distance to the target is left.
-    order:   K >= 1, the highest power; 2 in the paper's equation.
+    It compares every source with the target, and every source with every other source. Each source
+    counts the same, whatever its number of rows. With one source it is the moment distance of this
+    source to the target.
 
-    Despite the name of the left side the norms are not squared: the gradient by a moment is of unit size wherever two moments differ,
-    however little, and 0 where they are equal. Moments are raw, as in the equation, so that a shift of all samples changes those beyond
-    the first. In float64. Raises ValueError for no source and for order < 1, else as every discrepancy, naming the source.
+        sum_{k=1}^K [ 1/N sum_i ||E x_i^k - E t^k|| + 1/C(N, 2) sum_{i<j} ||E x_i^k - E x_j^k|| ]
+
+    x_i^k are the features of source i, each to the power k on its own, t those of the target, and E
+    is the mean over rows. Moments are raw: a shift of all samples changes those of order k > 1.
+
+    Args:
+        sources: N >= 1 samples (n_i, d), floats. Their order does not matter.
+        target: Rows (m, d), m >= 1, of the kind of the sources.
+        order: The highest power K >= 1; default 2, as in the paper's equation.
+
+    Returns:
+        A scalar >= 0 of the kind of `target`, a sum of the features' unit to the powers 1 to K;
+        differentiable in all samples. The norms are not squared. So the gradient by a moment is of
+        unit size if two moments differ, however little, and 0 if they are equal. Moments are
+        computed in float64.
+
+    Raises:
+        ValueError: There is no source, `order` is < 1, widths or devices differ, or a value is not
+            finite. The message names the source.
+        TypeError: An input does not hold floats, or the inputs are of different kinds.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import moment_distance
+        >>> sources, target = [np.array([[1.0]]), np.array([[3.0]])], np.array([[0.0]])
+        >>> float(moment_distance(sources, target, order=1))  # (1 + 3) / 2 + |1 - 3|
+        4.0
+
+    Paper:
+        Peng, Bai, Xia, Huang et al.: Moment Matching for Multi-Source Domain Adaptation. ICCV 2019.
+
+    Differences:
+        It is the paper's equation, whose norms are not squared although its left side is called
+        MD^2. The authors' code for digits has another formula: samples are centred, and powers go
+        up to 5.
     """
     if len(sources) == 0:
         raise ValueError("sources must hold at least one sample (n, d); got none")
@@ -40,54 +70,71 @@ def moment_distance(sources: Sequence[Array], target: Array, *, order: int = 2) 
         check_two_samples(x, target, names=(f"sources[{i}]", "target"))
         for i, x in enumerate(sources)
     ]
-    samples = [*(x for x, _ in checked), checked[0][1]]  # the target is the last
+    _check_order(order)
+    samples = [x for x, _ in checked]
+    samples.append(checked[0][1])  # the target is the last
     with full_precision(samples[0]):
-        moments = torch.stack([_moments(x, _whole(order)) for x in samples])  # (N + 1, order, d)
+        moments = torch.stack([_moments(x, order) for x in samples])  # (N + 1, order, d)
         of_sources, of_target = moments[:-1], moments[-1]
         first, second = torch.triu_indices(len(sources), len(sources), offset=1)  # (C(N, 2),) each
         to_target = torch.linalg.vector_norm(of_sources - of_target, dim=2)  # (N, order)
-        between = torch.linalg.vector_norm(
-            of_sources[first] - of_sources[second], dim=2
-        )  # (C(N, 2), order)
+        gaps = of_sources[first] - of_sources[second]  # (C(N, 2), order, d)
+        between = torch.linalg.vector_norm(gaps, dim=2)  # (C(N, 2), order)
         value = to_target.sum() / len(sources) + between.sum() / max(1, len(between))
     single = all(x.dtype == torch.float32 for x in samples)
     return like(value.float() if single else value, target)
 
 
-def _whole(order: int) -> int:
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise ValueError(f"order must be a whole number >= 1; got {order!r}")
-    return order
-
-
-def _moments(x: Tensor, order: int) -> Tensor:
-    """Raw moments 1 ... order of each column of x (n, d): (order, d)."""
-    x = x.double()
-    return torch.stack([(x**k).mean(dim=0) for k in range(1, order + 1)])
-
-
 @final
 class M3SDA(Adapt):
-    """Cross-entropy over the rows of all sources + trade_off * ramp(progress) * `moment_distance` of the features of each domain.
+    """Learn from several labelled sources, and align every source with the target and the others.
 
-        task      mean over all source rows: with equal numbers of each, the mean over sources of their cross-entropies
-        moments   moment_distance([features of source 1, ..., features of source N], features of the target)
+    Use it if there are several labelled domains that differ among themselves. It trains on
+    `da.data.MultiSourceBatches`, which say which rows are of which source.
 
-    It trains on `da.data.batches.MultiSourceBatches`, which say which rows are of which source; TypeError for other batches.
+        task       cross-entropy over the rows of all sources
+        moments    trade_off * ramp(progress) * `moment_distance` of the features of each domain
+
+    With equal numbers of rows from each source, the task is the mean over sources of their
+    cross-entropies.
 
     Args:
-        network: maps x (b, ...) to Outputs.
-        order: highest moment, >= 1.
-        trade_off: in units of cross-entropy per unit of the distance. Its norms grow with the features' scale and number and are not
-            squared: where trade_off is too large, features that are the same for every sample win over the sources' labels. 0.1
-            is this project's choice for small networks, not the paper's.
-        options: others of `Adapt`: ramp, batch_statistics, label_smoothing.
+        network: Maps x (b, ...) to Outputs(features, logits).
+        order: The highest moment, >= 1; default 2.
+        trade_off: Weight of the distance, >= 0, in units of cross-entropy per unit of the distance;
+            default 0.1. The distance grows with the features' scale and number, and its norms are
+            not squared. If trade_off is too large, the features become the same for every sample.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant. See
+            `da.train.Adapt`.
+        batch_statistics: "source", "joint" or "domain"; default "joint". See `da.train.Adapt`.
+        label_smoothing: Share of label mass spread over the classes, in [0, 1); default 0.
 
-    Peng et al. 2019. Different here: one classifier for all sources, where the paper has one for each and predicts with their mean;
-    cross-entropies are averaged, not summed, over sources. M3SDA-beta is not this: there each source has a pair of classifiers
-    whose disagreement on the target is a game against the features, as in MCD, and predictions are weighted by the accuracies that
-    the single sources reach. The authors' code for digits has another formula than the paper: samples centred, powers up to 5,
-    weight 5e-4.
+    Raises:
+        ValueError: `order` is < 1, or `batch_statistics` is unknown.
+        TypeError: In training, a batch does not say which source each row is of.
+
+    Example:
+        >>> import torch
+        >>> from da.data import MultiSourceBatch
+        >>> from da.feature import M3SDA
+        >>> from da.networks import mlp
+        >>> x, y = torch.eye(4), torch.arange(4)
+        >>> batch = MultiSourceBatch(x, y, x, y, y, source_domain=torch.tensor([0, 0, 1, 1]))
+        >>> terms = M3SDA(mlp(4, classes=4)).loss(batch, progress=0.5)
+        >>> list(terms), bool(terms["moments"] > 0)
+        (['task', 'moments'], True)
+
+    Paper:
+        Peng, Bai, Xia, Huang et al.: Moment Matching for Multi-Source Domain Adaptation. ICCV 2019.
+
+    Differences:
+        There is one classifier for all sources. The paper has one for each source and predicts with
+        their mean. Cross-entropies are averaged over sources, not summed. The default trade_off of
+        0.1 is chosen for small networks and is not the paper's. M3SDA-beta is not included: there
+        each source has a pair of classifiers whose disagreement on the target is a game against the
+        features, as in `MCD`, and predictions are weighted by the accuracies that the single
+        sources reach. The authors' code for digits has another formula than the paper: samples are
+        centred, powers go up to 5, and the weight is 5e-4.
     """
 
     def __init__(
@@ -107,34 +154,41 @@ class M3SDA(Adapt):
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
         )
-        self.order = _whole(order)
+        _check_order(order)
+        self.order = order
 
     def loss(self, batch: Batch, progress: float) -> Terms:
+        """As `Adapt.loss`; the batch must say which source each row is of."""
         if not isinstance(batch, MultiSourceBatch):
             raise TypeError(
-                f"batch must say which source each row is of; got {type(batch).__name__}: train on MultiSourceBatches"
+                f"batch must say which source each row is of; got {type(batch).__name__}: train on "
+                f"MultiSourceBatches"
             )
         source, target = self.outputs(batch)
-        domains = gather_rows(batch.source_domain)
-        terms = self.transfer(
-            everywhere(source), everywhere(target), gather_rows(batch.source_y), domains
-        )
+        domains, labels = gather_rows(batch.source_domain), gather_rows(batch.source_y)
+        terms = self.transfer(everywhere(source), everywhere(target), labels, domains)
         factor = self.trade_off * self.ramp(progress)
-        return {"task": self.task(source, batch.source_y)} | {
-            name: factor * term for name, term in terms.items()
-        }
+        weighted = {name: factor * term for name, term in terms.items()}
+        return {"task": self.task(source, batch.source_y)} | weighted
 
     def transfer(
         self, source: Outputs, target: Outputs, labels: Tensor, domains: Tensor | None = None
     ) -> Terms:
-        """As `Adapt.transfer`; domains (n,) are the sources of the rows, None: they are all of one."""
-        rows = (
-            [torch.ones_like(labels, dtype=torch.bool)]
-            if domains is None
-            else [domains == i for i in domains.unique()]
-        )
-        return {
-            "moments": moment_distance(
-                [source.features[mine] for mine in rows], target.features, order=self.order
-            )
-        }
+        """As `Adapt.transfer`; `domains` (n,) holds each row's source, None: all are of one."""
+        if domains is None:
+            sources = [source.features]
+        else:
+            sources = [source.features[domains == i] for i in domains.unique()]
+        return {"moments": moment_distance(sources, target.features, order=self.order)}
+
+
+def _check_order(order: int) -> None:
+    """Raise an error for an order that is not a whole number >= 1."""
+    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise ValueError(f"order must be a whole number >= 1; got {order!r}")
+
+
+def _moments(x: Tensor, order: int) -> Tensor:
+    """Raw moments 1 to `order` of each column of x (n, d): (order, d)."""
+    x = x.double()
+    return torch.stack([(x**k).mean(dim=0) for k in range(1, order + 1)])
