@@ -26,7 +26,8 @@ from da.data.batches import LabelledBatches
 from da.data.digits import CHANGES, DIGITS, read_digits
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
-from da.model.multitask import Apart, EqualWeights, MultiTask, PCGrad, UncertaintyWeights
+from da.model.gradient_surgery import PCGrad
+from da.model.multitask import Apart, EqualWeights, MultiTask, UncertaintyWeights
 from da.networks.small import lenet
 from da.recipes.flags import DigitFlags, Seeds
 from da.recipes.script import Cell, Job, main

@@ -24,13 +24,12 @@ from torch.nn import functional
 from da.data.batches import LabelledBatch, LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
+from da.model.gradient_surgery import PCGrad, project_conflicts
 from da.model.multitask import (
     Apart,
     EqualWeights,
     MultiTask,
-    PCGrad,
     UncertaintyWeights,
-    project_conflicts,
     uncertainty_weighted,
 )
 from da.networks.network import Frozen, Network
@@ -373,7 +372,7 @@ from da.data.batches import LabelledBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
 from da.train.evaluation import Evaluation
-from da.model.multitask import PCGrad
+from da.model.gradient_surgery import PCGrad
 from da.records.run import Run
 from da.train.config import TrainConfig; from da.train.loop import fit, launch
 devices, folder = int(sys.argv[1]), Path(sys.argv[2])

@@ -228,7 +228,8 @@ def test_it_trains() -> None:
 def test_bad_input() -> None:
     with pytest.raises(
         ValueError,
-        match="network has no batch normalisation, so stochastic normalisation would be plain fine-tuning",
+        match="network has no batch normalisation, so stochastic normalisation would be plain "
+        "fine-tuning; choose another network",
     ):
         stochastic_normalisation(mlp(3, 2))
     for p in (-0.1, 1.1, math.nan):

@@ -13,9 +13,10 @@ from da.model.cotuning import CoTuning
 from da.model.delta import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.finetune import fit_head, frozen, with_new_head
+from da.model.gradient_surgery import PCGrad
 from da.model.l2sp import l2_sp
 from da.model.masked_language import MaskedLanguage
-from da.model.multitask import EqualWeights, MultiTask, PCGrad, UncertaintyWeights
+from da.model.multitask import EqualWeights, MultiTask, UncertaintyWeights
 from da.model.relationship import category_relationship
 from da.model.sourcefree import SHOT
 from da.model.stochnorm import stochastic_normalisation
