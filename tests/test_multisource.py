@@ -149,7 +149,10 @@ def test_its_gradient_is_that_of_finite_differences(count: int) -> None:
 
 
 def test_the_gradient_draws_every_domain_to_the_others() -> None:
-    """Order 1, one feature, sources at 0 and 1, target at 3: by hand each mean's pull is a sum of signs."""
+    """Order 1, one feature, sources at 0 and 1, target at 3.
+
+    By hand, each mean's pull is a sum of signs.
+    """
     sources, target = [torch.zeros(2, 1), torch.ones(4, 1)], torch.full((5, 1), 3.0)
     inputs = [x.requires_grad_() for x in (*sources, target)]
     first, second, third = torch.autograd.grad(moment_distance(sources, target, order=1), inputs)
@@ -309,7 +312,10 @@ def test_rows_are_told_apart_by_their_domain_wherever_they_stand(mode: BatchStat
 
 
 def test_who_learns_what() -> None:
-    """Moments move the features, by both domains, and not the head; the task does not see the target."""
+    """Moments move the features, by both domains, and not the head.
+
+    The task does not see the target.
+    """
     net, data = network(), batch()
     x, y = data.source_x.clone().requires_grad_(), data.target_x.clone().requires_grad_()
     terms = M3SDA(net).loss(

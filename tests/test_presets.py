@@ -24,23 +24,23 @@ SOURCE, TARGET = ARRAYS["source"], ARRAYS["target"]
 LOCAL = "deepda.lmmd(source, target, source_labels, softmax(logits_target)), schedule factor 1"
 
 
-def test_tllib():  # its index matrix is in float32
+def test_tllib():
+    """TLlib's index matrix is in float32."""
     assert tllib_mmd2(SOURCE, TARGET).item() == pytest.approx(
         VALUES["tllib.dan.quadratic"], abs=1e-6
     )
     assert tllib_mmd2(SOURCE, TARGET, linear=True).item() == pytest.approx(
         VALUES["tllib.dan.linear"], abs=1e-6
     )
-    sources, targets = (
-        [SOURCE, ARRAYS["source2"].softmax(1)],
-        [TARGET, ARRAYS["target2"].softmax(1)],
-    )
+    sources = [SOURCE, ARRAYS["source2"].softmax(1)]
+    targets = [TARGET, ARRAYS["target2"].softmax(1)]
     assert tllib_joint_mmd2(sources, targets).item() == pytest.approx(
         VALUES["tllib.jan.quadratic"], abs=1e-6
     )
 
 
-def test_deepda():  # its local MMD is in float32
+def test_deepda():
+    """DeepDA's local MMD is in float32."""
     assert deepda_mmd2(SOURCE, TARGET).item() == pytest.approx(VALUES["deepda.mmd"], abs=1e-12)
     probabilities = ARRAYS["logits_target"].softmax(1)
     value = deepda_local_mmd2(SOURCE, TARGET, ARRAYS["source_labels"].long(), probabilities)
@@ -50,9 +50,8 @@ def test_deepda():  # its local MMD is in float32
 @pytest.mark.parametrize(
     ("mmd_type", "value"), [("linear", 0.042978623300159), ("quadratic", 0.10466922218403307)]
 )
-def test_pytorch_adapt(
-    mmd_type, value
-):  # MMDLoss(mmd_type=...)(source, target) of pytorch-adapt 0.0.83 with pytorch-metric-learning
+def test_pytorch_adapt(mmd_type, value):
+    """MMDLoss(mmd_type=...)(source, target) of pytorch-adapt 0.0.83 returned the values."""
     assert pytorch_adapt_mmd2(SOURCE, TARGET, mmd_type=mmd_type).item() == pytest.approx(
         value, abs=1e-12
     )

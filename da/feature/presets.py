@@ -1,12 +1,15 @@
 """The MMD values of other libraries, so that numbers measured with them stay comparable.
 
-"MMD" is a different number in each: they differ in estimator, bandwidth, kernels and added constants. Each function here gives what
-that library's loss returns on the same tensors, by way of `mmd2`, with its gradient; without its limits (equal sizes, memory,
-NaN where rows coincide), where the formula allows it. For new work take `mmd2`.
+"MMD" is a different number in each library: they differ in estimator, bandwidth, kernels and added
+constants. Each function here returns what that library's loss returns on the same tensors, with
+its gradient. It is computed by `mmd2` and its relatives, without the library's limits on sizes and
+memory if the formula allows it. For new work use `mmd2`.
 
-    tllib_*           github.com/thuml/Transfer-Learning-Library, version c4aa59e
-    deepda_*          github.com/jindongwang/transferlearning, code/DeepDA, version f951df1
-    pytorch_adapt_*   github.com/KevinMusgrave/pytorch-adapt, version 0.0.83
+| functions | library | version |
+|---|---|---|
+| tllib_* | github.com/thuml/Transfer-Learning-Library | c4aa59e |
+| deepda_* | github.com/jindongwang/transferlearning, code/DeepDA | f951df1 |
+| pytorch_adapt_* | github.com/KevinMusgrave/pytorch-adapt | 0.0.83 |
 """
 
 from __future__ import annotations
@@ -31,33 +34,94 @@ SECOND_LAYER = 2 * 0.92**2  # 2 sigma^2 of the softmax layer's only kernel
 
 
 def tllib_mmd2(source: Array, target: Array, *, linear: bool = False) -> Array:
-    """TLlib's MultipleKernelMaximumMeanDiscrepancy (DAN) with the GaussianKernels of its example, alpha = 1/8, 1/4, 1/2, 1, 2.
+    """Compute the MMD of TLlib's DAN, to compare with its numbers.
 
-    The unbiased MMD^2 with kernels exp(-d / (2 alpha s)), s the mean of all N^2 squared distances of the pooled rows, plus 2 / (n - 1).
-    linear: over the pairs (i, i + 1 mod n) of rows instead, with the same constant. Source and target (n, d), of equal size.
+    It is MultipleKernelMaximumMeanDiscrepancy with the kernels of TLlib's example:
 
-    Raises ValueError where the sizes differ or n < 2, and as `mmd2`.
+        unbiased MMD^2 + 2 / (n - 1),    kernels exp(-d / (2 alpha s)), alpha = 1/8, 1/4, 1/2, 1, 2
+
+    s is the mean of all N^2 squared distances between the N = 2 n pooled rows, zeros included.
+
+    Args:
+        source: Rows (n, d), floats, n >= 2.
+        target: Rows (n, d), as many, of the kind of `source`.
+        linear: Whether only the pairs (i, i + 1 mod n) of rows are used; default False.
+
+    Returns:
+        A scalar without unit, of the kind of `source`; differentiable in both.
+
+    Raises:
+        ValueError: The sizes differ, n < 2, all rows are identical, or as `mmd2`.
+        TypeError: As `mmd2`.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import mmd2
+        >>> from da.feature.presets import tllib_mmd2
+        >>> x = np.array([[0.0], [1.0], [3.0]])
+        >>> y = x + 1
+        >>> rows = np.concatenate([x, y])
+        >>> s = ((rows - rows.T) ** 2).mean()
+        >>> ours = mmd2(x, y, estimator="unbiased", bandwidth=s)
+        >>> round(float(tllib_mmd2(x, y) - ours), 6)  # 2 / (3 - 1)
+        1.0
+
+    Paper:
+        Long, Cao, Wang, Jordan: Learning Transferable Features with Deep Adaptation Networks. ICML
+        2015.
+
+    Differences:
+        From TLlib: no tensor of N x N x d is made. If all rows are identical, an error is raised;
+        TLlib returns NaN.
     """
     x, y = _equal_sizes(source, target)
     s, n = _mean_of_all(x, y), len(x)
     if not linear:
         return like(mmd2(x, y, estimator="unbiased", bandwidth=s) + 2 / (n - 1), source)
-    pairs = (
-        torch.stack([torch.arange(n), torch.arange(n).roll(-1)], dim=1).flatten().to(x.device)
-    )  # 0 1 1 2 2 3 ... n-1 0
+    rows = torch.arange(n)
+    pairs = torch.stack([rows, rows.roll(-1)], dim=1).flatten().to(x.device)  # 0 1 1 2 ... n-1 0
     return like(mmd2(x[pairs], y[pairs], estimator="linear", bandwidth=s) + 2 / (n - 1), source)
 
 
 def tllib_joint_mmd2(sources: Sequence[Array], targets: Sequence[Array]) -> Array:
-    """TLlib's JointMultipleKernelMaximumMeanDiscrepancy (JAN): (features, softmax probabilities) of both domains, all (n, d_l).
+    """Compute the MMD of TLlib's JAN, to compare with its numbers.
 
-    The unbiased joint MMD^2 plus 2 / (n - 1); features as in `tllib_mmd2`, the second layer with one Gaussian of sigma 0.92.
+    It is JointMultipleKernelMaximumMeanDiscrepancy: the unbiased joint MMD^2 + 2 / (n - 1). The
+    features have the kernels of `tllib_mmd2`, the probabilities one Gaussian of sigma 0.92.
 
-    Raises ValueError for other than two layers, unequal sizes or n < 2, and as `joint_mmd2`.
+    Args:
+        sources: Features and softmax probabilities of the source, each (n, d_l), floats, n >= 2.
+        targets: The same two layers of the target, each (n, d_l).
+
+    Returns:
+        A scalar without unit, of the kind of `sources[0]`; differentiable in all layers.
+
+    Raises:
+        ValueError: There are not two layers, the sizes differ, n < 2, all features are identical,
+            or as `joint_mmd2`.
+        TypeError: As `joint_mmd2`.
+
+    Example:
+        >>> import torch
+        >>> from da.feature.presets import tllib_joint_mmd2
+        >>> features, logits = torch.eye(3), torch.eye(3)
+        >>> value = tllib_joint_mmd2(
+        ...     [features, logits.softmax(dim=1)], [features + 2, logits.softmax(dim=1)]
+        ... )
+        >>> value.item() > 1
+        True
+
+    Paper:
+        Long, Zhu, Wang, Jordan: Deep Transfer Learning with Joint Adaptation Networks. ICML 2017.
+
+    Differences:
+        From TLlib: no tensor of N x N x d is made. If all rows are identical, an error is raised;
+        TLlib returns NaN.
     """
     if len(sources) != 2 or len(targets) != 2:
         raise ValueError(
-            f"sources and targets must be two layers each, features and probabilities; got {len(sources)} and {len(targets)}"
+            f"sources and targets must be two layers each, features and probabilities; got "
+            f"{len(sources)} and {len(targets)}"
         )
     x, y = _equal_sizes(sources[0], targets[0], names=("sources[0]", "targets[0]"))
     value = joint_mmd2(
@@ -71,14 +135,76 @@ def tllib_joint_mmd2(sources: Sequence[Array], targets: Sequence[Array]) -> Arra
 
 
 def deepda_mmd2(source: Array, target: Array) -> Array:
-    """DeepDA's MMDLoss: biased, five kernels exp(-d / (2^i b)), b a quarter of the mean over pairs i != j. It is `mmd2`'s default."""
+    """Compute the MMD of DeepDA, to compare with its numbers; it is the default of `mmd2`.
+
+    It is MMDLoss: biased, with five kernels exp(-d / (2^i b)), i = 0 to 4, and b a quarter of the
+    mean over pairs i != j of pooled rows.
+
+    Args:
+        source: Rows (n, d), floats.
+        target: Rows (m, d), of the kind of `source`.
+
+    Returns:
+        A scalar >= 0 without unit, of the kind of `source`; differentiable in both.
+
+    Raises:
+        ValueError: As `mmd2`.
+        TypeError: As `mmd2`.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import mmd2
+        >>> from da.feature.presets import deepda_mmd2
+        >>> x = np.array([[0.0], [1.0], [3.0]])
+        >>> bool(deepda_mmd2(x, x + 1) == mmd2(x, x + 1))
+        True
+
+    Paper:
+        Long, Cao, Wang, Jordan: Learning Transferable Features with Deep Adaptation Networks. ICML
+        2015.
+
+    Differences:
+        From DeepDA: n and m may differ, and no tensor of N x N x d is made.
+    """
     return mmd2(source, target, estimator="biased", bandwidth="mean", multipliers=MULTIPLIERS)
 
 
 def deepda_local_mmd2(
     source: Array, target: Array, source_labels: Array, target_probabilities: Array
 ) -> Array:
-    """DeepDA's LMMDLoss (DSAN) before its schedule's factor, a mean over the classes that both domains have: `local_mmd2`'s default."""
+    """Compute the local MMD of DeepDA's DSAN, to compare with its numbers.
+
+    It is LMMDLoss without the factor of its schedule, a mean over the classes that both domains
+    have. It is the default of `local_mmd2`.
+
+    Args:
+        source: Features (n, d), floats.
+        target: Features (m, d), of the kind of `source`.
+        source_labels: Classes (n,), integers from 0.
+        target_probabilities: Probabilities (m, classes), >= 0.
+
+    Returns:
+        A scalar >= 0 without unit, of the kind of `source`; differentiable in both samples.
+
+    Raises:
+        ValueError: As `local_mmd2`.
+        TypeError: As `local_mmd2`.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature.presets import deepda_local_mmd2
+        >>> x, labels = np.array([[0.0], [5.0]]), np.array([0, 1])
+        >>> round(float(deepda_local_mmd2(x, x, labels, np.eye(2))), 6)  # each class fits its own
+        0.0
+
+    Paper:
+        Zhu, Zhuang, Wang, Ke et al.: Deep Subdomain Adaptation Network for Image Classification.
+        IEEE TNNLS 32, 2021.
+
+    Differences:
+        From DeepDA: n and m may differ, no tensor of N x N x d is made, and it runs on any device.
+        DeepDA's needs CUDA, and returns 0 if its value is NaN.
+    """
     return local_mmd2(
         source,
         target,
@@ -92,11 +218,39 @@ def deepda_local_mmd2(
 def pytorch_adapt_mmd2(
     source: Array, target: Array, *, mmd_type: Literal["linear", "quadratic"] = "linear"
 ) -> Array:
-    """pytorch-adapt's MMDLoss with its defaults: one kernel exp(-d / s), s the median of the source's n^2 squared distances, zeros too.
+    """Compute the MMD of pytorch-adapt, to compare with its numbers.
 
-    mmd_type: "linear" over rows 2i and 2i + 1, or "quadratic", the unbiased MMD^2. Not symmetric in source and target.
+    It is MMDLoss with its defaults: one kernel exp(-d / s), with s the median of the source's n^2
+    squared distances, zeros included. So it is not symmetric in source and target.
 
-    Raises ValueError where the median is 0 (the library returns NaN there), and as `mmd2`.
+    Args:
+        source: Rows (n, d), floats, n >= 2.
+        target: Rows (m, d), of the kind of `source`; m = n for "linear".
+        mmd_type: "linear" (default) uses rows 2i and 2i + 1; "quadratic" is the unbiased MMD^2.
+
+    Returns:
+        A scalar without unit, of the kind of `source`; differentiable in both.
+
+    Raises:
+        ValueError: The median is 0 (the library returns NaN then), `mmd_type` is unknown, or as
+            `mmd2`.
+        TypeError: As `mmd2`.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import mmd2
+        >>> from da.feature.presets import pytorch_adapt_mmd2
+        >>> x, y = np.array([[0.0], [2.0], [4.0]]), np.array([[1.0], [5.0], [6.0]])
+        >>> ours = mmd2(x, y, estimator="unbiased", bandwidth=4.0, multipliers=[1.0])
+        >>> bool(pytorch_adapt_mmd2(x, y, mmd_type="quadratic") == ours)  # median of 0, 4 and 16
+        True
+
+    Paper:
+        Gretton, Borgwardt, Rasch, Schoelkopf et al.: A Kernel Two-Sample Test. JMLR 13, 2012.
+
+    Differences:
+        From pytorch-adapt: "linear" makes no full matrices, and a median of 0 is an error in place
+        of NaN.
     """
     if mmd_type not in ("linear", "quadratic"):
         raise ValueError(f"mmd_type must be 'linear' or 'quadratic'; got {mmd_type!r}")
@@ -104,15 +258,11 @@ def pytorch_adapt_mmd2(
     s = float(squared_distances(x.detach(), x.detach()).median())  # the lower of two middle values
     if not s > 0:
         raise ValueError(
-            "source: the median of its squared distances is 0, so this library's bandwidth does not exist"
+            "source must have a median squared distance > 0 for this library's bandwidth, but its "
+            "median is 0"
         )
-    return mmd2(
-        source,
-        target,
-        estimator="linear" if mmd_type == "linear" else "unbiased",
-        bandwidth=s,
-        multipliers=(1.0,),
-    )
+    estimator: Literal["linear", "unbiased"] = "linear" if mmd_type == "linear" else "unbiased"
+    return mmd2(source, target, estimator=estimator, bandwidth=s, multipliers=(1.0,))
 
 
 def _mean_of_all(x: Tensor, y: Tensor) -> float:
@@ -124,9 +274,11 @@ def _mean_of_all(x: Tensor, y: Tensor) -> float:
 def _equal_sizes(
     source: Rows, target: Rows, names: tuple[str, str] = ("source", "target")
 ) -> tuple[Tensor, Tensor]:
+    """Both samples as tensors, after a check that they have equally many rows."""
     x, y = check_two_samples(source, target, names=names, least=2)
     if len(x) != len(y):
         raise ValueError(
-            f"{names[0]} and {names[1]} must have equal numbers of rows for this library's loss; got {len(x)} and {len(y)}"
+            f"{names[0]} and {names[1]} must have equal numbers of rows for this library's loss; "
+            f"got {len(x)} and {len(y)}"
         )
     return x, y
