@@ -1,6 +1,6 @@
 """Masked language modelling: an encoder learns from unlabelled texts to fill in their gaps.
 
-Devlin, Chang, Lee, Toutanova: BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding. NAACL 2019.
+Use it to pretrain a `new_encoder`, or to adapt an encoder to the texts of a domain.
 """
 
 from __future__ import annotations
@@ -18,36 +18,69 @@ from da.networks.network import Network
 from da.networks.new_encoder import SPECIAL
 from da.networks.text_encoders import Encoder
 from da.train.evaluation import Evaluation
-from da.train.metrics import accuracy
 from da.train.method import Method, Terms
+from da.train.metrics import accuracy
 
 _MASK = SPECIAL.index("[MASK]")
 
 
 class Gaps(nn.Module):
-    """Tokens x (b, 2, length) -> states (k, width) of the k tokens that are [MASK], text by text."""
+    """A backbone that gives the states of the gaps alone.
+
+    Tokens x (b, 2, length) -> states (k, width) of the k tokens that are [MASK], text by text.
+
+    Args:
+        model: A BERT of transformers.
+        mask: Id of [MASK].
+    """
 
     def __init__(self, model: nn.Module, mask: int) -> None:
         super().__init__()
         self.encoder, self.mask = Encoder(model), mask
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens (b, 2, length) -> states (k, width)."""
         hidden, ids, _ = self.encoder.states(x)  # (b, l, width), (b, l)
         return hidden[ids == self.mask]
 
 
 class MaskedLanguage(Method[LabelledBatch]):
-    """Cross-entropy, in nats a gap, of what stood in the gaps of a text (Devlin et al., NAACL 2019, BERT), labels unread.
+    """Train a text encoder on unlabelled texts, by hiding tokens and asking for them.
 
-    Every token that is not special becomes a gap with probability `gaps`. Deviations: each is shown as [MASK], where the paper shows one
-    in ten as itself and one in ten as another token; no prediction of the next sentence. The words' embeddings are the weights
-    of the output layer, as there.
+    The labels of the batches are not read. Every token that is not special becomes a gap with
+    probability `gaps` and is shown as [MASK]. The output layer shares its weights with the word
+    embeddings.
+
+        sum over the gaps of cross_entropy(logits, hidden token) / number of gaps, in nats
 
     Args:
-        model: a BERT of transformers; it is trained in place.
-        gaps: in (0, 1).
-        special: ids of the tokens that are never masked.
-        mask: id of [MASK].
+        model: A BERT of transformers; it is trained in place.
+        gaps: Probability that a token becomes a gap, in (0, 1). Default 0.15.
+        special: Ids of the tokens that are never masked. Default: those of `new_encoder`, 0 to 4.
+        mask: Id of [MASK]. Default: that of `new_encoder`.
+
+    Raises:
+        ValueError: `gaps` is not in (0, 1).
+
+    Example:
+        >>> import torch
+        >>> from da.data import LabelledBatch
+        >>> from da.model import MaskedLanguage
+        >>> from da.networks import new_encoder
+        >>> tokenizer, model = new_encoder(["a good book"], layers=1, width=16)
+        >>> method = MaskedLanguage(model, gaps=0.5)
+        >>> made = tokenizer(["a good book", "good good book"], return_tensors="pt")
+        >>> x = torch.stack([made["input_ids"], made["attention_mask"]], dim=1)  # (2, 2, length)
+        >>> list(method.loss(LabelledBatch(x, torch.zeros(2), torch.arange(2)), progress=0.0))
+        ['gaps']
+
+    Paper:
+        Devlin, Chang, Lee, Toutanova: BERT: Pre-training of Deep Bidirectional Transformers for
+        Language Understanding. NAACL 2019.
+
+    Differences:
+        Every gap is shown as [MASK]. The paper shows one in ten as itself and one in ten as
+        another token. The next sentence is not predicted.
     """
 
     special: Tensor
@@ -69,56 +102,61 @@ class MaskedLanguage(Method[LabelledBatch]):
         head = nn.Linear(width, len(embeddings))
         nn.init.zeros_(head.bias)
         head.weight = embeddings
-        super().__init__(
-            Network(
-                Gaps(model, mask),
-                nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)),
-                head,
-            )
-        )
+        transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        super().__init__(Network(Gaps(model, mask), transform, head))
         self.gaps, self.mask = gaps, mask
         self.register_buffer("special", torch.tensor(list(special)))
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        """Everything at one rate; the shared weights once."""
+        """One group at the full rate; the shared weights are in it once."""
         return [{"params": list(self.network.parameters()), "lr": learning_rate}]
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
+        """The term "gaps", the mean cross-entropy of the gaps; 0 without gaps."""
         ids, mask = batch.x.unbind(1)  # (b, length)
         open_to_gaps = mask.bool() & ~torch.isin(ids, self.special)
         chosen = open_to_gaps & (torch.rand(ids.shape, device=ids.device) < self.gaps)
-        logits = self.network(
-            torch.stack([ids.masked_fill(chosen, self.mask), mask], dim=1)
-        ).logits  # (k, vocabulary)
-        return {
-            "gaps": functional.cross_entropy(logits, ids[chosen], reduction="sum")
-            / chosen.sum().clamp(min=1)
-        }
+        shown = torch.stack([ids.masked_fill(chosen, self.mask), mask], dim=1)  # (b, 2, length)
+        logits = self.network(shown).logits  # (k, vocabulary)
+        total = functional.cross_entropy(logits, ids[chosen], reduction="sum")
+        return {"gaps": total / chosen.sum().clamp(min=1)}
 
 
 class FilledGaps(Evaluation):
-    """Judges a `MaskedLanguage` network by texts with one gap each, whose labels are the tokens that stood there."""
+    """Judge a `MaskedLanguage` network by texts with one gap each.
+
+    The labels are the tokens that the gaps hide; `one_gap_each` makes such samples.
+    """
 
     def metrics(self, logits: Tensor) -> dict[str, float]:
-        """target_accuracy: fraction of gaps that are filled rightly; target_cross_entropy in nats."""
+        """The fraction of gaps filled correctly, and the mean cross-entropy in nats."""
         return {
             "target_accuracy": accuracy(logits, self.target.y),
             "target_cross_entropy": functional.cross_entropy(logits, self.target.y).item(),
         }
 
     def confusion(self, logits: Tensor) -> list[str]:
-        """None: there are as many classes as tokens."""
+        """No confusions are listed, because there are as many classes as tokens."""
         return []
 
 
 def one_gap_each(
     x: Tensor, *, seed: int, special: Sequence[int] = range(len(SPECIAL)), mask: int = _MASK
 ) -> Labelled:
-    """Tokens x (n, 2, length) with one token of each text masked, drawn by `seed`, and as labels (n,) what it was."""
+    """Mask one token of each text, and make it the text's label.
+
+    Args:
+        x: Tokens (n, 2, length).
+        seed: Seed of the choice of tokens.
+        special: Ids of the tokens that are never masked. Default: those of `new_encoder`.
+        mask: Id of [MASK]. Default: that of `new_encoder`.
+
+    Returns:
+        The masked tokens, with the hidden tokens (n,) as labels.
+    """
     candidates = x[:, 1].bool() & ~torch.isin(x[:, 0], torch.tensor(list(special)))  # (n, length)
-    places = torch.multinomial(
-        candidates.double(), 1, generator=torch.Generator().manual_seed(seed)
-    ).squeeze(1)  # (n,)
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.multinomial(candidates.double(), 1, generator=generator).squeeze(1)  # (n,)
     rows = torch.arange(len(x))
     masked = x.clone()
     masked[rows, 0, places] = mask

@@ -1,11 +1,11 @@
-"""SHOT: a trained network goes to the target without its source data; the classifier stays, the features come to it.
+"""SHOT: adapt a trained network to the target without its source data.
 
     L = mean_i H(p_i) - H(mean_i p_i) + beta mean_i CE(p_i, y_i)
 
-with p_i the network's predictions on target row i: each sure of itself, all together spread over the classes (information maximisation),
-and like y_i, the class of the nearest centroid of the target's features, computed over the whole target once an epoch.
-
-Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer for Unsupervised Domain Adaptation. ICML 2020.
+The classifier stays, and the features come to it. p_i are the network's predictions on target row
+i. The first two terms (information maximisation) make each prediction sure, and spread all of them
+over the classes. y_i is the class of the nearest centroid of the target's features, computed over
+the whole target once an epoch.
 """
 
 from __future__ import annotations
@@ -26,14 +26,33 @@ from da.networks.statistics import evaluating
 from da.train.distributed import gather_rows
 from da.train.method import Method, Terms, everywhere
 
-ROWS = 256  # of the target in one forward pass without gradients
+ROWS = 256  # target rows in one forward pass without gradients
 
 
 def information_maximisation_loss(logits: Array) -> Array:
-    """mean_i H(p_i) - H(mean_i p_i), p = softmax(logits) (n, K): a scalar from -log K to 0, in nats.
+    """Measure how sure the predictions are, and how evenly they use the classes.
 
-    Minus the mutual information of row and class: 0 where all rows have one prediction, -log K where all are certain and every class
-    is as frequent. Raises ValueError on shape or values, TypeError for inputs not of floats.
+    It is minus the mutual information of row and class: 0 if all rows have the same prediction,
+    -log K if all are certain and all classes are equally frequent.
+
+        mean_i H(p_i) - H(mean_i p_i),    p = softmax(logits)
+
+    Args:
+        logits: (n, K), floats.
+
+    Returns:
+        A scalar from -log K to 0, in nats, of the kind of `logits`.
+
+    Raises:
+        ValueError: The logits are not a matrix, or a value is not finite.
+        TypeError: The logits are not floats.
+
+    Paper:
+        Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer for
+        Unsupervised Domain Adaptation. ICML 2020.
+
+    Differences:
+        None known.
     """
     z = as_matrix(logits, "logits")
     with full_precision(z):
@@ -43,36 +62,50 @@ def information_maximisation_loss(logits: Array) -> Array:
 
 @torch.no_grad()
 def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int = 2) -> Array:
-    """The class of the nearest centroid for each row of features (n, d): int64 (n,), without gradient.
+    """Label each row by the class whose centroid is nearest to its features.
 
         c_k = sum_i w_ik z_i / sum_i w_ik,    y_i = argmax_k cos(z_i, c_k)
 
-    with w = probabilities (n, K) in the first round, and w_ik = [y_i = k] by the labels of the round before in each other one. A class
-    that has lost all its rows gets none back. A row of zeros, which has no direction, is of its most probable class.
+    In the first round w are the probabilities. In each later one w_ik = [y_i = k] by the labels of
+    the round before. A class that has lost all its rows gets none back. A row of zeros has no
+    direction, and gets its most probable class.
 
-    rounds: >= 1; 2 as in the paper.
+    Args:
+        features: z (n, d), floats.
+        probabilities: (n, K), floats >= 0.
+        rounds: How many rounds, >= 1. Default 2, as in the paper.
 
-    Raises ValueError for rounds < 1, negative probabilities, or other shapes; TypeError for inputs not of floats.
+    Returns:
+        Classes (n,), int64, without gradient, of the kind of `features`.
 
-    Different from the authors' code: the features are neither extended by a 1 nor scaled to norm 1 before they are averaged.
+    Raises:
+        ValueError: `rounds` is less than 1, a probability is negative, or the shapes do not match.
+        TypeError: The inputs are not floats.
+
+    Paper:
+        Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer for
+        Unsupervised Domain Adaptation. ICML 2020.
+
+    Differences:
+        The centroids are those of the features as they are. The authors' code extends the features
+        by a 1 and scales them to norm 1 before it averages them.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}")
-    z, p = (
-        as_matrix(features, "features").double(),
-        as_matrix(probabilities, "probabilities").double(),
-    )
+    z = as_matrix(features, "features").double()
+    p = as_matrix(probabilities, "probabilities").double()
     if len(z) != len(p) or bool((p < 0).any()):
         raise ValueError(
-            f"probabilities must be >= 0, a row for each of features {tuple(z.shape)}; got {tuple(p.shape)}, smallest {p.min().item():g}"
+            f"probabilities must be >= 0, a row for each of features {tuple(z.shape)}; "
+            f"got {tuple(p.shape)}, smallest {p.min().item():g}"
         )
     with full_precision(z):
-        labels, weights, directed = p.argmax(dim=1), p, z.any(dim=1)
+        labels, weights = p.argmax(dim=1), p
+        directed = z.any(dim=1)  # (n,) False for rows of zeros
         for _ in range(rounds):
             centroids = (weights / weights.sum(dim=0).clamp(min=1e-300)).T @ z  # (K, d)
-            cosine = (
-                functional.normalize(z, dim=1) @ functional.normalize(centroids, dim=1).T
-            )  # (n, K)
+            directions = functional.normalize(centroids, dim=1)  # (K, d)
+            cosine = functional.normalize(z, dim=1) @ directions.T  # (n, K)
             nearest = cosine.masked_fill(~centroids.any(dim=1), -math.inf).argmax(dim=1)  # (n,)
             labels = torch.where(directed, nearest, labels)
             weights = functional.one_hot(labels, p.shape[1]).double()
@@ -81,26 +114,55 @@ def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int
 
 @final
 class SHOT(Method[TargetBatch]):
-    """`information_maximisation_loss` + beta * cross-entropy with `centroid_pseudo_labels`, on the target alone.
+    """Adapt a trained network to unlabelled target samples without any source data.
 
-    The head is frozen, in evaluation mode too; backbone and bottleneck learn. The pseudo-labels of the whole target are computed at the
-    first step and whenever as many rows have passed since as the target has: once an epoch, by the network in evaluation mode.
+    Use it if the source data may not leave its place. The head is frozen and in evaluation mode;
+    backbone and bottleneck learn.
+
+        mean_i H(p_i) - H(mean_i p_i) + beta * cross_entropy(logits, pseudo-labels)
+
+    The first two terms are `da.model.sourcefree.information_maximisation_loss`. The pseudo-labels
+    are `da.model.sourcefree.centroid_pseudo_labels` of the whole target, by the network in
+    evaluation mode. They are computed at the first step, and again whenever as many rows have
+    passed as the target has: once an epoch.
 
     Args:
-        network: trained on the source (the paper smooths its labels by 0.1); changed in place.
-        target: the rows that the batches are of, in the same order.
-        transform: raw rows -> network input, without augmentation, for the pseudo-labels.
-        beta: weight of the pseudo-labels' cross-entropy, >= 0: 0.3; for digits the authors take 0.1.
+        network: A network trained on the source; it is changed in place. The paper trains it with
+            label smoothing of 0.1.
+        target: The unlabelled rows that the batches are taken from, in the same order.
+        transform: Raw rows -> network input, without augmentation, for the pseudo-labels.
+        beta: Weight of the cross-entropy of the pseudo-labels, >= 0. Default 0.3; for digits the
+            authors take 0.1.
 
     Raises:
-        TypeError: a labelled target. ValueError: a negative or infinite beta.
+        TypeError: The target has labels.
+        ValueError: `beta` is negative or not finite.
 
-    Different from the authors' code: the network is the caller's, where theirs ends in a bottleneck with batch normalisation and a
-    weight-normalised head.
+    Example:
+        >>> import torch
+        >>> from da.data import TargetBatch, Unlabelled, identity
+        >>> from da.model import SHOT
+        >>> from da.networks import mlp
+        >>> x = torch.rand(6, 4)
+        >>> method = SHOT(mlp(inputs=4, classes=3), Unlabelled(x), identity).train()
+        >>> for terms in method.step(TargetBatch(x[:2], torch.arange(2)), progress=0.0):
+        ...     print(sorted(terms))
+        ['information', 'pseudo']
+        >>> method.pseudo_labels.shape  # one for each target row
+        torch.Size([6])
+
+    Paper:
+        Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer for
+        Unsupervised Domain Adaptation. ICML 2020.
+
+    Differences:
+        The network is the caller's. The authors' network ends in a bottleneck with batch
+        normalisation and a weight-normalised head. The centroids are those of the features as they
+        are; see `da.model.sourcefree.centroid_pseudo_labels`.
     """
 
     pseudo_labels: Tensor  # (m,) class of each target row
-    rows_left: Tensor  # () rows of this epoch still to come, before the next pseudo-labels
+    rows_left: Tensor  # () rows that pass before the next pseudo-labels
 
     def __init__(
         self, network: Network, target: Unlabelled, transform: Transform, *, beta: float = 0.3
@@ -117,26 +179,29 @@ class SHOT(Method[TargetBatch]):
         self.register_buffer("rows_left", torch.zeros((), dtype=torch.long, device=device))
 
     def train(self, mode: bool = True) -> SHOT:
-        """The head stays in evaluation mode."""
+        """Sets the mode; the head stays in evaluation mode."""
         super().train(mode)
         self.network.head.eval()
         return self
 
     def step(self, batch: TargetBatch, progress: float) -> Iterator[Terms]:
+        """One move, after new pseudo-labels if an epoch is over."""
         if self.rows_left <= 0:
-            self.pseudo_labels.copy_(self._labels_of_the_target())
+            self.pseudo_labels.copy_(self._label_target())
             self.rows_left.fill_(len(self.target))
-        self.rows_left -= len(gather_rows(batch.target_index))  # what all processes see counts
+        self.rows_left -= len(gather_rows(batch.target_index))  # rows of all processes
         yield self.loss(batch, progress)
 
     def loss(self, batch: TargetBatch, progress: float) -> Terms:
+        """The terms "information" and "pseudo"."""
         logits = everywhere(self.network(batch.target_x)).logits
         labels = self.pseudo_labels[gather_rows(batch.target_index)]
         pseudo = self.beta * functional.cross_entropy(logits, labels)
         return {"information": information_maximisation_loss(logits), "pseudo": pseudo}
 
     @torch.no_grad()
-    def _labels_of_the_target(self) -> Tensor:
+    def _label_target(self) -> Tensor:
+        """The pseudo-labels (m,) of the whole target, by the network in evaluation mode."""
         generator = torch.Generator()  # a transform without augmentation draws nothing from it
         parts = [self.target.rows(rows) for rows in torch.arange(len(self.target)).split(ROWS)]
         with evaluating(self.network):

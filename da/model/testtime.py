@@ -1,18 +1,20 @@
-"""TENT: while it is tested, a network makes its predictions surer by the scales and shifts of its batch normalisation alone.
+"""TENT: while it is tested, a network makes its predictions surer.
 
-    mean H(p_i) over the rows of the test batch, p_i = softmax(logits_i), normalised by the batch's own mean and variance
+    mean H(p_i) over the rows of the test batch, p_i = softmax(logits_i)
 
-    optimizer = torch.optim.Adam(method.parameter_groups(1e-3, 1.0))  # the paper's, for small images
+Only the scales and shifts of its batch normalisation learn. Each batch is normalised by its own
+mean and variance.
+
+    optimizer = torch.optim.Adam(method.parameter_groups(1e-3, 1.0))  # the paper's, small images
     for logits in online(method, batches, optimizer): ...
 
-Left alone, this may end with one class for everything, which is sure too. Two guards against that:
+Without guards the network may end with one class for everything, because that is sure too. There
+are two guards:
 
-    margin     a row counts only if H(p_i) < margin log K: the gradients of unsure rows point anywhere
-    floor      where the running mean of what counts falls below floor log K, scales and shifts go back to where they began
-
-Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy Minimization. ICLR 2021.
-Niu, Wu, Zhang, Chen, Zheng, Zhao, Tan: Efficient Test-Time Model Adaptation without Forgetting. ICML 2022: the margin.
-Niu, Wu, Zhang, Wen, Chen, Zhao, Tan: Towards Stable Test-Time Adaptation in Dynamic Wild World. ICLR 2023: margin and floor.
+| guard | what it does |
+|---|---|
+| margin | a row counts only if H(p_i) < margin log K, because gradients of unsure rows mislead |
+| floor | if the running mean of what counts is below floor log K, scales and shifts are restored |
 """
 
 from __future__ import annotations
@@ -34,13 +36,22 @@ from da.train.distributed import gather_rows
 from da.train.method import Method, Terms
 
 FLOOR = 0.2 / math.log(1000)  # 0.2 nats of 1,000 classes, as in Niu et al. 2023
-KEPT = 0.9  # share of the old running mean that a batch leaves
+KEPT = 0.9  # weight of the old running mean when a batch comes
 
 
 def reliable_entropies(logits: Tensor, *, margin: float | None) -> Tensor:
-    """H(p_i) in nats of the rows of logits (n, K) that count: (k,), k <= n; all rows for margin None.
+    """The entropies of the rows that count, those below the margin.
 
-    margin: a row counts if H(p_i) < margin log K; >= 0, without unit. Raises ValueError on shape or values, TypeError for integers.
+    Args:
+        logits: (n, K), floats.
+        margin: A row counts if H(p_i) < margin log K; without unit. None: all rows count.
+
+    Returns:
+        H(p_i) (k,) in nats, k <= n.
+
+    Raises:
+        ValueError: The logits are not a matrix, or a value is not finite.
+        TypeError: The logits are not floats.
     """
     z = as_matrix(logits, "logits")
     with full_precision(z):
@@ -50,21 +61,55 @@ def reliable_entropies(logits: Tensor, *, margin: float | None) -> Tensor:
 
 @final
 class Tent(Method[TargetBatch]):
-    """Mean `reliable_entropies` of the target's rows, by the scales and shifts of batch normalisation; nothing else learns.
+    """Adapt a network at test time, by the entropy of its own predictions (TENT).
 
-    In training each batch is normalised by its own statistics, which the running ones follow, for single samples later; dropout is off.
-    `online` is the use at test time. In the training loop it is a row of a table, with several passes over the target.
+    Use it if target samples come one batch after another and each has to be predicted at once:
+    `online` does that. In the training loop it is a row of a table, with several passes over the
+    target.
+
+        mean H(p_i) over the rows that count, p_i = softmax(logits_i)
+
+    Only scales and shifts of batch normalisation learn. In training each batch is normalised by
+    its own statistics. The running statistics follow them, for single samples later. Dropout is
+    off.
 
     Args:
-        network: trained on the source, with batch normalisation; changed in place. A copy of it as it is now is kept.
-        margin: entropy below which a row counts, as a fraction of log K, > 0: 0.4 as in Niu et al. 2022; None: all rows, as in TENT.
-        floor: running mean of the counted rows' entropies below which the network has collapsed, as a fraction of log K, >= 0;
-            None: never, as in TENT. The running mean keeps 0.9 of itself, and begins with the first batch in which a row counts.
+        network: A network trained on the source, with batch normalisation; it is changed in place.
+            A copy of it as it is now is kept.
+        margin: A row counts if its entropy is below this fraction of log K, > 0. Default 0.4, as
+            in Niu et al. 2022. None: all rows count, as in TENT.
+        floor: The network has collapsed if the running mean of the counted entropies is below this
+            fraction of log K, >= 0. Scales and shifts are then restored. The running mean keeps
+            0.9 of itself at each batch, and begins with the first batch in which a row counts.
+            Default 0.2 / log 1000, about 0.029. None: never, as in TENT.
 
-    Raises ValueError where there is no batch normalisation with scale and shift, or for a margin or floor out of its range.
+    Raises:
+        ValueError: No batch normalisation has scale and shift, or `margin` or `floor` is out of
+            range.
 
-    Different from Niu et al. 2023: the floor depends on the number of classes (theirs is 0.2 nats, for 1,000); the plain
-    entropy without the search for flat minima. The optimiser's moments are forgotten too by `online`, but stay in the training loop.
+    Example:
+        >>> import torch
+        >>> from da.model import Tent
+        >>> from da.networks import lenet
+        >>> method = Tent(lenet(classes=10))
+        >>> (group,) = method.parameter_groups(learning_rate=1e-3, backbone_factor=1.0)
+        >>> len(group["params"])  # scale and shift of three layers
+        6
+        >>> method.terms(torch.zeros(4, 10))["entropy"].item()  # all rows are too unsure to count
+        0.0
+
+    Paper:
+        Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy
+        Minimization. ICLR 2021. Niu, Wu, Zhang, Chen et al.: Efficient Test-Time Model Adaptation
+        without Forgetting. ICML 2022 (EATA, the margin). Niu, Wu, Zhang, Wen et al.: Towards Stable
+        Test-Time Adaptation in Dynamic Wild World. ICLR 2023 (SAR, margin and recovery).
+
+    Differences:
+        The guards are on unless margin and floor are None. The running statistics follow the
+        target, for single samples. From EATA: no weights of samples. From SAR: the floor depends
+        on the number of classes (theirs is 0.2 nats, for 1,000 classes); the entropy is minimised
+        without the search for flat minima. `online` also resets the optimiser's moments when it
+        restores scales and shifts; the training loop keeps them.
     """
 
     average: Tensor  # () running mean in nats; -1 before the first batch
@@ -79,7 +124,8 @@ class Tent(Method[TargetBatch]):
             raise ValueError(f"floor must be >= 0, or None for no recovery; got {floor}")
         if not _scales_and_shifts(network):
             raise ValueError(
-                "network must have batch normalisation with scale and shift, which alone learn; its layers have affine=False"
+                "network must have batch normalisation with scale and shift, because nothing else "
+                "learns; its layers have affine=False"
             )
         self.margin, self.floor = margin, floor
         use_statistics(network, "target")
@@ -92,7 +138,7 @@ class Tent(Method[TargetBatch]):
         )
 
     def train(self, mode: bool = True) -> Tent:
-        """Batch normalisation alone is ever in training mode."""
+        """Sets the mode of batch normalisation; all other modules stay in evaluation mode."""
         super().train(False)
         for norm in batch_norms(self.network):
             norm.train(mode)
@@ -100,26 +146,34 @@ class Tent(Method[TargetBatch]):
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         """Scales and shifts at one rate, without weight decay, which would pull the scales to 0."""
-        return [
-            {"params": _scales_and_shifts(self.network), "lr": learning_rate, "weight_decay": 0.0}
-        ]
+        own = _scales_and_shifts(self.network)
+        return [{"params": own, "lr": learning_rate, "weight_decay": 0.0}]
 
     def step(self, batch: TargetBatch, progress: float) -> Iterator[Terms]:
+        """One move; after it the network recovers if it has collapsed."""
         logits = gather_rows(self.network(batch.target_x).logits)
         yield self.terms(logits)
         self.recover(logits.detach())
 
     def loss(self, batch: TargetBatch, progress: float) -> Terms:
+        """The term "entropy"."""
         return self.terms(gather_rows(self.network(batch.target_x).logits))
 
     def terms(self, logits: Tensor) -> Terms:
-        """The loss of logits (n, K); 0 where no row counts."""
+        """The term "entropy" of logits (n, K); 0 if no row counts."""
         counted = reliable_entropies(logits, margin=self.margin)
         return {"entropy": counted.sum() / max(len(counted), 1)}
 
     @torch.no_grad()
     def recover(self, logits: Tensor) -> bool:
-        """Moves the running mean on by logits (n, K); True where it has fallen below the floor, and scales and shifts were restored."""
+        """Update the running mean, and restore scales and shifts if it is below the floor.
+
+        Args:
+            logits: (n, K) of a batch.
+
+        Returns:
+            Whether scales and shifts were restored.
+        """
         counted = reliable_entropies(logits, margin=self.margin)
         if self.floor is None or len(counted) == 0:
             return False
@@ -127,15 +181,17 @@ class Tent(Method[TargetBatch]):
         self.average.copy_(new if self.average < 0 else KEPT * self.average + (1 - KEPT) * new)
         if self.average >= self.floor * math.log(logits.shape[1]):
             return False
-        for parameter, first in zip(
-            _scales_and_shifts(self.network), _scales_and_shifts(self.start), strict=True
-        ):
+        own, start = _scales_and_shifts(self.network), _scales_and_shifts(self.start)
+        for parameter, first in zip(own, start, strict=True):
             parameter.copy_(first)
         self.average.fill_(-1.0)
         return True
 
     def reset(self) -> None:
-        """Back to the network as it was given, running statistics included, for the next domain; which needs a new optimiser too."""
+        """Restore the network as it was given, running statistics too, for the next domain.
+
+        That domain needs a new optimiser as well.
+        """
         self.network.load_state_dict(self.start.state_dict())
         self.average.fill_(-1.0)
 
@@ -143,22 +199,49 @@ class Tent(Method[TargetBatch]):
 def online(
     method: Tent, batches: Iterable[Tensor], optimizer: torch.optim.Optimizer
 ) -> Iterator[Tensor]:
-    """For each batch (b, ...) of test samples, b >= 2, its logits (b, K); the network then takes one step on it before the next comes.
+    """Predict a stream of test batches and adapt to each one after its prediction.
 
-    method: on the batches' device; what it has learned stays between calls (`Tent.reset`).
-    optimizer: over `method.parameter_groups`; its state, too, goes back to where it began when the method recovers from a collapse.
+    For each batch it gives the logits, and then takes one step before the next batch comes.
+
+    Args:
+        method: The adapting network, on the batches' device. What it has learned stays between
+            calls; `method.reset()` forgets it.
+        batches: Test samples (b, ...), b >= 2.
+        optimizer: An optimiser over `method.parameter_groups(...)`. Its state is reset too when
+            the method recovers from a collapse.
+
+    Yields:
+        The logits (b, K) of each batch, from before the step.
+
+    Example:
+        >>> import torch
+        >>> from da.model import Tent, online
+        >>> from da.networks import lenet
+        >>> method = Tent(lenet(classes=10))
+        >>> optimizer = torch.optim.Adam(method.parameter_groups(1e-3, 1.0))
+        >>> batches = torch.rand(3, 4, 1, 16, 16)  # three batches of four images
+        >>> [logits.argmax(dim=1).shape for logits in online(method, batches, optimizer)]
+        [torch.Size([4]), torch.Size([4]), torch.Size([4])]
+
+    Paper:
+        Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy
+        Minimization. ICLR 2021.
+
+    Differences:
+        Those of `Tent`.
     """
     start = copy.deepcopy(optimizer.state_dict())
     method.train()
     for x in batches:
         logits = _predict_and_step(method, x, optimizer)
         if method.recover(logits):
-            optimizer.load_state_dict(copy.deepcopy(start))  # else its steps would move `start`
+            optimizer.load_state_dict(copy.deepcopy(start))  # a copy: steps change the state
         yield logits
 
 
 @torch.enable_grad()
 def _predict_and_step(method: Tent, x: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """The logits of a batch, without gradient; the optimiser takes one step on their loss."""
     logits = method.network(x).logits
     optimizer.zero_grad(set_to_none=True)
     torch.stack(list(method.terms(logits).values())).sum().backward()
@@ -167,4 +250,5 @@ def _predict_and_step(method: Tent, x: Tensor, optimizer: torch.optim.Optimizer)
 
 
 def _scales_and_shifts(network: Network) -> list[torch.nn.Parameter]:
+    """The scales and shifts of the target's batch normalisations, in order."""
     return [p for norm in batch_norms(network) for p in (norm.weight, norm.bias) if p is not None]
