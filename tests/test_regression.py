@@ -1,4 +1,8 @@
-"""Adaptation for regression. Oracles: NumPy's pinv, SVD and eigenvalues in float64, SciPy's subspace_angles, closed forms, gradcheck."""
+"""Adaptation for regression.
+
+Oracles: NumPy's pinv, SVD and eigenvalues in float64, SciPy's subspace_angles, closed forms,
+gradcheck.
+"""
 
 from __future__ import annotations
 
@@ -59,12 +63,9 @@ def dare_by_numpy(
         k = max(k, count)
     inverses = []
     for g, values in zip(grams, spectra, strict=True):
-        cut = (
-            values[k - 1] + (values[k] if k < len(values) else 0)
-        ) / 2  # between the last kept and the first dropped
-        inverses.append(
-            np.linalg.pinv(g, rcond=max(cut, 1e-10 * values[0]) / values[0], hermitian=True)
-        )
+        first_dropped = values[k] if k < len(values) else 0
+        cut = max((values[k - 1] + first_dropped) / 2, 1e-10 * values[0])
+        inverses.append(np.linalg.pinv(g, rcond=cut / values[0], hermitian=True))
     cosines = [
         a @ b / np.linalg.norm(a) / np.linalg.norm(b)
         for a, b in zip(inverses[0].T, inverses[1].T, strict=True)
@@ -86,7 +87,10 @@ def test_dare_gram_by_numpy(n: int, m: int, d: int, threshold: float) -> None:
 
 
 def test_dare_gram_of_one_column_in_closed_form() -> None:
-    """x = +-1 has G = I, and x = +-2 has G = diag(1, 4): inverses with equal directions, eigenvalues 3 apart."""
+    """x = +-1 has G = I, and x = +-2 has G = diag(1, 4).
+
+    The inverses have equal directions, and the eigenvalues are 3 apart.
+    """
     source, target = np.array([[1.0], [-1.0]]), np.array([[2.0], [-2.0]])
     assert float(
         dare_gram(source, target, trade_off_angle=5.0, trade_off_scale=1.0, threshold=1.0)
@@ -97,7 +101,10 @@ def test_dare_gram_of_one_column_in_closed_form() -> None:
 
 
 def test_dare_gram_sees_what_least_squares_would_do() -> None:
-    """Equal inverse Gram matrices up to a factor of each column cost nothing in angle; a shift of the mean does."""
+    """Inverse Gram matrices that differ by a factor of each column cost nothing in angle.
+
+    A shift of the mean does.
+    """
     source, _ = samples(50, 1, 3)
     doubled = torch.cat([source, source])
     assert float(dare_gram(source, doubled)) < 1e-12  # a mean over rows, not a sum
@@ -123,12 +130,10 @@ def test_a_dead_unit_costs_nothing_in_both_domains_and_a_half_in_one() -> None:
         return float(dare_gram(a, b, trade_off_angle=1.0, trade_off_scale=0.0, threshold=1.0))
 
     both = angle(torch.cat([source, zero], 1), torch.cat([target, zero], 1))
-    assert both == pytest.approx(
-        angle(source, target) * 4 / 5, rel=1e-9
-    )  # the mean over one more column, which adds nothing
-    independent = torch.tensor(
-        [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64
-    )
+    # The mean is over one more column, which adds nothing.
+    assert both == pytest.approx(angle(source, target) * 4 / 5, rel=1e-9)
+    corners = [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]
+    independent = torch.tensor(corners, dtype=torch.float64)
     assert angle(independent, independent * torch.tensor([1.0, 0.0])) == pytest.approx(0.5 / 3)
 
 
@@ -182,14 +187,14 @@ def test_rsd_knows_neither_order_nor_scale_nor_side(
 
 
 def test_rsd_sees_nothing_within_a_subspace_and_turns_without_shrinking() -> None:
-    """Rows mixed by any invertible matrix span the same: another scale, a mirror image. So the gradient is orthogonal to every row."""
+    """Rows mixed by any invertible matrix span the same: another scale, a mirror image.
+
+    So the gradient is orthogonal to every row.
+    """
     source, target = samples(4, 4, 12)
     mix, _ = samples(4, 4, 4, seed=5)
-    assert (
-        float(rsd(source, mix @ source, trade_off=0.0))
-        < 1e-9
-        > float(rsd(source, -3 * source, trade_off=0.0))
-    )
+    assert float(rsd(source, mix @ source, trade_off=0.0)) < 1e-9
+    assert float(rsd(source, -3 * source, trade_off=0.0)) < 1e-9
     moving = source.clone().requires_grad_()
     rsd(moving, target, trade_off=0.0).backward()
     gradient = moving.grad
@@ -241,7 +246,7 @@ def test_rsd_refuses_samples_that_span_everything() -> None:
 
 
 def orthogonal(n: int, d: int) -> Tensor:
-    """n rows of one length at right angles: every singular value alike."""
+    """n rows of one length at right angles: all singular values are equal."""
     return 2 * torch.eye(d, dtype=torch.float64)[:n]
 
 
@@ -446,12 +451,14 @@ def test_dare_gram_lets_go_of_the_moved_sensor(seed: int) -> None:
 
 
 def turned_signal(seed: int, n: int = 200) -> tuple[Labelled, Labelled]:
-    """y ~ N(2, 1) and something else, z ~ N(0, 1), of which the target moves most to two inputs that the source never shows.
+    """y ~ N(2, 1) and z ~ N(0, 1). The target moves most of both to two inputs that are 0 before.
 
-        source   x = (y, z, 0, 0)     target   x = (cos 60 y, cos 60 z, sin 60 y, sin 60 z), in degrees
+        source    x = (y, z, 0, 0)
+        target    x = (cos 60 y, cos 60 z, sin 60 y, sin 60 z), in degrees
 
-    Least squares on the source is y = x_0, and takes half of every y in the target: R^2 = 1 - (1 - 1/2)^2 E y^2 / var y = -1/4, before
-    what the untrained weights of the other inputs add to it. Where the features turn back by 60 degrees, all of y is there: R^2 = 1.
+    Least squares on the source is y = x_0, and gives half of every y in the target:
+    R^2 = 1 - (1 - 1/2)^2 E y^2 / var y = -1/4. The untrained weights of the other inputs come on
+    top. If the features turn back by 60 degrees, R^2 = 1.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -466,7 +473,10 @@ def turned_signal(seed: int, n: int = 200) -> tuple[Labelled, Labelled]:
 
 
 def turned_back(alignment, seed: int, steps: int = 200) -> tuple[float, float]:
-    """R^2 on source and target of linear features, trained in batches of 36 with the weight of 0.001 that the authors of RSD use."""
+    """R^2 on source and target of linear features.
+
+    They are trained in batches of 36 with the weight of 0.001 that the authors of RSD use.
+    """
     source, target = turned_signal(seed)
     torch.manual_seed(seed)
     network = Network(nn.Linear(4, 256), nn.Identity(), nn.Linear(256, 1))
@@ -544,31 +554,21 @@ def test_turned_digits_are_turned_by_what_their_labels_say() -> None:
     upright = read_digits("clean").x[:, 0].numpy()
     for domain, start in (("clean", 0), ("noisy", 1)):
         digits = read_turned(domain)
-        assert (
-            digits.x.dtype == torch.uint8
-            and digits.x.shape == (4 * 449, 1, 16, 16)
-            and digits.y.dtype == torch.float32
-        )
-        assert (
-            digits.y.abs().max() <= math.pi / 4
-            and abs(digits.y.mean()) < 0.05
-            and digits.y.std() == pytest.approx(math.pi / 48**0.5, 0.03)
-        )
+        assert digits.x.dtype == torch.uint8 and digits.x.shape == (4 * 449, 1, 16, 16)
+        assert digits.y.dtype == torch.float32
+        assert digits.y.abs().max() <= math.pi / 4 and abs(digits.y.mean()) < 0.05
+        assert digits.y.std() == pytest.approx(math.pi / 48**0.5, 0.03)
         assert torch.equal(digits.x, read_turned(domain).x)
-        for row in range(
-            0, len(digits), 100
-        ):  # the digits of the source are rows 0, 2, ... of the upright ones, of targets 1, 3, ...
-            image, angle = (
-                Image.fromarray(upright[start::2][row % 449]),
-                math.degrees(digits.y[row]),
-            )
+        # The source has the upright digits 0, 2, ..., a target has the digits 1, 3, ...
+        for row in range(0, len(digits), 100):
+            image = Image.fromarray(upright[start::2][row % 449])
+            angle = math.degrees(digits.y[row])
             as_said, mirrored = (
                 np.asarray(image.rotate(turn, Image.Resampling.BILINEAR)).astype(float)
                 for turn in (angle, -angle)
             )
             found = digits.x[row, 0].numpy().astype(float)
             error = np.abs(found - as_said).mean()
-            assert (
-                domain != "clean" or error < 8
-            )  # of 255: PIL keeps half a pixel more at the border
+            # Of 255 grey levels: PIL keeps half a pixel more at the border.
+            assert domain != "clean" or error < 8
             assert abs(angle) < 15 or error < np.abs(found - mirrored).mean()

@@ -1,38 +1,38 @@
-"""Domain adaptation for regression: what a linear regressor sees of the features, made alike in both domains.
+"""Domain adaptation for regression: align what a linear regressor sees of the features.
 
-    DARE-GRAM   a * mean_i (1 - cos(P_s[:, i], P_t[:, i])) + b * ||l_s - l_t||_2 / k,   G = Z^T Z / n, Z = [1, x],   P = pinv_k(G)
-    RSD         sum_i sin(theta_i) + trade_off * || |A| - |B| ||_F,                    U_s^T U_t = A diag(cos theta) B^T
+    dare_gram          directions and scale of the inverse Gram matrices
+    rsd                angles between the subspaces that the rows span
+    AlignRegression    the method that trains with either, or with any other discrepancy
 
-The least-squares regressor is pinv(G) Z^T y / n, so DARE-GRAM compares the inverse Gram matrices: the directions of their columns and the
-k largest eigenvalues l of G. RSD compares the subspaces that the rows span, by their principal angles theta, and the bases U in which the
-features gave them. A regressor, unlike a classifier, is off as soon as the scale of its features is: RSD leaves that scale alone, and
-DARE-GRAM weighs it by a term of its own.
+A classifier often survives another scale of its features. A regressor does not: its predictions
+are off as soon as the scale is. `rsd` leaves the scale alone. `dare_gram` weighs it by a term of
+its own.
 
-Gradients are the exact first derivatives of the spectral functions. Automatic differentiation through an SVD divides by the gaps
-between singular values, and is NaN where two are equal; here the gap is bounded from below by GAP times the largest.
-
-Nejjar, Wang, Fink: DARE-GRAM: Unsupervised Domain Adaptation Regression by Aligning Inverse Gram Matrices. CVPR 2023.
-Chen, Wang, Wang, Long: Representation Subspace Distance for Domain Adaptation Regression. ICML 2021.
+Gradients are the exact first derivatives, as `da.feature.spectra` computes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.feature.spectra import (
+    GAP,
+    MovingSVD,
+    gram_spectrum,
+    leading,
+    moving_svd,
+    rank,
+    truncated_inverse,
+    unit_columns,
+)
 from da.networks.network import Network, Outputs
 from da.train.align import Align
 from da.train.method import BatchStatistics, Ramp, constant
-
-RANK = 1e-9  # eigenvalues below this share of the largest count as zero, so that rounding is never inverted
-GAP = (
-    1e-6  # the smallest gap of eigenvalues, as a share of the largest, that a derivative divides by
-)
 
 
 def dare_gram(
@@ -43,20 +43,57 @@ def dare_gram(
     trade_off_scale: float = 0.036,
     threshold: float = 0.9,
 ) -> Array:
-    """DARE-GRAM between source (n, d) and target (m, d): a scalar >= 0, 0 for equal Gram matrices.
+    """Measure how differently a least-squares regressor would weigh the features of two domains.
 
-    trade_off_angle: >= 0, weight of the mean over the d + 1 columns of 1 - cosine, which lies in [0, 2].
-    trade_off_scale: >= 0, weight of the distance of the k largest eigenvalues over k, in features' units^2.
-    threshold:       in (0, 1]; k is the smallest number of leading eigenvalues whose share of their sum reaches it, the larger one
-                     of the two domains; 1 inverts all that are not zero. Where the k-th and the next eigenvalue are close (isotropic
-                     features, a threshold below 1) the inverses depend on which directions the sample happened to put first.
+    Use it as the alignment loss of a regression. The least-squares regressor on rows x is
+    pinv(G) Z^T y / n, so the inverse Gram matrices are compared:
 
-    Deviations from the authors' code: Gram matrices are means over rows, not sums, so that n and m may differ and batches of any size
-    weigh alike; its trade-off of 0.001 for sums over batches of 36 is 0.036 here. Its count stops two eigenvalues earlier (but
-    at one). A column that is zero in both (a dead unit) costs nothing, and in one alone 1/2, where its cosine of 0 costs 1 in both cases.
-    Eigenvalues that are zero up to rounding are left out, not inverted. In float64.
+        a mean_i (1 - cos(P_s[:, i], P_t[:, i])) + b ||l_s - l_t|| / k
+        Z = [1, x],    G = Z^T Z / n,    P = pinv_k(G)
 
-    Raises ValueError for a trade-off below 0 or a threshold outside (0, 1], else as every discrepancy.
+    The first term compares the directions of their d + 1 columns, the second the k largest
+    eigenvalues l of G.
+
+    Args:
+        source: Rows (n, d), floats, n >= 1.
+        target: Rows (m, d), m >= 1, of the kind of `source`.
+        trade_off_angle: a >= 0, weight of the mean of 1 - cosine, which lies in [0, 2]; default
+            0.05.
+        trade_off_scale: b >= 0, weight of the distance of eigenvalues, in the features' unit
+            squared; default 0.036.
+        threshold: A share in (0, 1]; default 0.9. k is the smallest number of leading eigenvalues
+            whose share of their sum reaches it, the larger one of the two domains. 1 inverts all
+            that are not zero. If the k-th eigenvalue and the next are close (isotropic features),
+            the inverses depend on which direction comes first in the sample.
+
+    Returns:
+        A scalar >= 0 of the kind of `source`, 0 for equal Gram matrices; differentiable once in
+        both. It is computed in float64.
+
+    Raises:
+        ValueError: A trade-off is negative, the threshold is outside (0, 1], widths or devices
+            differ, or a value is not finite.
+        TypeError: An input does not hold floats, or one is a tensor and the other an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import dare_gram
+        >>> source, target = np.array([[1.0], [-1.0]]), np.array([[2.0], [-2.0]])
+        >>> value = dare_gram(source, target, trade_off_scale=1.0, threshold=1.0)
+        >>> round(float(value), 6)  # G = diag(1, 1) and diag(1, 4): eigenvalues 3 apart, k = 2
+        1.5
+
+    Paper:
+        Nejjar, Wang, Fink: DARE-GRAM: Unsupervised Domain Adaptation Regression by Aligning Inverse
+        Gram Matrices. CVPR 2023.
+
+    Differences:
+        From the authors' code: Gram matrices are means over rows, not sums, so n and m may differ
+        and batches of any size weigh the same. Its trade-off of 0.001, for sums over batches of 36,
+        is 0.036 here. Its count of eigenvalues stops two earlier, but keeps at least one. A column
+        that is zero in both domains (a dead unit) costs nothing, and one that is zero in one domain
+        costs 1/2. In the authors' code its cosine is 0 in both cases and costs 1. Eigenvalues that
+        are zero up to rounding are left out, not inverted.
     """
     if not 0 < threshold <= 1:
         raise ValueError(
@@ -65,65 +102,121 @@ def dare_gram(
     _check_trade_offs(trade_off_angle=trade_off_angle, trade_off_scale=trade_off_scale)
     x, y = check_two_samples(source, target)
     with full_precision(x):
-        first, second = _spectrum(x), _spectrum(y)
-        k = max(_leading(first.eigenvalues, threshold), _leading(second.eigenvalues, threshold))
-        angle = (
-            _unit_columns(_truncated_inverse(first, k))
-            - _unit_columns(_truncated_inverse(second, k))
-        ).square().sum() / 2
-        scale = (
-            torch.linalg.vector_norm((first.moving.diagonal() - second.moving.diagonal())[:k]) / k
-        )
-        value = (
-            trade_off_angle * angle / (x.shape[1] + 1) + trade_off_scale * scale
-        )  # |a - b|^2 / 2 = 1 - cos, without cancellation
+        first, second = gram_spectrum(x), gram_spectrum(y)
+        k = max(leading(first.eigenvalues, threshold), leading(second.eigenvalues, threshold))
+        p_source = unit_columns(truncated_inverse(first, k))  # (d + 1, d + 1)
+        p_target = unit_columns(truncated_inverse(second, k))
+        # |a - b|^2 / 2 = 1 - cos of unit vectors, without cancellation.
+        angle = (p_source - p_target).square().sum() / 2
+        gaps = (first.moving.diagonal() - second.moving.diagonal())[:k]  # (k,)
+        scale = torch.linalg.vector_norm(gaps) / k
+        value = trade_off_angle * angle / (x.shape[1] + 1) + trade_off_scale * scale
         return like(value.to(x.dtype), source)
 
 
 def rsd(source: Array, target: Array, *, trade_off: float = 0.01) -> Array:
-    """Representation subspace distance of source (n, d) and target (m, d), min(n, m) < d: a scalar >= 0, without unit.
+    """Measure the angles between the subspaces that the rows of two samples span.
 
-    trade_off: >= 0, weight of the bases' mismatch beside the sum of r sines. The authors' code has 0.01, most of its commands 0.1,
-               and weighs the whole by 0.001 beside the mean squared error, with batches of 36 of 512 features.
+    Use it for a regression if the target's features have turned into directions that are new to
+    the source. It does not change the scale of the features, on which a regressor depends.
 
-    The subspaces are spanned by the r leading right singular vectors, r the smaller rank; the authors' code needs n = m and full rank,
-    where this is the same. The samples are not centred. Where n + m > d some angles are 0 whatever the features, and the bases of that
-    common part, which the second term compares, are not determined. The gradient of an angle that is 0 is taken as 0. In float64.
+        sum_i sin(theta_i) + trade_off || |A| - |B| ||_F,    U_s^T U_t = A diag(cos theta) B^T
 
-    What it cannot see: the angles between A F and B F are 0 for any invertible A and B (n, n). Whatever the target does within
-    the source's subspace costs nothing, be it another scale, mean or sign, and no gradient shrinks a direction: it turns them. So RSD mends
-    features that the target has turned into directions new to the source, by less than a right angle. It does not mend
-    `da.data.toy.moved_sensor`, whose shift adds none, and what disturbs the target in new directions it turns into those that the
-    regressor reads. Small singular values count as much as large ones.
+    U are the r leading right singular vectors of each sample, r the smaller rank, and theta their
+    principal angles. The second term compares the bases. The samples are not centred.
 
-    Raises ValueError where both samples have d rows or more (both span everything, the distance would be 0 always) and
-    for a trade-off below 0, else as every discrepancy.
+    Rows that are mixed by an invertible matrix span the same subspace. So whatever the target does
+    within the source's subspace costs nothing: another scale, mean or sign. No gradient shrinks a
+    direction, it only turns it. `rsd` repairs features that have turned by less than a right angle.
+    It does not repair `da.data.toy.moved_sensor`, whose shift adds no direction. Small singular
+    values count as much as large ones. It can rotate target-only noise into directions that the
+    regressor uses.
+
+    If n + m > d, some angles are 0 whatever the features, and the bases of the common part, which
+    the second term compares, are not determined.
+
+    Args:
+        source: Rows (n, d), floats. n or m must be < d.
+        target: Rows (m, d), of the kind of `source`.
+        trade_off: Weight >= 0 of the bases' mismatch beside the sum of r sines; default 0.01, as
+            in the authors' code. Most of its commands take 0.1, and weigh the whole by 0.001 beside
+            the mean squared error, with batches of 36 rows of 512 features.
+
+    Returns:
+        A scalar >= 0 without unit, of the kind of `source`; differentiable once in both. The
+        gradient of an angle that is 0 is taken as 0. It is computed in float64.
+
+    Raises:
+        ValueError: Both samples have d rows or more, so both span everything; the trade-off is
+            negative, widths or devices differ, or a value is not finite.
+        TypeError: An input does not hold floats, or one is a tensor and the other an array.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature import rsd
+        >>> round(float(rsd(np.array([[1.0, 0.0]]), np.array([[3.0, 4.0]]))), 6)  # a sine
+        0.8
+
+    Paper:
+        Chen, Wang, Wang, Long: Representation Subspace Distance for Domain Adaptation Regression.
+        ICML 2021.
+
+    Differences:
+        The numbers of rows and the ranks may differ: the r leading directions are compared. The
+        authors' code needs n = m and full rank, and the value is the same then.
     """
     _check_trade_offs(trade_off=trade_off)
     x, y = check_two_samples(source, target)
     if min(len(x), len(y)) >= x.shape[1]:
         raise ValueError(
-            f"source and target must not both have as many rows as columns, or both subspaces are the whole space; got "
-            f"{tuple(x.shape)} and {tuple(y.shape)}: take smaller batches or wider features"
+            f"source and target must not both have as many rows as columns, or both subspaces are "
+            f"the whole space; got {tuple(x.shape)} and {tuple(y.shape)}: take smaller batches or "
+            f"wider features"
         )
     with full_precision(x):
-        first, second = _moving_svd(x.double().T), _moving_svd(y.double().T)
-        rank = max(min(_rank(first.values), _rank(second.values)), 1)
-        u, v = first.left[:, :rank], second.left[:, :rank]  # (d, r)
-        cosines = _moving_svd(u.T @ v)
+        first, second = moving_svd(x.double().T), moving_svd(y.double().T)
+        r = max(min(rank(first.values), rank(second.values)), 1)
+        u, v = first.left[:, :r], second.left[:, :r]  # (d, r)
+        cosines = moving_svd(u.T @ v)
         mismatch = torch.linalg.vector_norm(cosines.left.abs() - cosines.right.abs())
-        return like(
-            (_sines(u.detach(), v.detach(), cosines).sum() + trade_off * mismatch).to(x.dtype),
-            source,
-        )
+        value = _sines(u.detach(), v.detach(), cosines).sum() + trade_off * mismatch
+        return like(value.to(x.dtype), source)
 
 
 class AlignRegression(Align):
-    """`Align` for a number instead of a class: mean squared error on the source + trade_off * ramp(progress) * alignment.
+    """Train a regression on the source while a loss of your choice pulls the domains together.
 
-    The network's head has one output: logits (b, 1); labels are floats (b,). Options as of `Align`, but label smoothing.
+    It is `Align` for a number in place of a class. The network's head has one output, so logits are
+    (b, 1), and labels are floats (b,).
 
-    Raises ValueError for label smoothing and, at the first step, for logits or labels of another shape; TypeError for labels not floats.
+        task     mean squared error on the source
+        align    trade_off * ramp(progress) * alignment(source features, target features)
+
+    Args:
+        network: Maps x (b, ...) to Outputs(features, logits (b, 1)).
+        alignment: (source (n, d), target (m, d)) -> scalar, such as `dare_gram` or `mmd2`. None
+            trains on the source alone.
+        trade_off: Weight of the alignment, >= 0, in units of squared error per unit of it; default
+            1.
+        ramp: Progress in [0, 1] -> factor of the trade-off; default constant. See
+            `da.train.Adapt`.
+        batch_statistics: "source", "joint" or "domain"; default "joint". See `da.train.Adapt`.
+
+    Raises:
+        ValueError: `batch_statistics` is unknown; in training, logits are not (b, 1) or labels are
+            not (b,).
+        TypeError: In training, labels are not floats.
+
+    Example:
+        >>> import torch
+        >>> from da.data import Batch
+        >>> from da.feature import AlignRegression, dare_gram
+        >>> from da.networks import mlp
+        >>> x, y, index = torch.eye(4), torch.linspace(0, 1, 4), torch.arange(4)
+        >>> method = AlignRegression(mlp(4, classes=1), dare_gram, trade_off=0.1)
+        >>> terms = method.loss(Batch(x, y, 2 * x, index, index), progress=0.5)
+        >>> list(terms), bool(terms["align"] > 0)
+        (['task', 'align'], True)
     """
 
     def __init__(
@@ -143,110 +236,34 @@ class AlignRegression(Align):
         """Mean squared error of the only output."""
         if not labels.is_floating_point():
             raise TypeError(
-                f"labels must be floats for a regression; got {labels.dtype}: classes are trained with Align"
+                f"labels must be floats for a regression; got {labels.dtype}: train classes with "
+                f"Align"
             )
-        if labels.ndim != 1 or outputs.logits.shape != (
-            len(labels),
-            1,
-        ):  # else (b, 1) - (b,) would become (b, b)
+        # Other shapes would broadcast: (b, 1) - (b,) is (b, b).
+        if labels.ndim != 1 or outputs.logits.shape != (len(labels), 1):
             raise ValueError(
-                f"logits must be (b, 1) and labels (b,); got {tuple(outputs.logits.shape)} and {tuple(labels.shape)}"
+                f"logits must be (b, 1) and labels (b,); got {tuple(outputs.logits.shape)} and "
+                f"{tuple(labels.shape)}"
             )
         return functional.mse_loss(outputs.logits.squeeze(1), labels)
 
 
-class _Spectrum(NamedTuple):
-    eigenvalues: Tensor  # (p,) descending, constants
-    vectors: Tensor  # (p, p) constants
-    moving: Tensor  # (p, p) vectors^T G vectors: the diagonal of eigenvalues in value, and the derivative of G in the fixed eigenbasis
+def _sines(u: Tensor, v: Tensor, cosines: MovingSVD) -> Tensor:
+    """Sines of the principal angles of two bases u and v (d, r), from the SVD of u^T v: (r,).
 
-
-def _spectrum(x: Tensor) -> _Spectrum:
-    z = torch.cat([x.new_ones(len(x), 1), x], dim=1).double()  # (n, d + 1)
-    gram = z.T @ z / len(z)
-    eigenvalues, vectors = (part.flip(-1) for part in torch.linalg.eigh(gram.detach()))
-    return _Spectrum(eigenvalues, vectors, vectors.T @ gram @ vectors)
-
-
-def _leading(eigenvalues: Tensor, threshold: float) -> int:
-    """The fewest leading eigenvalues (p,) whose share of the sum reaches `threshold`."""
-    values = torch.where(eigenvalues > RANK * eigenvalues[0], eigenvalues, 0)
-    share = values.cumsum(0) / values.sum()
-    return (
-        int((share < threshold * (1 - 1e-12)).sum()) + 1
-    )  # a share of 1 is reached up to rounding
-
-
-def _truncated_inverse(spectrum: _Spectrum, k: int) -> Tensor:
-    """sum_{i < k} v_i v_i^T / l_i (p, p), whose derivative is V (D * (V^T dG V)) V^T with divided differences D (Daleckii and Krein)."""
-    values, vectors, moving = spectrum
-    kept = (torch.arange(len(values), device=values.device) < k) & (
-        values > RANK * values[0]
-    )  # (p,)
-    inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
-    gap = (values[:, None] - values).abs().clamp(min=GAP * float(values[0]))  # (p, p)
-    both, one = kept[:, None] & kept, kept[:, None] ^ kept
-    # (1/a - 1/b) / (a - b) = -1 / (ab) needs no gap; (1/a - 0) / (a - b) does, for the cut itself turns with the eigenvectors
-    slopes = torch.where(both, -inverse[:, None] * inverse, 0) + torch.where(
-        one, (inverse[:, None] + inverse) / gap, 0
-    )
-    change = moving - moving.detach()  # 0, with a derivative
-    return vectors @ (torch.diag(inverse) + slopes * change) @ vectors.T
-
-
-def _unit_columns(x: Tensor) -> Tensor:
-    """Columns of x (p, q) over their 2-norms; a column that is zero beside the largest stays zero."""
-    norms = torch.linalg.vector_norm(x, dim=0)
-    alive = norms > RANK * norms.max()
-    return torch.where(alive, x / torch.where(alive, norms, 1), 0)
-
-
-class _MovingSVD(NamedTuple):
-    left: Tensor  # (p, k)
-    values: Tensor  # (k,) descending
-    right: Tensor  # (q, k)
-
-
-def _moving_svd(a: Tensor) -> _MovingSVD:
-    """The thin SVD of a (p, q), whose derivatives stay finite where singular values are equal or zero."""
-    left, values, right_t = torch.linalg.svd(a.detach(), full_matrices=False)
-    right = right_t.T
-    change = a - a.detach()  # 0, with a derivative
-    inner = left.T @ change @ right  # (k, k)
-    squares = values.square()
-    gap = squares - squares[:, None]  # (k, k), entry i, j: s_j^2 - s_i^2
-    turn = gap / (gap.square() + (GAP * squares[0]).square()).clamp(
-        min=torch.finfo(a.dtype).tiny
-    )  # 1 / gap, bounded
-    alive = values > RANK**0.5 * values[0]
-    inverse = torch.where(alive, 1 / torch.where(alive, values, 1), 0)
-    outside_left = (change - left @ (left.T @ change)) @ right * inverse  # what leaves the span
-    outside_right = (change.T - right @ (right.T @ change.T)) @ left * inverse
-    return _MovingSVD(
-        left + left @ (turn * (inner * values + values[:, None] * inner.T)) + outside_left,
-        values + inner.diagonal(),
-        right + right @ (turn * (values[:, None] * inner + inner.T * values)) + outside_right,
-    )
-
-
-def _rank(values: Tensor) -> int:
-    return int((values > RANK**0.5 * values[0]).sum())
-
-
-def _sines(u: Tensor, v: Tensor, cosines: _MovingSVD) -> Tensor:
-    """Sines of the principal angles of two bases (d, r): (r,). The value by a difference of vectors, since sqrt(1 - cos^2) loses half
-    of the digits near 0; the derivative -cos / sin dcos."""
+    The value is the length of a difference of vectors, because sqrt(1 - cos^2) loses half of the
+    digits near 0. The derivative is -cos / sin dcos.
+    """
     cosine = cosines.values.detach()
-    sine = torch.linalg.vector_norm(
-        u @ cosines.left.detach() - v @ cosines.right.detach() * cosine, dim=0
-    )
-    open_angle = sine > GAP
-    return sine - torch.where(open_angle, cosine / torch.where(open_angle, sine, 1), 0) * (
-        cosines.values - cosine
-    )
+    difference = u @ cosines.left.detach() - v @ cosines.right.detach() * cosine  # (d, r)
+    sine = torch.linalg.vector_norm(difference, dim=0)
+    is_open = sine > GAP
+    slope = torch.where(is_open, cosine / torch.where(is_open, sine, 1), 0)
+    return sine - slope * (cosines.values - cosine)
 
 
 def _check_trade_offs(**trade_offs: float) -> None:
+    """Raise an error that names a trade-off that is not finite and >= 0."""
     for name, value in trade_offs.items():
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be finite and >= 0; got {value!r}")
