@@ -12,7 +12,7 @@ C was chosen by cross-validation on source reviews, once for all tasks; every ot
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -23,12 +23,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from da.data.benchmarks import AMAZON_REVIEWS
 from da.data.domain import Labelled
 from da.data.files.text_files import read_word_counts
 from da.data.readers import data_root
-from da.recipes.script import Cell
-from da.recipes.shallow import Samples, ShallowFlags, main
+from da.data.text_benchmarks import AMAZON_REVIEWS
+from da.recipes.script import Cell, main
+from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
 from da.shallow.coral import CORAL
 from da.shallow.easytl import EasyTL
 from da.shallow.estimators import DomainAdaptationClassifier as Adapted
@@ -102,8 +102,22 @@ def samples(config: Config, cell: Cell) -> Samples:
     return Samples(source, target.unlabelled(), test)
 
 
+def build(config: Config, cell: Cell) -> ShallowJob:
+    """One cell."""
+    return ShallowJob(MODELS[cell.method], partial(samples, config, cell))
+
+
+def describe(config: Config, cell: Cell) -> dict[str, str]:
+    """What the row stands for, with its settings."""
+    return {"model": recipe(MODELS[cell.method])}
+
+
 if __name__ == "__main__":
     main(
-        Config, experiment="amazon_reviews_shallow", benchmark=AMAZON_REVIEWS, baseline="svd",
-        model=lambda config, cell: MODELS[cell.method], samples=samples,
-    )  # fmt: skip
+        Config,
+        experiment="amazon_reviews_shallow",
+        benchmark=AMAZON_REVIEWS,
+        baseline="svd",
+        build=build,
+        describe=describe,
+    )

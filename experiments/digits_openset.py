@@ -5,7 +5,7 @@
 Rows: networks of the six known classes that call unknown what no class has a probability of 0.9 for, trained on the source alone (none)
 or with the target's batch statistics (adabn); and an adversary that learns to reject (osbp). The table shows HOS, the harmonic mean of
 OS*, the accuracy on known digits (mean over classes), and UNK, the share of unknown digits that are called so: who calls nothing
-unknown, or everything, has 0. `python -m da.records.table runs --experiment digits_openset --metric target_known_accuracy` shows OS*,
+unknown, or everything, has 0. `python -m da table runs --experiment digits_openset --metric target_known_accuracy` shows OS*,
 target_unknown_accuracy UNK; target_accuracy counts unknown as one class of seven. Three seeds; the README has the table it prints.
 """
 
@@ -20,8 +20,9 @@ from da.feature.openset import OSBP, RejectUnsure
 from da.networks.small import lenet
 from da.recipes.flags import DigitFlags
 from da.recipes.script import Cell, Job, main
+from da.train.align import Align
 from da.train.evaluation import Evaluation
-from da.train.method import Adapt, Align, BatchStatistics
+from da.train.method import Adapt, BatchStatistics
 
 
 def closed(config: "Config", statistics: BatchStatistics) -> Align:

@@ -10,7 +10,7 @@ ending in _logistic in a logistic regression with C = 10. A few minutes on one C
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -21,8 +21,8 @@ from da.data.benchmarks import JDA_DIGITS
 from da.data.domain import Labelled
 from da.data.files.mat_files import read_jda_digits
 from da.data.readers import data_root
-from da.recipes.script import Cell
-from da.recipes.shallow import Samples, ShallowFlags, main
+from da.recipes.script import Cell, main
+from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
 from da.shallow.estimators import DomainAdaptationClassifier as Adapted
 from da.shallow.jda import BDA, JDA
 from da.shallow.jgsa import JGSA
@@ -76,8 +76,22 @@ def samples(config: Config, cell: Cell) -> Samples:
     return Samples(read(config, cell.source), target.unlabelled(), target)
 
 
+def build(config: Config, cell: Cell) -> ShallowJob:
+    """One cell."""
+    return ShallowJob(MODELS[cell.method], partial(samples, config, cell))
+
+
+def describe(config: Config, cell: Cell) -> dict[str, str]:
+    """What the row stands for, with its settings."""
+    return {"model": recipe(MODELS[cell.method])}
+
+
 if __name__ == "__main__":
     main(
-        Config, experiment="digits_shallow", benchmark=JDA_DIGITS, baseline="nn",
-        model=lambda config, cell: MODELS[cell.method], samples=samples,
-    )  # fmt: skip
+        Config,
+        experiment="digits_shallow",
+        benchmark=JDA_DIGITS,
+        baseline="nn",
+        build=build,
+        describe=describe,
+    )

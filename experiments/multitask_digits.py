@@ -7,7 +7,7 @@ change, all of different digits. Rows: single (a network for each task, nothing 
 network of the size of one of these, two heads), wide (equal, in a network with as many parameters as the two of single). The table shows
 the accuracy on the digit; the change's, and the mean of both (target_accuracy), come from the same records:
 
-    python -m da.records.table runs --experiment multitask_digits --baseline single --metric target_change_accuracy
+    python -m da table runs --experiment multitask_digits --baseline single --metric target_change_accuracy
 
 Tested on the other digits, under every change; five seeds, each with labelled images of its own. In the stored runs the rows that share
 a network of one task's size lose about two points in each task, however they are weighed; the wide one loses on the change alone.

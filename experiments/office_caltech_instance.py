@@ -31,8 +31,8 @@ from da.instance.kmm import kmm
 from da.instance.neighbours import neighbour_weights
 from da.instance.ulsif import rulsif, ulsif
 from da.recipes.flags import Seeds
-from da.recipes.script import Cell
-from da.recipes.shallow import Samples, ShallowFlags, main
+from da.recipes.script import Cell, main
+from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
 from da.shallow.estimators import DomainAdaptationClassifier
 
 WEIGHERS = {
@@ -85,10 +85,23 @@ def samples(config: Config, cell: Cell) -> Samples:
     return Samples(source, target.unlabelled(), target)
 
 
+def build(config: Config, cell: Cell) -> ShallowJob:
+    """One cell."""
+    return ShallowJob(model(config, cell), partial(samples, config, cell))
+
+
+def describe(config: Config, cell: Cell) -> dict[str, str]:
+    """What the row stands for, with its settings but for the seed, which the record's name says."""
+    return {"model": recipe(model(config, cell._replace(seed=0)))}
+
+
 if __name__ == "__main__":
-    warnings.filterwarnings(
-        "ignore", message=".*the weights are uniform"
-    )  # the table says so: an effective sample size of all rows
+    # The table says so: an effective sample size of all rows.
+    warnings.filterwarnings("ignore", message=".*the weights are uniform")
     main(
-        Config, experiment="office_caltech_instance", benchmark=OFFICE_CALTECH_SURF, baseline="none", model=model, samples=samples
-    )  # fmt: skip
+        Config,
+        experiment="office_caltech_instance",
+        benchmark=OFFICE_CALTECH_SURF,
+        build=build,
+        describe=describe,
+    )

@@ -16,7 +16,7 @@ logistic regression's, are variants of ours. Deep features are computed once and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +29,8 @@ from da.data.domain import Labelled
 from da.data.files.mat_files import read_surf, standardise
 from da.data.readers import data_root
 from da.recipes.frozen_features import frozen_features
-from da.recipes.script import Cell
-from da.recipes.shallow import Samples, ShallowFlags, main
+from da.recipes.script import Cell, main
+from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
 from da.shallow.coral import CORAL
 from da.shallow.easytl import EasyTL
 from da.shallow.estimators import DomainAdaptationClassifier as Adapted
@@ -115,8 +115,22 @@ def samples(config: Config, cell: Cell) -> Samples:
     return Samples(source, target.unlabelled(), target)
 
 
+def build(config: Config, cell: Cell) -> ShallowJob:
+    """One cell."""
+    return ShallowJob(MODELS[cell.method], partial(samples, config, cell))
+
+
+def describe(config: Config, cell: Cell) -> dict[str, str]:
+    """What the row stands for, with its settings."""
+    return {"model": recipe(MODELS[cell.method])}
+
+
 if __name__ == "__main__":
     main(
-        Config, experiment="office_caltech_shallow", benchmark=OFFICE_CALTECH_SURF, baseline="logistic",
-        model=lambda config, cell: MODELS[cell.method], samples=samples,
-    )  # fmt: skip
+        Config,
+        experiment="office_caltech_shallow",
+        benchmark=OFFICE_CALTECH_SURF,
+        baseline="logistic",
+        build=build,
+        describe=describe,
+    )

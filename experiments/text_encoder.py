@@ -10,10 +10,9 @@ the gaps teach the layers above them little that the counts did not say; --steps
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,16 +21,16 @@ import tyro
 
 from da.arrays import NonFiniteError
 from da.data.batches import LabelledBatches
-from da.data.benchmarks import AMAZON_REVIEW_TEXTS
 from da.data.domain import Labelled
 from da.data.files.reviews import read_reviews
 from da.data.readers import data_root
+from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS
 from da.model.masked_language import FilledGaps, MaskedLanguage, one_gap_each
 from da.networks.new_encoder import new_encoder, save_encoder
 from da.networks.text_encoders import apply_tokenizer, tokens
-from da.recipes.flags import NOT_CONFIGURATION
+from da.recipes.flags import configuration
 from da.records.run import Run
-from da.train.config import TrainConfig
+from da.train.config import NO_RESULT, TrainConfig
 from da.train.loop import fit
 
 _HELD_OUT = 400  # texts
@@ -55,7 +54,7 @@ class EncoderFlags(TrainConfig):
     """Fraction of the tokens that are masked."""
     seed: int = 0
     """Of the first weights, the order of the reviews and the gaps."""
-    data_root: Path | None = None
+    data_root: Path | None = field(default=None, metadata=NO_RESULT)
     """Folder of the data sets; none: $DA_DATA, else data/."""
     steps: int = 200
     """Optimiser steps."""
@@ -115,12 +114,7 @@ def build_encoder(texts: Sequence[str], flags: EncoderFlags) -> dict[str, Any]:
 
 def _configuration(flags: EncoderFlags) -> dict[str, Any]:
     """What the encoder depends on."""
-    values = {
-        field.name: getattr(flags, field.name)
-        for field in dataclasses.fields(flags)
-        if field.name not in NOT_CONFIGURATION
-    }
-    return values | {"folder": flags.folder.name}
+    return configuration(flags) | {"folder": flags.folder.name}
 
 
 def main() -> None:

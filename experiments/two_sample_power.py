@@ -15,25 +15,20 @@ its step. Takes under twenty minutes on one CPU core; `paper_figures/two_sample_
 
 from __future__ import annotations
 
-import itertools
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
-import tyro
 from scipy.stats import binomtest
-from tqdm import tqdm
 
-from da.data.digits import read_digits
+from da.data import read_digits
+from da.recipes.flags import CommonFlags
+from da.recipes.script import Cell, choose_tasks, main
+from da.records import Record, Run
 from da.records.grids import aligned
-from da.records.run import Record, Run, read_runs
-from da.records.wandb_mirror import Mode
-from da.shift.mmd import MMDTest, mmd_test
-from da.shift.mmd_fuse import mmd_fuse
+from da.shift import MMDTest, mmd_fuse, mmd_test
+from da.train.config import NO_RESULT
 
 TESTS: dict[str, Callable[..., MMDTest]] = {"mmd_test": mmd_test, "mmd_fuse": mmd_fuse}
 AMPLITUDES = {1: 2.7 / np.e, 2: 7.3 / np.e**2}  # of one perturbation: c_d e^-d
@@ -41,9 +36,11 @@ Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Options:
+class Config(CommonFlags):
     """Estimate the power and the level of the two-sample tests."""
 
+    loss: tuple[Literal["mmd_test", "mmd_fuse"], ...] = ("mmd_test", "mmd_fuse")
+    """The tests that are compared."""
     repetitions: int = 200
     """Pairs of samples for each point."""
     permutations: int = 199
@@ -60,18 +57,8 @@ class Options:
     """Rows of each sample of digits."""
     rotated: float = 0.25
     """Share of the digits of the second sample that is rotated."""
-    seed: int = 0
-    """Of samples and relabellings."""
-    threads: int = 1
+    threads: int = field(default=1, metadata=NO_RESULT)
     """CPU threads."""
-    runs_dir: Path = Path("runs")
-    """Where run records go."""
-    wandb: Mode = "auto"
-    """auto: online where a key exists, else offline. $WANDB_MODE overrides."""
-    force: bool = False
-    """Compute again what already has a result."""
-    smoke_test: bool = False
-    """Two repetitions with few rows, to see that everything runs; the numbers mean nothing."""
 
     def __post_init__(self) -> None:
         least = {
@@ -81,9 +68,9 @@ class Options:
             "size": 2,
             "perturbations": 0,
             "digit_sizes": 2,
-            "seed": 0,
             "threads": 1,
         }
+        super().__post_init__()
         for name, bound in least.items():
             if np.size(getattr(self, name)) == 0 or np.min(getattr(self, name)) < bound:
                 raise ValueError(f"{name} must be at least {bound}; got {getattr(self, name)}")
@@ -96,6 +83,18 @@ class Options:
                 f"digit_sizes must be at most 449, half of the clean digits; got {self.digit_sizes}"
             )
 
+    def shortened(self) -> Config:
+        """Two repetitions with few rows."""
+        return replace(
+            super().shortened(),
+            repetitions=2,
+            permutations=19,
+            sizes=(5, 8),
+            size=6,
+            perturbations=(0, 1),
+            digit_sizes=(5, 8),
+        )
+
 
 class Curve(NamedTuple):
     """Points along one axis, each with a way to draw a pair of samples."""
@@ -105,7 +104,7 @@ class Curve(NamedTuple):
     points: dict[int, Draw]
 
 
-def curves(options: Options) -> Iterator[Curve]:
+def curves(options: Config) -> Iterator[Curve]:
     """The curves of the header."""
     for d, fixed in ((1, 2), (2, 1)):
         yield Curve(
@@ -171,42 +170,38 @@ def digits(share: float, n: int) -> Draw:
     return draw
 
 
-def estimate(options: Options, curve: Curve, name: str, bar: tqdm) -> None:
-    """The record of one test along one curve. Both tests see the same samples."""
-    config = {
-        key: value
-        for key, value in asdict(options).items()
-        if key not in ("runs_dir", "wandb", "force", "threads", "seed")
-    }
-    names = {
-        "experiment": "two_sample_power",
-        "method": name,
-        "source": curve.source,
-        "target": curve.target,
-        "seed": options.seed,
-    }
-    run = Run.start(options.runs_dir, config, **names, wandb=options.wandb, force=options.force)
-    bar.set_postfix_str(f"{name}, {curve.target}")
-    if run.finished:
-        bar.update(len(curve.points) * options.repetitions)
-        return
-    run.rewind(0)
-    for place, draw in curve.points.items():
-        rejections = 0
-        for repetition in range(options.repetitions):
-            x, y = draw(np.random.default_rng((options.seed, place, repetition)))
-            found = TESTS[name](x, y, permutations=options.permutations, random_state=repetition)
-            rejections += found.p_value <= options.alpha
-            bar.update()
-        run.log(
-            place,
-            {
-                "rejections": int(rejections),
-                "repetitions": options.repetitions,
-                "power": rejections / options.repetitions,
-            },
-        )
-    run.finish({"alpha": options.alpha})
+class Estimated(NamedTuple):
+    """One test along one curve. Both tests see the same samples."""
+
+    cell: Cell
+    curve: Curve
+
+    def carry_out(self, run: Run, flags: Config, fabric: object) -> None:
+        """Count the rejections at every point of the curve."""
+        run.rewind(0)
+        for place, draw in self.curve.points.items():
+            rejections = 0
+            for repetition in range(flags.repetitions):
+                x, y = draw(np.random.default_rng((self.cell.seed, place, repetition)))
+                found = TESTS[self.cell.method](
+                    x, y, permutations=flags.permutations, random_state=repetition
+                )
+                rejections += found.p_value <= flags.alpha
+            counts = {"rejections": int(rejections), "repetitions": flags.repetitions}
+            run.log(place, counts | {"power": rejections / flags.repetitions})
+        run.finish({"alpha": flags.alpha})
+
+
+def build(config: Config, cell: Cell) -> Estimated:
+    """One cell."""
+    (curve,) = (c for c in curves(config) if (c.source, c.target) == (cell.source, cell.target))
+    return Estimated(cell, curve)
+
+
+def tasks(config: Config) -> tuple[tuple[str, str], ...]:
+    """The curves."""
+    names = [(curve.source, curve.target) for curve in curves(config)]
+    return choose_tasks(names, config.source, config.target)
 
 
 def line(record: Record) -> list[str]:
@@ -220,32 +215,18 @@ def line(record: Record) -> list[str]:
     return [record.result["target"], record.result["method"], ", ".join(cells)]
 
 
-def main() -> None:
-    """The command line: see --help."""
-    try:
-        options = tyro.cli(Options, description=__doc__)
-        if options.smoke_test:
-            few = {"sizes": (5, 8), "size": 6, "perturbations": (0, 1), "digit_sizes": (5, 8)}
-            options = replace(
-                options, repetitions=2, permutations=19, runs_dir=options.runs_dir / "smoke", **few
-            )
-        torch.set_num_threads(options.threads)
-        every = list(itertools.product(curves(options), TESTS))
-        total = sum(len(curve.points) for curve, _ in every) * options.repetitions
-        with tqdm(
-            total=total, unit="test", disable=None
-        ) as bar:  # disable=None: only in a terminal
-            for curve, name in every:
-                estimate(options, curve, name, bar)
-        records = read_runs(options.runs_dir, experiment="two_sample_power")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(
-        aligned([["problem", "test", "rows or perturbations: power"], *sorted(map(line, records))])
-    )
-    if options.smoke_test:
-        print("smoke test: the numbers mean nothing", file=sys.stderr)
+def table(records: list[Record]) -> str:
+    """A line for each curve and test."""
+    lines = sorted(map(line, records))
+    return aligned([["problem", "test", "rows or perturbations: power"], *lines])
 
 
 if __name__ == "__main__":
-    main()
+    main(
+        Config,
+        experiment="two_sample_power",
+        benchmark=None,
+        build=build,
+        tasks=tasks,
+        table=table,
+    )

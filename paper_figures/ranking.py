@@ -21,8 +21,10 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from da.records.commands import matching
 from da.records.ranking import Point, points, ranking
-from da.records.table import Table, load, matching
+from da.records.reading import read_runs
+from da.records.table import Table
 
 COLUMNS = 3
 LABELS = {
@@ -107,7 +109,9 @@ def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
-        records = matching(load(options.runs_dir, options.experiment), options.where)
+        records = matching(
+            read_runs(options.runs_dir, experiment=options.experiment), options.where
+        )
         table, found = ranking(records), points(records)
         style.set_style()
         figure = draw(table, found, width=options.width)

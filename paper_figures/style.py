@@ -18,7 +18,10 @@ matplotlib.use("Agg")  # files only, so that no display is needed
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from da.records.table import Table, load, matching
+from da.records.commands import matching
+from da.records.reading import read_runs
+from da.records.table import Table
+from da.records.table_text import to_csv
 
 Width = Literal["column", "double"]
 INCHES = {"column": 3.3, "double": 6.9}
@@ -64,7 +67,7 @@ class TableOptions:
 
     def table(self) -> Table:
         """The table of the records that the flags name; ValueError or OSError where there is none."""
-        records = matching(load(self.runs_dir, self.experiment), self.where)
+        records = matching(read_runs(self.runs_dir, experiment=self.experiment), self.where)
         return Table.of(records, select=self.select, baseline=self.baseline, methods=self.methods)
 
 
@@ -79,7 +82,7 @@ def main(
         options = tyro.cli(options_type, description=sys.modules["__main__"].__doc__)
         table = options.table()
         set_style()
-        save(draw(table, options), options.out / f"{table.experiment}_{kind}", table.csv_text())
+        save(draw(table, options), options.out / f"{table.experiment}_{kind}", to_csv(table))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

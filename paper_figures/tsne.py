@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
-from da.records.run import Record
-from da.records.table import load, matching
+from da.records.commands import matching
+from da.records.reading import read_runs
+from da.records.record import Record
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
 ARRAYS = ("source_features", "source_labels", "target_features", "target_labels")
@@ -103,7 +104,7 @@ def find(records: list[Record], options: Options, method: str) -> Record:
 
 def embed(record: Record, *, perplexity: float, random_state: int) -> Embedding:
     """The stored features of a run in the plane. Raises FileNotFoundError or ValueError where they are missing or too few."""
-    path = record.directory / "features.npz"
+    path = record.features
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: this record was kept without features; train the run again with --force"
@@ -224,7 +225,9 @@ def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
-        records = matching(load(options.runs_dir, options.experiment), options.where)
+        records = matching(
+            read_runs(options.runs_dir, experiment=options.experiment), options.where
+        )
         runs = [find(records, options, method) for method in (options.before, options.after)]
         embeddings = [
             embed(run, perplexity=options.perplexity, random_state=options.random_state)

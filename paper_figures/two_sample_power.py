@@ -22,8 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from da.records.run import Record
-from da.records.table import load, matching
+from da.records.commands import matching
+from da.records.reading import read_runs
+from da.records.record import Record
 
 EXPERIMENT = "two_sample_power"
 LABELS = {"mmd_test": "MMD, median bandwidth", "mmd_fuse": "MMD-FUSE"}
@@ -168,7 +169,7 @@ def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
-        lines = points(matching(load(options.runs_dir, EXPERIMENT), options.where))
+        lines = points(matching(read_runs(options.runs_dir, experiment=EXPERIMENT), options.where))
         style.set_style()
         style.save(
             draw(lines, width=options.width),

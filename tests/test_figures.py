@@ -16,6 +16,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 from sklearn.manifold import TSNE
+from stored_runs import store
 
 from da.records.run import Run
 
@@ -57,8 +58,6 @@ def records(tmp_path_factory) -> Path:
     generator = np.random.default_rng(0)
     for (method, target), accuracies in ACCURACIES.items():
         for seed, accuracy in enumerate(accuracies):
-            folder = root / "toy" / method / f"clean-{target}" / f"seed{seed}-{'0' * 12}"
-            folder.mkdir(parents=True)
             names = {
                 "experiment": "toy",
                 "method": method,
@@ -70,13 +69,7 @@ def records(tmp_path_factory) -> Path:
                 "last": {"step": 9, "target_accuracy": accuracy},
                 "oracle": {"step": 5, "target_accuracy": 1.0},
             }
-            contents = {
-                "config": {**names, "config": {"steps": 9}},
-                "env": {},
-                "result": {**names, "selected": choices},
-            }
-            for name, content in contents.items():
-                (folder / f"{name}.json").write_text(json.dumps(content))
+            folder = store(root, names, {"steps": 9}, {"selected": choices})
             if seed == 0:
                 labels = np.arange(24) % 2
                 features = (generator.standard_normal((2, 24, 6)) + 40 * labels[:, None]).astype(
@@ -180,9 +173,8 @@ def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
         own = [row for row in rows if row["method"] == method]
         assert [row["domain"] for row in own] == ["source"] * 24 + ["target"] * 24
         assert [row["label"] for row in own] == ["0", "1"] * 24
-        stored = np.load(
-            records / "toy" / method / "clean-rotated30" / f"seed0-{'0' * 12}" / "features.npz"
-        )
+        (folder,) = (records / "toy" / method / "clean-rotated30").glob("seed0-*")
+        stored = np.load(folder / "features.npz")
         features = np.concatenate([stored["source_features"], stored["target_features"]]).astype(
             np.float32
         )
@@ -284,7 +276,7 @@ TASK = (*TOY, "--source", "clean", "--target", "rotated30")
         ),
         ("accuracy", (*TOY, "--runs-dir", "absent"), "no folder of runs at absent"),
         ("accuracy", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
-        ("accuracy", (*TOY, "--where", "steps=10"), "got runs at all: check"),
+        ("accuracy", (*TOY, "--where", "steps=10"), "got none: check"),
         ("methods", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
         ("accuracy", (*TOY, "--where", "steps"), "--where takes key=value; got 'steps'"),
     ],

@@ -4,7 +4,6 @@ by hand; the scripts' own jobs, looked at before they train."""
 from __future__ import annotations
 
 import csv
-import json
 import runpy
 import sys
 from collections.abc import Sequence
@@ -14,15 +13,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from stored_runs import store
 
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.transforms import identity
 from da.model.transferability import leep, logme, nce, scores
 from da.networks.small import mlp
+from da.records import commands
 from da.records.grids import piped
-from da.records.ranking import main, points, ranking, report, written
-from da.records.table import load
+from da.records.ranking import points, ranking, report, written
+from da.records.reading import read_runs
 from da.train.evaluation import predict
 from problems import ROOT
 
@@ -62,8 +63,6 @@ def write(
     accuracy: float,
     facts: dict[str, float | None],
 ) -> None:
-    folder = root / "toy" / candidate / f"digits-{target}" / f"seed{seed}-{'0' * 12}"
-    folder.mkdir(parents=True)
     names = {
         "experiment": "toy",
         "method": candidate,
@@ -71,15 +70,8 @@ def write(
         "target": target,
         "seed": seed,
     }
-    result = {**names, "selected": {"last": {"step": 9, "target_accuracy": accuracy}}} | (
-        {"facts": facts} if facts else {}
-    )
-    for name, content in {
-        "config": {**names, "config": {"steps": 9}},
-        "env": {},
-        "result": result,
-    }.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
+    selected = {"last": {"step": 9, "target_accuracy": accuracy}}
+    store(root, names, {"steps": 9}, {"selected": selected} | ({"facts": facts} if facts else {}))
 
 
 @pytest.fixture
@@ -104,7 +96,7 @@ def records(tmp_path: Path) -> Path:
 
 
 def test_each_tau_is_vignas(records: Path) -> None:
-    table = ranking(load(records, "toy"))
+    table = ranking(read_runs(records, experiment="toy"))
     assert (
         table.rows == ("h_score", "logme", "leep")
         and table.tasks == TARGETS
@@ -119,7 +111,7 @@ def test_each_tau_is_vignas(records: Path) -> None:
 
 
 def test_what_differs_by_rounding_ranks_nothing(records: Path) -> None:
-    table = ranking(load(records, "toy"))
+    table = ranking(read_runs(records, experiment="toy"))
     assert table.values("h_score", "noisy") == {} and table.mean("h_score", "average") is None
     assert written(table).splitlines()[4].split() == ["h_score", "-", "-", "-"]
 
@@ -130,7 +122,7 @@ def test_the_top_counts_more_than_the_bottom(tmp_path: Path) -> None:
         "abcde", (0.5, 0.6, 0.7, 0.8, 0.9), (1, 2, 3, 5, 4), (2, 1, 3, 4, 5), strict=True
     ):
         write(tmp_path, candidate, "noisy", 0, accuracy, {"leep": float(top), "nce": float(bottom)})
-    table = ranking(load(tmp_path, "toy"))
+    table = ranking(read_runs(tmp_path, experiment="toy"))
     assert table.values("leep", "noisy")[0] < table.values("nce", "noisy")[0] < 1
 
 
@@ -138,13 +130,13 @@ def test_ties_count_as_their_definition_says(tmp_path: Path) -> None:
     values, accuracies = [1.0, 1.0, 2.0, 3.0], [0.5, 0.6, 0.6, 0.4]
     for candidate, value, accuracy in zip("abcd", values, accuracies, strict=True):
         write(tmp_path, candidate, "noisy", 0, accuracy, {"leep": value})
-    assert ranking(load(tmp_path, "toy")).values("leep", "noisy")[0] == pytest.approx(
-        weighted_tau(values, accuracies)
-    )
+    assert ranking(read_runs(tmp_path, experiment="toy")).values("leep", "noisy")[
+        0
+    ] == pytest.approx(weighted_tau(values, accuracies))
 
 
 def test_one_line_for_each_score_of_each_run(records: Path) -> None:
-    found = points(load(records, "toy"))
+    found = points(read_runs(records, experiment="toy"))
     assert len(found) == 2 * 2 * 4 * 3 and {point.candidate for point in found} == set("abcd")
     (one,) = [
         p for p in found if (p.score, p.target, p.candidate, p.seed) == ("leep", "photo", "b", 1)
@@ -153,22 +145,22 @@ def test_one_line_for_each_score_of_each_run(records: Path) -> None:
 
 
 def test_the_report_of_runs_without_scores_is_empty(tmp_path: Path, records: Path) -> None:
-    assert "logme" in report(load(records, "toy"))
+    assert "logme" in report(read_runs(records, experiment="toy"))
     write(tmp_path / "other", "scratch", "noisy", 0, 0.5, {})
-    assert report(load(tmp_path / "other", "toy")) == ""
+    assert report(read_runs(tmp_path / "other", experiment="toy")) == ""
     with pytest.raises(ValueError, match="no run with a transferability score"):
-        ranking(load(tmp_path / "other", "toy"))
+        ranking(read_runs(tmp_path / "other", experiment="toy"))
 
 
 def test_a_score_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, "a", "noisy", 0, 0.5, {"logme": None})
     with pytest.raises(ValueError, match="logme is not finite and cannot be ranked"):
-        ranking(load(tmp_path, "toy"))
+        ranking(read_runs(tmp_path, experiment="toy"))
 
 
 def test_a_ranking_as_text(records: Path) -> None:
     write(records, "e", "noisy", 0, 0.2, {"h_score": 2.0})
-    table = ranking(load(records, "toy"))
+    table = ranking(read_runs(records, experiment="toy"))
     lines = written(table, piped).splitlines()
     assert (
         lines[0].startswith("toy: weighted Kendall tau")
@@ -187,24 +179,15 @@ def test_a_ranking_as_text(records: Path) -> None:
     assert lines[5] == f"| logme | {' | '.join(cells)} |"
 
 
-def test_the_command_puts_its_table_into_a_file(
+def test_the_command_prints_the_table(
     records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- table: toy_tau -->\n<!-- /table -->\nafter\n")
     words = [str(records), "--experiment", "toy"]
-    main([*words, "--readme", str(page)])
-    table = written(ranking(load(records, "toy")), piped)
-    made = f"{table}\n\n`python -m da.records.ranking {records} --experiment toy`"
-    assert page.read_text() == f"before\n<!-- table: toy_tau -->\n{made}\n<!-- /table -->\nafter\n"
-    main([*words, "--readme", str(page), "--check"])
-    main([*words, "--format", "markdown"])
+    commands.rank([*words, "--format", "markdown"])
+    table = written(ranking(read_runs(records, experiment="toy")), piped)
     assert capsys.readouterr().out == table + "\n"
-    write(records, "e", "noisy", 0, 0.1, {"logme": 9.0})
-    with pytest.raises(SystemExit, match="'toy_tau' differs from the runs"):
-        main([*words, "--readme", str(page), "--check"])
     with pytest.raises(SystemExit, match="error: there is no run with a transferability score"):
-        main([str(records), "--experiment", "absent"])
+        commands.run(commands.rank, [str(records), "--experiment", "absent"])
 
 
 def test_the_figure_shows_means_over_seeds_and_the_mean_tau(
@@ -225,7 +208,7 @@ def test_the_figure_shows_means_over_seeds_and_the_mean_tau(
     with open(tmp_path / "toy_ranking.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 48 and (tmp_path / "toy_ranking.pdf").read_bytes().startswith(b"%PDF")
-    found = load(records, "toy")
+    found = read_runs(records, experiment="toy")
     panels = script["draw"](ranking(found), points(found), width="double").axes
     assert [axes.get_xlabel() for axes in panels] == ["H-score", "LogME", "LEEP"]
     drawn = panels[1].lines[1].get_xydata()  # LogME, photo

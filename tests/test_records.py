@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from da.records.run import Run, read_runs
+from da.records.reading import read_runs
+from da.records.run import Run
 
 NAMES = {"experiment": "toy", "method": "mmd", "source": "amazon", "target": "webcam", "seed": 0}
 RESULT = {"selected": {"last": {"step": 2, "target_accuracy": 0.5}}, "seconds": 1.5}
@@ -55,10 +56,14 @@ def kill_after(process: subprocess.Popen, word: str) -> None:
 
 def test_the_folder_is_named_by_the_names_and_the_hash_of_the_canonical_configuration(tmp_path):
     run = start(tmp_path, {"steps": 2, "layers": (1, 2)})
-    canonical = '{"config":{"layers":[1,2],"steps":2},"experiment":"toy","method":"mmd","seed":0,"source":"amazon","target":"webcam"}'  # by hand
-    digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    by_hand = (
+        '{"config":{"layers":[1,2],"steps":2},"experiment":"toy","format":2,"method":"mmd",'
+        '"seed":0,"source":"amazon","target":"webcam"}'
+    )
+    digest = hashlib.sha256(by_hand.encode()).hexdigest()[:12]
     assert run.directory == tmp_path / "toy" / "mmd" / "amazon-webcam" / f"seed0-{digest}"
-    assert json.loads((run.directory / "config.json").read_text()) == json.loads(canonical)
+    written = json.loads((run.directory / "config.json").read_text())
+    assert written == json.loads(by_hand) | {"defaults": []}
 
 
 def test_the_order_of_keys_does_not_matter_and_everything_else_does(tmp_path):
@@ -469,5 +474,5 @@ def test_reading_a_folder_of_runs(tmp_path):
     ]
     assert [r.result["seed"] for r in read_runs(tmp_path, experiment="toy")] == [0, 1]
     assert read_runs(tmp_path, experiment="none") == []
-    with pytest.raises(FileNotFoundError, match="--runs-dir"):
+    with pytest.raises(FileNotFoundError, match="no folder of runs at .*nowhere"):
         read_runs(tmp_path / "nowhere")

@@ -19,9 +19,16 @@ from da._torchvision import torchvision
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.recipes.frozen_features import frozen_features
-from da.recipes.script import Cell
-from da.recipes.shallow import Samples, ShallowFlags, predicted, recipe, run_cell, smoke_samples
-from da.records.run import read_runs
+from da.recipes.script import Cell, run_cell
+from da.recipes.shallow import (
+    Samples,
+    ShallowFlags,
+    ShallowJob,
+    predicted,
+    recipe,
+    smoke_samples,
+)
+from da.records.reading import read_runs
 from da.records.table import Table
 from da.shallow.easytl import EasyTL
 from da.shallow.estimators import DomainAdaptationClassifier
@@ -129,22 +136,19 @@ def test_the_answers_do_not_depend_on_the_targets_labels() -> None:
 # ---------------------------------------------------------------- its record
 
 
+def model_of(cell: Cell) -> DomainAdaptationClassifier:
+    weigher = {"row": None, "ramp": ramp, "drawn": partial(drawn, random_state=cell.seed)}
+    return DomainAdaptationClassifier(weigher=weigher[cell.method], estimator=LogisticRegression())
+
+
 def fill(runs_dir: Path, seed: int = 0, force: bool = False, method: str = "row") -> Path:
     flags = ShallowFlags(loss=("row",), runs_dir=runs_dir, wandb="disabled", force=force)
-    weigher = {"row": None, "ramp": ramp, "drawn": partial(drawn, random_state=seed)}[method]
-    model = DomainAdaptationClassifier(weigher=weigher, estimator=LogisticRegression())
-
-    def build(flags: ShallowFlags, cell: Cell) -> DomainAdaptationClassifier:
-        if method == "drawn":
-            return DomainAdaptationClassifier(weigher=partial(drawn, random_state=cell.seed))
-        return model
-
     return run_cell(
         flags,
         "toy",
         CELL._replace(seed=seed, method=method),
-        build,
-        lambda flags, cell: three_parts(),
+        lambda flags, cell: ShallowJob(model_of(cell), three_parts),
+        lambda flags, cell: {"model": recipe(model_of(cell._replace(seed=0)))},
     )
 
 

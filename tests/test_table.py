@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import subprocess
@@ -14,10 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
+from stored_runs import store
 
+from da.records import commands
+from da.records.commands import matching
 from da.records.difference import paired_difference
+from da.records.reading import read_runs as load
 from da.records.run import Run
-from da.records.table import AVERAGE, Table, fill, load, main, update_readme
+from da.records.table import AVERAGE, Table
+from da.records.table_text import to_csv, to_markdown, to_text
 
 NONE = {"amazon>webcam": [0.60, 0.62, 0.61], "webcam>dslr": [0.90, 0.93, 0.95]}
 MMD = {"amazon>webcam": [0.70, 0.75, 0.71], "webcam>dslr": [0.89, 0.90, 0.935]}
@@ -31,15 +35,13 @@ def write(
     seed: int,
     accuracy: Any,
     *,
-    digits: str = "0" * 12,
     experiment: str = "toy",
     others: dict[str, float] | None = None,
+    env: dict[str, Any] | None = None,
     **config,
 ) -> Path:
     """A finished run's folder as design and README describe it, written without da.records.run; `others` are figures beside the accuracy."""
     source, target = task.split(">")
-    directory = root / experiment / method / f"{source}-{target}" / f"seed{seed}-{digits}"
-    directory.mkdir(parents=True)
     names = {
         "experiment": experiment,
         "method": method,
@@ -49,13 +51,7 @@ def write(
     }
     figures = ({} if accuracy is None else {"target_accuracy": accuracy}) | (others or {})
     selected = {"last": {"step": 9, **figures}, "oracle": {"step": 5, "target_accuracy": 1.0}}
-    for name, content in {
-        "config": {**names, "config": {"steps": 9, "seed": seed, **config}},
-        "env": {},
-        "result": {**names, "selected": selected},
-    }.items():
-        (directory / f"{name}.json").write_text(json.dumps(content))
-    return directory
+    return store(root, names, {"steps": 9, "seed": seed, **config}, {"selected": selected}, env=env)
 
 
 def write_all(root: Path, methods: dict[str, dict[str, list[float]]] = METHODS, **words) -> Path:
@@ -105,7 +101,7 @@ def test_the_interval_covers_the_truth_in_95_of_100_cases():
 
 
 def test_text_says_the_rule_the_seeds_and_the_sign(tmp_path):
-    text = Table.of(load(write_all(tmp_path))).to_text()
+    text = to_text(Table.of(load(write_all(tmp_path))))
     title = "toy: target accuracy in percent, model selected by 'last'; mean ± standard deviation over 3 seeds (0, 1, 2)."
     assert text.splitlines()[0] == title
     lines = [" ".join(line.split()) for line in text.splitlines()]
@@ -128,16 +124,16 @@ def test_a_method_that_is_worse_is_said_to_be(tmp_path):
     assert found is not None and found.high is not None and found.high < 0
     assert (
         str(found).endswith("] worse")
-        and str(found) in table.to_text()
-        and str(found) in table.to_markdown()
+        and str(found) in to_text(table)
+        and str(found) in to_markdown(table)
     )
-    assert AVERAGE not in table.to_text()  # one task has no average
+    assert AVERAGE not in to_text(table)  # one task has no average
 
 
 def test_the_selection_rule_changes_the_numbers_and_the_heading(tmp_path):
     table = Table.of(load(write_all(tmp_path)), select="oracle")
     assert table.mean("mmd", "amazon>webcam") == 100.0
-    assert "selected by 'oracle' (reads target labels: an upper bound)" in table.to_text()
+    assert "selected by 'oracle' (reads target labels: an upper bound)" in to_text(table)
     with pytest.raises(ValueError, match="no selection 'entropy'; it has last, oracle"):
         Table.of(load(tmp_path), select="entropy")
 
@@ -146,7 +142,7 @@ def test_missing_cells_and_different_numbers_of_seeds_are_shown(tmp_path):
     write_all(tmp_path, {"none": NONE, "mmd": {"amazon>webcam": [0.70, 0.75]}})
     table = Table.of(load(tmp_path))
     assert table.mean("mmd", "webcam>dslr") is None and table.mean("mmd", AVERAGE) is None
-    text = table.to_text()
+    text = to_text(table)
     assert "over DIFFERENT seeds of 0, 1, 2, their number in parentheses" in text
     row = next(line for line in text.splitlines() if line.startswith("mmd"))
     assert row.split() == ["mmd", "72.5", "±", "3.5", "(2)", "-", "-"]
@@ -166,7 +162,7 @@ def test_as_many_but_other_seeds_are_not_taken_for_the_same(tmp_path):
         for seed in seeds:
             write(tmp_path, method, "a>b", seed, 0.5 + seed / 10)
     table = Table.of(load(tmp_path))
-    assert "DIFFERENT seeds of 0, 1, 2" in table.to_text()
+    assert "DIFFERENT seeds of 0, 1, 2" in to_text(table)
     found = table.difference("mmd", "a>b")
     assert (
         found is not None
@@ -178,22 +174,22 @@ def test_as_many_but_other_seeds_are_not_taken_for_the_same(tmp_path):
 
 def test_one_seed_has_neither_deviation_nor_interval(tmp_path):
     write_all(tmp_path, {"none": {"a>b": [0.5]}, "mmd": {"a>b": [0.25]}})
-    text = Table.of(load(tmp_path)).to_text()
+    text = to_text(Table.of(load(tmp_path)))
     assert "one seed (0)" in text and "±" not in text and "-25.0 worse (one seed)" in text
 
 
 def test_without_the_baseline_the_table_says_so(tmp_path):
-    text = Table.of(load(write_all(tmp_path)), baseline="erm").to_text()
+    text = to_text(Table.of(load(write_all(tmp_path)), baseline="erm"))
     assert "No row of the baseline 'erm' to compare with." in text and "Difference" not in text
 
 
 def test_two_runs_for_one_seed_are_refused_by_their_folders(tmp_path):
-    first = write(tmp_path, "mmd", "a>b", 0, 0.5, digits="a" * 12, rate=0.1)
-    second = write(tmp_path, "mmd", "a>b", 0, 0.6, digits="b" * 12, rate=0.2)
+    first = write(tmp_path, "mmd", "a>b", 0, 0.5, rate=0.1)
+    second = write(tmp_path, "mmd", "a>b", 0, 0.6, rate=0.2)
     with pytest.raises(ValueError, match="differ in rate") as caught:
         Table.of(load(tmp_path))
     assert str(first) in str(caught.value) and str(second) in str(caught.value)
-    assert Table.of(load(tmp_path), where={"rate": 0.2}).mean("mmd", "a>b") == 60.0
+    assert Table.of(matching(load(tmp_path), ["rate=0.2"])).mean("mmd", "a>b") == 60.0
 
 
 def test_other_configurations_at_other_seeds_are_refused_too(tmp_path):
@@ -201,12 +197,11 @@ def test_other_configurations_at_other_seeds_are_refused_too(tmp_path):
     write(tmp_path, "mmd", "a>b", 1, 0.6, optimizer={"name": "adam"}, layers=[1, 2])
     with pytest.raises(ValueError, match="differ in optimizer"):
         Table.of(load(tmp_path))
-    assert Table.of(load(tmp_path), where={"optimizer.name": "adam", "layers": (1, 2)}).seeds == (
-        1,
-    )
-    assert Table.of(load(tmp_path), where={"seed": 0}).seeds == (0,)
-    with pytest.raises(ValueError, match="got runs at all"):
-        Table.of(load(tmp_path), where={"optimizer.name": "lbfgs"})
+    chosen = matching(load(tmp_path), ["optimizer.name=adam", "layers=[1, 2]"])
+    assert Table.of(chosen).seeds == (1,)
+    assert Table.of(matching(load(tmp_path), ["seed=0"])).seeds == (0,)
+    with pytest.raises(ValueError, match="got none: check the folder of runs"):
+        Table.of(matching(load(tmp_path), ["optimizer.name=lbfgs"]))
 
 
 def test_one_table_is_of_one_experiment(tmp_path):
@@ -214,7 +209,7 @@ def test_one_table_is_of_one_experiment(tmp_path):
     write(tmp_path, "none", "a>b", 0, 0.5, experiment="other")
     with pytest.raises(ValueError, match="of other, toy: name one with --experiment"):
         Table.of(load(tmp_path))
-    assert Table.of(load(tmp_path, "other")).rows == ("none",)
+    assert Table.of(load(tmp_path, experiment="other")).rows == ("none",)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +227,7 @@ def test_a_missing_figure_is_named_with_those_there_are(tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match=f"{directory.name} has no target_accuracy under 'last'; it has target_r2, target_mae",
+        match=f"{directory.name} has no target_accuracy under 'last'; it has target_mae, target_r2",
     ):
         Table.of(load(tmp_path))
     with pytest.raises(ValueError, match="target_mae under 'last' must be finite"):
@@ -263,18 +258,17 @@ def test_an_error_is_better_when_it_is_less(tmp_path):
     assert table.mean("rsd", "a>b") == pytest.approx(own.mean()) and table.deviation(
         "none", "a>b"
     ) == pytest.approx(base.std(ddof=1))
-    title, _, _, *rows = table.to_text().splitlines()
+    title, _, _, *rows = to_text(table).splitlines()
     assert title.startswith(
         "toy: target mean absolute error (less is better), model selected by 'last'; mean ±"
     )
     assert f"{base.mean():.3f} ± {base.std(ddof=1):.3f}" in " ".join(rows)
     interval = ttest_rel(own, base).confidence_interval(0.95)
     words = f"{(own - base).mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] better, not significant"
-    assert (own - base).mean() < 0 < interval.high and words in table.to_text()
-    assert "percent" not in table.to_text()
+    assert (own - base).mean() < 0 < interval.high and words in to_text(table)
+    assert "percent" not in to_text(table)
     assert (
-        Table.of(load(tmp_path), metric="target_mae", baseline="rsd").to_text().count("] worse")
-        == 1
+        to_text(Table.of(load(tmp_path), metric="target_mae", baseline="rsd")).count("] worse") == 1
     )
 
 
@@ -284,24 +278,20 @@ def test_a_share_of_variance_is_a_plain_number_and_better_when_it_is_more(tmp_pa
     assert table.values("none", "a>b") == pytest.approx(
         dict(enumerate(r2["none"]))
     )  # negative, and not in percent
-    assert "toy: target R^2, model" in table.to_text() and "percent" not in table.to_text()
-    assert (
-        f"{(r2['rsd'] - r2['none']).mean():+.3f} [" in table.to_text()
-        and "] better, not significant" in table.to_text()
-    )
-    row = next(csv.DictReader(table.csv_text().splitlines()))
+    assert "toy: target R^2, model" in to_text(table) and "percent" not in to_text(table)
+    assert f"{(r2['rsd'] - r2['none']).mean():+.3f} [" in to_text(
+        table
+    ) and "] better, not significant" in to_text(table)
+    row = next(csv.DictReader(to_csv(table).splitlines()))
     assert row["metric"] == "target_r2" and float(row["mean"]) == pytest.approx(r2["none"].mean())
 
 
 def test_the_harmonic_mean_of_open_sets_is_in_percent(tmp_path):
     table = Table.of(load(write_regressions(tmp_path)), metric="target_hos")
-    assert (
-        "toy: target HOS in percent" in table.to_text()
-        and "in percentage points" in table.to_text()
+    assert "toy: target HOS in percent" in to_text(table) and "in percentage points" in to_text(
+        table
     )
-    assert (
-        f"{np.mean(ERRORS['none']):.1f} ± {np.std(ERRORS['none'], ddof=1):.1f}" in table.to_text()
-    )
+    assert f"{np.mean(ERRORS['none']):.1f} ± {np.std(ERRORS['none'], ddof=1):.1f}" in to_text(table)
 
 
 def test_chosen_methods_are_the_rows_in_their_order(tmp_path):
@@ -310,11 +300,11 @@ def test_chosen_methods_are_the_rows_in_their_order(tmp_path):
     assert (
         table.rows == ("mmd", "none") and table.tasks == tuple(NONE) and table.seeds == (0, 1, 2)
     )  # nothing of coral's is left
-    assert table.to_markdown().splitlines()[4].startswith("| mmd |")
+    assert to_markdown(table).splitlines()[4].startswith("| mmd |")
     assert table.difference("mmd", "webcam>dslr") == Table.of(load(tmp_path)).difference(
         "mmd", "webcam>dslr"
     )
-    assert "No row of the baseline 'none'" in Table.of(load(tmp_path), methods=["mmd"]).to_text()
+    assert "No row of the baseline 'none'" in to_text(Table.of(load(tmp_path), methods=["mmd"]))
     with pytest.raises(ValueError, match="no runs of jan; there are runs of coral, mmd, none"):
         Table.of(load(tmp_path), methods=["none", "jan"])
 
@@ -335,7 +325,7 @@ def test_runs_that_records_wrote_are_read(tmp_path):
 
 
 def test_markdown_is_a_table_of_as_many_cells_a_line(tmp_path):
-    markdown = Table.of(load(write_all(tmp_path))).to_markdown()
+    markdown = to_markdown(Table.of(load(write_all(tmp_path))))
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {5}  # four columns
     assert "| mmd | 72.0 ± 2.6 | 90.8 ± 2.4 | 81.4 ± 1.7 |" in lines
@@ -343,7 +333,7 @@ def test_markdown_is_a_table_of_as_many_cells_a_line(tmp_path):
 
 def test_csv_is_unrounded(tmp_path):
     table = Table.of(load(write_all(tmp_path / "runs")))
-    table.to_csv(tmp_path / "table.csv")
+    (tmp_path / "table.csv").write_text(to_csv(table))
     with open(tmp_path / "table.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [(line["method"], line["task"]) for line in lines] == [
@@ -362,133 +352,74 @@ def test_csv_is_unrounded(tmp_path):
     assert line["seeds"] == "3" and lines[0]["difference"] == ""
 
 
-README = "# Title\n\n<!-- table: toy -->\nold\n<!-- /table -->\n\n<!-- table: more -->\nkept\n<!-- /table -->\nend\n"
-
-
-def test_a_readme_is_updated_between_its_marks_alone(tmp_path):
-    table = Table.of(load(write_all(tmp_path / "runs")))
-    readme = tmp_path / "README.md"
-    readme.write_text(README)
-    assert not update_readme(
-        readme, "toy", table, command="python -m da.records.table runs", check=True
-    )
-    assert readme.read_text() == README
-    assert not update_readme(readme, "toy", table, command="python -m da.records.table runs")
-    expected = README.replace("old", f"{table.to_markdown()}\n\n`python -m da.records.table runs`")
-    assert readme.read_text() == expected
-    assert update_readme(
-        readme, "toy", table, command="python -m da.records.table runs", check=True
-    )
-    with pytest.raises(ValueError, match="<!-- table: absent --> exactly once"):
-        update_readme(readme, "absent", table, command="")
-
-
-def test_fill_calls_what_is_not_finished_in_order():
-    done = {("none", 0), ("mmd", 1)}
-    cells = [(method, seed) for method in ("none", "mmd") for seed in (0, 1)]
-
-    def run_cell(cell: tuple[str, int]) -> str:
-        done.add(cell)
-        return f"{cell[0]}{cell[1]}"
-
-    assert fill(cells, run_cell, finished=done.__contains__) == ["none1", "mmd0"]
-    assert fill(cells, run_cell, finished=done.__contains__) == []
-    assert len(fill(cells, run_cell)) == 4
-
-
-def test_fill_with_real_runs_can_be_interrupted_and_called_again(tmp_path):
-    started: list[int] = []
-
-    def run_cell(seed: int) -> dict[str, Any]:
-        run = Run.start(
-            tmp_path,
-            {},
-            experiment="e",
-            method="m",
-            source="a",
-            target="b",
-            seed=seed,
-            wandb="disabled",
-        )
-        if not run.finished:
-            started.append(seed)
-            if len(started) == 2:
-                raise KeyboardInterrupt
-            run.finish({"selected": {}})
-        return run.result()
-
-    with pytest.raises(KeyboardInterrupt):
-        fill([0, 1, 2], run_cell)
-    assert [result["seed"] for result in fill([0, 1, 2], run_cell)] == [0, 1, 2]
-    assert started == [0, 1, 1, 2]
-
-
-def command(*words: str, where: Path) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "PYTHONIOENCODING": "utf-8",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "da.records.table", *words],
-        capture_output=True,
-        text=True,
-        cwd=where,
-        env=environment,
-    )
-
-
-def test_the_command_in_the_file_says_which_figure_and_rows(tmp_path, monkeypatch):
-    write_regressions(tmp_path / "runs")
-    (tmp_path / "README.md").write_text(README)
-    monkeypatch.chdir(tmp_path)
-    main(["runs", "--readme", "README.md", "--metric", "target_mae", "--methods", "none", "rsd"])
-    written = (tmp_path / "README.md").read_text()
-    line = next(
-        line for line in written.splitlines() if line.startswith("`python -m da.records.table ")
-    )
-    assert (
-        line
-        == "`python -m da.records.table runs --select last --baseline none --metric target_mae --methods none rsd`"
-    )
-    main(
-        [*line.strip("`").split()[3:], "--readme", "README.md", "--check"]
-    )  # the command makes what stands above it
-
-
 def test_the_command_line(tmp_path, monkeypatch, capsys):
     table = Table.of(load(write_all(tmp_path / "runs")))
-    (tmp_path / "README.md").write_text(README)
-    answer = command("runs", "--format", "markdown", where=tmp_path)
-    assert answer.returncode == 0 and answer.stdout == table.to_markdown() + "\n"
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    words = [sys.executable, "-m", "da", "table", "runs", "--format", "markdown"]
+    answer = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert answer.returncode == 0 and answer.stdout == to_markdown(table) + "\n"
     monkeypatch.chdir(tmp_path)
-    main(["runs", "--format", "csv", "--experiment", "toy"])
-    assert capsys.readouterr().out == table.csv_text()
-    readme = ["runs", "--readme", "README.md", "--where", "steps=9"]
-    with pytest.raises(SystemExit, match="differs from the runs"):
-        main([*readme, "--check"])
-    main(readme)
-    main([*readme, "--check"])
-    assert (
-        "`python -m da.records.table runs --select last --baseline none --where steps=9`"
-        in (tmp_path / "README.md").read_text()
-    )
-    main(
-        ["runs", "--readme", "README.md", "--methods", "mmd", "none", "--metric", "target_accuracy"]
-    )
-    assert (
-        "`python -m da.records.table runs --select last --baseline none --methods mmd none`"
-        in (tmp_path / "README.md").read_text()
-    )
+    commands.table(["runs", "--format", "csv", "--experiment", "toy"])
+    assert capsys.readouterr().out == to_csv(table)
     for wrong, words in {
         "target_r2": ["runs", "--metric", "target_r2"],
         "jan": ["runs", "--methods", "none", "jan"],
         "nowhere": ["nowhere"],
         "key=value": ["runs", "--where", "steps"],
         "entropy": ["runs", "--select", "entropy"],
+        "got none: check": ["runs", "--experiment", "nothing"],
+        "name the folder of runs": [],
     }.items():
         with pytest.raises(SystemExit, match=wrong):
-            main(words)
+            commands.run(commands.table, words)
+
+
+def test_an_unknown_command_is_named_with_those_there_are(tmp_path):
+    words = [sys.executable, "-m", "da", "tabel"]
+    answer = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert answer.returncode == 1 and "table, rank, pack, unpack" in answer.stderr
+    answer = subprocess.run(words[:-1], capture_output=True, text=True, cwd=tmp_path)
+    assert answer.returncode == 0 and "usage: python -m da COMMAND" in answer.stdout
+
+
+# ---- what a reader must know of the runs
+
+
+def test_runs_from_before_a_figure_was_recorded_are_counted_not_an_error(tmp_path):
+    write(tmp_path, "none", "a>b", 0, 0.5)
+    write(tmp_path, "mmd", "a>b", 0, 0.6, others={"target_macro_f1": 0.55})
+    text = to_text(Table.of(load(tmp_path), metric="target_macro_f1"))
+    assert "1 runs were recorded before target_macro_f1 was: they have no cell." in text
+    assert "mmd     55.0 (1)" in text and "none    -" in text
+
+
+def test_runs_from_uncommitted_code_are_counted(tmp_path):
+    for seed, dirty in enumerate((True, False, True)):
+        write(tmp_path, "none", "a>b", seed, 0.5, env={"git": {"commit": "1a", "dirty": dirty}})
+    text = to_text(Table.of(load(tmp_path)))
+    assert text.endswith("2 of 3 runs come from code that is in no commit.")
+    clean = write_all(tmp_path / "clean")
+    assert "no commit" not in to_text(Table.of(load(clean)))
+
+
+def test_a_setting_that_an_old_record_lacks_is_equal_if_the_new_one_has_its_default(tmp_path):
+    write(tmp_path, "none", "a>b", 0, 0.5)
+    names = {"experiment": "toy", "method": "none", "source": "a", "target": "b"}
+    config = {"steps": 9, "seed": 1, "warmup": 0}
+    for seed, warmup in ((1, 0), (2, 5)):
+        run = Run.start(
+            tmp_path,
+            config | {"warmup": warmup},
+            **names,
+            seed=seed,
+            defaults={"warmup": 0},
+            wandb="disabled",
+        )
+        run.finish({"selected": {"last": {"step": 9, "target_accuracy": 0.7}}})
+        if warmup == 0:
+            assert Table.of(load(tmp_path)).seeds == (0, 1)
+    with pytest.raises(ValueError, match="differ in warmup"):
+        Table.of(load(tmp_path))
 
 
 # ---- negative transfer
@@ -521,16 +452,15 @@ def test_losses_are_named_and_doubtful_ones_counted(tmp_path: Path) -> None:
         if method != "none"
     }
     assert p["harmful"] < 0.05 < p["doubtful"]
-    text = Table.of(load(tmp_path)).to_text()
-    assert text.endswith(
-        "Negative transfer, significantly worse than 'none': harmful on a>b. 1 more of 3 are worse, not significantly or by one seed alone."
+    text = to_text(Table.of(load(tmp_path)))
+    said = (
+        "Negative transfer, significantly worse than 'none': harmful on a>b. "
+        "1 more of 3 are worse, not significantly or by one seed alone."
     )
-    assert (
-        Table.of(load(tmp_path), methods=("none", "good"))
-        .to_markdown()
-        .endswith("significantly worse than 'none': none.")
-    )
-    assert "Negative transfer" not in Table.of(load(tmp_path), methods=("good",)).to_text()
+    assert said in text.split("\n\n")
+    good = to_markdown(Table.of(load(tmp_path), methods=("none", "good")))
+    assert "Negative transfer, significantly worse than 'none': none." in good.split("\n\n")
+    assert "Negative transfer" not in to_text(Table.of(load(tmp_path), methods=("good",)))
 
 
 def test_tasks_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -38,8 +38,10 @@ from da.networks.network import Network, bottleneck
 from da.recipes.flags import Flags
 from da.recipes.photographs import NORMALISATION, SMOKE_SIZE, PhotographFlags, smoke_domain
 from da.recipes.script import Cell, Job
+from da.train.config import NO_RESULT
 from da.train.evaluation import Evaluation, predict
-from da.train.method import Method, Regularize
+from da.train.method import Method
+from da.train.regularize import Regularize
 
 Row = Literal[
     "scratch", "frozen", "full", "lp_ft", "layerwise", "gradual", "l2_sp", "delta", "bss", "stoch_norm", "bi_tuning", "lwf", "co_tuning"
@@ -65,7 +67,9 @@ class LabelFlags(Flags):
         "bi_tuning",
     )
     """What is compared; scratch: random weights, frozen: a new head alone, full: everything learns."""
-    percent: tuple[int, ...] = (5, 15, 100)
+    percent: tuple[int, ...] = field(
+        default=(5, 15, 100), metadata=NO_RESULT
+    )  # a run's target says it
     """Percent of the training labels that are known: the columns."""
     batch_norm: Literal["train", "keep"] = "train"
     """Batch normalisation: by each batch's statistics, or by those the weights came with."""

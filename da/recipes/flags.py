@@ -1,79 +1,107 @@
-"""The flags that scripts share, each field with its help text, and what of them a result depends on."""
+"""The flags that scripts share, each with its help text, and what of them a result depends on.
+
+A field that cannot change a result is marked where it is defined: `field(..., metadata=NO_RESULT)`.
+A subclass that gives it another default need not repeat the mark. All other fields belong to a run's
+configuration.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tyro
 
 from da.networks.backbones import fingerprint
 from da.records.wandb_mirror import Mode
-from da.train.config import TrainConfig
-
-# What a result does not depend on, or what the run's names already say.
-NOT_CONFIGURATION = {
-    "source",
-    "target",
-    "seeds",
-    "data_root",
-    "download",
-    "runs_dir",
-    "wandb",
-    "force",
-    "loss",
-    "percent",
-    "workers",
-}
-
+from da.train.config import NO_RESULT, TrainConfig
 
 Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
 
 
 @dataclass(frozen=True)
 class CommonFlags:
-    """The flags of every script, whether it trains networks or fits shallow methods."""
+    """The flags of every script, whether it trains networks or not.
 
-    loss: tuple[str, ...] = ()
+    Attributes:
+        loss: The rows of the table.
+        source: Source domain.
+        target: Target domain.
+        seeds: One run for each.
+        data_root: Folder of the data sets.
+        download: Whether to fetch what the data root lacks.
+        runs_dir: Where run records go.
+        wandb: The mode of the mirror.
+        force: Whether to run again what has a result.
+        smoke_test: Whether to do as little as possible.
+
+    Example:
+        >>> from da.recipes import CommonFlags
+        >>> CommonFlags(loss=("none",), seeds=(0, 1)).shortened().seeds
+        (0,)
+    """
+
+    loss: tuple[str, ...] = field(default=(), metadata=NO_RESULT)  # a run's name says it
     """What is compared: the rows of the table."""
-    source: str | None = None
+    source: str | None = field(default=None, metadata=NO_RESULT)
     """Source domain; none: those of all tasks."""
-    target: str | None = None
+    target: str | None = field(default=None, metadata=NO_RESULT)
     """Target domain; none: those of all tasks."""
-    seeds: Seeds = (0,)
+    seeds: Seeds = field(default=(0,), metadata=NO_RESULT)
     """One run for each: of the initial weights, the order of the samples and the augmentation."""
-    data_root: Path | None = None
+    data_root: Path | None = field(default=None, metadata=NO_RESULT)
     """Folder of the data sets; none: $DA_DATA, else data/."""
-    download: bool = False
+    download: bool = field(default=False, metadata=NO_RESULT)
     """Fetch what the data root lacks, verified, from pinned public copies."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Path = field(default=Path("runs"), metadata=NO_RESULT)
     """Where run records go."""
-    wandb: Mode = "auto"
-    """auto: online where a key exists, else offline. $WANDB_MODE overrides."""
-    force: bool = False
-    """Train again what already has a result."""
+    wandb: Mode = field(default="auto", metadata=NO_RESULT)
+    """auto: online if there is a key, else offline. $WANDB_MODE overrides."""
+    force: bool = field(default=False, metadata=NO_RESULT)
+    """Run again what already has a result."""
     smoke_test: bool = False
-    """Two steps of one task on embedded digits (of texts: on made-up ones), to see that everything runs; the results mean nothing."""
+    """Do as little as possible, on embedded or made-up data; the results mean nothing."""
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
 
+    def shortened(self) -> Self:
+        """The flags of a smoke test: one seed, and records in a folder of their own."""
+        return dataclasses.replace(self, runs_dir=self.runs_dir / "smoke", seeds=self.seeds[:1])
+
 
 @dataclass(frozen=True)
 class Flags(TrainConfig, CommonFlags):
-    """The flags of every script that trains."""
+    """The flags of every script that trains: those of `TrainConfig` and of `CommonFlags`.
+
+    Example:
+        >>> from da.recipes import Flags
+        >>> Flags(steps=200, seeds=(0, 1, 2)).schedule
+        'cosine'
+    """
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         CommonFlags.__post_init__(self)
 
+    def shortened(self) -> Self:
+        """Two steps with small batches."""
+        short = {"steps": 2, "batch_size": 8, "evaluate_every": 2, "log_every": 1}
+        return dataclasses.replace(super().shortened(), **short)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class DigitFlags(Flags):
-    """The recipe of a small network on the embedded digits."""
+    """The recipe of a small network on the embedded digits.
+
+    Example:
+        >>> from da.recipes import DigitFlags
+        >>> DigitFlags().steps, DigitFlags().optimizer
+        (200, 'adamw')
+    """
 
     seeds: Seeds = (0, 1, 2)
     """One run for each."""
@@ -82,22 +110,45 @@ class DigitFlags(Flags):
     learning_rate: float = 0.003
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
+    """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
     threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
+    """CPU threads. More help on an idle machine and can be many times slower on a shared one."""
 
 
-def configuration(flags: CommonFlags) -> dict[str, Any]:
-    """What a result depends on. A file of weights is named by its content, so that a record holds on another machine."""
-    values = {
-        f.name: getattr(flags, f.name)
-        for f in dataclasses.fields(flags)
-        if f.name not in NOT_CONFIGURATION
+def configuration(flags: CommonFlags | TrainConfig) -> dict[str, Any]:
+    """List the settings that a result depends on, as a run records them.
+
+    A file of weights is named by its content, so that a record holds on another machine.
+
+    Args:
+        flags: The flags of a script.
+
+    Returns:
+        The fields that are not marked `NO_RESULT`, by name.
+
+    Example:
+        >>> from da.recipes import CommonFlags, configuration
+        >>> configuration(CommonFlags(runs_dir="elsewhere"))
+        {'smoke_test': False}
+    """
+    values = {f.name: getattr(flags, f.name) for f in _counted(flags)}
+    return {name: _content(v) if isinstance(v, Path) else v for name, v in values.items()}
+
+
+def defaults_of(flags: CommonFlags) -> dict[str, Any]:
+    """The default values of the settings that have one, by name."""
+    missing = dataclasses.MISSING
+    return {f.name: f.default for f in _counted(flags) if f.default is not missing}
+
+
+def _counted(flags: CommonFlags | TrainConfig) -> list[dataclasses.Field]:
+    marked = {
+        name
+        for base in type(flags).__mro__
+        for name, own in getattr(base, "__dataclass_fields__", {}).items()
+        if not own.metadata.get("result", True)
     }
-    return {
-        name: _content(value) if isinstance(value, Path) else value
-        for name, value in values.items()
-    }
+    return [f for f in dataclasses.fields(flags) if f.name not in marked]
 
 
 def _content(path: Path) -> str:

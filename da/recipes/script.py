@@ -1,8 +1,9 @@
 """From a script's flags to a table: what every script in experiments/ shares.
 
-A script is a frozen dataclass of flags (a subclass of `Flags`: the defaults are the recipe), a dict of what is compared, and a
-function that builds one cell: `Job(method, stream, evaluation)`. `main` does the rest: parses the command line, trains every cell
-(method, task, seed) that has no result yet, and prints the table from the records.
+A script is a frozen dataclass of flags (a subclass of `CommonFlags`; the defaults are the recipe)
+and a function that builds the work of one cell: a `Job` that trains a network, a `ShallowJob`, or
+anything else that can fill a run. `main` parses the command line, carries out every cell (method,
+task, seed) that has no result yet, and prints the table from the records.
 """
 
 from __future__ import annotations
@@ -14,19 +15,23 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import torch
 import tyro
+from tqdm import tqdm
 
 from da.arrays import NonFiniteError
-from da.data.batches import Stream
 from da.data.benchmarks import Benchmark
 from da.data.download import download
+from da.data.loading import Stream
 from da.networks.network import Network
-from da.recipes.flags import CommonFlags, Flags, configuration
-from da.records.run import Record, Run, read_runs
-from da.records.table import Table, fill
+from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
+from da.records.reading import read_runs
+from da.records.record import Record
+from da.records.run import Run
+from da.records.table import Table
+from da.records.table_text import to_csv, to_text
 from da.records.wandb_mirror import log_table
 from da.select.scores import SCORES
 from da.train.engine import launch
@@ -39,7 +44,19 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """One run of a table."""
+    """One run of a table.
+
+    Attributes:
+        method: The row.
+        source: The source domain.
+        target: The target domain.
+        seed: The seed.
+
+    Example:
+        >>> from da.recipes import Cell
+        >>> Cell("mmd", "amazon", "webcam", 0).target
+        'webcam'
+    """
 
     method: str
     source: str
@@ -47,17 +64,52 @@ class Cell(NamedTuple):
     seed: int
 
 
+class Work(Protocol):
+    """What `main` carries out for one cell."""
+
+    def carry_out(self, run: Run, flags: Any, fabric: Fabric | None) -> None:
+        """Fill the run and finish it."""
+
+
 class Job(NamedTuple):
-    """What `fit` needs for one cell."""
+    """Train a method: what `da.train.fit` needs for one cell.
+
+    Attributes:
+        method: What is trained.
+        stream: Its batches.
+        evaluation: What it is judged on; the scores of `da.select` are added.
+        facts: What else the result should say, by name.
+
+    Example:
+        >>> from da.data import ImageTransform, PairedBatches, read_digits
+        >>> from da.feature import mmd2
+        >>> from da.networks import lenet
+        >>> from da.recipes import Job
+        >>> from da.train import Align, Evaluation
+        >>> source, target = read_digits("clean"), read_digits("noisy")
+        >>> stream = PairedBatches(source, target.unlabelled(), batch_size=64, seed=0,
+        ...                        transform=ImageTransform(16))
+        >>> job = Job(Align(lenet(10), mmd2), stream, Evaluation(target, ImageTransform(16)))
+        >>> job.stream.batch(0).target_x.shape
+        torch.Size([64, 1, 16, 16])
+    """
 
     method: Method
     stream: Stream
     evaluation: Evaluation
-    facts: Mapping[str, float] = {}  # what else the result should say, by name
+    facts: Mapping[str, float] = {}
+
+    def carry_out(self, run: Run, flags: Flags, fabric: Fabric | None) -> None:
+        """Train and judge the method."""
+        evaluation = dataclasses.replace(self.evaluation, scores=SCORES)
+        fit(self.method, self.stream, flags, run, evaluation, facts=self.facts, fabric=fabric)
 
 
-FlagsType = TypeVar("FlagsType", bound=Flags)
+FlagsType = TypeVar("FlagsType", bound=CommonFlags)
 Task = tuple[str, str]
+Build = Callable[[FlagsType, Cell], Work]
+Describe = Callable[[FlagsType, Cell], Mapping[str, Any]]
+Tasks = Iterable[Task] | Callable[[FlagsType], Iterable[Task]]
 
 
 def main(
@@ -65,98 +117,130 @@ def main(
     *,
     experiment: str,
     benchmark: Benchmark | None,
-    build: Callable[[FlagsType, Cell], Job],
-    tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None = None,
+    build: Build,
+    describe: Describe | None = None,
+    tasks: Tasks | None = None,
     baseline: str = "none",
     metric: str = "target_accuracy",
     select: str = "last",
     report: Callable[[list[Record]], str] | None = None,
+    table: Callable[[list[Record]], str] | None = None,
 ) -> None:
-    """Runs a script: parses `sys.argv` into `flags_type`, fills the table and prints it.
+    """Run a script: parse the command line, fill the table and print it.
 
     Args:
-        flags_type: the script's flags; a field `loss` says which rows to fill.
-        experiment: the name the records carry.
-        benchmark: what is downloaded on request; its tasks are the columns. None where `build` fetches, and `tasks` is a function.
-        build: a cell -> what to train; called for cells without a result only, after the seed was set.
-        tasks: the columns when neither source nor target is named; none: all tasks of the benchmark. A function of the flags gives the
-            columns whatever is named.
-        baseline: the row that the others are compared with.
-        metric: the figure in the table, as the results name it: target_r2 for a regression.
-        select: whose figure it is: the last step's, or that of the step which a score or a validation set would have picked.
-        report: what is printed under the table, made from its records; none: the facts of the results, a line each.
+        flags_type: The flags of the script. Their field `loss` says which rows to fill.
+        experiment: The name that the records carry.
+        benchmark: What is downloaded on request; its tasks are the columns. None if `tasks` is a
+            function and `build` fetches its data itself.
+        build: A cell -> its work. It is called for cells without a result only, after the seed was
+            set.
+        describe: What else, beside the flags, the result of a cell depends on: settings by name.
+        tasks: The columns if neither source nor target is named; None takes all tasks of the
+            benchmark. A function of the flags gives the columns whatever is named.
+        baseline: The row that the others are compared with.
+        metric: The figure in the table, by its name in the results.
+        select: The rule by which the model of a run is selected.
+        report: The text under the table, made from its records; None lists the facts of the results.
+        table: The text in place of the table, made from its records.
+
+    Example:
+        The end of experiments/digits_mmd.py:
+
+            main(Config, experiment="digits_mmd", benchmark=DIGITS, build=build)
     """
     try:
         flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
         if flags.smoke_test:
-            flags = _shortened(flags)
-        chosen = _columns(flags, benchmark, tasks)
-        if flags.download and not flags.smoke_test and benchmark is not None:
+            flags = flags.shortened()
+            print(
+                "smoke test: little work on embedded or made-up data; the results mean nothing. "
+                f"Records: {flags.runs_dir}",
+                file=sys.stderr,
+            )
+        columns = _columns(flags, benchmark, tasks)
+        if flags.smoke_test:
+            columns = columns[:1]
+        elif flags.download and benchmark is not None:
             fetch(benchmark, flags)
-        cells = [
-            Cell(m, s, t, seed)
-            for s, t in chosen[: 1 if flags.smoke_test else None]
-            for seed in flags.seeds
-            for m in flags.loss
-        ]
-        fabric = launch(flags)
+        fabric = _start(flags)
     except (ValueError, OSError) as error:
         _stop(error)
-    directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, build, fabric))
-    if fabric.is_global_zero:
-        show(flags, experiment, directories, baseline, metric, select, report)
+    cells = [
+        Cell(method, source, target, seed)
+        for source, target in columns
+        for seed in flags.seeds
+        for method in flags.loss
+    ]
+    directories = []
+    with tqdm(cells, unit="run", disable=None) as bar:  # disable=None: only in a terminal
+        for cell in bar:
+            bar.set_postfix_str(f"{cell.method} {cell.source}>{cell.target} seed {cell.seed}")
+            directories.append(run_cell(flags, experiment, cell, build, describe, fabric))
+    if fabric is None or fabric.is_global_zero:
+        records = _records(flags, experiment, directories)
+        if table is not None:
+            print(table(records))
+        else:
+            show(flags, records, baseline, metric, select, report)
 
 
 def run_cell(
     flags: FlagsType,
     experiment: str,
     cell: Cell,
-    build: Callable[[FlagsType, Cell], Job],
-    fabric: Fabric,
+    build: Build,
+    describe: Describe | None = None,
+    fabric: Fabric | None = None,
 ) -> Path:
-    """Trains one cell unless its result exists; returns the run's folder."""
+    """Carry out one cell unless its result exists; returns the run's folder.
+
+    Args:
+        flags: The flags of the script.
+        experiment, cell: The names of the run.
+        build, describe: See `main`.
+        fabric: The engine, of scripts that train.
+    """
     run: Run | None = None
     try:
-        run = start_run(flags, experiment, cell, fabric)
-        fabric.barrier()  # every process sees the folder as the first has left it
+        run = _start_run(flags, experiment, cell, describe, fabric)
+        if fabric is not None:
+            fabric.barrier()  # every process sees the folder as the first has left it
         if run.finished:
             return run.directory
         torch.manual_seed(cell.seed)
-        job = build(flags, cell)
-    except (ValueError, OSError) as error:
-        _stop(error, run)
-    try:
-        evaluation = dataclasses.replace(job.evaluation, scores=SCORES)
-        fit(job.method, job.stream, flags, run, evaluation, facts=job.facts, fabric=fabric)
-    except (NonFiniteError, OSError) as error:
+        build(flags, cell).carry_out(run, flags, fabric)
+    except (ValueError, OSError, NonFiniteError) as error:
         _stop(error, run)
     return run.directory
 
 
-def start_run(flags: Flags, experiment: str, cell: Cell, fabric: Fabric) -> Run:
-    """The record of one cell under the flags' configuration."""
-    return Run.start(
-        flags.runs_dir, configuration(flags), experiment=experiment, method=cell.method, source=cell.source, target=cell.target,
-        seed=cell.seed, wandb=flags.wandb, force=flags.force, rank_zero=fabric.is_global_zero, device=device_name(fabric.device),
-    )  # fmt: skip
-
-
 def load_network(
-    network: Network,
-    flags: FlagsType,
-    experiment: str,
-    cell: Cell,
-    build: Callable[[FlagsType, Cell], Job],
+    network: Network, flags: FlagsType, experiment: str, cell: Cell, build: Build
 ) -> None:
-    """Loads into `network` what another cell of the experiment has learned, which is trained first where it has no result.
+    """Load what another cell of the experiment has learned; it is trained first if it has no result.
 
     What is drawn afterwards is the same, whether that cell is trained now or was before.
 
-    Raises FileNotFoundError where the result was kept without the network.
+    Args:
+        network: A network of the same shape; its weights are replaced.
+        flags: The flags of the script.
+        experiment: The name that the records carry.
+        cell: The cell whose network is wanted.
+        build: See `main`.
+
+    Raises:
+        FileNotFoundError: The result was kept without the network.
+
+    Example:
+        ADDA starts from the network that row none has learned:
+
+            load_network(network, flags, "digits_mmd", cell._replace(method="none"), build)
     """
     own = dataclasses.replace(flags, force=False)  # forced or not, it is trained once
     with torch.random.fork_rng():
-        weights = run_cell(own, experiment, cell, build, launch(flags)) / "network.pt"
+        folder = run_cell(own, experiment, cell, build, None, _start(flags))
+    weights = folder / "network.pt"
     if not weights.is_file():
         raise FileNotFoundError(
             f"{weights} is gone, though its run has a result; train it again with --force"
@@ -164,36 +248,12 @@ def load_network(
     network.load_state_dict(torch.load(weights, weights_only=True))
 
 
-def device_name(device: torch.device) -> str | None:
-    """The GPU's name; None for a CPU, which the record names itself."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
-
-
-def _columns(
-    flags: FlagsType,
-    benchmark: Benchmark | None,
-    tasks: Iterable[Task] | Callable[[FlagsType], Iterable[Task]] | None,
-) -> tuple[Task, ...]:
-    if callable(tasks):
-        return tuple(tasks(flags))
-    assert benchmark is not None
-    unnamed = flags.source is None and flags.target is None
-    return (
-        tuple(tasks or benchmark.tasks)
-        if unnamed
-        else choose_tasks(benchmark.tasks, flags.source, flags.target)
-    )
-
-
-def choose_tasks(
-    tasks: tuple[Task, ...], source: str | None, target: str | None
-) -> tuple[Task, ...]:
-    """The tasks with this source and target, None meaning any."""
-    chosen = tuple(
-        task for task in tasks if source in (None, task[0]) and target in (None, task[1])
-    )
+def choose_tasks(tasks: Iterable[Task], source: str | None, target: str | None) -> tuple[Task, ...]:
+    """The tasks with this source and target; None stands for any. ValueError if there is none."""
+    every = tuple(tasks)
+    chosen = tuple(t for t in every if source in (None, t[0]) and target in (None, t[1]))
     if not chosen:
-        names = ", ".join(f"{s}>{t}" for s, t in tasks)
+        names = ", ".join(f"{source}>{target}" for source, target in every)
         raise ValueError(
             f"--source {source} --target {target}: no such task; the tasks are {names}"
         )
@@ -202,73 +262,96 @@ def choose_tasks(
 
 def show(
     flags: CommonFlags,
-    experiment: str,
-    directories: list[Path],
+    records: list[Record],
     baseline: str,
     metric: str,
     select: str = "last",
     report: Callable[[list[Record]], str] | None = None,
 ) -> None:
-    """Prints the table of the runs in `directories`, under it what `report` makes of them, and mirrors the table to wandb."""
-    wanted = {directory.resolve() for directory in directories}
-    records = [
-        record
-        for record in read_runs(flags.runs_dir, experiment=experiment)
-        if record.directory.resolve() in wanted
-    ]
+    """Print the table of the records and the text under it, and repeat the table in wandb."""
     table = Table.of(records, select=select, baseline=baseline, metric=metric)
-    print(table.to_text() + (report or _facts)(records))
-    print(f"records: {flags.runs_dir / experiment}")
-    columns, *rows = csv.reader(io.StringIO(table.csv_text()))
-    log_table(flags.runs_dir, experiment, columns=columns, rows=rows, wandb=flags.wandb)
-
-
-def _facts(records: list[Record]) -> str:
-    """What the results say beside what was measured on the target, its mean over seeds, a line for each method and task."""
-    found: dict[tuple[str, ...], list[float]] = {}
-    for record in records:
-        for name, value in record.result.get("facts", {}).items():
-            found.setdefault(
-                (
-                    name,
-                    record.result["method"],
-                    f"{record.result['source']}>{record.result['target']}",
-                ),
-                [],
-            ).append(value)
-    lines = [
-        f"{name.replace('_', ' ')} of {method} on {task}: {sum(v) / len(v):.1f}"
-        for (name, method, task), v in sorted(found.items())
-    ]
-    return "\n\n" + "\n".join(lines) if lines else ""
-
-
-def _shortened(flags: FlagsType) -> FlagsType:
-    """Two steps, one seed, small batches, a folder of their own."""
-    runs_dir = flags.runs_dir / "smoke"
-    print(
-        f"smoke test: two steps on embedded or made-up data; the results mean nothing. Records: {runs_dir}",
-        file=sys.stderr,
-    )
-    short = {
-        "steps": 2,
-        "batch_size": 8,
-        "evaluate_every": 2,
-        "log_every": 1,
-        "seeds": flags.seeds[:1],
-    }
-    return dataclasses.replace(flags, runs_dir=runs_dir, **short)  # type: ignore[arg-type]
+    print(to_text(table) + (report or _facts)(records))
+    print(f"records: {flags.runs_dir / table.experiment}")
+    columns, *rows = csv.reader(io.StringIO(to_csv(table)))
+    log_table(flags.runs_dir, table.experiment, columns=columns, rows=rows, wandb=flags.wandb)
 
 
 def fetch(benchmark: Benchmark, flags: CommonFlags) -> None:
-    """Downloads what the data root lacks of the benchmark."""
+    """Download what the data root lacks of the benchmark."""
     root = Path(flags.data_root or os.environ.get("DA_DATA") or "data")
     root.mkdir(parents=True, exist_ok=True)
     download(benchmark, root)
 
 
+def _start(flags: CommonFlags) -> Fabric | None:
+    """The engine of a script that trains; for others only the number of threads is set."""
+    if isinstance(flags, Flags):
+        return launch(flags)
+    threads = getattr(flags, "threads", None)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return None
+
+
+def _start_run(
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> Run:
+    settings = configuration(flags) | dict(describe(flags, cell) if describe else {})
+    on_gpu = fabric is not None and fabric.device.type == "cuda"
+    return Run.start(
+        flags.runs_dir,
+        settings,
+        experiment=experiment,
+        method=cell.method,
+        source=cell.source,
+        target=cell.target,
+        seed=cell.seed,
+        defaults=defaults_of(flags),
+        wandb=flags.wandb,
+        force=flags.force,
+        device=torch.cuda.get_device_name(fabric.device) if fabric and on_gpu else None,
+        rank_zero=fabric is None or fabric.is_global_zero,
+    )
+
+
+def _columns(
+    flags: FlagsType, benchmark: Benchmark | None, tasks: Tasks | None
+) -> tuple[Task, ...]:
+    if callable(tasks):
+        return tuple(tasks(flags))
+    assert benchmark is not None
+    if flags.source is None and flags.target is None:
+        return tuple(tasks or benchmark.tasks)
+    return choose_tasks(benchmark.tasks, flags.source, flags.target)
+
+
+def _records(flags: CommonFlags, experiment: str, directories: list[Path]) -> list[Record]:
+    """The records of these folders alone: a folder of runs may hold other recipes beside them."""
+    wanted = {directory.resolve() for directory in directories}
+    found = read_runs(flags.runs_dir, experiment=experiment)
+    return [record for record in found if record.directory.resolve() in wanted]
+
+
+def _facts(records: list[Record]) -> str:
+    """The facts in the results: the mean over seeds, a line for each fact, method and task."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for record in records:
+        task = f"{record.result['source']}>{record.result['target']}"
+        for name, value in record.result.get("facts", {}).items():
+            found.setdefault((name, record.result["method"], task), []).append(value)
+    lines = [
+        f"{name.replace('_', ' ')} of {method} on {task}: {sum(values) / len(values):.1f}"
+        for (name, method, task), values in sorted(found.items())
+    ]
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
 def _stop(error: Exception, run: Run | None = None) -> NoReturn:
-    """One message, no traceback: what went wrong is the user's to mend, and the message says how."""
+    """One message and no traceback: the message says what to do."""
     if run is not None:
         run.close(failed=True)
     sys.exit(f"error: {error}")

@@ -1,167 +1,140 @@
-"""What the scripts of the shallow methods share: flags, samples, and from a cell of a table to its record. There is no training loop.
+"""What the scripts of the shallow methods share: flags, samples, and how a model is judged.
 
-A script is a frozen dataclass of flags, a dict of models that its rows stand for, and a function that reads the two domains of a cell:
+A script is a frozen dataclass of flags, a dict of models that its rows stand for, and a function that
+reads the two domains of a cell:
 
-    main(Config, experiment=..., benchmark=..., model=lambda config, cell: MODELS[cell.method], samples=read_pair)
+    def build(config, cell):
+        return ShallowJob(MODELS[cell.method], partial(samples, config, cell))
 
-A model is a `DomainAdaptationClassifier` (an adapter or a weigher, and a classifier), or a classifier with `fit(source, target, labels)`.
+    main(Config, ..., build=build, describe=lambda config, cell: {"model": recipe(MODELS[cell.method])})
+
+A model is a `DomainAdaptationClassifier` (an adapter or a weigher, and a classifier), or a classifier
+with `fit(source, target, labels)`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from scipy import sparse
 from sklearn.base import ClassifierMixin, clone
 
-from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.instance.diagnostics import effective_sample_size
-from da.recipes.flags import CommonFlags, Seeds, configuration
-from da.recipes.script import Cell, choose_tasks, fetch, show
+from da.recipes.flags import CommonFlags
 from da.records.run import Run
-from da.records.table import fill
 from da.shallow.estimators import DomainAdaptationClassifier
+from da.train.config import NO_RESULT
 
 SMOKE_ROWS = 150
 
 
 @dataclass(frozen=True)
 class ShallowFlags(CommonFlags):
-    """The flags of every script that fits shallow methods."""
+    """The flags of every script that fits shallow methods.
 
-    seeds: Seeds = (0,)
-    """One run for each; the methods draw nothing, so that one is enough."""
-    threads: int = 1
+    Attributes:
+        threads: CPU threads.
+
+    Example:
+        >>> from da.recipes import ShallowFlags
+        >>> ShallowFlags(loss=("tca", "jda")).seeds
+        (0,)
+    """
+
+    threads: int = field(default=1, metadata=NO_RESULT)
     """CPU threads."""
-    smoke_test: bool = False
-    """A few rows of the embedded digits, to see that everything runs; the results mean nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.threads < 1 or not self.loss:
-            raise ValueError(
-                f"threads must be at least 1 and loss name one row or more; got {self.threads} and {self.loss}"
-            )
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1; got {self.threads}")
+        if not self.loss:
+            raise ValueError("loss must name one row or more; got none")
 
 
 class Samples(NamedTuple):
-    """What one cell is fitted to, and judged on: rows are vectors."""
+    """What one cell is fitted to and judged on; rows are vectors.
+
+    Attributes:
+        source: Labelled rows of the source.
+        target: Rows of the target.
+        test: Labelled rows of the target: its own rows again, or others.
+
+    Example:
+        >>> from da.recipes.shallow import smoke_samples
+        >>> smoke_samples().source.x.shape
+        torch.Size([150, 256])
+    """
 
     source: Labelled
     target: Unlabelled
-    test: Labelled  # the target's own rows again, with labels, or others of its domain
+    test: Labelled
 
 
-FlagsType = TypeVar("FlagsType", bound=ShallowFlags)
+class ShallowJob(NamedTuple):
+    """Fit a classifier to the source and the unlabelled target, and judge it on the target.
 
+    Attributes:
+        model: What is fitted; it is copied first.
+        samples: Reads what it is fitted to and judged on; not called in a smoke test.
 
-def main(
-    flags_type: type[FlagsType],
-    *,
-    experiment: str,
-    benchmark: Benchmark,
-    model: Callable[[FlagsType, Cell], ClassifierMixin],
-    samples: Callable[[FlagsType, Cell], Samples],
-    baseline: str,
-) -> None:
-    """Runs a script: parses `sys.argv` into `flags_type`, fits every cell that has no result yet and prints the table.
-
-    Args:
-        experiment: the name the records carry.
-        benchmark: what is downloaded on request; its tasks are the columns.
-        model: what a cell fits, with all its parameters, which the record keeps; it is copied first.
-        samples: what a cell's model is fitted to and judged on; called for cells without a result only, and never in a smoke test.
-        baseline: the row that the others are compared with.
+    Example:
+        >>> from da.recipes import ShallowFlags, ShallowJob
+        >>> from da.recipes.shallow import smoke_samples
+        >>> from da.shallow import DomainAdaptationClassifier
+        >>> job = ShallowJob(DomainAdaptationClassifier(), smoke_samples)
+        >>> job.result(smoke_samples())["selected"]["last"]["target_accuracy"] > 0.3
+        True
     """
-    try:
-        flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
-        tasks = choose_tasks(benchmark.tasks, flags.source, flags.target)
-        if flags.smoke_test:
-            flags, tasks = _shortened(flags), tasks[:1]
-        elif flags.download:
-            fetch(benchmark, flags)
-        torch.set_num_threads(flags.threads)
-        cells = [
-            Cell(name, s, t, seed) for s, t in tasks for seed in flags.seeds for name in flags.loss
-        ]
-        directories = fill(cells, lambda cell: run_cell(flags, experiment, cell, model, samples))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    show(flags, experiment, directories, baseline, "target_accuracy")
 
+    model: ClassifierMixin
+    samples: Callable[[], Samples]
 
-def run_cell(
-    flags: FlagsType,
-    experiment: str,
-    cell: Cell,
-    model: Callable[[FlagsType, Cell], ClassifierMixin],
-    samples: Callable[[FlagsType, Cell], Samples],
-) -> Path:
-    """Fits and judges one cell unless its result exists; returns the run's folder."""
-    said = recipe(
-        model(flags, cell._replace(seed=0))
-    )  # the record's names say the seed; but for it, runs of a row must be alike
-    config = configuration(flags) | {"model": said}
-    run = Run.start(
-        flags.runs_dir,
-        config,
-        **cell._asdict(),
-        experiment=experiment,
-        wandb=flags.wandb,
-        force=flags.force,
-    )
-    if run.finished:
-        return run.directory
-    run.rewind(0)
-    try:
-        fitted, given = (
-            clone(model(flags, cell)),
-            smoke_samples() if flags.smoke_test else samples(flags, cell),
-        )
-        accuracy = float((predicted(fitted, given) == given.test.y.numpy()).mean())
-        run.log(0, {"target_accuracy": accuracy})
-        run.finish(
-            {"selected": {"last": {"step": 0, "target_accuracy": accuracy}}} | _facts(fitted)
-        )
-    finally:
-        run.close(failed=True)  # without effect on a finished run
-    return run.directory
+    def carry_out(self, run: Run, flags: ShallowFlags, fabric: object) -> None:
+        """Fit, judge and record the model."""
+        result = self.result(smoke_samples() if flags.smoke_test else self.samples())
+        run.rewind(0)
+        run.log(0, {"target_accuracy": result["selected"]["last"]["target_accuracy"]})
+        run.finish(result)
+
+    def result(self, samples: Samples) -> dict[str, Any]:
+        """What a run records of the model on these samples."""
+        model = clone(self.model)
+        accuracy = float((predicted(model, samples) == samples.test.y.numpy()).mean())
+        result: dict[str, Any] = {"selected": {"last": {"step": 0, "target_accuracy": accuracy}}}
+        weights = getattr(model, "weights_", None)
+        if weights is not None:
+            result["facts"] = {"effective_sample_size": effective_sample_size(weights)}
+        return result
 
 
 def recipe(model: ClassifierMixin) -> str:
-    """The model with all parameters that are not its defaults, in one line: what a record says was fitted."""
+    """The model in one line, with all parameters that are not its defaults: what a record says of it."""
     text = model.__repr__(N_CHAR_MAX=100_000)  # scikit-learn's, which shortens long ones
-    return " ".join(
-        re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", text).split()
-    )  # an address is another in every process
+    # The address of a function is another one in every process.
+    return " ".join(re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", text).split())
 
 
 def predicted(model: ClassifierMixin, samples: Samples) -> np.ndarray:
-    """Fits `model` to the source and the unlabelled target, and returns its classes of the test rows (k,)."""
+    """Fit `model` to the source and the unlabelled target; returns its classes of the test rows (k,)."""
     x, y, test = (_rows(part) for part in samples)
     labels = samples.source.y.numpy()
     if isinstance(model, DomainAdaptationClassifier):
         stack = sparse.vstack if sparse.issparse(x) else np.concatenate
         domains = np.repeat([1, -1], [x.shape[0], y.shape[0]])
-        model.fit(
-            stack([x, y]), np.concatenate([labels, np.full(y.shape[0], -1)]), sample_domain=domains
-        )
+        unread = np.full(y.shape[0], -1)
+        model.fit(stack([x, y]), np.concatenate([labels, unread]), sample_domain=domains)
         return model.predict(test)
     model.fit(x, y, labels)
-    if (
-        samples.test.x is samples.target.x
-    ):  # EasyTL labels the rows it was fitted to together, and others one by one
+    if samples.test.x is samples.target.x:
+        # EasyTL labels the rows that it was fitted to together, and others one by one.
         return model.pseudo_labels_
     return model.predict(test)
 
@@ -173,34 +146,12 @@ def smoke_samples() -> Samples:
 
 
 def _flat(digits: Labelled) -> Labelled:
-    return Labelled(
-        digits.x[:SMOKE_ROWS].reshape(SMOKE_ROWS, -1).double() / 255, digits.y[:SMOKE_ROWS]
-    )  # type: ignore[union-attr]
+    pixels = np.asarray(digits.x[:SMOKE_ROWS]).reshape(SMOKE_ROWS, -1) / 255.0
+    return Labelled(torch.from_numpy(pixels), digits.y[:SMOKE_ROWS])
 
 
 def _rows(part: Unlabelled) -> Any:
     """x (n, d) in float64, dense or in CSR format, as scikit-learn takes it."""
-    return (
-        sparse.csr_matrix(part.x, dtype=np.float64)
-        if sparse.issparse(part.x)
-        else np.asarray(part.x, dtype=np.float64)
-    )
-
-
-def _facts(model: ClassifierMixin) -> dict[str, dict[str, float]]:
-    weights = getattr(model, "weights_", None)
-    return (
-        {}
-        if weights is None
-        else {"facts": {"effective_sample_size": effective_sample_size(weights)}}
-    )
-
-
-def _shortened(flags: FlagsType) -> FlagsType:
-    """One seed, a folder of its own."""
-    runs_dir = flags.runs_dir / "smoke"
-    print(
-        f"smoke test: a few of the embedded digits; the results mean nothing. Records: {runs_dir}",
-        file=sys.stderr,
-    )
-    return dataclasses.replace(flags, runs_dir=runs_dir, seeds=flags.seeds[:1])
+    if sparse.issparse(part.x):
+        return sparse.csr_matrix(part.x, dtype=np.float64)
+    return np.asarray(part.x, dtype=np.float64)

@@ -2,8 +2,11 @@
 
 from da.records.cells import Metric
 from da.records.difference import Difference, paired_difference
+from da.records.pack import pack, unpack
 from da.records.ranking import ranking
-from da.records.run import Record, Run, read_runs
+from da.records.reading import read_runs
+from da.records.record import Record
+from da.records.run import Run
 from da.records.table import Table
 
 __all__ = [
@@ -13,6 +16,8 @@ __all__ = [
     "Run",
     "Table",
     "paired_difference",
+    "pack",
     "ranking",
     "read_runs",
+    "unpack",
 ]

@@ -1,4 +1,4 @@
-"""What a cell of a table is made from: which runs belong together, and which figure of theirs is shown, in what unit."""
+"""What a cell of a table is made from: which runs belong together, which figure of theirs is shown."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from da.records.run import NAMES, Record
+from da.records.files import INCIDENTAL, NAMES
+from da.records.record import Record
 
-PERCENT = (
-    "accuracy",
-    "hos",
-    "f1",
-)  # last words of the names of fractions in [0, 1], which are shown in percent
-SMALLER = ("mae", "mse")  # last words of the names of errors, of which less is better
+PERCENT = ("accuracy", "hos", "f1")  # last words of the names of fractions, shown in percent
+SMALLER = ("mae", "mse")  # last words of the names of errors
 WORDS = {
     "mae": "mean absolute error",
     "mse": "mean squared error",
@@ -23,14 +20,24 @@ WORDS = {
     "r2": "R^2",
     "hos": "HOS",
 }
+LATER = ("target_balanced_accuracy", "target_macro_f1")  # figures that early records do not hold
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that result.json holds for every selected model, by its key there: target_accuracy, target_r2, target_mae ...
+    """Name a figure that results hold for every selected model, and say how it is shown.
 
-    A name that ends in accuracy, f1 or hos (the harmonic mean of open-set adaptation) is of a fraction in [0, 1], shown in percent with one
-    decimal; every other is a number in its own unit, shown with three. Of one that ends in mae or mse less is better, of the others more.
+    A name that ends in accuracy, f1 or hos is a fraction in [0, 1]. It is shown in percent with one
+    decimal. Every other figure is a number in its own unit, shown with three decimals. A name that
+    ends in mae or mse is an error: lower is better. For all others higher is better.
+
+    Attributes:
+        name: The key in result.json: target_accuracy, target_r2, target_mae ...
+
+    Example:
+        >>> from da.records import Metric
+        >>> Metric("target_mae").title, Metric("target_mae").smaller_is_better
+        ('target mean absolute error (less is better)', True)
     """
 
     name: str = "target_accuracy"
@@ -49,9 +56,9 @@ class Metric:
     def title(self) -> str:
         """What a heading calls it, with its unit."""
         words = " ".join(WORDS.get(word, word) for word in self.name.split("_"))
-        return words + (
-            " in percent" if self.percent else " (less is better)" if self.smaller_is_better else ""
-        )
+        if self.percent:
+            return f"{words} in percent"
+        return f"{words} (less is better)" if self.smaller_is_better else words
 
     @property
     def factor(self) -> float:
@@ -63,30 +70,38 @@ class Metric:
         """Digits after the point."""
         return 1 if self.percent else 3
 
-    def read(self, run: Record, select: str) -> float:
-        """The figure of the model that `select` picked, as stored. ValueError, naming the folder, where it lacks or is no such number."""
+    def read(self, run: Record, select: str) -> float | None:
+        """The figure of the model that `select` picked, as stored.
+
+        Returns:
+            The number; None if the run was recorded before the figure was (`LATER`).
+
+        Raises:
+            ValueError: The run has no such selection or figure, or the figure is no such number;
+                the message names the folder.
+        """
+        where = run.directory
         selected = run.result.get("selected", {})
         if select not in selected:
-            raise ValueError(
-                f"{run.directory} has no selection {select!r}; it has {', '.join(sorted(selected)) or 'none'}"
-            )
+            known = ", ".join(sorted(selected)) or "none"
+            raise ValueError(f"{where} has no selection {select!r}; it has {known}")
         value = selected[select].get(self.name)
         if value is None:
+            if self.name in LATER and "target_accuracy" in selected[select]:
+                return None
             known = ", ".join(key for key in selected[select] if key != "step") or "none"
-            raise ValueError(f"{run.directory} has no {self.name} under {select!r}; it has {known}")
+            raise ValueError(f"{where} has no {self.name} under {select!r}; it has {known}")
         if self.percent and not 0 <= value <= 1:
             raise ValueError(
-                f"{run.directory}: {self.name} under {select!r} must be a fraction in [0, 1]; got {value!r}"
+                f"{where}: {self.name} under {select!r} must be a fraction in [0, 1]; got {value!r}"
             )
         if not math.isfinite(value):
-            raise ValueError(
-                f"{run.directory}: {self.name} under {select!r} must be finite; got {value!r}"
-            )
+            raise ValueError(f"{where}: {self.name} under {select!r} must be finite; got {value!r}")
         return float(value)
 
 
 def has_value(record: Record, key: str, value: Any) -> bool:
-    """Whether the name or configuration value at `key` ("optimizer.name": dots lead into parts) is `value`."""
+    """Whether a name or setting of a record has this value; dots in `key` lead into parts."""
     found: Any = {name: record.result[name] for name in NAMES} | record.config
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:
@@ -96,7 +111,11 @@ def has_value(record: Record, key: str, value: Any) -> bool:
 
 
 def parse_condition(text: str) -> tuple[str, Any]:
-    """Key and value of "key=value", the value as JSON has it where it is JSON; ValueError for another form."""
+    """Key and value of "key=value"; the value is read as JSON if it is JSON.
+
+    Raises:
+        ValueError: The text has another form.
+    """
     key, sign, value = text.partition("=")
     if not key or not sign:
         raise ValueError(f"--where takes key=value; got {text!r}")
@@ -107,20 +126,39 @@ def parse_condition(text: str) -> tuple[str, Any]:
 
 
 def check_alike(cell: tuple[str, str], runs: Sequence[Record]) -> None:
-    """Runs of one cell (method, task) may differ in their seed alone; ValueError, naming the folders, where they differ in more."""
+    """Raise a ValueError if the runs of one cell differ in more than their seed.
+
+    Args:
+        cell: Method and task.
+        runs: The runs of the cell.
+    """
     first: dict[int, Record] = {}
     for run in runs:
         other = first.setdefault(run.result["seed"], run)
         for against in (other, runs[0]):
-            keys = sorted(
-                key
-                for key in run.config.keys() | against.config.keys()
-                if run.config.get(key) != against.config.get(key)
-            )
-            differing = [key for key in keys if key not in ("seed", "seeds")]
+            differing = differing_settings(run, against)
             if differing or (against is other and run is not other):
                 words = ", ".join(differing) or "nothing but their folders"
                 raise ValueError(
-                    f"runs of {cell[0]} on {cell[1]} differ in {words}: {against.directory} and {run.directory}; "
-                    "keep one configuration with where (--where key=value), or move the other folder away"
+                    f"runs of {cell[0]} on {cell[1]} differ in {words}: {against.directory} and "
+                    f"{run.directory}; keep one configuration with --where key=value, or move the "
+                    "other folder away"
                 )
+
+
+def differing_settings(first: Record, second: Record) -> list[str]:
+    """The settings in which two runs differ.
+
+    A setting that one record lacks is equal if the other says that it had its default.
+    """
+    differing = []
+    for key in sorted(first.config.keys() | second.config.keys()):
+        if key in ("seed", "seeds") or key in INCIDENTAL:
+            continue
+        holders = [record for record in (first, second) if key in record.config]
+        if len(holders) == 2:
+            if first.config[key] != second.config[key]:
+                differing.append(key)
+        elif key not in (holders[0].defaults or ()):
+            differing.append(key)
+    return differing

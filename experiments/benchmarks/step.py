@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/step.py
 
-loader: a step fed by `da.data.batches.load`, augmentation included and from the second epoch on, over the same step on batches that
+loader: a step fed by `da.data.loading.load`, augmentation included and from the second epoch on, over the same step on batches that
     already lie in memory as float tensors. At most 1.15.
 fit: a step inside `da.train.loop.fit`, with everything it does between two evaluations (schedule, autocast, checks, a log line every ten
     steps, a progress bar), over a plain PyTorch loop of the same step; both read the same batches from memory. At most 1.05.
@@ -33,10 +33,11 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.data.batches import Batch, PairedBatches, load
+from da.data.batches import Batch, PairedBatches
 from da.data.benchmarks import OFFICE_CALTECH10
 from da.data.digits import read_digits
 from da.data.domain import Labelled
+from da.data.loading import load
 from da.data.readers import data_root, read_domain
 from da.data.transforms import IMAGENET, Augmentation, ImageTransform
 from da.feature.mmd import mmd2
@@ -47,9 +48,9 @@ from da.records.grids import aligned
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
-from da.train.engine import keep_memory
+from da.train.engine import keep_memory, launch
 from da.train.evaluation import Evaluation
-from da.train.loop import fit, launch
+from da.train.loop import fit
 from da.train.method import Method
 
 BARS = {"loader": 1.15, "fit": 1.05}

@@ -1,0 +1,176 @@
+"""How records stand in files: JSON that reads back to the bit, the identity of a run, atomic writing.
+
+Numbers that are not finite have no JSON. In a configuration they are an error; in metrics and results
+they are written as null, and metrics read null as NaN. Nothing here imports more than the standard
+library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAMES = ("experiment", "method", "source", "target", "seed")
+FORMAT = 2  # of config.json; the first has no number, and cannot say which values were defaults
+# Settings that format 1 kept in the configuration though no result depends on them.
+INCIDENTAL = ("threads", "log_every")
+
+
+def digest_of(document: Mapping[str, Any]) -> str:
+    """The identity of a run: twelve hex digits of the SHA-256 of its names and configuration.
+
+    Args:
+        document: The content of config.json. Its list "defaults" does not count.
+    """
+    counted = {key: value for key, value in document.items() if key != "defaults"}
+    return hashlib.sha256(canonical(counted).encode()).hexdigest()[:12]
+
+
+def same_configuration(
+    own: Mapping[str, Any], stored: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> bool:
+    """Whether two configurations describe one run, if one of them may lack newer settings.
+
+    Args:
+        own: The configuration that is asked for.
+        stored: The content of a config.json of the same five names.
+        defaults: The values that settings have if a record does not hold them.
+
+    Returns:
+        True if every setting that both hold is equal, every setting that `stored` lacks has its
+        default in `own`, and every setting that `own` lacks had its default in `stored`.
+    """
+    config = settings_of(stored)
+    for key in own.keys() | config.keys():
+        if key in own and key in config:
+            if own[key] != config[key]:
+                return False
+        elif key in own:
+            if key not in defaults or own[key] != defaults[key]:
+                return False
+        elif key not in stored.get("defaults", ()):
+            return False
+    return True
+
+
+def settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a config.json that a result depends on."""
+    left_out = INCIDENTAL if "format" not in document else ()
+    return {key: value for key, value in document["config"].items() if key not in left_out}
+
+
+def check_names(names: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a name of a run that cannot be the name of a folder."""
+    for key in ("experiment", "method", "source", "target"):
+        if not isinstance(names[key], str) or not re.fullmatch(r"\w[\w .,+=-]*", names[key]):
+            raise ValueError(
+                f"{key} must be a name that a folder can have: letters, digits and any of "
+                f"_ . , + = - ; got {names[key]!r}"
+            )
+    seed = names["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an integer from 0; got {seed!r}")
+
+
+def plain(value: Any, where: str, *, finite: bool) -> Any:
+    """`value` as JSON has it: tuples become lists, numbers that are not finite become null.
+
+    Args:
+        value: Text, numbers, booleans, None, and lists, tuples and mappings of them.
+        where: What an error calls the value.
+        finite: Whether a number that is not finite is an error instead.
+
+    Raises:
+        ValueError: A number is not finite, and `finite` is True.
+        TypeError: The value has no JSON.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if finite and not math.isfinite(value):
+            raise ValueError(f"{where} must be finite to be written as JSON; got {value}")
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{i}]", finite=finite) for i, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: plain(item, f"{where}.{key}", finite=finite) for key, item in value.items()}
+    raise TypeError(
+        f"{where} must be JSON (text, numbers, booleans, None, lists, mappings with text keys); "
+        f"got {value!r}, {type(value)}"
+    )
+
+
+def number(value: Any, key: str) -> float:
+    """`value` as an int or float: Python's, NumPy's or a tensor of one element."""
+    try:
+        return value if type(value) is int else float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"the metric {key!r} must be one number; got {value!r}") from None
+
+
+def canonical(value: Any, *, sort_keys: bool = True) -> str:
+    """`value` as JSON in one line, without spaces."""
+    return json.dumps(
+        value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def pretty(value: Any) -> str:
+    """`value` as the text of config.json, env.json and result.json."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; a ValueError that names the file if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` whole or not at all, whenever the process or the machine stops."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(pretty(value))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def parse_metrics(text: str, where: str) -> list[dict[str, float]]:
+    """The lines of a metrics.jsonl; null reads as NaN, and half a line at the end is left out.
+
+    Raises:
+        ValueError: A line is not a JSON object; the message begins with `where`.
+    """
+    complete, _, _ = text.rpartition("\n")  # a kill may have cut off what follows the last newline
+    lines = []
+    for count, line in enumerate(complete.split("\n") if complete else [], start=1):
+        try:
+            values = json.loads(line).items()
+        except (ValueError, AttributeError):
+            raise ValueError(f"{where}, line {count} is not a JSON object: {line[:80]!r}") from None
+        lines.append({key: math.nan if value is None else value for key, value in values})
+    return lines
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Inside, an OSError becomes one that names the folder and the flag that chooses another."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"cannot write the run folder {directory} ({reason}): choose a writable folder with "
+            "--runs-dir"
+        ) from error

@@ -1,0 +1,15 @@
+"""What every test relies on: an environment of its own, and no clock in property tests."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("no clock", deadline=None)  # a busy machine is no defect
+settings.load_profile("no clock")
+
+
+@pytest.fixture(autouse=True)
+def no_wandb_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mode that a user has set in the environment changes no test."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
