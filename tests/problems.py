@@ -53,7 +53,10 @@ def run_script(
 
 
 def real_data(*folders: str) -> Path:
-    """The folder with the published data sets `folders` (office_caltech if none), or a skip that says what is missing."""
+    """The folder with the published data sets `folders` (default office_caltech).
+
+    The test is skipped if one is missing; the reason names it.
+    """
     root = Path(os.environ.get("DA_DATA") or "data")
     for folder in folders or ("office_caltech",):
         if not (root / folder).is_dir():
@@ -62,10 +65,12 @@ def real_data(*folders: str) -> Path:
 
 
 def turned_triangle(seed: int, n: int = 200) -> tuple[Batch, Tensor]:
-    """Three classes, N(centre, 0.3^2 I), centres on a circle of radius 1.5 at 0, 120, 240 degrees; in the target turned by 45.
+    """Three classes N(centre, 0.3^2 I); in the target they are turned by 45 degrees.
 
-    The nearest centre is right with 1 - 2 (1 - Phi(1.3 / 0.3)) > 0.9999 in either domain. The source's own rule is 15 degrees from a
-    boundary there: Phi(1.5 sin 15 / 0.3) = 0.90; a network that has seen only the source puts its boundaries anywhere in the gap.
+    The centres lie on a circle of radius 1.5 at 0, 120 and 240 degrees. In either domain the
+    nearest centre is right with probability 1 - 2 (1 - Phi(1.3 / 0.3)) > 0.9999. In the target the
+    source's rule has its boundary 15 degrees from the centres: Phi(1.5 sin 15 / 0.3) = 0.90. A
+    network that has seen only the source puts its boundaries anywhere in the gap.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 3

@@ -51,7 +51,7 @@ def test_deepda():
     ("mmd_type", "value"), [("linear", 0.042978623300159), ("quadratic", 0.10466922218403307)]
 )
 def test_pytorch_adapt(mmd_type, value):
-    """MMDLoss(mmd_type=...)(source, target) of pytorch-adapt 0.0.83 returned the values."""
+    """MMDLoss of pytorch-adapt 0.0.83, with pytorch-metric-learning, returned the values."""
     assert pytorch_adapt_mmd2(SOURCE, TARGET, mmd_type=mmd_type).item() == pytest.approx(
         value, abs=1e-12
     )
