@@ -1,4 +1,8 @@
-"""Oracles: double loops, times made by hand, two ways to one JDA, and the CSV of a real command against the table that it prints."""
+"""The benchmark of the shallow methods.
+
+Oracles: double loops, times made by hand, two ways to one JDA, and the CSV of a real command
+against the table that it prints.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,14 @@ sys.path.insert(0, str(ROOT / "experiments" / "benchmarks"))  # as for a script 
 
 import shallow as bench_shallow  # noqa: E402
 from mmd_contestants import Size  # noqa: E402
-from shallow_contestants import CONTESTANTS, Problem, jda_by_the_book, shifted, squared_mmd, timed  # noqa: E402
+from shallow_contestants import (  # noqa: E402
+    CONTESTANTS,
+    Problem,
+    jda_by_the_book,
+    shifted,
+    squared_mmd,
+    timed,
+)
 
 from da.shallow.jda import JDA  # noqa: E402
 
@@ -47,16 +58,8 @@ ROWS = [
 def test_ratios_pair_the_times_of_a_round():
     lines = {line[2]: line[3:] for line in bench_shallow.table(ROWS)[1:]}
     assert lines["da, landmarks"] == ["3", "1", "3", "0.5", "0.25 to 0.5", "", "", ""]
-    assert lines["skada"] == [
-        "1",
-        "16",
-        "48",
-        "8",
-        "8 to 8",
-        "",
-        "0.25",
-        "gave up",
-    ]  # 16 / 2: its own round alone
+    # 16 / 2 = 8: only the round of its own counts.
+    assert lines["skada"] == ["1", "16", "48", "8", "8 to 8", "", "0.25", "gave up"]
 
 
 def test_verdicts_by_hand():
@@ -75,7 +78,7 @@ def test_verdicts_by_hand():
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_jda_by_the_book_labels_as_da_does(rounds):
-    """Overlapping classes, so that the labels are not those of any classifier whatever: rounds change some."""
+    """The classes overlap: other classifiers give other labels, and the rounds change some."""
     problem = shifted(Size(60, 8), classes=4)
     problem = problem._replace(
         source=problem.source * np.linspace(1, 4, 8),
@@ -96,9 +99,10 @@ def test_squared_mmd_is_its_double_loop():
         np.array([0.5, 1.5]),
     )
     z, u = np.concatenate([x, y]), np.concatenate([w / 2, -np.ones(3) / 3])
+    # gamma = 1 / (2 d) = 1 / 4
     by_definition = sum(
         u[i] * u[j] * np.exp(-((z[i] - z[j]) ** 2).sum() / 4) for i in range(5) for j in range(5)
-    )  # gamma = 1 / (2 d)
+    )
     assert squared_mmd(Problem("", x, y), w) == pytest.approx(by_definition, rel=1e-12)
 
 
@@ -144,7 +148,8 @@ def test_a_wrong_flag_is_one_message(words, says, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["shallow.py", *words])
     with pytest.raises(SystemExit) as stopped:
         bench_shallow.main()
-    assert says in " ".join(f"{stopped.value} {capsys.readouterr().err}".replace("│", " ").split())
+    printed = f"{stopped.value} {capsys.readouterr().err}".replace("│", " ")
+    assert says in " ".join(printed.split())
 
 
 @pytest.mark.slow

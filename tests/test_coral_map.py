@@ -1,4 +1,7 @@
-"""The CORAL map. Oracles: SciPy's sqrtm and inv, NumPy's covariances, the published accuracies (DA_DATA)."""
+"""The CORAL map.
+
+Oracles: SciPy's sqrtm and inv, NumPy's covariances, the published accuracies (DA_DATA).
+"""
 
 from __future__ import annotations
 
@@ -96,8 +99,11 @@ def test_refusals() -> None:
     [("webcam", "dslr", 86.6), pytest.param("dslr", "webcam", 84.7, marks=pytest.mark.slow)],
 )
 def test_published_accuracies(source: str, target: str, published: float) -> None:
-    """As the authors' released code classifies: an SVM on X_s A X_s^T as if it were a kernel, tested on X_t A^T X_s^T; C = 0.01, as their
-    two-fold search on the source finds."""
+    """The classifier is that of the authors' released code.
+
+    An SVM takes X_s A X_s^T as if it were a kernel, and is tested on X_t A^T X_s^T. Their two-fold
+    search on the source finds C = 0.01.
+    """
     first, second = (read_surf(name, real_data("office_caltech_surf")) for name in (source, target))
     x, y = np.asarray(standardise(first.x)), np.asarray(standardise(second.x))
     mapped = CORAL().fit(x, y).transform(x)

@@ -1,4 +1,7 @@
-"""Folds of the source and importance-weighted scores. Oracles: set arithmetic, loops over rows, risks on the target in closed form."""
+"""Folds of the source and importance-weighted scores.
+
+Oracles: set arithmetic, loops over rows, risks on the target in closed form.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ SOURCE, TARGET = set(np.flatnonzero(DOMAIN > 0)), set(np.flatnonzero(DOMAIN < 0)
 
 
 def exponential(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """A weigher that needs no fit: e to the first column."""
+    """A weigher that needs no fit: e to the power of the first column."""
     return np.exp(source[:, 0])
 
 
@@ -76,16 +79,14 @@ def test_folds_repeat_themselves_and_what_they_refuse():
 def test_the_score_is_the_weighted_share_of_right_answers():
     model = DomainAdaptationClassifier(OTMap()).fit(X, GARBAGE, sample_domain=DOMAIN)
     answers = model.predict(X, sample_domain=DOMAIN)
-    right = sum(np.exp(X[i, 0]) * (answers[i] == Y[i]) for i in SOURCE) / sum(
-        np.exp(X[i, 0]) for i in SOURCE
-    )
+    total = sum(np.exp(X[i, 0]) for i in SOURCE)
+    right = sum(np.exp(X[i, 0]) * (answers[i] == Y[i]) for i in SOURCE) / total
+    scored = ImportanceWeightedScore(exponential)(model, X, GARBAGE, sample_domain=DOMAIN)
+    assert scored == pytest.approx(right)
     plain = sum(answers[i] == Y[i] for i in SOURCE) / len(SOURCE)
-    assert ImportanceWeightedScore(exponential)(
-        model, X, GARBAGE, sample_domain=DOMAIN
-    ) == pytest.approx(right)
-    assert ImportanceWeightedScore()(
-        model, X.tolist(), GARBAGE.tolist(), sample_domain=DOMAIN
-    ) == pytest.approx(plain)
+    lists = X.tolist(), GARBAGE.tolist()
+    scored = ImportanceWeightedScore()(model, *lists, sample_domain=DOMAIN)
+    assert scored == pytest.approx(plain)
     weights = discriminator_weights(X[DOMAIN > 0], X[DOMAIN < 0])
     scored = ImportanceWeightedScore(discriminator_weights)(model, X, GARBAGE, sample_domain=DOMAIN)
     assert scored == pytest.approx(np.average((answers == Y)[DOMAIN > 0], weights=weights))
@@ -96,9 +97,9 @@ def test_for_regressions_it_is_minus_the_weighted_squared_error():
     model = DomainAdaptationRegressor().fit(
         X, np.where(DOMAIN > 0, z, np.nan), sample_domain=DOMAIN
     )
-    error = sum(
-        np.exp(X[i, 0]) * (model.predict(X[i : i + 1])[0] - z[i]) ** 2 for i in SOURCE
-    ) / sum(np.exp(X[i, 0]) for i in SOURCE)
+    total = sum(np.exp(X[i, 0]) for i in SOURCE)
+    squares = (np.exp(X[i, 0]) * (model.predict(X[i : i + 1])[0] - z[i]) ** 2 for i in SOURCE)
+    error = sum(squares) / total
     scored = ImportanceWeightedScore(exponential)(
         model, X, np.where(DOMAIN > 0, z, np.nan), sample_domain=DOMAIN
     )
@@ -124,7 +125,10 @@ def test_what_the_score_refuses():
 
 
 def test_weighted_folds_estimate_the_risk_on_the_target_and_choose_by_it():
-    """y = x; source N(0, 1), target N(1.5, 1/4); constants c. The target's risk is 1/4 + (1.5 - c)^2, the source's 1 + c^2."""
+    """y = x, source N(0, 1), target N(1.5, 1/4), and constants c as models.
+
+    The risk is 1/4 + (1.5 - c)^2 on the target and 1 + c^2 on the source.
+    """
     rng = np.random.default_rng(1)
     x = np.r_[rng.standard_normal(4000), 1.5 + 0.5 * rng.standard_normal(40)][:, None]
     y = np.r_[x[:4000, 0], np.full(40, np.nan)]

@@ -1,5 +1,8 @@
-"""The scikit-learn estimators. Oracles: scikit-learn's own checks, the same steps done by hand, linear regression under covariate shift in
-closed form."""
+"""The scikit-learn estimators.
+
+Oracles: scikit-learn's own checks, the same steps done by hand, linear regression under covariate
+shift in closed form.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ from da.shallow.transport import LinearMongeMap, OTMap
 
 
 class Shift(Adapter):
-    """Moves source rows by what separates the means."""
+    """Moves source rows by the difference of the means."""
 
     def __init__(self, *, factor: float = 1.0) -> None:
         self.factor = factor
@@ -57,7 +60,7 @@ def third_is_target(X: Any) -> np.ndarray:
 
 
 class ThirdIsTargetClassifier(DomainAdaptationClassifier):
-    """For scikit-learn's checks, which know nothing of domains."""
+    """Chooses the domains itself, for scikit-learn's checks, which pass none."""
 
     def fit(self, X, y):
         return super().fit(X, y, sample_domain=third_is_target(X))
@@ -82,7 +85,10 @@ def test_scikit_learn_s_own_checks(estimator, check):
 
 
 def shifted(n: int = 60, m: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two classes apart along the first axis, shuffled rows of two domains that are 4 apart along it: X, every row's class, domains."""
+    """Two classes apart along the first axis, in shuffled rows of two domains 4 apart along it.
+
+    It returns X, the class of every row and the domains.
+    """
     rng = np.random.default_rng(seed)
     domain = rng.permutation(np.r_[np.ones(n, dtype=int), -np.ones(m, dtype=int)])
     y = rng.integers(0, 2, n + m)
@@ -96,7 +102,7 @@ SOURCE = DOMAIN > 0
 
 
 def garbage(kind: str, y: np.ndarray = Y) -> Any:
-    """Labels whose target entries are no labels."""
+    """Labels whose entries for target rows are no labels."""
     if kind == "list":
         return [int(v) if s else object() for v, s in zip(y, SOURCE, strict=True)]
     if kind in ("nan", "infinity"):
@@ -136,7 +142,7 @@ def test_the_adapter_s_rows_are_what_the_estimator_learns_from():
     np.testing.assert_array_equal(fitted.predict(X, sample_domain=DOMAIN), each.argmax(axis=1))
     np.testing.assert_allclose(fitted.decision_function(X), by_hand.decision_function(X), atol=1e-7)
     np.testing.assert_array_equal(fitted.adapter_.labels_, Y[SOURCE])
-    assert not hasattr(fitted.adapter, "shift_")  # the one given is a pattern
+    assert not hasattr(fitted.adapter, "shift_")  # the one given is cloned
 
 
 def test_a_regression_gives_the_adapter_no_labels():
@@ -171,14 +177,15 @@ def test_the_weights_are_those_of_the_weigher_on_adapted_rows(adapter):
     np.testing.assert_allclose(fitted.weights_, weights, rtol=1e-6)
     by_hand = LogisticRegression(max_iter=1000).fit(rows, Y[SOURCE], sample_weight=weights)
     np.testing.assert_allclose(fitted.predict_proba(X), by_hand.predict_proba(X), atol=1e-6)
-    assert (
-        np.abs(by_hand.coef_ - LogisticRegression(max_iter=1000).fit(rows, Y[SOURCE]).coef_).max()
-        > 1e-3
-    )  # they matter
+    unweighted = LogisticRegression(max_iter=1000).fit(rows, Y[SOURCE])
+    assert np.abs(by_hand.coef_ - unweighted.coef_).max() > 1e-3  # the weights matter
 
 
 def test_weighted_by_the_density_ratio_a_line_is_the_best_one_on_the_target():
-    """y = x^2, source N(0, 1), target N(1, 1/4): the target's least squares line has slope 2 E x = 2, the source's 0."""
+    """y = x^2, source N(0, 1), target N(1, 1/4).
+
+    The least squares line has slope 2 E x = 2 on the target and 0 on the source.
+    """
     rng = np.random.default_rng(0)
     x = np.r_[rng.standard_normal(20000), 1 + 0.5 * rng.standard_normal(50)][:, None]
     domain = np.r_[np.full(20000, 3), np.full(50, -2)]
@@ -352,9 +359,8 @@ def test_parameters_copies_and_files():
     np.testing.assert_array_equal(
         pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X)
     )
-    again = model.set_params(adapter=None, weigher=None).fit(
-        X, Y, sample_domain=DOMAIN
-    )  # nothing is left of the parts before
+    # Nothing is left of the former parts.
+    again = model.set_params(adapter=None, weigher=None).fit(X, Y, sample_domain=DOMAIN)
     expected = LogisticRegression(C=0.5).fit(X[SOURCE], Y[SOURCE])
     np.testing.assert_allclose(again.predict_proba(X), expected.predict_proba(X))
     assert again.weights_ is None and again.adapter_ is None
@@ -372,9 +378,8 @@ def test_the_order_of_the_rows_does_not_matter(adapter):
         got = permuted.predict_proba(
             X[order], sample_domain=None if domain is None else domain[order]
         )
-        np.testing.assert_allclose(
-            got, expected[order], atol=1e-3
-        )  # the weights and the regression are iterated
+        # The weights and the regression come from iterations, so they agree roughly.
+        np.testing.assert_allclose(got, expected[order], atol=1e-3)
 
 
 def test_sparse_rows_where_nothing_needs_them_dense():

@@ -1,5 +1,9 @@
-"""Oracles: the rounds written plainly in NumPy with the N x N matrices of the papers, scipy.linalg and scikit-learn's neighbours;
-scikit-learn's ridge regression, row by row left out; the published accuracies on the real files (DA_DATA)."""
+"""JDA, BDA and TJM.
+
+Oracles: the rounds written plainly in NumPy with the N x N matrices of the papers, scipy.linalg and
+scikit-learn's neighbours; scikit-learn's ridge regression with each row left out in turn; the
+published accuracies on the real files (DA_DATA).
+"""
 
 from __future__ import annotations
 
@@ -25,17 +29,19 @@ from da.shallow.tca import TCA
 from da.shallow.tjm import TJM
 from problems import real_data
 
-# percent: JDA from Long et al., ICCV 2013; TJM from Long et al., CVPR 2014, as remembered
+# Percent. JDA from Long et al., ICCV 2013; TJM from Long et al., CVPR 2014, as remembered.
 SURF = {
     JDA: {
-        "caltech-amazon": 44.78, "caltech-webcam": 41.69, "caltech-dslr": 45.22, "amazon-caltech": 39.36, "amazon-webcam": 37.97,
-        "amazon-dslr": 39.49, "webcam-caltech": 31.17, "webcam-amazon": 32.78, "webcam-dslr": 89.17, "dslr-caltech": 31.52,
-        "dslr-amazon": 33.09, "dslr-webcam": 89.49,
+        "caltech-amazon": 44.78, "caltech-webcam": 41.69, "caltech-dslr": 45.22,
+        "amazon-caltech": 39.36, "amazon-webcam": 37.97, "amazon-dslr": 39.49,
+        "webcam-caltech": 31.17, "webcam-amazon": 32.78, "webcam-dslr": 89.17,
+        "dslr-caltech": 31.52, "dslr-amazon": 33.09, "dslr-webcam": 89.49,
     },
     TJM: {
-        "caltech-amazon": 46.76, "caltech-webcam": 38.98, "caltech-dslr": 44.59, "amazon-caltech": 39.45, "amazon-webcam": 42.03,
-        "amazon-dslr": 45.22, "webcam-caltech": 30.19, "webcam-amazon": 29.96, "webcam-dslr": 89.17, "dslr-caltech": 31.43,
-        "dslr-amazon": 32.78, "dslr-webcam": 85.42,
+        "caltech-amazon": 46.76, "caltech-webcam": 38.98, "caltech-dslr": 44.59,
+        "amazon-caltech": 39.45, "amazon-webcam": 42.03, "amazon-dslr": 45.22,
+        "webcam-caltech": 30.19, "webcam-amazon": 29.96, "webcam-dslr": 89.17,
+        "dslr-caltech": 31.43, "dslr-amazon": 32.78, "dslr-webcam": 85.42,
     },
 }  # fmt: skip
 DIGITS_JDA = {"usps-mnist": 59.65, "mnist-usps": 67.28}
@@ -56,7 +62,7 @@ def samples(
 
 
 def outer(first: np.ndarray, second: np.ndarray, n: int, m: int) -> np.ndarray:
-    """M of the difference between the mean of the source's rows `first` and of the target's `second` (masks)."""
+    """M of the difference between two means: source rows `first`, target rows `second` (masks)."""
     e = np.concatenate([first / first.sum(), -(second / second.sum())])
     return np.array([[e[i] * e[j] for j in range(n + m)] for i in range(n + m)])
 
@@ -133,7 +139,7 @@ def test_rounds_as_written_in_the_papers(kernel: str, balance: float, rounds: in
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**16), st.integers(4, 25), st.integers(2, 12), st.integers(1, 12))
 def test_any_sample_as_written_in_the_papers(seed: int, n: int, m: int, d: int) -> None:
-    """Among them targets with fewer rows than classes, so that a class goes missing."""
+    """Some targets have fewer rows than there are classes, so a class goes missing."""
     source, target, labels = samples(n, m, d + 2, seed)
     expected, pseudo = plain(source, target, labels, "linear", 1.0, 3, 0.5)
     adapter = JDA(n_components=2, n_iter=3).fit(source, target, labels)
@@ -169,8 +175,10 @@ def test_rounds_end_where_nothing_changes() -> None:
 
 
 def test_a_column_that_each_domain_uses_otherwise_is_left_out() -> None:
-    """Column 0 tells the classes in both domains, column 1 tells them in opposite ways; the domains' means are equal, so that only the
-    means of the classes say which column to leave out."""
+    """Column 0 tells the classes in both domains, column 1 tells them in opposite ways.
+
+    The domains' means are equal, so only the class means say which column to leave out.
+    """
     generator = np.random.default_rng(0)
     labels = np.arange(400) % 2
     signs = 2 * labels - 1
@@ -295,7 +303,7 @@ def test_labels_are_needed() -> None:
 @pytest.mark.parametrize(("n", "m", "d"), [(12, 7, 3), (6, 5, 30)])
 def test_a_distance_against_ridge_regression_left_out_row_by_row(n: int, m: int, d: int) -> None:
     both = samples(n + m, 1, d)[0]
-    source, target = both[:n], both[n:]  # of one distribution: hard to tell
+    source, target = both[:n], both[n:]  # from one distribution, so hard to tell apart
     z = both - (source.mean(0) + target.mean(0)) / 2
     z = np.concatenate([z / np.sqrt((z**2).sum(1).mean()), np.ones((n + m, 1))], 1)
     answers, weights = np.repeat([1.0, -1.0], [n, m]), np.repeat([0.5 / n, 0.5 / m], [n, m])
@@ -325,14 +333,13 @@ def test_balance_goes_to_the_term_that_is_further_apart() -> None:
     codes = torch.arange(200) % 2
     swapped = noise + torch.tensor([[5.0, 0.0]]) * (1 - 2 * codes[:, None])
     source = noise.flip(0) + torch.tensor([[5.0, 0.0]]) * (2 * codes.flip(0)[:, None] - 1)
-    assert (
-        balance_estimator(source, swapped, codes.flip(0))(codes) > 0.9
-    )  # the same marginal, each class where the other was
-    # the class means differ less than their noise, the domains as a whole are alike: nothing to choose by
+    # The domains agree as a whole, and each class is where the other was.
+    assert balance_estimator(source, swapped, codes.flip(0))(codes) > 0.9
+    # Neither the domains nor the class means differ by more than noise: nothing to choose by.
     assert balance_estimator(noise, noise, codes)(codes) == 0.5
-    assert (
-        balance_estimator(noise, noise + 1, codes)(torch.zeros(200, dtype=torch.int64) + 7) == 0.5
-    )  # no shared class
+    # The domains share no class.
+    others = torch.full((200,), 7)
+    assert balance_estimator(noise, noise + 1, codes)(others) == 0.5
 
 
 def test_auto_balance_is_the_last_rounds() -> None:

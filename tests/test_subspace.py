@@ -1,5 +1,8 @@
-"""PCA, subspace alignment and the geodesic flow kernel. Oracles: scikit-learn's PCA, SciPy's expm, logm, sqrtm and subspace_angles,
-Gauss-Legendre quadrature of the kernel's integral, series at small angles, the published accuracies (DA_DATA)."""
+"""PCA, subspace alignment and the geodesic flow kernel.
+
+Oracles: scikit-learn's PCA, SciPy's expm, logm, sqrtm and subspace_angles, Gauss-Legendre
+quadrature of the kernel's integral, series at small angles, the published accuracies (DA_DATA).
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def axes_of(rows: np.ndarray, k: int) -> np.ndarray:
     return PCA(k, svd_solver="full").fit(rows).components_.T
 
 
-# ---------------------------------------------------------------- principal components and subspace alignment
+# ---------------------------------------------------------------- principal components, alignment
 
 
 @pytest.mark.parametrize("shape", [(30, 20, 6), (4, 5, 12)])
@@ -71,9 +74,8 @@ def test_subspace_alignment_is_its_closed_form(shape: tuple[int, int, int]) -> N
     np.testing.assert_allclose(
         np.abs(adapter.transform(target, domain="target")), np.abs(projected), atol=1e-10
     )
-    similarity = (
-        adapter.transform(source) @ adapter.transform(target, domain="target").T
-    )  # the signs agree across the domains
+    # Inner products between the domains show that their signs agree.
+    similarity = adapter.transform(source) @ adapter.transform(target, domain="target").T
     np.testing.assert_allclose(similarity, moved @ projected.T, atol=1e-9)
 
 
@@ -81,8 +83,11 @@ def test_subspace_alignment_is_its_closed_form(shape: tuple[int, int, int]) -> N
 
 
 def quadrature(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The integral of the projections onto the geodesic's subspaces. exp(2 X) = (I - 2 P_t)(I - 2 P_s) turns one subspace into the other
-    along the geodesic t -> exp(t X) P_s exp(-t X): no principal angle and no singular vector is needed."""
+    """The integral of the projections onto the geodesic's subspaces.
+
+    exp(2 X) = (I - 2 P_t)(I - 2 P_s) turns one subspace into the other along the geodesic
+    t -> exp(t X) P_s exp(-t X). No principal angle and no singular vector is needed.
+    """
     identity = np.eye(len(first))
     start, end = first @ first.T, second @ second.T
     generator = scipy.linalg.logm((identity - 2 * end) @ (identity - 2 * start)).real / 2
@@ -97,7 +102,7 @@ def quadrature(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("d", "k"), [(2, 1), (6, 2), (9, 4), (5, 3)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_kernel_against_quadrature(d: int, k: int, seed: int) -> None:
-    """(5, 3): the subspaces meet, some angles are 0."""
+    """For (5, 3) the subspaces meet: some angles are 0."""
     first, second = subspace(d, k, seed), subspace(d, k, seed + 100)
     np.testing.assert_allclose(
         geodesic_flow_kernel(first, second), quadrature(first, second), atol=1e-9
@@ -118,7 +123,7 @@ def test_kernel_with_shared_directions() -> None:
 
 @pytest.mark.parametrize("angle", [1e-12, 1e-8, 1e-5, 1e-3, 0.03, 0.0499, 0.0501, 0.3])
 def test_kernel_of_two_lines_at_small_angles(angle: float) -> None:
-    """cos and sin of t angle, integrated as power series: each entry is right relative to itself."""
+    """cos and sin of t angle, integrated as power series: each entry has a small relative error."""
     first, second = np.array([[1.0], [0.0]]), np.array([[np.cos(angle)], [np.sin(angle)]])
     kernel = geodesic_flow_kernel(first, second)
     terms = np.arange(1, 8)
@@ -148,9 +153,8 @@ def test_the_map_is_the_root_of_the_kernel() -> None:
     source, target = samples(30, 25, 7)
     adapter = GFK(n_components=3).fit(source, target)
     kernel = quadrature(axes_of(source, 3), axes_of(target, 3))
-    np.testing.assert_allclose(
-        adapter.transform(np.eye(7)), scipy.linalg.sqrtm(kernel).real, atol=1e-6
-    )  # sqrtm: G is singular
+    root = scipy.linalg.sqrtm(kernel).real  # inexact, because G is singular
+    np.testing.assert_allclose(adapter.transform(np.eye(7)), root, atol=1e-6)
     z, moved = adapter.transform(source), adapter.transform(target, domain="target")
     for i in (0, 7):
         for j in (1, 9):
@@ -160,29 +164,23 @@ def test_the_map_is_the_root_of_the_kernel() -> None:
 
 def test_disagreement_against_scipys_angles() -> None:
     source, target = samples(50, 40, 12, seed=5)
-    pooled, chosen = (
-        np.concatenate([source, target]),
-        subspace_disagreement(torch.from_numpy(source), torch.from_numpy(target)),
-    )
+    pooled = np.concatenate([source, target])
+    chosen = subspace_disagreement(torch.from_numpy(source), torch.from_numpy(target))
 
     def disagreement(k: int) -> float:
-        return float(
-            np.mean(
-                [
-                    np.sin(scipy.linalg.subspace_angles(axes_of(x, k), axes_of(pooled, k))[0])
-                    for x in (source, target)
-                ]
-            )
-        )
+        together = axes_of(pooled, k)
+        angles = [
+            scipy.linalg.subspace_angles(axes_of(x, k), together)[0] for x in (source, target)
+        ]
+        return float(np.mean(np.sin(angles)))
 
     values = [disagreement(k) for k in range(1, 7)]
     reached = [k for k, value in enumerate(values, 1) if value >= 0.995]
     assert chosen == (reached[0] if reached else 6)
     adapter = GFK(n_components=None).fit(source, target)
     assert adapter.n_components_ == chosen
-    assert (
-        subspace_disagreement(torch.from_numpy(source), torch.from_numpy(source)) == 6
-    )  # never disagrees: half the width
+    # A sample never disagrees with itself: half the width is left.
+    assert subspace_disagreement(torch.from_numpy(source), torch.from_numpy(source)) == 6
 
 
 def test_default_sizes() -> None:
@@ -205,10 +203,8 @@ def test_kernel_refuses_other_than_orthonormal_columns_of_one_shape(wrong: np.nd
 @every_adapter
 def test_row_order(make: Callable[[int], Adapter]) -> None:
     source, target = samples(20, 15, 6)
-    source[:, 1], target[:, 1] = (
-        1 - source[:, 0],
-        1 - target[:, 0],
-    )  # two entries of every axis are equal in modulus
+    # Two entries of every axis are equal in modulus.
+    source[:, 1], target[:, 1] = 1 - source[:, 0], 1 - target[:, 0]
     shuffle, other = (
         np.random.default_rng(1).permutation(20),
         np.random.default_rng(2).permutation(15),
@@ -275,20 +271,8 @@ def test_refusals(make: Callable[[int], Adapter]) -> None:
 
 PCA_ROW = [36.95, 32.54, 38.22, 34.73, 35.59, 27.39, 26.36, 31.00, 77.07, 29.65, 32.05, 75.93]
 GFK_ROW = [41.02, 40.68, 38.85, 40.25, 38.98, 36.31, 30.72, 29.75, 80.89, 30.28, 32.05, 75.59]
-GFK_SIZES = [
-    20,
-    20,
-    10,
-    20,
-    10,
-    20,
-    20,
-    10,
-    10,
-    10,
-    20,
-    10,
-]  # the published row is of two sizes; 20 throughout gives 44.72 on average
+# The published row is made with two sizes; 20 throughout gives 44.72 on average.
+GFK_SIZES = [20, 20, 10, 20, 10, 20, 20, 10, 10, 10, 20, 10]
 TASKS = [
     tuple({"c": "caltech", "a": "amazon", "w": "webcam", "d": "dslr"}[x] for x in task)
     for task in "ca cw cd ac aw ad wc wa wd dc da dw".split()

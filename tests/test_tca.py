@@ -1,5 +1,9 @@
-"""Oracles: scipy.linalg.eigh on the N x N matrices of the papers, written out in NumPy; scikit-learn's kernels and graphs; the published
-accuracies on the real files (DA_DATA); and what must hold whatever the solver."""
+"""TCA and SSTCA.
+
+Oracles: scipy.linalg.eigh on the N x N matrices of the papers, written out in NumPy; scikit-learn's
+kernels and graphs; the published accuracies on the real files (DA_DATA); properties that hold for
+every solver.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +26,18 @@ from da.shallow.spectral import DENSE, directions, domain_gap, low_rank_root, or
 from da.shallow.tca import SSTCA, TCA
 from problems import real_data
 
-# percent, Long et al., ICCV 2013
+# Percent, from Long et al., ICCV 2013.
 SURF_TCA = {
-    "caltech-amazon": 38.20, "caltech-webcam": 38.64, "caltech-dslr": 41.40, "amazon-caltech": 37.76, "amazon-webcam": 37.63,
-    "amazon-dslr": 33.12, "webcam-caltech": 29.30, "webcam-amazon": 30.06, "webcam-dslr": 87.26, "dslr-caltech": 31.70,
-    "dslr-amazon": 32.15, "dslr-webcam": 86.10,
+    "caltech-amazon": 38.20, "caltech-webcam": 38.64, "caltech-dslr": 41.40,
+    "amazon-caltech": 37.76, "amazon-webcam": 37.63, "amazon-dslr": 33.12,
+    "webcam-caltech": 29.30, "webcam-amazon": 30.06, "webcam-dslr": 87.26,
+    "dslr-caltech": 31.70, "dslr-amazon": 32.15, "dslr-webcam": 86.10,
 }  # fmt: skip
 SURF_PCA = {
-    "caltech-amazon": 36.95, "caltech-webcam": 32.54, "caltech-dslr": 38.22, "amazon-caltech": 34.73, "amazon-webcam": 35.59,
-    "amazon-dslr": 27.39, "webcam-caltech": 26.36, "webcam-amazon": 31.00, "webcam-dslr": 77.07, "dslr-caltech": 29.65,
-    "dslr-amazon": 32.05, "dslr-webcam": 75.93,
+    "caltech-amazon": 36.95, "caltech-webcam": 32.54, "caltech-dslr": 38.22,
+    "amazon-caltech": 34.73, "amazon-webcam": 35.59, "amazon-dslr": 27.39,
+    "webcam-caltech": 26.36, "webcam-amazon": 31.00, "webcam-dslr": 77.07,
+    "dslr-caltech": 29.65, "dslr-amazon": 32.05, "dslr-webcam": 75.93,
 }  # fmt: skip
 QUICK = ["webcam-dslr", "dslr-webcam"]
 DIGITS_TCA = {"usps-mnist": 51.05, "mnist-usps": 56.28}
@@ -82,7 +88,7 @@ def assert_same_up_to_sign(
     np.testing.assert_allclose(found * signs, expected, atol=tolerance * np.abs(expected).max())
 
 
-# ---------------------------------------------------------------- TCA against the matrices of the paper
+# ---------------------------------------------------------------- TCA against the paper's matrices
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(30, 20, 5), (12, 9, 40), (1, 8, 3)])
@@ -165,7 +171,10 @@ def test_products_alone_find_the_same_directions() -> None:
 
 
 def test_products_alone_find_what_few_rows_have_and_what_is_small() -> None:
-    """Four rows far from all others hold the leading directions; the last ones wanted are a millionth of the first."""
+    """Four rows far from all others hold the leading directions.
+
+    The last eigenvalues wanted are a millionth of the first.
+    """
     rows = torch.zeros(400, 200, dtype=torch.float64)
     rows[:, :180] = (
         torch.randn(400, 180, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -182,7 +191,7 @@ def test_products_alone_find_what_few_rows_have_and_what_is_small() -> None:
 
 
 def test_residual_of_an_exact_kernel_too_large_for_its_square() -> None:
-    """(K M K + regularization I) a = phi K H K a, where R^T R is not made."""
+    """(K M K + regularization I) a = phi K H K a, solved without R^T R."""
     source, target, _ = samples(900, 800, 6)
     z = np.concatenate([source, target])
     adapter = TCA(n_components=4, kernel="rbf", gamma=0.02).fit(source, target)
@@ -223,7 +232,10 @@ def test_few_different_rows_many_times() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**16), st.sampled_from(["linear", "rbf", "primal"]))
 def test_less_regularization_brings_the_means_together(seed: int, kernel: str) -> None:
-    """min f + mu g over a set: f of the minimiser cannot fall as mu rises. The set is A^T K H K A = I, so columns are scaled to it."""
+    """Over a set, f of the minimiser of f + mu g cannot fall as mu rises.
+
+    The set is A^T K H K A = I, so the columns are scaled to it.
+    """
     source, target, _ = samples(15, 12, 4, seed)
     gaps = []
     for regularization in (1e-3, 1e-1, 1e1, 1e3):
@@ -309,9 +321,8 @@ def test_kinds_and_precisions(method: type) -> None:
     )
     assert isinstance(found, torch.Tensor) and found.dtype == torch.float32
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-    assert np.array_equal(source, samples(20, 15, 4)[0]) and np.array_equal(
-        target, samples(20, 15, 4)[1]
-    )  # inputs are left alone
+    unchanged = samples(20, 15, 4)
+    assert np.array_equal(source, unchanged[0]) and np.array_equal(target, unchanged[1])
 
 
 def test_primal_rows_are_left_alone() -> None:
@@ -337,7 +348,8 @@ def test_primal_rows_are_left_alone() -> None:
         ({"kernel": "rbf", "gamma": 0.0}, "gamma must be None or a finite number > 0; got 0.0"),
         (
             {"n_landmarks": 10},
-            "n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; got 10 with 'linear'",
+            "n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; "
+            "got 10 with 'linear'",
         ),
         ({"kernel": "rbf", "n_landmarks": 0}, "n_landmarks must be None, or a whole number >= 1"),
     ],

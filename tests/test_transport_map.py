@@ -1,5 +1,8 @@
-"""Transport plans and the maps made of them. Oracles: SciPy's linear programme and assignment, POT, sorting in one dimension, optimality
-conditions, double loops, affine maps in closed form."""
+"""Transport plans and the maps made of them.
+
+Oracles: SciPy's linear programme and assignment, POT, sorting in one dimension, optimality
+conditions, double loops, affine maps in closed form.
+"""
 
 from __future__ import annotations
 
@@ -113,15 +116,17 @@ def test_the_entropic_map_is_that_of_pot(n, m, d, e):
 
 @pytest.mark.parametrize("e, eta", [(0.1, 0.02), (0.1, 0.5), (0.5, 0.5)])
 def test_the_class_plan_solves_the_problem_linearised_at_itself(e, eta):
-    """The objective is convex: a plan is its minimum if and only if it is that of its linearised group lasso, which POT minimises."""
+    """The objective is convex, so a plan is its minimum exactly if it is that of a linear problem.
+
+    The linear problem has the group lasso linearised at the plan. POT solves it.
+    """
     x, y, labels = samples(12, 9, 4)
     cost = costs(x, y)
     plan = class_plan(
         torch.from_numpy(cost), torch.from_numpy(labels), e, eta, iterations=20000, tolerance=1e-13
     ).numpy()
-    norms = np.sqrt(
-        np.array([(plan[labels == c] ** 2).sum(axis=0) for c in range(3)])
-    )  # (classes, m)
+    squares = [(plan[labels == c] ** 2).sum(axis=0) for c in range(3)]
+    norms = np.sqrt(np.array(squares))  # (classes, m)
     linear = cost + eta * plan / norms[labels]
     again = ot.sinkhorn(
         uniform(x), uniform(y), linear, e, method="sinkhorn_log", numItermax=50000, stopThr=1e-14
@@ -148,7 +153,7 @@ def test_the_class_plan_is_no_worse_than_that_of_pot():
 
 
 def test_the_larger_its_weight_the_smaller_the_group_lasso_and_the_larger_the_rest():
-    """Of every sum f + eta g: at the minimum g falls and f rises with eta."""
+    """At the minimum of f + eta g, g falls and f rises with eta."""
     x, y, labels = samples(30, 20, 5)
     cost, e = costs(x, y), 0.1
     plans = [entropic_plan(torch.from_numpy(cost), e, **PLAN).numpy()]
@@ -221,12 +226,10 @@ def test_the_map_follows_shifts_and_scales_and_the_order_of_the_rows(name, n, m,
     name=st.sampled_from(list(MAPS)),
 )
 def test_repeated_rows_and_tied_costs_do_not_bring_the_order_back(x, y, seed, name):
-    """Whole numbers: many plans are equally good, and many rows equal."""
-    adapter = (
-        clone(MAPS[name])
-        if name in ("exact", "linear")
-        else clone(MAPS[name]).set_params(regularization=1.0)
-    )  # soon done
+    """With whole numbers many plans are equally good, and many rows are equal."""
+    adapter = clone(MAPS[name])
+    if name not in ("exact", "linear"):
+        adapter.set_params(regularization=1.0)  # converges in few iterations
     rng = np.random.default_rng(seed)
     labels, i, j = np.arange(len(x)) % 2, rng.permutation(len(x)), rng.permutation(len(y))
     mapped = adapter.fit(x, y, labels).transform(x)
@@ -354,7 +357,7 @@ def test_the_linear_map_is_that_of_pot(n, m, d, regularization):
 
 
 def test_the_linear_map_finds_the_gradient_of_a_convex_quadratic():
-    """Of all maps between them the optimal one is x A + b with A symmetric and positive definite; so a target made that way is reached."""
+    """x A + b with A symmetric and positive definite is the optimal map to its own image."""
     x, _, _ = samples(50, 1, 3)
     factor = np.random.default_rng(2).standard_normal((3, 3))
     y = x @ (factor @ factor.T + 0.3 * np.eye(3)) + np.array([1.0, -2.0, 0.5])
@@ -393,7 +396,10 @@ def test_with_fewer_rows_than_columns_the_linear_map_is_finite_and_tame():
     "adapter", [OTMap(regularization=0.0), OTMap(), OTMap(class_regularization=0.2)]
 )
 def test_what_the_nearest_source_row_gets_wrong_the_mapped_one_gets_right(adapter, scale):
-    """Classes in a row at 0, 2 and 4, in the target at 3, 4.2 and 5.4: all of its rows are nearest to the last two."""
+    """The classes lie in a row, at 0, 2 and 4 in the source, at 3, 4.2 and 5.4 in the target.
+
+    All target rows are nearest to the last two source classes.
+    """
     rng = np.random.default_rng(7)
     labels = np.arange(90) % 3
     source, target = (
