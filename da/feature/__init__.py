@@ -1,4 +1,9 @@
-"""Feature-based: (source (n, d), target (m, d)) -> scalar, which pulls two distributions together, and the methods that train with it."""
+"""Feature-based adaptation: pull the features of two domains together.
+
+A discrepancy is a function (source (n, d), target (m, d)) -> scalar, such as `mmd2`. Train with it
+through `da.train.Align`. Methods that need labels, logits or a second network are classes, such as
+`DANN`.
+"""
 
 from da.feature.adda import ADDA
 from da.feature.adversarial import CDAN, DANN
