@@ -214,7 +214,7 @@ def test_failing_decode_leaves_nothing(sources: Sources, error: BaseException) -
 
 def test_decode_must_give_the_stated_shape(sources: Sources) -> None:
     with pytest.raises(
-        ValueError, match=r"decode gave uint8 \(3, 4, 4\) where uint8 \(3, 8, 8\) was expected"
+        ValueError, match=r"decode gave uint8 \(3, 4, 4\); expected uint8 \(3, 8, 8\)"
     ):
         sources.read(shape=(3, 8, 8))
 

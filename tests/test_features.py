@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import dump_svmlight_file
 
-from da.data.files.features import list_photographs, read_features, read_photographs
+from da.data.files.features import read_features
+from da.data.files.photographs import list_photographs, read_photographs
 
 X = np.random.default_rng(0).standard_normal((6, 3))
 Y = np.array([2, 0, 1, 1, 0, 2])
@@ -241,7 +242,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "ragged": (
         "x.csv",
         lambda path: path.write_text("a,b,y\n1,2,0\n3,4,5,1\n"),
-        "line 3: 4 cells where the first line has 3",
+        "line 3: 4 cells, but the first line has 3",
     ),
     "row numbers": (
         "x.csv",

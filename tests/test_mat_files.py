@@ -82,7 +82,7 @@ def test_digits_by_hand(tmp_path: Path) -> None:
     [
         (
             {"fts": np.ones((157, 799))},
-            r"expected rows \(n, 800\) and a label each; got \(157, 799\)",
+            r"rows must be \(n, 800\) with a label each; got \(157, 799\)",
         ),
         ({"labels": np.ones((156, 1))}, r"a label each; got \(157, 800\) and \(156, 1\)"),
         ({"labels": np.arange(157)[:, None] % 11}, "labels must be 1 to 10; got .0, 1, 2"),
@@ -91,7 +91,7 @@ def test_digits_by_hand(tmp_path: Path) -> None:
         ({"fts": np.full((157, 800), np.nan)}, "finite and not negative"),
         (
             {"fts": np.ones((20, 800)), "labels": np.arange(20)[:, None] % 10 + 1},
-            "20 samples of dslr where Office-Caltech10 SURF has 157",
+            "20 samples of dslr, but Office-Caltech10 SURF has 157",
         ),
     ],
 )

@@ -161,7 +161,7 @@ def test_one_error_lists_every_difference(root: Path) -> None:
     with pytest.raises(ValueError) as caught:
         read(root)
     for phrase in (
-        "left: 4 images where Toy-3 has 6",
+        "left: 4 images, but Toy-3 has 6",
         'class "mug" has no folder',
         'class "laptop" has no images',
         'folder "tripod" is no class of Toy-3',
@@ -178,7 +178,7 @@ def test_wrong_count(root: Path, change: int) -> None:
         file.unlink()
     else:
         shutil.copy(file, file.with_name("frame_9999.jpg"))
-    with pytest.raises(ValueError, match=f"left: {6 + change} images where Toy-3 has 6"):
+    with pytest.raises(ValueError, match=f"left: {6 + change} images, but Toy-3 has 6"):
         read(root)
 
 
@@ -202,8 +202,8 @@ def test_damaged_image_is_named_and_nothing_is_cached(root: Path, damage: str) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 2}, "channels must be 1 or 3, got 2"),
-        ({"size": 0}, "size must be a number of pixels, 1 or more, got 0"),
+        ({"channels": 2}, "channels must be 1 or 3; got 2"),
+        ({"size": 0}, "size must be a number of pixels, 1 or more; got 0"),
         ({"size": 8.5}, "size must be a number of pixels"),
         ({"split": "train"}, "Toy-3 has no split 'train' of left; pass 'all'"),
         ({"domain": "right"}, "Toy-3 has no domain 'right'; it has left, real_world"),
@@ -377,7 +377,7 @@ def test_damaged_digits_are_named(tmp_path: Path, damage: str) -> None:
     if damage == "garbage":
         path.write_bytes(b"<html>not found</html>")
     message = (
-        "mnist_m test: 1 images where MNIST-USPS has 2"
+        "mnist_m test: 1 images, but MNIST-USPS has 2"
         if damage == "count"
         else r"mnist_m_test\.npz cannot be read"
     )

@@ -48,9 +48,9 @@ def test_files_by_hand(tmp_path: Path) -> None:
     [
         (
             "<reviews><review>a</review><review>b</review></reviews>",
-            "2 reviews where Amazon reviews .texts. has 1",
+            "2 reviews, but Amazon reviews .texts. has 1",
         ),
-        ("<reviews></reviews>", "0 reviews where"),
+        ("<reviews></reviews>", "0 reviews, but"),
         (
             "<reviews><review>a</review><review>b</reviews>",
             r"positive\.parsed cannot be read .*between <review> and </review>",

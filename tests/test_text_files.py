@@ -128,8 +128,8 @@ def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (BOOKS[:-1].rsplit("\n", 1)[0], "2 texts where Amazon reviews has 3"),
-        (BOOKS + "1 0:1\n", "4 texts where Amazon reviews has 3"),
+        (BOOKS[:-1].rsplit("\n", 1)[0], "2 texts, but Amazon reviews has 3"),
+        (BOOKS + "1 0:1\n", "4 texts, but Amazon reviews has 3"),
         (
             BOOKS.replace("4:1", "5:1"),
             r"books_train\.svmlight cannot be read",

@@ -1,4 +1,7 @@
-"""Data in memory and on disk: domains, batches, transforms, benchmarks, readers and verified downloads."""
+"""Data in memory and on disk: domains, batches, transforms, benchmarks, readers and downloads.
+
+Readers of single file formats are in `da.data.files`.
+"""
 
 from da.data.batches import (
     Batch,

@@ -1,8 +1,12 @@
-"""Problems small enough to be solved in a second, whose answers are known.
+"""Problems that are solved in a second and whose answers are known.
 
-`mean_shifted_axis` and `moved_gap` are for feature-based methods: where the source-trained classifier fails and what aligning can gain
-follow from their numbers. `gaussian_covariate_shift` is for instance-based methods: its density ratio is a formula.
-`moved_sensor` is a regression.
+    function                   for              what is known
+    mean_shifted_axis          feature-based    accuracy of the source-trained rule and the best one
+    moved_gap                  feature-based    the same
+    moved_sensor               regression       R^2 of the source-trained rule and of the best one
+    gaussian_covariate_shift   instance-based   the density ratio, as a formula
+
+Use them in tests and examples.
 """
 
 from __future__ import annotations
@@ -24,7 +28,13 @@ SENSOR_NOISE, SENSOR_SHIFT = 0.25, 2.0
 
 @dataclass(frozen=True)
 class Problem:
-    """Two labelled domains and the accuracy in [0, 1] on the target, in expectation, that no classifier exceeds (Bayes)."""
+    """Two labelled domains, and the best accuracy that is possible on the target.
+
+    Attributes:
+        source: The source domain.
+        target: The target domain.
+        best_accuracy: Accuracy in [0, 1] that no classifier exceeds in expectation (Bayes).
+    """
 
     source: Labelled
     target: Labelled
@@ -33,7 +43,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class RegressionProblem:
-    """Two domains with float labels and, in expectation, what the source-trained rule and the best transferable one reach as R^2."""
+    """Two domains with float labels, and what two rules reach on the target in expectation.
+
+    Attributes:
+        source: The source domain.
+        target: The target domain.
+        source_only_r_squared: R^2 of least squares on the source.
+        transferable_r_squared: R^2 of the best rule that is the same in both domains.
+    """
 
     source: Labelled
     target: Labelled
@@ -43,59 +60,98 @@ class RegressionProblem:
 
 @dataclass(frozen=True)
 class RatioProblem(Problem):
-    """A problem whose density ratio p_target / p_source is known at the source rows: `ratio` (n,), of expectation 1."""
+    """A problem whose density ratio p_target / p_source is known at the source rows.
+
+    Attributes:
+        source: The source domain.
+        target: The target domain.
+        best_accuracy: Accuracy in [0, 1] that no classifier exceeds in expectation.
+        ratio: The density ratio (n,) at the source rows, of expectation 1.
+    """
 
     ratio: Tensor
 
 
 def mean_shifted_axis(n: int = 200, seed: int = 0) -> Problem:
-    """Two classes, even odds, n rows a domain, x (n, 2) float32: column 0 tells them apart a little, column 1 easily but moved.
+    """Make two classes that one column tells apart a little, and another easily but moved.
 
         source   x_0 = +-0.5 + 0.2 noise     x_1 = +-2 + 0.5 noise
         target   x_0 = +-0.5 + 0.2 noise     x_1 = +-2 + 0.5 noise + 4
 
-    In the target, class 0 stands in column 1 where class 1 stood in the source, and class 1 beyond it: a classifier fit to the
-    source calls all of it class 1, for an accuracy of 0.5. Column 0 alone is worth Phi(0.5 / 0.2) = 0.994 in both domains: what
-    a method gains that stops using what differs. The domains differ in the mean alone: the noise is standardised within each
-    class and domain (mean 0, covariance I, not only in expectation), so covariances are equal after any linear map, and a method
-    that compares only these (CORAL) has nothing to go by. Raises ValueError for n < 8.
+    In column 1 class 0 of the target lies where class 1 of the source was, and class 1 beyond it. A
+    classifier fit to the source therefore calls everything class 1, for an accuracy of 0.5. Column
+    0 alone gives Phi(0.5 / 0.2) = 0.994 in both domains: that is what a method gains by not using
+    what differs.
+
+    The domains differ in the mean alone. The noise is standardised within each class and domain
+    (mean 0, covariance I, not only in expectation), so covariances are equal after any linear map.
+    A method that compares only covariances, such as CORAL, sees no difference.
+
+    Args:
+        n: Rows of each domain, >= 8; the classes have even odds. Default 200.
+        seed: Seed of the noise. Default 0.
+
+    Returns:
+        Domains with x (n, 2) float32 and y (n,) int64.
+
+    Raises:
+        ValueError: n is below 8.
     """
     generator = _generator(n, seed, least=8)
-    source, target = (_two_axes(n, shift, generator) for shift in (0.0, 2 * STRONG))
-    return Problem(
-        source,
-        target,
-        best_accuracy=_normal_cdf(math.hypot(WEAK / WEAK_NOISE, STRONG / STRONG_NOISE)),
-    )
+    source = _two_axes(n, 0.0, generator)
+    target = _two_axes(n, 2 * STRONG, generator)
+    distance = math.hypot(WEAK / WEAK_NOISE, STRONG / STRONG_NOISE)  # of a class to the boundary
+    return Problem(source, target, best_accuracy=_normal_cdf(distance))
 
 
 def moved_gap(n: int = 200, seed: int = 0) -> Problem:
-    """Two classes, even odds, n rows a domain, x (n, 2) float32: one gap between the classes, which the target moves but does not close.
+    """Make two classes with a gap between them, which the target moves but does not close.
 
-        source   x_0 = +-1 + 0.15 noise         x_1 = 0.15 noise
+        source   x_0 = +-1 + 0.15 noise       x_1 = 0.15 noise
         target   x_0 = +-1 + 0.15 noise + 1   x_1 = 0.15 noise
 
-    The source leaves the boundary free between -1 and 1, and a classifier fit to it takes the middle, 0, where the target's class 0
-    stands: half of it is on the wrong side, for an accuracy of 0.75. A boundary at x_0 = 0.5 is worth more than Phi(0.5 / 0.15) = 0.9996
-    in either domain. Unlike in `mean_shifted_axis` nothing has to be forgotten: it
-    is enough that each class of the target meets the nearest class of the source. Raises ValueError for n < 2.
+    The source leaves the boundary free between -1 and 1. A classifier fit to it takes the middle,
+    0, where class 0 of the target lies. Half of that class is on the wrong side, for an accuracy of
+    0.75. A boundary at x_0 = 0.5 has an accuracy above Phi(0.5 / 0.15) = 0.9996 in either domain.
+    Nothing has to be forgotten, unlike in `mean_shifted_axis`: it is enough that each class of the
+    target meets the nearest class of the source.
+
+    Args:
+        n: Rows of each domain, >= 2; the classes have even odds. Default 200.
+        seed: Seed of the noise. Default 0.
+
+    Returns:
+        Domains with x (n, 2) float32 and y (n,) int64.
+
+    Raises:
+        ValueError: n is below 2.
     """
     generator = _generator(n, seed, least=2)
-    source, target = (_one_axis(n, shift, generator) for shift in (0.0, GAP_SHIFT))
+    source, target = _one_axis(n, 0.0, generator), _one_axis(n, GAP_SHIFT, generator)
     return Problem(source, target, best_accuracy=_normal_cdf(1 / GAP_NOISE))
 
 
 def moved_sensor(n: int = 200, seed: int = 0) -> RegressionProblem:
-    """A number read by two sensors, of which the target moves the better one; n rows a domain, x (n, 2) and y (n,) float32.
+    """Make a regression with two sensors of one number; the target moves the better sensor.
 
         y ~ N(0, 1)     x_0 = y + 0.25 noise     source   x_1 = y     target   x_1 = y + 2
 
-    Least squares on the source is y = x_1, off by 2 in the target: mean absolute error 2, R^2 = 1 - 2^2 = -3. The rule that uses x_0
-    alone, y = x_0 / (1 + 0.25^2), is the same in both domains: R^2 = 1 / (1 + 0.25^2) = 0.94, which is what a method
-    gains that stops using what differs. Raises ValueError for n < 2.
+    Least squares on the source is y = x_1. It is off by 2 in the target: mean absolute error 2,
+    R^2 = 1 - 2^2 = -3. The rule of x_0 alone, y = x_0 / (1 + 0.25^2), is the same in both domains:
+    R^2 = 1 / (1 + 0.25^2) = 0.94. That is what a method gains by not using what differs.
+
+    Args:
+        n: Rows of each domain, >= 2. Default 200.
+        seed: Seed of labels and noise. Default 0.
+
+    Returns:
+        Domains with x (n, 2) and y (n,), both float32.
+
+    Raises:
+        ValueError: n is below 2.
     """
     generator = _generator(n, seed, least=2)
-    source, target = (_two_sensors(n, shift, generator) for shift in (0.0, SENSOR_SHIFT))
+    source, target = _two_sensors(n, 0.0, generator), _two_sensors(n, SENSOR_SHIFT, generator)
     return RegressionProblem(
         source,
         target,
@@ -105,16 +161,28 @@ def moved_sensor(n: int = 200, seed: int = 0) -> RegressionProblem:
 
 
 def gaussian_covariate_shift(n: int = 500, seed: int = 0) -> RatioProblem:
-    """Inputs from different Gaussians under one rule for the label, n rows a domain, x (n, 2) float32.
+    """Make inputs from two Gaussians under one rule for the label: covariate shift.
 
-        source   x ~ N(0, I)     target   x ~ N((1, 0), I)     y = 1 where x_1 > x_0^2 / 2, else 0
+        source   x ~ N(0, I)     target   x ~ N((1, 0), I)     y = 1 if x_1 > x_0^2 / 2, else 0
 
-    p_target / p_source = exp(x_0 - 1/2): log-linear, so a logistic regression can express it. In expectation the effective sample
-    size of these weights is n / e. The rule is a curve, so the best line differs between the domains, and weights move a linear
-    classifier to the target's. Labels carry no noise: the best accuracy is 1. Raises ValueError for n < 2.
+    The density ratio p_target / p_source = exp(x_0 - 1/2) is log-linear, so a logistic regression
+    can express it. In expectation the effective sample size of these weights is n / e. The rule is
+    a curve, so the best line differs between the domains, and weights move a linear classifier to
+    the target's. Labels carry no noise: the best accuracy is 1.
+
+    Args:
+        n: Rows of each domain, >= 2. Default 500.
+        seed: Seed of the inputs. Default 0.
+
+    Returns:
+        Domains with x (n, 2) float32 and y (n,) int64, and the ratio at the source rows.
+
+    Raises:
+        ValueError: n is below 2.
     """
     generator = _generator(n, seed, least=2)
-    source, target = (torch.randn(n, 2, generator=generator) for _ in range(2))
+    source = torch.randn(n, 2, generator=generator)
+    target = torch.randn(n, 2, generator=generator)
     target[:, 0] += SHIFT
     ratio = torch.exp(SHIFT * source[:, 0] - SHIFT**2 / 2)
     return RatioProblem(_by_parabola(source), _by_parabola(target), best_accuracy=1.0, ratio=ratio)
@@ -142,7 +210,7 @@ def _one_axis(n: int, shift: float, generator: torch.Generator) -> Labelled:
 
 
 def _standardised(x: Tensor) -> Tensor:
-    """The rows nearest to x (n, d) whose mean is 0 and whose covariance (with 1/n) is I: the polar factor."""
+    """The rows nearest to x (n, d) with mean 0 and covariance I (divisor n): the polar factor."""
     left, _, right = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False)
     return math.sqrt(len(x)) * left @ right
 
@@ -153,7 +221,7 @@ def _by_parabola(x: Tensor) -> Labelled:
 
 def _generator(n: int, seed: int, *, least: int) -> torch.Generator:
     if n < least:
-        raise ValueError(f"n must be at least {least} rows a domain; got {n}")
+        raise ValueError(f"n must be at least {least}, the rows of each domain; got {n}")
     return torch.Generator().manual_seed(seed)
 
 

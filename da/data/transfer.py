@@ -20,16 +20,11 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from da.data.benchmarks import Source
-from da.data.files.archives import unpack
+from da.data.files.archives import unpack, whole
 from da.data.progress import Progress
 
 _TIMEOUT = 60  # seconds without a byte from the server
 _BLOCK = 1 << 18  # bytes
-
-
-def whole(folder: Path) -> Path:
-    """The unpacked folder itself."""
-    return folder
 
 
 def fetch(source: Source, root: str | Path, *, select: Callable[[Path], Path] = whole) -> Path:

@@ -1,4 +1,4 @@
-"""Training: the interface that every method has, the one loop, and what a run is judged on."""
+"""Training: the interface of methods, the one loop `fit`, its settings, and the metrics."""
 
 from da.train.align import Align
 from da.train.config import TrainConfig

@@ -116,7 +116,9 @@ def fit(
         (15, 1.0)
     """
     fabric = fabric or launch(config)
-    method = method.to(fabric.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    method = method.to(fabric.device)
+    method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method.train()
     optimizer = make_optimizer(method, config)
     torch.manual_seed(stream.seed + fabric.global_rank)
     selected: dict[str, dict[str, Any]] = {}

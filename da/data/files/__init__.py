@@ -1,8 +1,9 @@
 """Readers of the files that benchmarks are published in, and the cache of decoded photographs."""
 
 from da.data.files.cifar import read_cifar10
-from da.data.files.features import Features, read_features, read_photographs
+from da.data.files.features import Features, read_features
 from da.data.files.mat_files import read_jda_digits, read_surf
+from da.data.files.photographs import read_photographs
 from da.data.files.reviews import Reviews, read_reviews
 from da.data.files.text_files import read_word_counts
 

@@ -1,4 +1,8 @@
-"""Unpacking of archives that strangers made: ordinary files and folders inside the destination, or nothing at all."""
+"""Unpacking of archives that strangers made.
+
+Only ordinary files and folders inside the destination are unpacked. An archive with anything else
+is refused as a whole.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,47 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+_SPECIAL = "device or other special file"
+# What the readers of zip and tar files raise for damaged content.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+
 
 @dataclass(frozen=True)
 class _Member:
+    """A file or folder in an archive, whatever the archive's format."""
+
     name: str
-    kind: str  # "file", "folder", or what else it is
+    kind: str  # "file", "folder", or the name of what else it is
     open: Callable[[], IO[bytes]]
 
 
-def unpack(
-    archive: Path, destination: Path, *, select: Callable[[Path], Path] = lambda folder: folder
-) -> None:
-    """Unpacks a zip or tar file into a new folder beside `destination` and then moves it there, whole.
+def whole(folder: Path) -> Path:
+    """The unpacked folder itself."""
+    return folder
 
-    `select` gets the unpacked folder and returns the folder in it (or itself) that becomes `destination`.
-    Raises ValueError where a member is absolute, climbs out with "..", or is anything but a file or a folder (links and devices:
-    no image set needs them), and where the archive is damaged; then nothing is left behind.
+
+def unpack(archive: Path, destination: Path, *, select: Callable[[Path], Path] = whole) -> None:
+    """Unpack a zip or tar file into a new folder and then move that folder into place, whole.
+
+    If it fails, nothing is left behind.
+
+    Args:
+        archive: The zip or tar file.
+        destination: The folder that appears; it must not exist.
+        select: Gets the unpacked folder, and returns the folder in it, or itself, that becomes
+            `destination`. Default `whole`.
+
+    Raises:
+        ValueError: A member is absolute, climbs out with "..", or is neither file nor folder, or
+            the archive is damaged. Links and devices are refused because no data set needs them.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}-"))
@@ -50,24 +79,24 @@ def unpack(
 
 def _check(archive: Path, member: _Member) -> None:
     path = PurePosixPath(member.name.replace("\\", "/"))
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or ":" in member.name.split("/")[0]
-        or "\0" in member.name
-    ):
+    climbs = path.is_absolute() or ".." in path.parts
+    drive = ":" in member.name.split("/")[0]  # as in C:
+    if climbs or drive or "\0" in member.name:
         raise ValueError(
-            f"{archive} refused: its member {member.name!r} would lie outside the folder; nothing was unpacked"
+            f"{archive} refused: its member {member.name!r} would lie outside the folder; "
+            "nothing was unpacked"
         )
     if member.kind not in ("file", "folder"):
         raise ValueError(
-            f"{archive} refused: its member {member.name!r} is a {member.kind}, not a file or folder; nothing was unpacked"
+            f"{archive} refused: its member {member.name!r} is a {member.kind}, not a file or "
+            "folder; nothing was unpacked"
         )
 
 
 def _write(member: _Member, folder: Path) -> None:
     parts = PurePosixPath(member.name.replace("\\", "/")).parts
-    if "__MACOSX" in parts or (parts and (parts[-1].startswith("._") or parts[-1] == ".DS_Store")):
+    last = parts[-1] if parts else ""
+    if "__MACOSX" in parts or last.startswith("._") or last == ".DS_Store":
         return  # what macOS adds to an archive: shadows of the files, with the same suffixes
     place = folder.joinpath(*parts)
     if member.kind == "folder":
@@ -80,7 +109,7 @@ def _write(member: _Member, folder: Path) -> None:
 
 @contextmanager
 def _members(archive: Path) -> Iterator[list[_Member]]:
-    """The members of a zip or tar file alike. Whatever a damaged archive raises becomes one ValueError."""
+    """The members of a zip or tar file. Whatever a damaged archive raises becomes a ValueError."""
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
@@ -88,55 +117,39 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
         else:
             with tarfile.open(archive) as tar:
                 yield [_tar_member(tar, info) for info in tar.getmembers()]
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        gzip.BadGzipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except _DAMAGED as error:
         raise ValueError(
-            f"{archive} is no archive that can be unpacked ({type(error).__name__}: {error}); nothing was unpacked"
+            f"{archive} is no archive that can be unpacked ({type(error).__name__}: {error}); "
+            "nothing was unpacked"
         ) from error
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
-    mode = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on a Unix
-    kind = (
-        "folder"
-        if info.is_dir() and mode in (0, stat.S_IFDIR)
-        else "file"
-        if mode in (0, stat.S_IFREG)
-        else _other(mode)
-    )
-    return _Member(info.filename, kind, lambda: archive.open(info))
+    return _Member(info.filename, _zip_kind(info), lambda: archive.open(info))
 
 
-def _other(mode: int) -> str:
-    return {stat.S_IFLNK: "symbolic link", stat.S_IFDIR: "folder"}.get(
-        mode, "device or other special file"
-    )
+def _zip_kind(info: zipfile.ZipInfo) -> str:
+    mode = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive was not made on a Unix
+    if mode == 0:
+        return "folder" if info.is_dir() else "file"
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFREG: "file", stat.S_IFLNK: "symbolic link"}
+    return kinds.get(mode, _SPECIAL)
 
 
 def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
-    if info.isdir():
-        kind = "folder"
-    elif info.isfile():
-        kind = "file"
-    else:
-        kind = (
-            "symbolic link"
-            if info.issym()
-            else "hard link"
-            if info.islnk()
-            else "device or other special file"
-        )
-
     def content() -> IO[bytes]:
         file = archive.extractfile(info)
         assert file is not None  # it is None for links and devices only, which were refused
         return file
 
-    return _Member(info.name, kind, content)
+    return _Member(info.name, _tar_kind(info), content)
+
+
+def _tar_kind(info: tarfile.TarInfo) -> str:
+    if info.isdir():
+        return "folder"
+    if info.isfile():
+        return "file"
+    if info.issym():
+        return "symbolic link"
+    return "hard link" if info.islnk() else _SPECIAL

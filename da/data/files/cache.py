@@ -1,8 +1,10 @@
-"""Decoded, resized images kept as one uint8 .npy file, memory-mapped read-only.
+"""Decoded, resized images kept in one uint8 .npy file, which is memory-mapped read-only.
 
-Decoding a JPEG costs a hundred times more than reading its pixels, and every epoch of every run would pay it. So it is paid once:
-under `$DA_CACHE`, else ~/.cache/da. A cache belongs to exactly one list of files (relative path, size and mtime of each), one
-shape and one `VERSION`; its CRC-32 stands beside it and is checked at every opening. What does not fit is built anew, never used.
+Decoding a JPEG takes a hundred times longer than reading its pixels, and every epoch of every run
+would pay for it. So it is done once, into the folder of the caches (`cache_folder`). A cache
+belongs to exactly one list of files (relative path, size and mtime of each), one shape and one
+`VERSION`. Its CRC-32 lies beside it and is checked at every opening. A cache that does not fit is
+built anew and never used.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ import numpy as np
 
 from da.data.progress import Progress
 
-# raise it when the same files would give other pixels: another resize, another colour conversion
+# Raise it if the same files would give other pixels: another resize, another colour conversion.
 VERSION = 1
 _ABANDONED = 24 * 3600  # seconds after which an unfinished build is taken for dead
 
 
 def cache_folder(flag: str | Path | None = None) -> Path:
-    """The folder of the caches: `flag`, else `$DA_CACHE`, else ~/.cache/da."""
+    """Find the folder of the caches: `flag`, else the variable DA_CACHE, else ~/.cache/da."""
     return Path(flag or os.environ.get("DA_CACHE") or "~/.cache/da").expanduser()
 
 
@@ -41,11 +43,25 @@ def cached_images(
     decode: Callable[[Path], np.ndarray],
     cache_dir: str | Path | None = None,
 ) -> np.ndarray:
-    """The images of `files`, each `decode(file)` of `shape` (c, h, w) uint8, as one read-only memory-mapped array (n, c, h, w).
+    """Decode images once and memory-map them from then on.
 
-    `name` says whose images they are ("office31/amazon"); `root` is the folder that relative paths start from.
-    Builds the file where there is none that is whole and current, and then removes what an older state of `files` left there.
-    Raises OSError that names DA_CACHE where the folder cannot be written, and whatever `decode` raises.
+    The cache is built if there is none that is whole and current. Then the caches of older states
+    of the same files are removed.
+
+    Args:
+        name: Whose images they are, such as "office31/amazon".
+        files: The image files, in order.
+        root: The folder that relative paths start from.
+        shape: Shape (c, h, w) of a decoded image.
+        decode: File -> pixels of that shape, uint8.
+        cache_dir: The folder of the caches. Default None: see `cache_folder`.
+
+    Returns:
+        A read-only memory-mapped array (n, c, h, w) uint8.
+
+    Raises:
+        OSError: The folder of the caches cannot be written; the message names DA_CACHE.
+        ValueError: `decode` gives another shape or dtype. Other errors of `decode` pass as well.
     """
     listing = _listing(files, root)
     key = _digest([VERSION, listing, shape])
@@ -63,25 +79,23 @@ def cached_images(
         "key": key,
     }
     progress = Progress(f"decoding {name}", len(files), unit="image")
+    decoded = (decode(file) for file in progress.over(files))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent, stem, sidecar)
-        _publish(
-            path,
-            sidecar,
-            (len(files), *shape),
-            (decode(file) for file in progress.over(files)),
-        )
+        _publish(path, sidecar, (len(files), *shape), decoded)
     except OSError as error:
         raise OSError(
-            f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can be written"
+            f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can "
+            "be written"
         ) from error
     what = "the old cache was damaged; rebuilt" if damaged else "cached"
     print(f"{what}: {len(files)} images of {name} in {path} ({path.stat().st_size / 1e6:.1f} MB)")
     built = _open(path, key)
     if built is None:
         raise OSError(
-            f"the cache {path} does not read back as it was written; set DA_CACHE to a folder on a sound disk"
+            f"the cache {path} does not read back as it was written; "
+            "set DA_CACHE to a folder on a sound disk"
         )
     return built
 
@@ -119,21 +133,21 @@ def _crc32(path: Path) -> int:
 def _publish(
     path: Path, sidecar: dict[str, object], shape: tuple[int, ...], images: Iterable[np.ndarray]
 ) -> None:
-    """Writes images and sidecar into temporary files and then moves them into place, so that each name always stands for a whole file.
+    """Write images and sidecar into temporary files and then move them into place, each whole.
 
-    The images are written one after another rather than through a memory map, because a full disk then is an error and not a SIGBUS.
-    Two processes that build the same cache write the same bytes, each into a file of its own; it does not matter which comes last.
+    The images are written one after another and not through a memory map: a full disk is then an
+    error and not a SIGBUS. Two processes that build the same cache write the same bytes, each into
+    a file of its own, so it does not matter which is last.
     """
     temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-            )
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
             for image in images:
                 if image.shape != shape[1:] or image.dtype != np.uint8:
                     raise ValueError(
-                        f"decode gave {image.dtype} {image.shape} where uint8 {shape[1:]} was expected"
+                        f"decode gave {image.dtype} {image.shape}; expected uint8 {shape[1:]}"
                     )
                 file.write(image.tobytes())
         record = {**sidecar, "shape": shape, "crc32": _crc32(temporary)}
@@ -145,16 +159,15 @@ def _publish(
 
 
 def _remove_stale(folder: Path, stem: str, current: dict[str, object]) -> None:
-    """Removes caches of this domain, read from the same root, whose files or version are no longer the current ones."""
+    """Remove caches of this domain and root whose files or version are no longer current."""
     for sidecar in folder.glob(f"{stem}-*.json"):
         try:
             record = json.loads(sidecar.read_text())
-            same = [
-                record[field] == current[field] for field in ("name", "root", "files", "version")
-            ]
+            ours = all(record[field] == current[field] for field in ("name", "root"))
+            fresh = all(record[field] == current[field] for field in ("files", "version"))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if same[:2] == [True, True] and same[2:] != [True, True]:
+        if ours and not fresh:
             sidecar.with_suffix(".npy").unlink(missing_ok=True)
             sidecar.unlink(missing_ok=True)
     for unfinished in folder.glob(f"{stem}-*.tmp"):

@@ -1,4 +1,4 @@
-"""CIFAR-10 as torchvision reads, verifies and, where asked to, fetches it (Krizhevsky, 2009)."""
+"""CIFAR-10, as torchvision reads, verifies and, if asked to, fetches it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,36 @@ from da.data.domain import Labelled
 def read_cifar10(
     root: str | Path, split: Literal["train", "test"], *, download: bool = False
 ) -> Labelled:
-    """x (n, 3, 32, 32) uint8 and y (n,) int64 of `root`/cifar10/cifar-10-batches-py: 50,000 training or 10,000 test photographs.
+    """Read CIFAR-10: small photographs of ten classes.
 
-    download: fetch the archive from its public place if the folder lacks it; torchvision checks its MD5 sum, and each file's.
+    torchvision reads the files and checks their MD5 sums.
 
-    Raises FileNotFoundError where the files are missing or are not the published ones, OSError where they cannot be fetched.
+    Args:
+        root: The folder of the data sets; the files are in cifar10/cifar-10-batches-py below it.
+        split: "train" (50,000 photographs) or "test" (10,000).
+        download: Whether to fetch the archive from its public place if the files are missing.
+            Default False.
+
+    Returns:
+        Images x (n, 3, 32, 32) uint8 and labels y (n,) int64.
+
+    Raises:
+        FileNotFoundError: The files are missing or are not the published ones.
+        OSError: They cannot be fetched.
+
+    Example:
+        >>> from da.data.files import read_cifar10
+        >>> read_cifar10("nowhere", "train")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: no CIFAR-10 below nowhere/cifar10, or not its published files ...
+
+    Paper:
+        Krizhevsky: Learning Multiple Layers of Features from Tiny Images. Technical report,
+        University of Toronto, 2009.
+
+    Differences:
+        None known.
     """
     from da._torchvision import torchvision  # two seconds of import that others do without
 
@@ -26,8 +51,8 @@ def read_cifar10(
         found = torchvision.datasets.CIFAR10(folder, train=split == "train", download=download)
     except RuntimeError as error:
         raise FileNotFoundError(
-            f"no CIFAR-10 below {folder}, or not its published files ({error}); fetch it with --download"
+            f"no CIFAR-10 below {folder}, or not its published files ({error}); "
+            "fetch it with --download"
         ) from error
-    return Labelled(
-        torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
-    )
+    images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()  # (n, 3, 32, 32)
+    return Labelled(images, torch.tensor(found.targets))

@@ -1,37 +1,50 @@
-"""Features from a user's own files: rows x (n, d), with a class for each row where the file has one.
+"""Features from a user's own files: rows (n, d), with a class for each row if the file has one.
 
-    .npz          `features` or `x`, and optionally `labels` or `y`; or the `source_features`, `source_labels`, `target_features` and
-                  `target_labels` of a run's features.npz, of which `domain` says which
-    .pt           a dict of tensors with the same keys, or one tensor
-    .npy          one array
-    .csv          commas; a heading where the first row is text; a column called label, labels, y or class holds the classes
-    .svmlight     also .libsvm; columns are numbered from 0, the first value of a line is its class
-    a folder      of such files, one below the other in the order of their names; files with other suffixes are left out
+    .npz        `features` or `x`, and optionally `labels` or `y`. Or `source_features`,
+                `source_labels`, `target_features` and `target_labels`, as in a run's features.npz.
+    .pt         A dict of tensors with the same keys, or one tensor.
+    .npy        One array.
+    .csv        Commas; a heading if the first row is text. A column called label, labels, y or
+                class holds the classes.
+    .svmlight   Also .libsvm. Columns are numbered from 0. The first value of a line is its class.
+    a folder    Such files, one below the other in the order of their names. Files with other
+                suffixes are left out.
 
-Integers become float64, half precision becomes float32. Classes become text, so that 3, 3.0 and "3" of different files are one class.
+Integers become float64, half precision becomes float32. Classes become text, so that 3, 3.0 and "3"
+of different files are one class.
 """
 
 from __future__ import annotations
 
-import csv
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from da.data.files.folders import child_folders, images_in, naming
+from da.data.files.csv_files import LABELS, is_number, read_csv
+from da.data.files.folders import naming
+from da.data.files.photographs import list_photographs
 
-FEATURES, LABELS = ("features", "x"), ("labels", "label", "y", "class")
+FEATURES = ("features", "x")  # keys of features
 
 
 @dataclass(frozen=True)
 class Features:
-    """Rows `x` (n, d) of finite floats; `labels` (n,) of text, one class a row, or None; `names` of the d columns, or None."""
+    """Rows of numbers with their classes and the names of their columns, as a file gives them.
+
+    Attributes:
+        x: Rows (n, d) of finite floats, float32 or float64.
+        labels: Classes (n,) as text, or None (default).
+        names: Names of the d columns, or None (default).
+
+    Example:
+        >>> import numpy as np
+        >>> from da.data.files import Features
+        >>> Features(np.array([[1.0, 2.0]]), labels=np.array(["mug"])).labels.tolist()
+        ['mug']
+    """
 
     x: np.ndarray
     labels: np.ndarray | None = None
@@ -39,13 +52,35 @@ class Features:
 
 
 def read_features(path: str | Path, *, domain: Literal["source", "target"] = "source") -> Features:
-    """The features in a file, or in a folder of files (see the module).
+    """Read features from your own file, or from a folder of files.
 
-    domain: which of the two to take where a file holds `source_features` and `target_features`.
+    The suffix decides the format: .npz, .npy, .pt, .csv, .svmlight or .libsvm. The files of a
+    folder are put one below the other.
 
-    Raises FileNotFoundError where nothing is there; ValueError that names the file for an unknown suffix, a damaged file, missing or
-    ambiguous keys, text among the numbers, no rows, values that are not finite, labels that are no classes or do not fit the rows, and
-    for files of a folder that differ in width, in column names or in having labels.
+    Args:
+        path: The file or folder.
+        domain: Which of the two to take if a file holds `source_features` and `target_features`.
+            Default "source".
+
+    Returns:
+        Rows, and classes and column names if the file has them.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: The suffix is unknown, the file is damaged, keys are missing or ambiguous, there
+            is text among the numbers, there are no rows, values are not finite, labels are no
+            classes or do not fit the rows, or files of a folder differ in width, in column names or
+            in having labels. The message names the file.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.data.files import read_features
+        >>> file = Path(tempfile.mkdtemp()) / "sensors.csv"
+        >>> _ = file.write_text("height,weight,class\\n1.5,2.5,mug\\n3.5,4.5,bike\\n")
+        >>> found = read_features(file)
+        >>> found.x.tolist(), found.labels.tolist(), found.names
+        ([[1.5, 2.5], [3.5, 4.5]], ['mug', 'bike'], ('height', 'weight'))
     """
     path = Path(path)
     if path.is_dir():
@@ -62,47 +97,21 @@ def read_features(path: str | Path, *, domain: Literal["source", "target"] = "so
     return _read_file(path, domain)
 
 
-def list_photographs(folder: str | Path) -> tuple[list[Path], np.ndarray | None]:
-    """Image files in `folder` by name, without labels; or those in its sub-folders, whose names are their classes (n,).
-
-    No files where there are none. Raises FileNotFoundError where there is no such folder, ValueError where images lie both in the
-    folder and in its sub-folders.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    direct = images_in(folder)
-    classes = {child.name: images_in(child) for child in child_folders(folder)}
-    inside = [file for files in classes.values() for file in files]
-    if direct and inside:
-        raise ValueError(
-            f"{folder}: images lie in it and in its sub-folders; keep them in one or the other"
-        )
-    return (
-        (direct, None)
-        if direct
-        else (inside, np.array([name for name, files in classes.items() for _ in files], dtype=str))
-    )
-
-
-def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
-    """Images as uint8 (n, 3, size, size), each resized whole (bilinear, antialiased) as by `da.data.readers.read_domain`.
-
-    Raises ValueError that names a file which cannot be decoded.
-    """
-    pixels = np.empty((len(files), 3, size, size), np.uint8)
-    for row, file in enumerate(files):
-        with naming(file), Image.open(file) as image:
-            pixels[row] = np.asarray(
-                image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            ).transpose(2, 0, 1)
-    return pixels
-
-
 def _nothing_in(folder: Path) -> str:
     if list_photographs(folder)[0]:
-        return f"{folder} holds images, which are no features: name a network that computes some, --backbone squeezenet1_1 for example"
+        return (
+            f"{folder} holds images, which are no features: name a network that computes some, "
+            "--backbone squeezenet1_1 for example"
+        )
     return f"{folder} holds neither images nor files that end in {', '.join(READERS)}"
+
+
+class _Content(NamedTuple):
+    """What a file holds, before it is checked."""
+
+    x: Any
+    labels: Any = None
+    names: tuple[str, ...] | None = None
 
 
 def _read_file(path: Path, domain: str) -> Features:
@@ -113,25 +122,24 @@ def _read_file(path: Path, domain: str) -> Features:
         )
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
-    x, labels, names = reader(path, domain)
-    rows = _checked_rows(x, path)
-    return Features(
-        rows, None if labels is None else _checked_labels(labels, len(rows), path), names
-    )
+    content = reader(path, domain)
+    x = _checked_rows(content.x, path)
+    labels = None if content.labels is None else _checked_labels(content.labels, len(x), path)
+    return Features(x, labels, content.names)
 
 
-def _read_npz(path: Path, domain: str) -> tuple[Any, Any, None]:
+def _read_npz(path: Path, domain: str) -> _Content:
     with naming(path), np.load(path, allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
-    return (*_by_key(arrays, path, domain), None)
+    return _by_key(arrays, path, domain)
 
 
-def _read_npy(path: Path, domain: str) -> tuple[Any, None, None]:
+def _read_npy(path: Path, domain: str) -> _Content:
     with naming(path):
-        return np.load(path, allow_pickle=False), None, None
+        return _Content(np.load(path, allow_pickle=False))
 
 
-def _read_pt(path: Path, domain: str) -> tuple[Any, Any, None]:
+def _read_pt(path: Path, domain: str) -> _Content:
     import torch
 
     def plain(value: Any) -> Any:
@@ -143,116 +151,51 @@ def _read_pt(path: Path, domain: str) -> tuple[Any, Any, None]:
     with naming(path):
         content = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, torch.Tensor):
-        return plain(content), None, None
+        return _Content(plain(content))
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} must hold a tensor, or a dict of them with a key {' or '.join(FEATURES)}; got {type(content).__name__}"
+            f"{path} must hold a tensor, or a dict of them with a key {' or '.join(FEATURES)}; "
+            f"got {type(content).__name__}"
         )
-    return (
-        *_by_key({str(key): plain(value) for key, value in content.items()}, path, domain),
-        None,
-    )
+    return _by_key({str(key): plain(value) for key, value in content.items()}, path, domain)
 
 
-def _read_svmlight(path: Path, domain: str) -> tuple[Any, Any, None]:
+def _read_svmlight(path: Path, domain: str) -> _Content:
     from sklearn.datasets import load_svmlight_file
 
-    with naming(
-        path
-    ):  # zero_based is said, not guessed file by file: a guess could shift the columns of one of two files
+    # zero_based is given and not guessed: a guess for each file could shift the columns of one.
+    with naming(path):
         x, labels = load_svmlight_file(str(path), zero_based=True)
-    return x.toarray(), labels, None
+    return _Content(x.toarray(), labels)
 
 
-def _read_csv(path: Path, domain: str) -> tuple[Any, Any, tuple[str, ...] | None]:
-    lines = _csv_lines(path)
-    start, first = next(lines, (0, []))
-    if not first:
-        raise ValueError(f"{path} has no rows")
-    names = _heading(first, path)
-    places = [place for place, name in enumerate(names or ()) if name.lower() in LABELS]
-    if len(places) > 1:
-        raise ValueError(
-            f"{path}: {', '.join(repr(first[place]) for place in places)} could all be the column of labels; keep one"
-        )
-    values, labels = array("d"), []
-    for number, row in lines if names else chain([(start, first)], lines):
-        if len(row) != len(first):
-            raise ValueError(
-                f"{path}, line {number}: {len(row)} cells where the first line has {len(first)}"
-            )
-        labels += [row[place].strip() for place in places]
-        numbers = [cell for place, cell in enumerate(row) if place not in places]
-        try:
-            values.extend(map(float, numbers))
-        except ValueError:
-            cell = next(cell for cell in numbers if not _is_number(cell))
-            raise ValueError(
-                f"{path}, line {number}: {cell!r} is no number; only a column called label, y or class may be text"
-            ) from None
-    x = np.array(values).reshape(-1, max(len(first) - len(places), 1))
-    return (
-        x,
-        (labels if places else None),
-        (tuple(name for place, name in enumerate(names) if place not in places) if names else None),
-    )
+def _read_csv(path: Path, domain: str) -> _Content:
+    return _Content(*read_csv(path))
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every line that is not blank."""
-    with naming(path), open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        for row in reader:
-            if row:
-                yield reader.line_num, row
+READERS: dict[str, Callable[[Path, str], _Content]] = {
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+    ".csv": _read_csv,
+    ".pt": _read_pt,
+    ".svmlight": _read_svmlight,
+    ".libsvm": _read_svmlight,
+}
 
 
-def _heading(first: Sequence[str], path: Path) -> tuple[str, ...] | None:
-    """The names of the columns, or None where the first row is numbers."""
-    names = tuple(cell.strip() for cell in first)
-    numbers = sum(_is_number(name) for name in names)
-    if "" in names and numbers < len(names):
-        raise ValueError(
-            f"{path}, first line: cell {names.index('') + 1} is empty; a number of the row is saved without (index=False)"
-        )
-    if len(names) > 2 and names == tuple(str(number) for number in range(len(names))):
-        raise ValueError(
-            f"{path}: the first row is 0, 1, ..., {len(names) - 1}, like numbers of columns; give them names, or remove it"
-        )
-    if numbers == len(names):
-        return None
-    if numbers and not any(name.lower() in LABELS for name in names):
-        raise ValueError(
-            f"{path}: the first row holds numbers and text ({', '.join(names[:5])}, ...): neither a heading nor a row"
-        )
-    return names
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-READERS: dict[str, Callable[[Path, str], tuple[Any, Any, tuple[str, ...] | None]]] = {
-    ".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv, ".pt": _read_pt, ".svmlight": _read_svmlight, ".libsvm": _read_svmlight,
-}  # fmt: skip
-
-
-def _by_key(content: dict[str, Any], path: Path, domain: str) -> tuple[Any, Any]:
-    """Features and labels (or None) among the keys of an archive or a dict."""
+def _by_key(content: dict[str, Any], path: Path, domain: str) -> _Content:
+    """Features and labels among the keys of an archive or a dict."""
     two = any(key.endswith("_features") for key in content)
-    wanted = (f"{domain}_features",) if two else FEATURES
-    features = [key for key in content if key.lower() in wanted]
+    feature_keys = (f"{domain}_features",) if two else FEATURES
+    label_keys = (f"{domain}_labels",) if two else LABELS
+    features = [key for key in content if key.lower() in feature_keys]
     if len(features) != 1:
         keys = ", ".join(list(content)[:8]) or "nothing"
-        raise ValueError(f"{path} must have one key {' or '.join(wanted)}; it has {keys}")
-    labels = [key for key in content if key.lower() in ((f"{domain}_labels",) if two else LABELS)]
+        raise ValueError(f"{path} must have one key {' or '.join(feature_keys)}; it has {keys}")
+    labels = [key for key in content if key.lower() in label_keys]
     if len(labels) > 1:
         raise ValueError(f"{path}: the keys {', '.join(labels)} could all be the labels; keep one")
-    return content[features[0]], content[labels[0]] if labels else None
+    return _Content(content[features[0]], content[labels[0]] if labels else None)
 
 
 def _checked_rows(value: Any, path: Path) -> np.ndarray:
@@ -260,20 +203,21 @@ def _checked_rows(value: Any, path: Path) -> np.ndarray:
     x = np.asarray(value)
     if x.dtype.kind not in "fiub":
         raise ValueError(f"{path}: the features must be numbers; got {x.dtype}")
-    if x.ndim != 2 or 0 in x.shape:
-        hint = (
-            ", with at least one row and one column"
-            if x.ndim == 2
-            else ": one row a sample (reshape(-1, 1) for a single feature)"
-        )
-        raise ValueError(f"{path}: the features must have shape (n, d){hint}; got {x.shape}")
-    x = x.astype(
-        np.float32 if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else np.float64, copy=False
-    )
+    if x.ndim != 2:
+        hint = "one row a sample (reshape(-1, 1) for a single feature)"
+        raise ValueError(f"{path}: the features must have shape (n, d): {hint}; got {x.shape}")
+    if 0 in x.shape:
+        hint = "with at least one row and one column"
+        raise ValueError(f"{path}: the features must have shape (n, d), {hint}; got {x.shape}")
+    single = x.dtype.kind == "f" and x.dtype.itemsize <= 4
+    x = x.astype(np.float32 if single else np.float64, copy=False)
     broken = np.argwhere(~np.isfinite(x))
     if len(broken):
-        raise ValueError(f"{path}: {len(broken)} values are NaN or infinite, the first in row {broken[0][0]}, column {broken[0][1]} "
-                         "(both from 0); drop or fill them first")  # fmt: skip
+        row, column = broken[0]
+        raise ValueError(
+            f"{path}: {len(broken)} values are NaN or infinite, the first in row {row}, column "
+            f"{column} (both from 0); drop or fill them first"
+        )
     return x
 
 
@@ -285,7 +229,7 @@ def _checked_labels(value: Any, rows: int, path: Path) -> np.ndarray:
             f"{path}: the labels must be one for each of {rows} rows; got shape {labels.shape}"
         )
     labels = labels.reshape(rows)
-    if labels.dtype.kind == "U" and all(_is_number(label) for label in labels.tolist()):
+    if labels.dtype.kind == "U" and all(is_number(label) for label in labels.tolist()):
         labels = labels.astype(np.float64)
     if labels.dtype.kind == "f":
         wrong = labels[labels != np.round(labels)]  # NaN too
@@ -302,22 +246,24 @@ def _checked_labels(value: Any, rows: int, path: Path) -> np.ndarray:
 
 
 def _stacked(parts: Sequence[Features], files: Sequence[Path]) -> Features:
-    first = parts[0]
+    """The rows of all files, one below the other."""
+    first = _form(parts[0])
     for part, file in zip(parts, files, strict=True):
-        for what, own, other in (
-            ("columns", part.x.shape[1], first.x.shape[1]),
-            ("column names", part.names, first.names),
-            (
-                "labels",
-                "some" if part.labels is not None else "none",
-                "some" if first.labels is not None else "none",
-            ),
-        ):
-            if own != other:
-                raise ValueError(f"{file} and {files[0]} differ in {what}: {own} and {other}")
+        for what, own in _form(part).items():
+            if own != first[what]:
+                raise ValueError(f"{file} and {files[0]} differ in {what}: {own} and {first[what]}")
     labels = [part.labels for part in parts if part.labels is not None]
     return Features(
         np.concatenate([part.x for part in parts]),
         np.concatenate(labels) if labels else None,
-        first.names,
+        parts[0].names,
     )
+
+
+def _form(features: Features) -> dict[str, object]:
+    """What all files of a folder must have in common, by name."""
+    return {
+        "columns": features.x.shape[1],
+        "column names": features.names,
+        "labels": "none" if features.labels is None else "some",
+    }

@@ -1,9 +1,11 @@
-"""The two benchmarks on which the classical tables stand, as their MATLAB files have them, and the preprocessing of those tables.
+"""The two benchmarks of the classical tables, from their MATLAB files, and their preprocessing.
 
-<root>/office_caltech_surf/<domain>_SURF_L10.mat    fts (n, 800) counts of visual words, labels (n, 1) in 1..10
-<root>/digits_jda/MNIST_vs_USPS.mat                 Xs (2000, 256) MNIST, Xt (1800, 256) USPS, Ys, Yt (1, n): digit + 1; HDF5
+    <root>/office_caltech_surf/<domain>_SURF_L10.mat
+        fts (n, 800) counts of visual words, labels (n, 1) in 1..10
+    <root>/digits_jda/MNIST_vs_USPS.mat        (HDF5)
+        Xs (2000, 256) MNIST, Xt (1800, 256) USPS; Ys, Yt (1, n): digit + 1
 
-source, target = (standardise(read_surf(domain, root).x) for domain in ("amazon", "webcam"))
+The tables use the counts after `standardise`, each domain by itself.
 """
 
 from __future__ import annotations
@@ -26,33 +28,103 @@ _Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def read_surf(domain: str, root: str | Path) -> Labelled:
-    """Office-Caltech10 as histograms of SURF descriptors (Gong et al., CVPR 2012): counts x (n, 800) float64, y (n,) int64 from 0.
+    """Read Office-Caltech10 as histograms of SURF descriptors.
 
-    y counts in the order of `OFFICE_CALTECH_SURF.classes`. Raises ValueError for an unknown domain, FileNotFoundError that says how
-    to get a file that is not there, ValueError for one that cannot be read or is not the benchmark's.
+    They are the features of the classical tables, which use them after
+    `da.data.files.mat_files.standardise`.
+
+    Args:
+        domain: "amazon", "caltech", "dslr" or "webcam".
+        root: The folder of the data sets; the file is
+            <root>/office_caltech_surf/<domain>_SURF_L10.mat.
+
+    Returns:
+        Counts of visual words x (n, 800) float64, and classes y (n,) int64 in the order of
+        `OFFICE_CALTECH_SURF.classes`.
+
+    Raises:
+        FileNotFoundError: The file is missing; the message says how to get it.
+        ValueError: The domain is unknown, or the file is damaged or not the benchmark's.
+
+    Example:
+        >>> from da.data.files import read_surf
+        >>> read_surf("amazon", "nowhere")  # the message says how to get the file
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: Office-Caltech10 SURF: no file nowhere/office_caltech_surf/...
+
+    Paper:
+        Gong, Shi, Sha, Grauman: Geodesic Flow Kernel for Unsupervised Domain Adaptation. CVPR 2012.
+
+    Differences:
+        None known.
     """
-    OFFICE_CALTECH_SURF.count(domain)  # names an unknown domain before anything is read
+    OFFICE_CALTECH_SURF.count(domain)  # an unknown domain is an error before anything is read
     path = Path(root) / OFFICE_CALTECH_SURF.folder / f"{domain}_SURF_L10.mat"
     return _read(OFFICE_CALTECH_SURF, domain, path, SURF_WORDS, _read_level5)
 
 
 def read_jda_digits(domain: str, root: str | Path) -> Labelled:
-    """The digits of the JDA paper (Long et al., ICCV 2013): grey levels x (n, 256) float64 in [0, 1], y (n,) int64, the digits.
+    """Read the digits of the JDA paper: 2,000 of MNIST and 1,800 of USPS, 16 x 16 pixels each.
 
-    mnist has 2,000, usps 1,800; both directions of the task use all of them. Raises as `read_surf`.
+    Both directions of the task use all of them.
+
+    Args:
+        domain: "mnist" or "usps".
+        root: The folder of the data sets; the file is <root>/digits_jda/MNIST_vs_USPS.mat.
+
+    Returns:
+        Grey levels x (n, 256) float64 in [0, 1], and digits y (n,) int64.
+
+    Raises:
+        FileNotFoundError: The file is missing; the message says how to get it.
+        ValueError: The domain is unknown, or the file is damaged or not the benchmark's.
+
+    Example:
+        >>> from da.data.files import read_jda_digits
+        >>> read_jda_digits("mnist", "nowhere")  # the message says how to get the file
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: the digits of the JDA paper: no file nowhere/digits_jda/...
+
+    Paper:
+        Long, Wang, Ding, Sun, et al.: Transfer Feature Learning with Joint Distribution Adaptation.
+        ICCV 2013.
+
+    Differences:
+        None known.
     """
     JDA_DIGITS.count(domain)
     path = Path(root) / JDA_DIGITS.folder / "MNIST_vs_USPS.mat"
+    rows, labels = _DIGIT_KEYS[domain]
     return _read(
-        JDA_DIGITS, domain, path, DIGIT_PIXELS, lambda file: _read_hdf5(file, *_DIGIT_KEYS[domain])
+        JDA_DIGITS, domain, path, DIGIT_PIXELS, lambda file: _read_hdf5(file, rows, labels)
     )
 
 
 def standardise(counts: Array) -> Array:
-    """Counts (n, d) as the classical tables use them: each row divided by its sum, then each column z-scored within this domain.
+    """Prepare counts as the classical tables do: relative frequencies, then z-scores.
 
-    z = (x - mean) / standard deviation, the latter with divisor n; a column without variation becomes 0. Each domain is given by
-    itself, so that its own statistics are used. Raises ValueError for a negative count or a row without any.
+    Each row is divided by its sum. Then each column is standardised within this domain. Pass each
+    domain by itself, so that its own statistics are used.
+
+        z = (x - mean) / standard deviation        with divisor n
+
+    Args:
+        counts: Counts (n, d), floats >= 0, with a positive sum in each row.
+
+    Returns:
+        z-scores (n, d), of the kind of `counts`; a column without variation becomes 0.
+
+    Raises:
+        ValueError: A count is negative, or a row has no count.
+        TypeError: The input does not hold floats.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.data.files.mat_files import standardise
+        >>> standardise(np.array([[1.0, 3.0], [3.0, 1.0]])).tolist()
+        [[-1.0, 1.0], [1.0, -1.0]]
     """
     x = as_matrix(counts, "counts")
     if bool((x < 0).any()):
@@ -60,12 +132,12 @@ def standardise(counts: Array) -> Array:
     totals = x.sum(dim=1, keepdim=True)
     if bool((totals == 0).any()):
         raise ValueError(
-            f"counts must have a sum > 0 in each row; row {int((totals[:, 0] == 0).nonzero()[0])} is empty"
+            "counts must have a sum > 0 in each row; "
+            f"row {int((totals[:, 0] == 0).nonzero()[0])} is empty: drop it"
         )
     x = x / totals
-    constant = x.amax(dim=0) == x.amin(
-        dim=0
-    )  # where rounding of the mean would be blown up to something
+    # In a constant column the rounding error of the mean would be divided by almost nothing.
+    constant = x.amax(dim=0) == x.amin(dim=0)
     deviation = torch.where(constant, 1.0, x.std(dim=0, correction=0))
     return like(torch.where(constant, 0.0, (x - x.mean(dim=0)) / deviation), counts)
 
@@ -80,7 +152,7 @@ def _read(
         x, y = x.astype(np.float64), labels.astype(np.int64).reshape(-1)
         if x.ndim != 2 or x.shape[1] != width or len(y) != len(x):
             raise ValueError(
-                f"expected rows (n, {width}) and a label each; got {x.shape} and {labels.shape}"
+                f"rows must be (n, {width}) with a label each; got {x.shape} and {labels.shape}"
             )
         if not (np.isfinite(x).all() and (x >= 0).all()):
             raise ValueError("values must be finite and not negative")
@@ -90,7 +162,8 @@ def _read(
             )
     if len(x) != benchmark.count(domain):
         raise ValueError(
-            f"{path}: {len(x)} samples of {domain} where {benchmark.title} has {benchmark.count(domain)}; fetch it again"
+            f"{path}: {len(x)} samples of {domain}, but {benchmark.title} has "
+            f"{benchmark.count(domain)}; fetch it again"
         )
     return Labelled(torch.from_numpy(x), torch.from_numpy(y - 1))
 

@@ -1,6 +1,7 @@
-"""Digits on disk: MNIST (.npz or idx), USPS (.h5 or libsvm), MNIST-M (.npz), as uint8 arrays.
+"""Digits on disk: MNIST (.npz or idx), USPS (.h5 or libsvm) and MNIST-M (.npz), as uint8 arrays.
 
-USPS is published as grey levels in [-1, 1] (libsvm) and in [0, 1] (HDF5). Both become round(255 * level in [0, 1]).
+USPS is published as grey levels in [-1, 1] (libsvm) and in [0, 1] (HDF5). Both become
+round(255 * level in [0, 1]).
 """
 
 from __future__ import annotations
@@ -20,50 +21,64 @@ _Reader = Callable[[Path, str], _Arrays]
 
 
 def read_digit_file(domain: str, split: str, root: Path) -> _Arrays:
-    """Images (n, h, w) or (n, h, w, 3) uint8 and labels (n,) int64 of `split` ("train" or "test").
+    """Read one part of MNIST, USPS or MNIST-M from whichever of its files is there.
 
-    Raises FileNotFoundError that names the files looked for, ValueError that names a damaged one.
+    Args:
+        domain: "mnist", "usps" or "mnist_m".
+        split: "train" or "test".
+        root: The folder of the data sets.
+
+    Returns:
+        Images (n, h, w) or (n, h, w, 3) uint8, and labels (n,) int64.
+
+    Raises:
+        FileNotFoundError: There is no such file; the message names the files looked for.
+        ValueError: The file is damaged; the message names it.
     """
     path, reader = find_digits(domain, split, root)
     with naming(path):
         images, labels = reader(path, split)
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
             raise ValueError(
-                f"images must be uint8 of shape (n, h, w) or (n, h, w, 3), got {images.dtype} {images.shape}"
+                "images must be uint8 of shape (n, h, w) or (n, h, w, 3); "
+                f"got {images.dtype} {images.shape}"
             )
         labels = labels.astype(np.int64)
-        if labels.shape != images.shape[:1] or (
-            len(labels) > 0 and not 0 <= labels.min() <= labels.max() <= 9
-        ):
-            raise ValueError(f"labels must be {len(images)} digits in 0..9, got {labels.shape}")
+        are_digits = ((labels >= 0) & (labels <= 9)).all()
+        if labels.shape != images.shape[:1] or not are_digits:
+            raise ValueError(f"labels must be {len(images)} digits in 0..9; got {labels.shape}")
     return images, labels
 
 
 def find_digits(domain: str, split: str, root: Path) -> tuple[Path, _Reader]:
-    """The file with `split` ("train" or "test") of `domain`, and its reader; for idx, the file with the images.
+    """Find the file of one part of a domain, in whichever format is there.
 
-    Looks in digits/ and in `root`, there also in <domain>/ and <domain>/raw/ (as torchvision lays it out), in lower or upper case.
-    Raises FileNotFoundError that names the files looked for.
+    It looks in digits/ and in `root`. In both it also looks in <domain>/ and <domain>/raw/, in
+    lower and upper case, because torchvision lays files out so.
+
+    Args:
+        domain: "mnist", "usps" or "mnist_m".
+        split: "train" or "test".
+        root: The folder of the data sets.
+
+    Returns:
+        The file and its reader. In the idx format it is the file with the images.
+
+    Raises:
+        FileNotFoundError: There is no such file; the message names the files looked for.
     """
-    formats = _FORMATS[domain]
-    places = [
-        Path(part) for name in (domain, domain.upper()) for part in (".", name, f"{name}/raw")
+    formats = [
+        (name.format(split=split, idx=_IDX[split], libsvm=_LIBSVM[split]), reader)
+        for name, reader in _FORMATS[domain]
     ]
     for base in (root / "digits", root):
-        for place in places:
-            for name, reader in formats:
-                path = (
-                    base / place / name.format(split=split, idx=_IDX[split], libsvm=_LIBSVM[split])
-                )
-                if path.is_file():
-                    return path, reader
-    names = [
-        name.format(split=split, idx=_IDX[split], libsvm=_LIBSVM[split]) for name, _ in formats
-    ]
-    raise FileNotFoundError(
-        f"no {split} part of {domain} in {root}: looked for digits/{names[0]}"
-        + "".join(f", {name}" for name in names[1:])
-    )
+        for own in (domain, domain.upper()):
+            for place in (base, base / own, base / own / "raw"):
+                for name, reader in formats:
+                    if (place / name).is_file():
+                        return place / name, reader
+    names = ", ".join(name for name, _ in formats)
+    raise FileNotFoundError(f"no {split} part of {domain} in {root}: looked for digits/{names}")
 
 
 def _npz(path: Path, split: str) -> _Arrays:
@@ -87,7 +102,7 @@ def _hdf5(path: Path, split: str) -> _Arrays:
 
 
 def _libsvm(path: Path, split: str) -> _Arrays:
-    """USPS as torchvision fetches it: bz2 of libsvm text, 256 values in [-1, 1], label = digit + 1."""
+    """USPS as torchvision fetches it: bz2 of libsvm text, values in [-1, 1], label = digit + 1."""
     from sklearn.datasets import load_svmlight_file  # here, because it takes a second to import
 
     values, labels = load_svmlight_file(bz2.open(path, "rb"), n_features=256)
@@ -97,9 +112,7 @@ def _libsvm(path: Path, split: str) -> _Arrays:
 def _grey(levels: np.ndarray) -> np.ndarray:
     """Levels in [0, 1] (n, 256) to uint8 (n, 16, 16)."""
     if not (levels.min() >= 0 and levels.max() <= 1):
-        raise ValueError(
-            f"grey levels from {levels.min()} to {levels.max()} where [0, 1] was expected"
-        )
+        raise ValueError(f"grey levels must be in [0, 1]; got {levels.min()} to {levels.max()}")
     return np.round(levels.astype(np.float64) * 255).astype(np.uint8).reshape(-1, 16, 16)
 
 
@@ -110,7 +123,11 @@ def _idx(path: Path, split: str) -> _Arrays:
 
 
 def _idx_array(path: Path) -> np.ndarray:
-    """One idx file of bytes: 0, 0, 8 (unsigned byte), number of axes, then each length (big-endian) and the values."""
+    """One idx file of bytes, packed or not.
+
+    It begins with 0, 0, 8 (unsigned byte) and the number of axes. Then come the length of each axis
+    (big-endian) and the values.
+    """
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     zero, kind, axes = struct.unpack_from(">HBB", data)
     if (zero, kind) != (0, 8):
@@ -121,7 +138,7 @@ def _idx_array(path: Path) -> np.ndarray:
 
 _IDX = {"train": "train", "test": "t10k"}
 _LIBSVM = {"train": "usps.bz2", "test": "usps.t.bz2"}
-# in the order of preference; {split}, {idx} and {libsvm} are filled in for the split
+# In the order of preference; {split}, {idx} and {libsvm} are filled in for the split.
 _FORMATS: dict[str, tuple[tuple[str, _Reader], ...]] = {
     "mnist": (
         ("mnist.npz", _npz),

@@ -1,6 +1,9 @@
-"""Amazon reviews as texts: `<root>/amazon_reviews_text/<domain>/{negative,positive}.parsed`, reviews between <review> and </review>.
+"""Amazon reviews as texts.
 
-A review is its title and its body in one string, white space of any kind as one space. `toy_reviews` makes some up.
+    <root>/amazon_reviews_text/<domain>/{negative,positive}.parsed
+
+A file holds reviews between <review> and </review>. A review is its title and its body in one
+string, with white space of any kind as one space. `toy_reviews` makes some up.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from da.data.files.folders import naming
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS
 
 _REVIEW = re.compile(r"<review>(.*?)</review>", re.DOTALL)
-_AROUND = re.compile(r"\s*<reviews>\s*</reviews>\s*")  # what a file holds besides its reviews
+_AROUND = re.compile(r"\s*<reviews>\s*</reviews>\s*")  # a file without its reviews
 
 _NOUNS = {
     "books": "story chapter author plot novel hero page".split(),
@@ -33,7 +36,18 @@ _JUDGEMENTS = (
 
 
 class Reviews(NamedTuple):
-    """Texts, and their labels y (n,) int64 in the order of the benchmark's classes: 0 negative, 1 positive."""
+    """Texts with their labels.
+
+    Attributes:
+        texts: The reviews, n of them, each in one string.
+        y: Labels (n,) int64 in the order of the benchmark's classes: 0 negative, 1 positive.
+
+    Example:
+        >>> import torch
+        >>> from da.data.files import Reviews
+        >>> Reviews(["a sturdy pan", "a dull plot"], torch.tensor([1, 0])).texts[1]
+        'a dull plot'
+    """
 
     texts: list[str]
     y: Tensor
@@ -42,14 +56,43 @@ class Reviews(NamedTuple):
 def read_reviews(
     domain: str, root: str | Path, *, benchmark: Benchmark = AMAZON_REVIEW_TEXTS
 ) -> Reviews:
-    """All reviews of `domain`: the negative ones, then the positive ones, each in the order of its file.
+    """Read all reviews of a domain: the negative ones, then the positive ones.
 
-    Raises FileNotFoundError that says how to get a file that is not there; ValueError, naming the file, for one that is not of this
-    form or holds another number of reviews than the benchmark, and for an unknown domain.
+    Args:
+        domain: "books", "dvd", "electronics" or "kitchen".
+        root: The folder of the data sets.
+        benchmark: Its folder, classes and counts. Default `AMAZON_REVIEW_TEXTS`.
+
+    Returns:
+        Texts and labels, in the order of the files.
+
+    Raises:
+        FileNotFoundError: A file is missing; the message says how to get it.
+        ValueError: The domain is unknown, or a file is not of this form or holds another number of
+            reviews than the benchmark; the message names the file.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.data import Benchmark
+        >>> from da.data.files import read_reviews
+        >>> small = Benchmark(
+        ...     name="small", title="Small", folder="small", domains={"books": 2},
+        ...     classes=("negative", "positive"), tasks=(), citation="",
+        ...     splits={"books": {"negative": 1, "positive": 1}},
+        ... )
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "small" / "books").mkdir(parents=True)
+        >>> for label, text in (("negative", "a dull plot"), ("positive", "a great plot")):
+        ...     file = root / "small" / "books" / f"{label}.parsed"
+        ...     _ = file.write_text(f"<reviews><review>{text}</review></reviews>")
+        >>> read_reviews("books", root, benchmark=small)
+        Reviews(texts=['a dull plot', 'a great plot'], y=tensor([0, 1]))
     """
-    benchmark.count(domain)  # names an unknown domain before anything is read
+    benchmark.count(domain)  # an unknown domain is an error before anything is read
     parts = [_read_part(benchmark, domain, Path(root), label) for label in benchmark.classes]
-    labels = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(part) for part in parts]))
+    counts = torch.tensor([len(part) for part in parts])
+    labels = torch.arange(len(parts)).repeat_interleave(counts)
     return Reviews([text for part in parts for text in part], labels)
 
 
@@ -61,17 +104,20 @@ def _read_part(benchmark: Benchmark, domain: str, root: Path, label: str) -> lis
         texts = _parse(path.read_text(encoding="utf-8"))
     if len(texts) != benchmark.count(domain, label):
         raise ValueError(
-            f"{path}: {len(texts)} reviews where {benchmark.title} has {benchmark.count(domain, label)}; fetch it again"
+            f"{path}: {len(texts)} reviews, but {benchmark.title} has "
+            f"{benchmark.count(domain, label)}; fetch it again"
         )
     return texts
 
 
 def _parse(content: str) -> list[str]:
+    """The reviews in the content of a file, with all white space as single spaces."""
     texts = [" ".join(text.split()) for text in _REVIEW.findall(content)]
     rest = _REVIEW.sub("", content)
     if not _AROUND.fullmatch(rest) or any("<review>" in text for text in texts):
         raise ValueError(
-            "reviews must stand between <review> and </review>, all of them between <reviews> and </reviews>"
+            "each review must be between <review> and </review>, and all of them between "
+            "<reviews> and </reviews>"
         )
     if "" in texts:
         raise ValueError(f"review {texts.index('')} is empty")
@@ -79,9 +125,18 @@ def _parse(content: str) -> list[str]:
 
 
 def toy_reviews(domain: str, n: int, *, seed: int) -> Reviews:
-    """n made-up reviews, every other one positive, with a known answer: only the judging words tell, and they are alike in all domains.
+    """Make up reviews whose answer is known: only the words that judge tell, in every domain.
 
-    "the kettle is sturdy . the lid is fine ." is a review of kitchen things: one to four such sentences, nouns of the domain.
+    A review has one to four sentences with nouns of the domain. "the kettle is sturdy . the lid is
+    fine ." is a review of kitchen things. The words that judge are the same in all domains.
+
+    Args:
+        domain: "books", "dvd", "electronics" or "kitchen".
+        n: Number of reviews; every other one is positive.
+        seed: Seed of the words.
+
+    Returns:
+        Texts and labels.
     """
     draw = random.Random(f"{domain} {seed}")
     texts = [_toy_review(_NOUNS[domain], _JUDGEMENTS[row % 2], draw) for row in range(n)]

@@ -1,0 +1,75 @@
+"""Photographs from a user's own folders, with or without class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from da.data.files.folders import child_folders, images_in, naming
+
+
+def list_photographs(folder: str | Path) -> tuple[list[Path], np.ndarray | None]:
+    """List the images of a folder, or of its sub-folders, whose names are then the classes.
+
+    Args:
+        folder: A folder of images, or of one folder for each class.
+
+    Returns:
+        The files by name, and their classes (n,) as text; None instead of classes if the images lie
+        in the folder itself. No files if there are no images.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: Images lie both in the folder and in its sub-folders.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    direct = images_in(folder)
+    classes = {child.name: images_in(child) for child in child_folders(folder)}
+    inside = [file for files in classes.values() for file in files]
+    if direct and inside:
+        raise ValueError(
+            f"{folder}: images lie in it and in its sub-folders; keep them in one or the other"
+        )
+    if direct:
+        return direct, None
+    return inside, np.array([name for name, files in classes.items() for _ in files], dtype=str)
+
+
+def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
+    """Read your own photographs as one array, all of one size.
+
+    Each image is resized whole (bilinear, antialiased), as `da.data.read_domain` does it. All of
+    them are in memory at once.
+
+    Args:
+        files: Image files in any format that PIL reads, for example from a folder's glob.
+        size: Side of the result in pixels.
+
+    Returns:
+        Pixels (n, 3, size, size) uint8.
+
+    Raises:
+        ValueError: A file cannot be decoded; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from da.data.files import read_photographs
+        >>> file = Path(tempfile.mkdtemp()) / "red.png"
+        >>> Image.new("RGB", (40, 30), (255, 0, 0)).save(file)
+        >>> pixels = read_photographs([file], size=8)
+        >>> pixels.shape, pixels[0, :, 0, 0].tolist()
+        ((1, 3, 8, 8), [255, 0, 0])
+    """
+    pixels = np.empty((len(files), 3, size, size), np.uint8)
+    for row, file in enumerate(files):
+        with naming(file), Image.open(file) as image:
+            square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            pixels[row] = np.asarray(square).transpose(2, 0, 1)
+    return pixels
