@@ -17,7 +17,10 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import entropy, multivariate_normal
 from sklearn.covariance import LedoitWolf
 
-from da.model.transferability import h_score, leep, logme, nce, regularized_h_score, transrate
+from da.model.coding_rate import transrate
+from da.model.evidence import logme
+from da.model.h_scores import h_score, regularized_h_score
+from da.model.source_predictions import leep, nce
 
 PEERS = json.loads((Path(__file__).parent / "peer_values.json").read_text())
 X = np.array(PEERS["inputs"]["source"])  # (16, 8)

@@ -9,19 +9,22 @@ from da.model.batchnorm import adapt_statistics
 from da.model.bituning import BiTuning
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
 from da.model.bss import bss
+from da.model.coding_rate import transrate
 from da.model.cotuning import CoTuning
 from da.model.delta import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
+from da.model.evidence import logme
 from da.model.finetune import fit_head, frozen, with_new_head
 from da.model.gradient_surgery import PCGrad
+from da.model.h_scores import h_score, regularized_h_score
 from da.model.l2sp import l2_sp
 from da.model.masked_language import MaskedLanguage
 from da.model.multitask import EqualWeights, MultiTask, UncertaintyWeights
 from da.model.relationship import category_relationship
+from da.model.source_predictions import leep, nce
 from da.model.sourcefree import SHOT
 from da.model.stochnorm import stochastic_normalisation
 from da.model.testtime import Tent, online
-from da.model.transferability import h_score, leep, logme, nce, regularized_h_score, transrate
 
 __all__ = [
     "BiTuning",

@@ -74,7 +74,7 @@ def adapt_statistics(network: Network, batches: Iterable[Tensor]) -> Network:
         (5.0, 2.0)
 
     Paper:
-        Li, Wang, Shi, Liu, Hou: Revisiting Batch Normalization For Practical Domain Adaptation.
+        Li, Wang, Shi, Liu et al.: Revisiting Batch Normalization For Practical Domain Adaptation.
         arXiv 1603.04779, 2016; Pattern Recognition, 2018.
 
     Differences:

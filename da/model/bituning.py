@@ -82,7 +82,7 @@ class BiTuning(Method[LabelledBatch]):
 
     Paper:
         Zhong, Wang, Kou, Wang et al.: Bi-tuning of Pre-trained Representations. arXiv 2011.06182,
-        2020. He, Fan, Wu, Xie, Girshick: Momentum Contrast for Unsupervised Visual Representation
+        2020. He, Fan, Wu, Xie et al.: Momentum Contrast for Unsupervised Visual Representation
         Learning. CVPR 2020 (the momentum encoder).
 
     Differences:

@@ -85,7 +85,7 @@ def bss(
         0.4
 
     Paper:
-        Chen, Wang, Fu, Long, Wang: Catastrophic Forgetting Meets Negative Transfer: Batch Spectral
+        Chen, Wang, Fu, Long et al.: Catastrophic Forgetting Meets Negative Transfer: Batch Spectral
         Shrinkage for Safe Transfer Learning. NeurIPS 2019.
 
     Differences:

@@ -129,7 +129,7 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
         [0, 0, 1, 1]
 
     Paper:
-        Kumar, Raghunathan, Jones, Ma, Liang: Fine-Tuning can Distort Pretrained Features and
+        Kumar, Raghunathan, Jones, Ma et al.: Fine-Tuning can Distort Pretrained Features and
         Underperform Out-of-Distribution. ICLR 2022 (LP-FT).
 
     Differences:

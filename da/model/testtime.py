@@ -99,7 +99,7 @@ class Tent(Method[TargetBatch]):
         0.0
 
     Paper:
-        Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy
+        Wang, Shelhamer, Liu, Olshausen et al.: Tent: Fully Test-Time Adaptation by Entropy
         Minimization. ICLR 2021. Niu, Wu, Zhang, Chen et al.: Efficient Test-Time Model Adaptation
         without Forgetting. ICML 2022 (EATA, the margin). Niu, Wu, Zhang, Wen et al.: Towards Stable
         Test-Time Adaptation in Dynamic Wild World. ICLR 2023 (SAR, margin and recovery).
@@ -224,7 +224,7 @@ def online(
         [torch.Size([4]), torch.Size([4]), torch.Size([4])]
 
     Paper:
-        Wang, Shelhamer, Liu, Olshausen, Darrell: Tent: Fully Test-Time Adaptation by Entropy
+        Wang, Shelhamer, Liu, Olshausen et al.: Tent: Fully Test-Time Adaptation by Entropy
         Minimization. ICLR 2021.
 
     Differences:
