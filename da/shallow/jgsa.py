@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.linalg import solve_triangular
 
 from da.arrays import Array
-from da.kernels import centred
+from da.kernels.distances import centred
 from da.shallow.adapter import Adapter, Domain, check_labels, nearest
 from da.shallow.spectral import class_gaps, domain_gap, leading_eigenvectors, low_rank_root
 
