@@ -1,17 +1,25 @@
-"""Has my data drifted? A two-sample test between two files or folders of features or photographs, what moved most, and a picture.
+"""Has my data drifted? Compare two files or folders of features, or two folders of photographs.
 
     python experiments/two_sample.py --source january.csv --target june.csv --standardise
-    python experiments/two_sample.py --source runs/.../features.npz --target runs/.../features.npz       # both domains of a run
-    python experiments/two_sample.py --source photographs/january --target photographs/june --backbone squeezenet1_1
+    python experiments/two_sample.py --source runs/.../features.npz --target runs/.../features.npz
+    python experiments/two_sample.py --source photographs/january --target photographs/june \\
+        --backbone squeezenet1_1
 
-Files: .npz, .npy, .pt, .csv, .svmlight, or a folder of them (see da/data/features.py); photographs lie in a folder, or in one sub-folder
-for each class. Printed are the test's p-value; the columns whose distributions differ (Kolmogorov and Smirnov); with labels on both
-sides, their proportions (chi-square) and a test for each class that both have; the rows of the target that are least like the source.
+The second line compares both domains of a run.
+
+Input: .npz, .npy, .pt, .csv or .svmlight, or a folder of such files (see
+da/data/files/features.py). Photographs lie in a folder, or in one sub-folder for each class.
+
+Output: the p-value of a two-sample test; the columns whose distributions differ (Kolmogorov and
+Smirnov); the rows of the target that are least like the source; a picture. If both sides have
+labels, also a chi-square test of the classes' proportions and a test for each common class. The
 p-values over columns and over classes are corrected by Holm's method.
 
-The rows of each sample must be exchangeable if nothing has changed: frames of one film, or several views of one thing, are not, and the
-test then finds "drift" between two films of one scene. 2,000 rows a side (64 columns, nothing to be found) take about two minutes of one
-core with mmd_fuse, under one with mmd_test; the memory grows with the square of the rows.
+The rows of each sample must be exchangeable if nothing has changed. Frames of one film are not, nor
+are several views of one thing: the test then finds "drift" between two films of one scene.
+
+Time: 2,000 rows a side (64 columns, no difference) take about two minutes on one core with
+mmd_fuse, and less than one minute with mmd_test. The memory grows with the square of the rows.
 """
 
 from __future__ import annotations
@@ -36,7 +44,10 @@ from da.shift.report import described, report
 
 
 def record(options: Options, source: Sample, target: Sample, found: Findings) -> Path:
-    """Writes the record and the picture; returns their folder. The same content gives the same folder, which is then written anew."""
+    """Write the record and the picture, and return their folder.
+
+    The same content gives the same folder; it is then written again.
+    """
     left_out = ("source", "target", "runs_dir", "wandb", "threads", "seed")
     config = {key: value for key, value in asdict(options).items() if key not in left_out}
     config |= {
@@ -116,7 +127,7 @@ def result(options: Options, found: Findings) -> dict[str, Any]:
 
 
 def digest(sample: Sample) -> str:
-    """First twelve digits of the SHA-256 of the rows that are tested and their labels."""
+    """The first twelve digits of the SHA-256 of the tested rows and their labels."""
     labels = b"" if sample.labels is None else "\n".join(sample.labels).encode()
     return hashlib.sha256(np.ascontiguousarray(sample.x).tobytes() + labels).hexdigest()[:12]
 

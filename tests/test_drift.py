@@ -1,4 +1,8 @@
-"""Oracles: closed testing over all subsets, loops over pairs and thresholds, Pearson's formula, samples whose change is known."""
+"""What moved: columns, classes, shares, rows.
+
+Oracles: closed testing over all subsets, loops over pairs and thresholds, Pearson's formula,
+samples with a known change.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from da.shift.drift import holm, moved_classes, moved_columns, moved_proportions, witness
+from da.shift.class_drift import moved_classes, moved_proportions
+from da.shift.drift import moved_columns, witness
+from da.shift.holm import holm
 from da.shift.mmd_fuse import mmd_fuse
 
 GENERATOR = np.random.default_rng(0)
@@ -20,7 +26,10 @@ GENERATOR = np.random.default_rng(0)
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_is_closed_testing_by_bonferroni(p: list[float]) -> None:
-    """Marcus, Peritz and Gabriel 1976: p_i is the largest Bonferroni p-value of the subsets that hold i."""
+    """p_i is the largest Bonferroni p-value of the subsets that hold i.
+
+    Marcus, Peritz and Gabriel 1976.
+    """
     expected = []
     for i in range(len(p)):
         subsets = (
@@ -65,7 +74,10 @@ def test_columns() -> None:
 
 
 def test_no_change_is_seldom_found_in_any_of_many_columns() -> None:
-    """P(any corrected p <= 0.1) <= 0.1: of 200 repetitions, at most the 99.9 % quantile of that binomial law."""
+    """P(any corrected p <= 0.1) <= 0.1.
+
+    Of 200 repetitions, at most the 99.9 % quantile of that binomial law rejects.
+    """
     wrong = sum(
         moved_columns(*np.random.default_rng(s).standard_normal((2, 50, 8))).p_value.min() <= 0.1
         for s in range(200)
@@ -93,7 +105,7 @@ def test_the_class_that_moved_is_found(test) -> None:
 
 
 def test_many_classes_can_still_be_found_to_differ() -> None:
-    """With 40 classes and 19 relabellings the least corrected p would be 2; so there are more relabellings."""
+    """With 40 classes and 19 relabellings the least corrected p would be 2, so there are more."""
     labels = np.repeat(np.arange(40), 8)
     x = GENERATOR.standard_normal((320, 2))
     found = moved_classes(x, x + 20, labels, labels, permutations=19)

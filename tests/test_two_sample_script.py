@@ -1,6 +1,7 @@
-"""experiments/two_sample.py as its user starts it, on samples whose change is known, and every wrong way to start it.
+"""experiments/two_sample.py as its user starts it, and every wrong way to start it.
 
-One run is another process; the others are in this one, which spares the seconds of its imports.
+The samples have a known change. One run is another process; the others are in this one, which saves
+the seconds of its imports.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def test_help(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("test", ["mmd_fuse", "mmd_test"])
 def test_one_column_and_one_class_moved(test: str, started: Started, tmp_path: Path) -> None:
-    """Column b of class 1 is moved by two deviations; class 2 lost half of its rows; class 3 is new."""
+    """Column b of class 1 has moved, class 2 lost half of its rows, and class 3 is new."""
     x, y = normal(0, 90), normal(1, 90)
     labels, others = np.repeat([0, 1, 2], 30), np.repeat([0, 1, 2, 3], [40, 30, 15, 5])
     y[others == 1, 1] += 4
@@ -205,7 +206,11 @@ def test_a_column_of_large_numbers_hides_the_others_until_columns_are_standardis
 
 @pytest.mark.slow
 def test_more_rows_than_are_tested(started: Started, tmp_path: Path) -> None:
-    """All rows enter the random-feature MMD: of two normals a unit apart 2 (1 - e^(-1 / (s + 4))) (s / (s + 4))^(1/2), bandwidth s."""
+    """All rows enter the random-feature MMD.
+
+    For two normals a unit apart and the bandwidth s it is
+    2 (1 - e^(-1 / (s + 4))) (s / (s + 4))^(1/2).
+    """
     np.save(tmp_path / "x.npy", normal(0, 3000, 1))
     np.save(tmp_path / "y.npy", normal(1, 3000, 1) + 1)
     out = started("--source", "x.npy", "--target", "y.npy", "--max-rows", 50, "--test", "mmd_test")

@@ -1,4 +1,8 @@
-"""Oracles: float64 double loops, SciPy's distances and permutation test, all relabellings enumerated, the binomial law of rejections."""
+"""Two-sample tests and random features.
+
+Oracles: float64 double loops, SciPy's distances and permutation test, all relabellings enumerated,
+the binomial law of rejections.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +83,10 @@ def test_relabellings_begin_with_the_observed_one_and_are_uniform() -> None:
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
 def test_the_p_value_is_that_of_all_relabellings(estimator: str) -> None:
-    """Over all 35 relabellings SciPy's exact permutation test; mmd_test's 4,000 random ones estimate the same probability."""
+    """SciPy's exact permutation test takes all 35 relabellings.
+
+    mmd_test's 4,000 random ones estimate the same probability.
+    """
     x, y = samples(3, n=4, m=3, width=1, shift=0.7)
     gram = median_gram(x, y)
     unbiased = estimator == "unbiased"
@@ -206,7 +213,10 @@ SLOW = [pytest.param(mmd_fuse, draw, marks=pytest.mark.slow) for draw in ("Cauch
     ("test", "draw"), [*((mmd_test, draw) for draw in DRAWS), (mmd_fuse, "exponential"), *SLOW]
 )
 def test_level(test: Callable[..., MMDTest], draw: str) -> None:
-    """1,000 draws of the null: the rejections at 5 % are binomial, and without ties every p of 1/100 to 1 is equally likely."""
+    """In 1,000 draws of the null the rejections at 5 % are binomial.
+
+    Without ties every p from 1/100 to 1 is equally likely.
+    """
     p = p_values(test, draw)
     low, high = stats.binom.interval(0.999, len(p), 0.05)
     assert (p <= 0.05).sum() <= high
@@ -240,7 +250,7 @@ def test_identical_samples_and_coincident_rows_have_p_one(test: Callable[..., MM
 
 @pytest.mark.parametrize("test", TESTS)
 def test_what_does_not_matter(test: Callable[..., MMDTest]) -> None:
-    """The order of rows within a sample, which sample comes first, a far offset, the kind of the input."""
+    """The order of rows, which sample comes first, a far offset, the kind of the input."""
     x, y = samples(1, 10, 10, shift=0.3)
     found = test(x, y, permutations=50)
     order = np.random.default_rng(0).permutation(10)
@@ -339,7 +349,10 @@ def exact_unbiased(x: np.ndarray, y: np.ndarray, scales: tuple[float, ...]) -> f
 
 
 def test_random_features_are_unbiased_and_converge_as_promised() -> None:
-    """Over 200 seeds: the mean is the exact value, the deviation below the stated bound, and half with four times the features."""
+    """Over 200 seeds the mean is the exact value, and the deviation is below the stated bound.
+
+    With four times the features the deviation is half.
+    """
     x, y = samples(8, 9, 7, shift=0.5)
     exact, deviations = exact_unbiased(x, y, (4.0, 12.0)), []
     for features in (32, 128, 512):
@@ -483,7 +496,10 @@ def test_the_density_is_the_papers(
 
 
 def test_the_sampler_follows_the_density(script: dict) -> None:
-    """One bump, twenty bins, 20,000 rows: frequencies against integrals. The sign is the generator's first draw after the uniform rows."""
+    """One bump, twenty bins, 20,000 rows: frequencies against integrals.
+
+    The sign is the generator's first draw after the uniform rows.
+    """
     generator = np.random.default_rng(3)
     uniform, rows = script["perturbed"](1, 1, 20_000)(generator)
     again = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Choosing without target labels: scores by which a step, a trial or a method is picked."""
+"""Choosing without target labels: scores that pick a step, a trial or a method."""
 
 from da.select.scores import SCORES, information_maximisation
 

@@ -1,6 +1,7 @@
-"""Scores of a model that read no target label: by them a step, a trial or a method is chosen.
+"""Scores of a model that read no target label: they choose a step, a trial or a method.
 
-A score takes the target's logits and is higher for a network that should be better. `SCORES` holds all of them by name.
+A score takes the target's logits and is higher for a network that should be better. `SCORES` holds
+all scores by name; the training loop logs each of them at every evaluation.
 """
 
 from __future__ import annotations
@@ -12,10 +13,40 @@ from torch import Tensor
 
 
 def information_maximisation(logits: Tensor) -> float:
-    """H(mean_i p_i) - mean_i H(p_i) in nats, p_i the softmax of row i of logits (n, classes).
+    """Score target predictions by how certain and how evenly spread over the classes they are.
 
-    The mutual information of sample and predicted class: 0 for predictions that are all alike, at most log(classes), reached by
-    certain predictions spread evenly over the classes (Bridle et al. 1991; as a selection score Saito et al. 2021).
+    It is the mutual information between row and predicted class. It is 0 if all rows have equal
+    predictions. It is largest, log(classes), for certain predictions that are spread evenly over
+    the classes. It misleads if the target's classes have very unequal frequencies.
+
+        H(mean_i p_i) - mean_i H(p_i)        p_i the softmax of row i, H the entropy
+
+    Args:
+        logits: The target's logits (n, classes), n >= 1.
+
+    Returns:
+        The score in nats, from 0 to log(classes); higher is better.
+
+    Example:
+        Two certain and different predictions have the largest score, log 2:
+
+        >>> import torch
+        >>> from da.select import information_maximisation
+        >>> round(information_maximisation(torch.tensor([[99.0, 0.0], [0.0, 99.0]])), 3)
+        0.693
+        >>> information_maximisation(torch.tensor([[99.0, 0.0], [99.0, 0.0]]))
+        0.0
+
+    Paper:
+        Bridle, Heading, MacKay: Unsupervised Classifiers, Mutual Information and 'Phantom
+        Targets'. NIPS 1991.
+        Saito, Kim, Teterwak, Sclaroff, et al.: Tune It the Right Way: Unsupervised Validation of
+        Domain Adaptation via Soft Neighborhood Density. ICCV 2021 (choosing a model without target
+        labels).
+
+    Differences:
+        The first paper maximises it in training; here it is only a score.
+        The second paper proposes another score, the density of soft neighbourhoods.
     """
     p = logits.double().softmax(1)
     return (torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()).item()

@@ -1,75 +1,73 @@
-"""What moved between two samples: columns, classes, shares of classes, rows. For the reader of a two-sample test that has rejected.
+"""What moved between two samples: which columns, and which rows are new.
 
-Every p-value is for one column or one class; `holm` corrects many of them so that the chance of one false alarm among all stays at the
-level. A class whose rows agree while its share does not is label shift; the reverse is a shift of the features given the class.
+Use it after a two-sample test has rejected. `da.shift.class_drift` looks at classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import chi2_contingency, ks_2samp
+from scipy.stats import ks_2samp
 
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import median_bandwidth
 from da.kernels.functions import gaussian
-from da.shift.mmd import MMDTest, mmd_test
-
-RESOLUTION = (
-    5  # a corrected p-value can fall to 1 / RESOLUTION of the level, whatever the number of classes
-)
+from da.shift.holm import holm
 
 
 class Columns(NamedTuple):
-    """How each of d columns moved."""
+    """How each of d columns moved, as found by `moved_columns`.
 
-    distance: np.ndarray  # (d,) Kolmogorov-Smirnov: the largest difference of the two distribution functions, in [0, 1]
-    p_value: np.ndarray  # (d,) of that distance, corrected by `holm`
-    shift: np.ndarray  # (d,) mean of the target less the source's, in standard deviations over both samples; 0 for a constant column
+    Attributes:
+        distance: The Kolmogorov-Smirnov distance (d,): the largest difference of the two
+            distribution functions, in [0, 1].
+        p_value: The p-value (d,) of that distance, corrected by `holm`.
+        shift: The target's mean less the source's (d,), in standard deviations over both samples; 0
+            for a constant column.
 
-
-class ClassTest(NamedTuple):
-    """The two-sample test of one class's rows."""
-
-    label: str
-    source_rows: int
-    target_rows: int
-    statistic: float  # the test's, about 0 where the class did not move
-    p_value: float  # corrected by `holm` over the classes
-
-
-class Proportions(NamedTuple):
-    """The classes' shares on both sides."""
-
-    p_value: float  # of equal shares, by Pearson's chi-square
-    least_expected: float  # rows; the p-value is rough where this is below 5
-    classes: np.ndarray  # (k,) that either side has, sorted
-    counts: np.ndarray  # (2, k) rows of the source and of the target
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values (k,) corrected for being k: with ranks r from 0, the running maximum of (k - r) p_(r), at most 1.
-
-    Rejecting those at most alpha keeps the chance of any false rejection at alpha, however the tests depend on each other. Holm: A Simple
-    Sequentially Rejective Multiple Test Procedure. Scandinavian Journal of Statistics 6, 1979. Raises ValueError outside [0, 1].
+    Example:
+        >>> import numpy as np
+        >>> from da.shift import moved_columns
+        >>> source, target = np.zeros((3, 2)), np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> found = moved_columns(source, target)
+        >>> found.distance, found.shift
+        (array([0., 1.]), array([0., 2.]))
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p_values must be numbers in [0, 1], shape (k,); got {p_values!r}")
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty(len(p))
-    corrected[order] = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=1)
-    return corrected
+
+    distance: np.ndarray
+    p_value: np.ndarray
+    shift: np.ndarray
 
 
 def moved_columns(source: Array, target: Array) -> Columns:
-    """The marginal distributions of source (n, d) and target (m, d), column by column. A change of their dependence alone is not seen.
+    """Test each column for a change of its distribution.
 
-    p-values are the asymptotic ones of the two-sided Kolmogorov-Smirnov test: on the safe side for columns with ties.
-    Raises ValueError or TypeError where the inputs are no float matrices of one width.
+    It does not see a change of the dependence between columns alone. The p-values are the
+    asymptotic ones of the two-sided Kolmogorov-Smirnov test, corrected by `holm`. For columns with
+    ties they are too large, which is the safe side.
+
+    Args:
+        source: Rows (n, d), floats.
+        target: Rows (m, d), floats.
+
+    Returns:
+        Distance, corrected p-value and shift of the mean for each column.
+
+    Raises:
+        ValueError: Widths or devices differ, or a value is not finite.
+        TypeError: The inputs are not two float arrays or two float tensors.
+
+    Example:
+        Only the second column has moved:
+
+        >>> import numpy as np
+        >>> from da.shift import moved_columns
+        >>> source = np.random.default_rng(0).normal(size=(100, 3))
+        >>> found = moved_columns(source, source + [0, 2, 0])
+        >>> found.p_value < 0.05
+        array([False,  True, False])
     """
     x, y = (z.detach().cpu().double().numpy() for z in check_two_samples(source, target))
     found = ks_2samp(x, y, axis=0, method="asymp")
@@ -79,72 +77,44 @@ def moved_columns(source: Array, target: Array) -> Columns:
     return Columns(np.asarray(found.statistic), holm(np.asarray(found.pvalue).clip(0, 1)), shift)
 
 
-def moved_classes(
-    source: Array,
-    target: Array,
-    source_labels: np.ndarray,
-    target_labels: np.ndarray,
-    *,
-    test: Callable[..., MMDTest] = mmd_test,
-    permutations: int = 1000,
-    alpha: float = 0.05,
-    random_state: int = 0,
-) -> list[ClassTest]:
-    """A two-sample test of each class with two or more rows on both sides, in the order of the classes; none where there is none.
-
-    source, target: (n, d) and (m, d); source_labels, target_labels: their classes (n,) and (m,), numbers or text.
-    test: `mmd_test` or `mmd_fuse`, with `permutations` relabellings, or with 5 k / alpha for k classes where that is more: the least
-        p-value of a class, k / (1 + permutations) after the correction, would else not reach the level alpha for many classes.
-    random_state: seed of the relabellings.
-
-    Raises ValueError where the labels do not fit the rows, and as the test.
-    """
-    x, y = check_two_samples(source, target)
-    own, other = (
-        _check_labels(source_labels, len(x), "source_labels"),
-        _check_labels(target_labels, len(y), "target_labels"),
-    )
-    common = [
-        label
-        for label in np.intersect1d(own, other)
-        if min((own == label).sum(), (other == label).sum()) > 1
-    ]
-    permutations = max(permutations, int(np.ceil(RESOLUTION * len(common) / alpha)))
-    found = []
-    for label in common:
-        a, b = x[torch.from_numpy(own == label)], y[torch.from_numpy(other == label)]
-        result = test(a, b, permutations=permutations, random_state=random_state)
-        found.append(ClassTest(str(label), len(a), len(b), result.statistic, result.p_value))
-    corrected = holm(np.array([line.p_value for line in found]))
-    return [line._replace(p_value=float(p)) for line, p in zip(found, corrected, strict=True)]
-
-
-def moved_proportions(source_labels: np.ndarray, target_labels: np.ndarray) -> Proportions:
-    """Pearson's chi-square test of the hypothesis that the classes have the same shares among labels (n,) and (m,).
-
-    Classes of one side alone count. With a single class there is nothing to test, and p is 1. Raises ValueError for no labels.
-    """
-    own, other = (
-        _check_labels(source_labels, None, "source_labels"),
-        _check_labels(target_labels, None, "target_labels"),
-    )
-    classes = np.union1d(own, other)
-    counts = np.array(
-        [[int((labels == label).sum()) for label in classes] for labels in (own, other)]
-    )  # (2, k)
-    if len(classes) == 1:
-        return Proportions(1.0, float(counts.min()), classes, counts)
-    test = chi2_contingency(counts, correction=False)
-    return Proportions(float(test.pvalue), float(test.expected_freq.min()), classes, counts)
-
-
 def witness(source: Array, target: Array) -> Array:
-    """How much more a row z of the target (m, d) is like the target's rows than like the source's (n, d): (m,), in [-1, 1].
+    """Score target rows by how much more they are like the target than like the source.
 
-        w(z) = mean_j k(z, y_j) - mean_i k(z, x_i),        k(x, y) = exp(-||x - y||^2 / s), s the median squared distance
+    Rows with a large value are what is new in the target.
 
-    The mean over j leaves z itself out. Rows with a large value are what is new. Gretton et al.: A Kernel Two-Sample Test. JMLR 13, 2012,
-    section 2.3, there with z included and the other sign. Raises ValueError for m < 2, and as `da.kernels.gaussian`.
+        w(z) = mean_j k(z, y_j) - mean_i k(z, x_i)        k(x, y) = exp(-||x - y||^2 / s)
+
+    s is the median squared distance of the pooled rows. The mean over j leaves z itself out.
+
+    Args:
+        source: Rows (n, d), floats.
+        target: Rows (m, d), floats, m >= 2.
+
+    Returns:
+        The value (m,) of each target row, in [-1, 1], of the kind of `source`, without gradient.
+
+    Raises:
+        ValueError: The target has fewer than 2 rows, widths or devices differ, or a value is not
+            finite.
+        TypeError: The inputs are not two float arrays or two float tensors.
+
+    Example:
+        The last two target rows are new:
+
+        >>> import numpy as np
+        >>> from da.shift import witness
+        >>> source = np.array([[0.0], [1.0], [2.0]])
+        >>> target = np.array([[0.0], [1.0], [8.0], [9.0]])
+        >>> witness(source, target) > 0
+        array([False, False,  True,  True])
+
+    Paper:
+        Gretton, Borgwardt, Rasch, Schoelkopf, et al.: A Kernel Two-Sample Test. JMLR 13, 2012
+        (section 2.3).
+
+    Differences:
+        The row's own kernel is left out of the target's mean.
+        The sign is the other one: large values are like the target.
     """
     x, y = check_two_samples(source, target)
     if len(y) < 2:
@@ -153,12 +123,3 @@ def witness(source: Array, target: Array) -> Array:
         bandwidth = float(median_bandwidth(torch.cat([x, y]))) or 1.0  # 0: all rows coincide
         near = (gaussian(y, y, bandwidth=bandwidth).sum(dim=1) - 1) / (len(y) - 1)  # (m,)
         return like(near - gaussian(y, x, bandwidth=bandwidth).mean(dim=1), source)
-
-
-def _check_labels(labels: np.ndarray, rows: int | None, name: str) -> np.ndarray:
-    array = np.asarray(labels)
-    if array.ndim != 1 or len(array) == 0 or rows not in (None, len(array)):
-        raise ValueError(
-            f"{name} must be one class a row, shape ({'n' if rows is None else rows},); got shape {array.shape}"
-        )
-    return array

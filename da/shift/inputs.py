@@ -1,4 +1,7 @@
-"""The input of two_sample.py, which imports it: flags, and one sample of each side."""
+"""The input of a drift report: its flags, and one sample of each side.
+
+experiments/two_sample.py reads files, folders and photographs with it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from torch import nn
 
 from da.data.digits import read_digits
 from da.data.domain import Labelled
-from da.data.files.features import list_photographs, read_features, read_photographs
+from da.data.files.features import Features, read_features
+from da.data.files.photographs import list_photographs, read_photographs
 from da.data.transforms import HALF, IMAGENET, ImageTransform
 from da.networks.backbones import backbone
 from da.networks.network import Network
@@ -27,38 +31,50 @@ class InputOptions:
     source: Path | None = None
     """File or folder of the reference sample."""
     target: Path | None = None
-    """File or folder of the sample that may have drifted; the source's own where that holds both domains."""
+    """File or folder of the sample that may have drifted. If one file holds both domains, name it
+    twice."""
     max_rows: int = 2000
-    """Rows of each sample that are tested; a random choice where there are more."""
+    """Rows of each sample that are tested. If there are more, a random choice of them."""
     standardise: bool = False
-    """Divide every column by its standard deviation over both samples; else columns of large numbers rule the distances."""
+    """Divide every column by its standard deviation over both samples. Otherwise columns of large
+    numbers dominate the distances."""
     backbone: str | None = None
-    """torchvision's network that makes features of photographs; none: the inputs are features."""
+    """torchvision's network that makes features of photographs. None: the inputs are features."""
     weights: Path | None = None
-    """State dict for the backbone; none: torchvision's ImageNet weights, from its cache or the network."""
+    """State dict for the backbone. None: torchvision's ImageNet weights, cached or downloaded."""
     normalisation: Literal["imagenet", "half"] = "imagenet"
-    """Mean and standard deviation the weights expect: ImageNet's, or 0.5 and 0.5 per channel."""
+    """Mean and standard deviation that the weights expect: ImageNet's, or 0.5 and 0.5 a channel."""
     image_size: int = 224
     """Side in pixels that photographs are resized to."""
     seed: int = 0
-    """Of the choice of rows and of the relabellings."""
+    """Seed of the choice of rows and of the relabellings."""
     smoke_test: bool = False
     """A few clean and rotated digits (embedded), to see that everything runs."""
 
 
 class Sample(NamedTuple):
-    """One side: the rows that are tested, and what is known of all rows."""
+    """One side: the rows that are tested, and what is known of all rows.
 
-    x: np.ndarray  # (n, d)
-    labels: np.ndarray | None  # (n,)
-    rows: list[str]  # what each row is called
-    names: tuple[str, ...] | None  # of the columns
-    every: np.ndarray  # (N, d): all rows; of photographs, which cost time, only x
-    every_label: np.ndarray | None  # (N,)
-    total: int  # N
+    Attributes:
+        x: The rows (n, d) that are tested.
+        labels: Their classes (n,) as text, or None.
+        rows: What each of them is called in a report.
+        names: The names of the d columns, or None.
+        every: All rows (N, d). For photographs it is only `x`, since features cost time.
+        every_label: The classes (N,) of all rows, or None.
+        total: The number of all rows, N.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    rows: list[str]
+    names: tuple[str, ...] | None
+    every: np.ndarray
+    every_label: np.ndarray | None
+    total: int
 
     def choose(self, most: int, generator: np.random.Generator) -> Sample:
-        """At most `most` of the rows, at random."""
+        """Keep at most `most` of the rows to be tested, chosen at random."""
         rows = np.sort(generator.permutation(len(self.x))[:most])
         labels = None if self.labels is None else self.labels[rows]
         return self._replace(x=self.x[rows], labels=labels, rows=[self.rows[row] for row in rows])
@@ -67,11 +83,22 @@ class Sample(NamedTuple):
 def read(
     options: InputOptions, domain: Literal["source", "target"], generator: np.random.Generator
 ) -> Sample:
-    """The sample of one side."""
+    """Read the sample of one side and choose the rows that are tested.
+
+    Args:
+        options: What is read, and how.
+        domain: The side.
+        generator: For the choice of rows.
+
+    Returns:
+        The sample.
+
+    Raises:
+        ValueError: No path is given, or its content is not usable.
+        OSError: The path cannot be read.
+    """
     if options.smoke_test:
-        digits = read_digits("clean" if domain == "source" else "rotated30")
-        x = np.asarray(digits.x).reshape(len(digits), -1) / 255.0
-        labels, names = digits.y.numpy().astype(str), None
+        features = _digits(domain)
     else:
         path = getattr(options, domain)
         if path is None:
@@ -80,54 +107,69 @@ def read(
             )
         if options.backbone is not None and path.is_dir() and list_photographs(path)[0]:
             return photographs(options, path, generator)
-        x, labels, names = vars(read_features(path, domain=domain)).values()
-    return Sample(
-        x, labels, [f"row {row}" for row in range(len(x))], names, x, labels, len(x)
-    ).choose(options.max_rows, generator)
+        features = read_features(path, domain=domain)
+    x, labels = features.x, features.labels
+    rows = [f"row {row}" for row in range(len(x))]
+    whole = Sample(x, labels, rows, features.names, every=x, every_label=labels, total=len(x))
+    return whole.choose(options.max_rows, generator)
+
+
+def _digits(domain: str) -> Features:
+    """The embedded digits, flattened, in [0, 1]: clean ones or rotated ones."""
+    digits = read_digits("clean" if domain == "source" else "rotated30")
+    pixels = np.asarray(digits.x).reshape(len(digits), -1) / 255.0
+    return Features(pixels, digits.y.numpy().astype(str))
 
 
 def photographs(options: InputOptions, folder: Path, generator: np.random.Generator) -> Sample:
-    """Features of at most max_rows photographs, by the backbone."""
+    """Make features of at most max_rows photographs with the backbone.
+
+    Args:
+        options: What is read, and how.
+        folder: The photographs, or a sub-folder of them for each class.
+        generator: For the choice of photographs.
+
+    Returns:
+        The sample.
+
+    Raises:
+        ValueError: A photograph cannot be decoded, or the backbone is unknown.
+        OSError: A file cannot be read.
+    """
     files, labels = list_photographs(folder)
-    numbers = np.arange(len(files), dtype=np.float64)[
-        :, None
-    ]  # the choice is made before anything is decoded
-    chosen = Sample(
-        numbers,
-        labels,
-        [str(file.relative_to(folder)) for file in files],
-        None,
-        numbers,
-        labels,
-        len(files),
-    )
-    chosen = chosen.choose(options.max_rows, generator)
+    # Only the chosen files are decoded, so the choice is made on their numbers first.
+    numbers = np.arange(len(files), dtype=np.float64)[:, None]
+    rows = [str(file.relative_to(folder)) for file in files]
+    whole = Sample(numbers, labels, rows, None, numbers, every_label=labels, total=len(files))
+    chosen = whole.choose(options.max_rows, generator)
     body, _ = backbone(options.backbone, weights=options.weights)  # type: ignore[arg-type]
-    pixels = read_photographs(
-        [files[int(number)] for number in chosen.x[:, 0]], size=options.image_size
-    )
-    transform = ImageTransform(
-        options.image_size, *{"imagenet": IMAGENET, "half": HALF}[options.normalisation]
-    )
+    chosen_files = [files[int(number)] for number in chosen.x[:, 0]]
+    pixels = read_photographs(chosen_files, size=options.image_size)
+    normalisation = {"imagenet": IMAGENET, "half": HALF}[options.normalisation]
+    transform = ImageTransform(options.image_size, *normalisation)
     network = Network(body, nn.Identity(), nn.Identity())
-    x = (
-        predict(network, Labelled(pixels, torch.zeros(len(pixels))), transform, batch_size=32)
-        .features.double()
-        .numpy()
-    )
+    images = Labelled(pixels, torch.zeros(len(pixels)))
+    x = predict(network, images, transform, batch_size=32).features.double().numpy()
     return chosen._replace(x=x, every=x)
 
 
 def check_pair(source: Sample, target: Sample) -> None:
-    """Raises ValueError where the two samples cannot be compared."""
+    """Check that two samples can be compared.
+
+    Raises:
+        ValueError: Widths or names of columns differ, or a sample has fewer than 2 rows.
+    """
     if source.x.shape[1] != target.x.shape[1]:
         raise ValueError(
-            f"source and target must have equal widths; got {source.x.shape[1]} and {target.x.shape[1]} columns"
+            "source and target must have equal widths; "
+            f"got {source.x.shape[1]} and {target.x.shape[1]} columns"
         )
     if source.names and target.names and source.names != target.names:
-        pair = next((a, b) for a, b in zip(source.names, target.names, strict=True) if a != b)
+        pairs = zip(source.names, target.names, strict=True)
+        own, other = next((a, b) for a, b in pairs if a != b)
         raise ValueError(
-            f"source and target must have the same columns in the same order; got {pair[0]!r} where the target has {pair[1]!r}"
+            "source and target must have the same columns in the same order; "
+            f"got {own!r} where the target has {other!r}"
         )
     for name, sample in (("source", source), ("target", target)):
         if len(sample.x) < 2:
@@ -135,36 +177,47 @@ def check_pair(source: Sample, target: Sample) -> None:
 
 
 def standardised(source: Sample, target: Sample) -> tuple[Sample, Sample]:
-    """Every column less its mean, over its standard deviation, of the rows of both samples that are tested; constant columns as 0."""
+    """Give every column mean 0 and standard deviation 1 over the tested rows of both samples.
+
+    Constant columns become 0.
+    """
     pooled = np.concatenate([source.x, target.x]).astype(np.float64)
     mean, deviation = pooled.mean(axis=0), pooled.std(axis=0)
     scale = np.where(deviation > 1e-12 * np.abs(pooled).max(axis=0), deviation, np.inf)
-    return tuple(
-        s._replace(x=(s.x - mean) / scale, every=(s.every - mean) / scale) for s in (source, target)
-    )  # type: ignore[return-value]
+
+    def scaled(sample: Sample) -> Sample:
+        return sample._replace(x=(sample.x - mean) / scale, every=(sample.every - mean) / scale)
+
+    return scaled(source), scaled(target)
 
 
 def column_names(source: Sample, target: Sample) -> tuple[str, ...]:
-    """The columns' names, or their numbers from 0."""
-    return (
-        source.names
-        or target.names
-        or tuple(f"column {number}" for number in range(source.x.shape[1]))
-    )
+    """The columns' names if a sample has them, else their numbers from 0."""
+    numbered = tuple(f"column {number}" for number in range(source.x.shape[1]))
+    return source.names or target.names or numbered
 
 
 def sample_name(options: InputOptions, domain: str) -> str:
-    """What a sample is called in the report and the record."""
+    """What a sample is called in the report and in the record."""
     if options.smoke_test:
         return {"source": "clean", "target": "rotated30"}[domain]
-    return (
-        re.sub(r"[^\w .,+=-]", "-", getattr(options, domain).resolve().name).lstrip(" .,+=-")
-        or domain
-    )
+    name = getattr(options, domain).resolve().name
+    return re.sub(r"[^\w .,+=-]", "-", name).lstrip(" .,+=-") or domain
 
 
 def read_pair(options: InputOptions) -> tuple[Sample, Sample]:
-    """Both samples, which can be compared. Raises ValueError or OSError with one message where they cannot."""
+    """Read both samples and check that they can be compared.
+
+    Args:
+        options: What is read, and how.
+
+    Returns:
+        Source and target, standardised if the options say so.
+
+    Raises:
+        ValueError: An input is not usable, or the two cannot be compared.
+        OSError: A path cannot be read.
+    """
     generator = np.random.default_rng(options.seed)
     source, target = read(options, "source", generator), read(options, "target", generator)
     check_pair(source, target)

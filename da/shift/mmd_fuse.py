@@ -1,16 +1,18 @@
 """MMD-FUSE: a two-sample test with many kernels at once, which sets no rows aside to choose one.
 
-    FUSE = (1 / lambda) log mean_k exp(lambda MMD^2_k / sqrt(N_k)),        N_k = sum_{i != j} k(z_i, z_j)^2 / (n (n - 1))
+Use it if you do not know at what scale two samples might differ.
 
-is a soft maximum of the unbiased squared MMDs over the kernels k, each in units of its own size on the pooled rows z; n is the rows of
-the smaller sample and lambda is sqrt(n (n - 1)). Kernels, with b from a grid of lengths for each norm:
+    FUSE = (1 / lambda) log mean_k exp(lambda MMD^2_k / sqrt(N_k))
+    N_k = sum_{i != j} k(z_i, z_j)^2 / (n (n - 1))
+
+It is a soft maximum of the unbiased squared MMDs over the kernels k, each in units of its own size
+on the pooled rows z. n is the number of rows of the smaller sample, and lambda is sqrt(n (n - 1)).
+The kernels, with b from a grid of lengths for each norm, are
 
     exp(-||x - y||^2 / (2 b^2))        exp(-sqrt(2) ||x - y||_1 / b)
 
-Neither the grids nor N_k change when the pooled rows are relabelled, so the permutation test keeps its level for every n and m.
-
-Biggs, Schrab, Gretton: MMD-FUSE: Learning and Combining Kernels for Two-Sample Testing Without Data Splitting. NeurIPS 2023. The authors'
-released code computes with lambda = n (n - 1), which is all but the hard maximum; the level is the same for both.
+Neither the grids nor N_k change if the pooled rows are relabelled, so the permutation test keeps
+its level for every n and m.
 """
 
 from __future__ import annotations
@@ -34,26 +36,57 @@ def mmd_fuse(
     bandwidths: int = 10,
     random_state: int = 0,
 ) -> MMDTest:
-    """Test whether source (n, d) and target (m, d) come from one distribution, with Gaussian and Laplacian kernels of many bandwidths.
+    """Test whether two samples come from one distribution, with kernels of many bandwidths at once.
 
-    The null hypothesis, what the rows must be, and the p-value are those of `da.shift.mmd.mmd_test`; the statistic is FUSE, without
-    unit, about 0 under the null and at times negative.
+    It finds fine and coarse differences without a choice of kernel. It is slower than `mmd_test`.
+    What the rows must be and how p is computed is described there. The statistic is a soft maximum
+    over Gaussian and Laplacian kernels (see the module). It has no unit, is about 0 if nothing has
+    changed, and may be negative.
 
-    permutations:  B, the random relabellings; the least p-value is 1 / (1 + B).
-    bandwidths:    b a kernel family, evenly from half the 5 % quantile of the pooled distances (between rows that differ) to twice their
-                   95 % quantile. So 2 `bandwidths` kernels in all, one Gram matrix (n + m)^2 of float64 at a time.
-    random_state:  seed of the relabellings; the same seed, the same result.
+    Args:
+        source: Rows (n, d), floats, n >= 2.
+        target: Rows (m, d), floats, m >= 2.
+        permutations: The number B of random relabellings, >= 1. The least p-value is 1 / (1 + B).
+            Default 1000.
+        bandwidths: The number of bandwidths for each of the two kernel families, >= 2. They are
+            evenly spaced, from half the 5 % quantile to twice the 95 % quantile of the distances
+            between different pooled rows. One Gram matrix (n + m)^2 of float64 is in memory at a
+            time. Default 10.
+        random_state: Seed of the relabellings. Default 0.
 
-    Raises ValueError for n or m < 2, permutations < 1 and bandwidths < 2; TypeError for inputs that do not hold floats.
+    Returns:
+        The statistic, its p-value, and the statistics of the relabellings.
+
+    Raises:
+        ValueError: A sample has fewer than 2 rows, widths or devices differ, a value is not
+            finite, or an option is out of range.
+        TypeError: The inputs are not two float arrays or two float tensors, or an option is no
+            integer.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shift import mmd_fuse
+        >>> x = np.arange(8.0)[:, None]
+        >>> mmd_fuse(x, x, permutations=99).p_value
+        1.0
+        >>> mmd_fuse(x, x + 20, permutations=99).p_value
+        0.01
+
+    Paper:
+        Biggs, Schrab, Gretton: MMD-FUSE: Learning and Combining Kernels for Two-Sample Testing
+        Without Data Splitting. NeurIPS 2023.
+
+    Differences:
+        lambda is the paper's sqrt(n (n - 1)). The authors' released code computes with
+        lambda = n (n - 1), which is nearly the hard maximum. The level is the same for both.
     """
     if isinstance(bandwidths, bool) or not isinstance(bandwidths, int):
         raise TypeError(f"bandwidths must be an integer; got {bandwidths!r}")
     if bandwidths < 2:
         raise ValueError(f"bandwidths must be at least 2; got {bandwidths}")
     x, y = check_two_samples(source, target, least=2)
-    members = relabellings(
-        len(x), len(y), permutations, generator=torch.Generator().manual_seed(random_state)
-    ).to(x.device)
+    generator = torch.Generator().manual_seed(random_state)
+    members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
     n = min(len(x), len(y))
     ratios, scale = [], 0.0
     with torch.no_grad(), full_precision(x):
@@ -62,16 +95,14 @@ def mmd_fuse(
             ratios.append(relabelled_mmd2(gram, members, unbiased=True) / size)  # (1 + B,)
             scale = max(scale, 1 / size)  # a kernel is at most 1
         statistics = _soft_maximum(torch.stack(ratios), math.sqrt(n * (n - 1)))
-    return MMDTest(
-        float(statistics[0]),
-        permutation_p_value(statistics, scale=scale),
-        statistics[1:].cpu().numpy(),
-    )
+    p_value = permutation_p_value(statistics, scale=scale)
+    return MMDTest(float(statistics[0]), p_value, statistics[1:].cpu().numpy())
 
 
 def _grams(pooled: Tensor, bandwidths: int) -> Iterator[Tensor]:
     """The Gram matrix (N, N) of every kernel, one after the other."""
-    # By differences, not by a matrix product: rows that coincide are then at distance 0, which the quantiles leave out.
+    # By differences, not by a matrix product: rows that coincide are then at distance 0 exactly,
+    # and the quantiles leave them out.
     distances = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist")
     for length in _lengths(distances, bandwidths):
         yield torch.exp((distances / length).square_() / -2)
@@ -81,17 +112,18 @@ def _grams(pooled: Tensor, bandwidths: int) -> Iterator[Tensor]:
 
 
 def _lengths(distances: Tensor, count: int) -> list[float]:
-    """`count` lengths between half the 5 % and twice the 95 % quantile (lower ones) of the distances (N, N) that are not 0."""
-    row, column = torch.triu_indices(
-        len(distances), len(distances), offset=1, device=distances.device
-    )
+    """`count` lengths, evenly spaced, for kernels of the distances (N, N).
+
+    They go from half the 5 % quantile to twice the 95 % quantile (lower quantiles) of the distances
+    that are not 0.
+    """
+    rows = len(distances)
+    row, column = torch.triu_indices(rows, rows, offset=1, device=distances.device)
     above = distances[row, column]  # (N (N - 1) / 2,)
     positive = above[above > 0].sort().values
     if len(positive) == 0:  # all rows coincide, and every kernel is 1
         return [1.0] * count
-    low, high = (
-        float(positive[math.floor(quantile * (len(positive) - 1))]) for quantile in (0.05, 0.95)
-    )
+    low, high = (float(positive[math.floor(q * (len(positive) - 1))]) for q in (0.05, 0.95))
     return torch.linspace(low / 2, 2 * high, count, dtype=torch.float64).tolist()
 
 

@@ -1,11 +1,14 @@
-"""Permutation tests on a Gram matrix: the squared MMD of every relabelling of the pooled rows from one matrix product.
+"""Permutation tests on a Gram matrix: the squared MMD of every relabelling of the pooled rows.
 
-With K (N, N) the Gram matrix of the pooled rows, a (N,) the 0/1 indicator of the first group, of n rows, and m = N - n,
+Use these functions to build another permutation test. All relabellings together cost one matrix
+product. Let K (N, N) be the Gram matrix of the pooled rows, a (N,) the 0/1 indicator of the first
+group, of n rows, and m = N - n. The sums of K over the three blocks are
 
-    xx = a' K a,    xy = a' K 1 - xx,    yy = 1' K 1 - 2 a' K 1 + xx            the sums of K over the three blocks
+    xx = a' K a        xy = a' K 1 - xx        yy = 1' K 1 - 2 a' K 1 + xx
 
-so that a relabelling costs one row of A K, A (B, N). Everything is computed in float64: what distinguishes two relabellings is small
-against the sums, and two that are equal in truth must not differ by their rounding.
+so a relabelling costs one row of A K, with A (B, N). Everything is computed in float64. The
+difference between two relabellings is small against the sums, and two equal statistics must not
+differ by rounding.
 """
 
 from __future__ import annotations
@@ -20,15 +23,28 @@ from da.kernels.functions import gaussian, laplacian, linear, polynomial, ration
 from da.ops.mixture import Mixture
 
 CELLS = 2**22  # entries of the largest temporary matrix: 32 MB of float64
-TIE = 1e-10  # statistics closer than this times the largest kernel value are equal: rounding is a hundred times smaller
+# Statistics are equal if they differ by less than this times the largest kernel value. Rounding is
+# a hundred times smaller.
+TIE = 1e-10
 
 _KERNELS: dict[str, Callable[..., Tensor]] = {
-    "gaussian": gaussian, "laplacian": laplacian, "rational_quadratic": rational_quadratic, "polynomial": polynomial,
-}  # fmt: skip
+    "gaussian": gaussian,
+    "laplacian": laplacian,
+    "rational_quadratic": rational_quadratic,
+    "polynomial": polynomial,
+}
 
 
 def gram_matrix(x: Tensor, mixture: Mixture) -> Tensor:
-    """The kernel of all pairs of rows of x (N, d): (N, N), in the precision of x, an exact diagonal."""
+    """The kernel of all pairs of rows, with an exact diagonal.
+
+    Args:
+        x: Rows (N, d).
+        mixture: The kernel and its bandwidths.
+
+    Returns:
+        The Gram matrix (N, N), in the precision of x.
+    """
     if mixture.name == "linear":  # a shift of all rows changes no MMD
         z = centred(x)
         return linear(z, z)
@@ -39,9 +55,21 @@ def gram_matrix(x: Tensor, mixture: Mixture) -> Tensor:
 
 
 def relabellings(n: int, m: int, permutations: int, *, generator: torch.Generator) -> Tensor:
-    """Who is in the first group, bool (permutations + 1, n + m): first the rows 0 to n - 1, then independent uniform draws of n rows.
+    """Draw relabellings of n + m pooled rows: which rows are in the first group.
 
-    generator: on the CPU, so that every device sees the same draws. Raises TypeError or ValueError on `permutations`.
+    Args:
+        n: The rows of the first group.
+        m: The rows of the second group.
+        permutations: How many relabellings to draw, >= 1.
+        generator: On the CPU, so that every device gets the same draws.
+
+    Returns:
+        Booleans (permutations + 1, n + m). The first row is the given labelling, rows 0 to n - 1.
+        The others are independent uniform draws of n rows.
+
+    Raises:
+        TypeError: `permutations` is no integer.
+        ValueError: `permutations` is below 1.
     """
     if isinstance(permutations, bool) or not isinstance(permutations, int):
         raise TypeError(f"permutations must be an integer; got {permutations!r}")
@@ -56,14 +84,22 @@ def relabellings(n: int, m: int, permutations: int, *, generator: torch.Generato
 
 
 def relabelled_mmd2(gram: Tensor, members: Tensor, *, unbiased: bool) -> Tensor:
-    """Squared MMD between each group and the rest, float64 (B,), for a symmetric gram (N, N) and members (B, N) of equal row sums n.
+    """The squared MMD between each first group and the rest of the rows.
 
-    unbiased: leave the diagonal of the two square blocks out, as the U-statistic does; needs n and N - n of at least 2.
+    Args:
+        gram: A symmetric Gram matrix (N, N).
+        members: The first groups (B, N), as from `relabellings`; each has n rows.
+        unbiased: Leave out the diagonal of the two square blocks, as the U-statistic does. Then n
+            and N - n must be at least 2.
+
+    Returns:
+        The statistics (B,) in float64.
     """
     total = gram.sum(dtype=torch.float64)
-    diagonal = (
-        gram.diagonal().double() if unbiased else gram.new_zeros(len(gram), dtype=torch.float64)
-    )
+    if unbiased:
+        diagonal = gram.diagonal().double()
+    else:
+        diagonal = gram.new_zeros(len(gram), dtype=torch.float64)
     gram = gram.double()
     n = int(members[0].sum())
     m = len(gram) - n
@@ -75,18 +111,21 @@ def relabelled_mmd2(gram: Tensor, members: Tensor, *, unbiased: bool) -> Tensor:
         xx, x1 = (products * a).sum(dim=1), products.sum(dim=1)  # (b,) each
         own = a @ diagonal  # (b,): the first group's share of the diagonal
         yy = total - 2 * x1 + xx
-        values.append(
-            (xx - own) / pairs[0]
-            + (yy - (diagonal.sum() - own)) / pairs[1]
-            - 2 * (x1 - xx) / (n * m)
-        )
+        within = (xx - own) / pairs[0] + (yy - (diagonal.sum() - own)) / pairs[1]
+        values.append(within - 2 * (x1 - xx) / (n * m))
     return torch.cat(values)
 
 
 def permutation_p_value(statistics: Tensor, *, scale: float) -> float:
-    """(1 + #{b: statistics_b >= statistics_0}) / (1 + B) for statistics (1 + B,), the observed one first: never 0.
+    """The p-value (1 + #{b: statistics_b >= statistics_0}) / (1 + B), which is never 0.
 
-    Ties count as larger, within `TIE` times scale, the largest value that the statistic's kernel takes.
+    Args:
+        statistics: The observed statistic, then those of B relabellings: (1 + B,).
+        scale: The largest value of the statistic's kernel. Statistics within `TIE` times it are
+            ties, and ties count as larger.
+
+    Returns:
+        The p-value, in (0, 1].
     """
     observed, null = statistics[0], statistics[1:]
     return (1 + int((null >= observed - TIE * scale).sum())) / (1 + len(null))
