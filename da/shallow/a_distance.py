@@ -1,4 +1,4 @@
-"""How far apart two samples are for a linear classifier, and what that says about the classes.
+"""How well a linear classifier tells two samples apart, and a balance estimated from it.
 
 `BDA` and `MEDA` use it to choose how much the differences of the class means count beside the
 difference of the domains' means. No target label is needed.
@@ -36,7 +36,7 @@ def balance_estimator(x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor],
             alignment. ACM MM 2018.
 
     Differences:
-        The errors behind the A-distances are those of held-out rows, see `a_distance`.
+        The A-distances come from the errors on held-out rows, see `a_distance`.
     """
     marginal = a_distance(x, y) if min(len(x), len(y)) > 1 else 0.0
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
-from da.kernels import covariance
+from da.kernels.distances import covariance
 from da.shallow.adapter import Adapter, Domain
 
 
@@ -52,7 +52,7 @@ class CORAL(Adapter):
         Sun, Feng, Saenko: Return of frustratingly easy domain adaptation. AAAI 2016, algorithm 1.
 
     Differences:
-        None known.
+        None known. As in the paper's algorithm, nothing is centred.
     """
 
     def __init__(self, *, regularization: float = 1.0) -> None:

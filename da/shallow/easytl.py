@@ -61,8 +61,8 @@ class EasyTL(ClassifierMixin, BaseEstimator):
             ICME 2019, equations 1 to 6.
 
     Differences:
-        The programme is solved exactly, by assignment. The paper has no probabilities; those of
-        `predict_proba` are an addition.
+        The programme is solved exactly, by assignment. `predict_proba` is an addition: the paper
+        has no probabilities.
     """
 
     def __init__(self, *, align: bool = True) -> None:

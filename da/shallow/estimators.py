@@ -51,7 +51,7 @@ class DomainAdaptationClassifier(ClassifierMixin, DomainAdaptationEstimator):
         >>> import numpy as np
         >>> from da.shallow import CORAL, DomainAdaptationClassifier
         >>> X = np.array([[-2.0], [-1.0], [1.0], [2.0], [-40.0], [40.0]])
-        >>> y = np.array([0, 0, 1, 1, -99, -99])  # what stands at target rows is not read
+        >>> y = np.array([0, 0, 1, 1, -99, -99])  # the entries of target rows are not read
         >>> sample_domain = np.array([1, 1, 1, 1, -1, -1])
         >>> model = DomainAdaptationClassifier(adapter=CORAL())
         >>> model.fit(X, y, sample_domain=sample_domain).predict([[-30.0], [20.0]]).tolist()

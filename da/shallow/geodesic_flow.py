@@ -20,7 +20,7 @@ def geodesic_flow_kernel(source_axes: Array, target_axes: Array) -> Array:
 
         G = integral over t in [0, 1] of Phi(t) Phi(t)^T
 
-    Phi(0) spans the columns of `source_axes`, Phi(1) those of `target_axes`. G is symmetric. Its
+    Phi(0) spans the columns of `source_axes`, Phi(1) spans `target_axes`. G is symmetric. Its
     eigenvalues are in [0, 1], its rank is at most 2 k, and its trace is k.
 
     Args:

@@ -85,9 +85,9 @@ class JointAdapter(SpectralAdapter, ABC):
     ) -> Self:
         """Learn A from both samples and the labels of the source, in rounds.
 
-        It keeps `pseudo_labels_` (m,), those of the last embedding, `n_iter_`, the rounds made, and
-        `balance_`, that of the last round. The rounds end early if the pseudo-labels repeat those
-        of the round before: nothing would change any more.
+        It keeps `pseudo_labels_` (m,) of the last embedding, `n_iter_`, the rounds made, and
+        `balance_` of the last round. The rounds end early if the pseudo-labels repeat: nothing
+        would change any more.
 
         Args:
             source: Rows (n, d), floats.

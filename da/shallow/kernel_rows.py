@@ -9,9 +9,9 @@ unit columns and embeds K A.
     linear     K = X X^T = U S^2 U^T. The part of A outside the range of U only costs, so A = U B
                with |b| = |a|, and K A = (U S^2) B. The rows U S^2 have width r = rank X. No N x N
                matrix is made if d < N.
-    rbf        exp(-gamma |x - y|^2). The rows are those of K. With landmarks L they are Nystroem's:
-               K = C W^+ C^T of rank at most |L|, C = k(X, L), W = k(L, L), which is the linear
-               kernel on C W^(-1/2).
+    rbf        exp(-gamma |x - y|^2). The rows are the rows of K. With landmarks L, Nystroem's
+               approximation K = C W^+ C^T has rank at most |L|, with C = k(X, L) and W = k(L, L).
+               It is the linear kernel on C W^(-1/2).
     primal     A (d, p) acts on x itself. The rows are x.
 """
 
@@ -23,7 +23,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from da.kernels import mean_bandwidth
+from da.kernels.bandwidths import mean_bandwidth
 from da.shallow.adapter import is_count
 
 Kernel = Literal["linear", "rbf", "primal"]
@@ -107,7 +107,7 @@ def kernel_rows(
 def kernel_features(
     x: Tensor, *, kernel: Kernel, gamma: float | None, n_landmarks: int | None, random_state: int
 ) -> KernelRows:
-    """Choose features of the kernel; the arguments are those of `kernel_rows`.
+    """Choose features of the kernel, from the same arguments as `kernel_rows`.
 
     Returns:
         x itself for "linear", Nystroem's C W^(-1/2) for "rbf" with landmarks, and K for "rbf"
@@ -197,7 +197,7 @@ def check_kernel(
         allowed: The kernels that the method offers.
 
     Raises:
-        ValueError: A parameter is not what it must be.
+        ValueError: A parameter is out of its range.
     """
     if kernel not in allowed:
         raise ValueError(f"kernel must be {' or '.join(map(repr, allowed))}; got {kernel!r}")

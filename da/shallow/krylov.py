@@ -27,7 +27,7 @@ _STEPS = 100
 _ROUGH = 1e-5  # residuals of this part of the largest eigenvalue are reached in single precision
 _SETTLED = 1e-11  # residuals of this part of the largest eigenvalue are reached in double precision
 _SMALL = 1e-3  # the part of a unit vector whose image may be in single precision
-_EXTRA = 10  # more columns than wanted: the last one wanted is then told from the next by more
+_EXTRA = 10  # spare columns of a block: the last eigenvectors wanted converge faster with them
 _WIDTH = 400  # the widest basis, unless six times the eigenvectors wanted are more
 
 
@@ -122,7 +122,7 @@ def krylov_eigenvectors(rows: Tensor, root: Root, count: int) -> tuple[Tensor, T
 
 
 def _first_space(rows: Tensor, root: Root, block: int) -> _Space:
-    """The space where the steps start, in single precision."""
+    """The space to start from, in single precision."""
     used = rows.float()
     basis = torch.linalg.qr(_start(used, root, block)).Q
     return _Space(rows, used, root, basis, _product(used, root, basis))

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from da.arrays import Array, check_two_samples, like
-from da.kernels import gaussian
+from da.kernels.functions import gaussian
 from da.shallow.a_distance import balance_estimator
 from da.shallow.adapter import check_labels, nearest, rows_of_width
 from da.shallow.graph import normalized_laplacian
@@ -85,11 +85,10 @@ class MEDA(ClassifierMixin, BaseEstimator):
             alignment. ACM MM 2018, equations 4 to 16.
 
     Differences:
-        mu is estimated from classifiers that judge rows they have not seen, and both domains count
-        the same, see `da.shallow.a_distance`; not so in the authors' code. A class that no target
-        row has got is left out of M, other than in the authors' code. The first labels may come
-        from any classifier. The paper has no probabilities; those of `predict_proba` are an
-        addition.
+        Three things differ from the authors' code. The classifiers behind mu judge rows that they
+        have not seen. Both domains count the same in their error, see `da.shallow.a_distance`. A
+        class that no target row has is left out of M. Two things are additions to the paper: the
+        first labels may come from any classifier, and `predict_proba` gives probabilities.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from da.kernels import centred
+from da.kernels.distances import centred
 
 _DISAGREE = 0.995  # a disagreement from which on two subspaces count as orthogonal in one direction
 
@@ -55,8 +55,8 @@ def subspace_disagreement(source: Tensor, target: Tensor) -> int:
 
         D(k) = (sin alpha_k + sin beta_k) / 2
 
-    alpha_k is the greatest principal angle between the first k axes of the source and those of both
-    samples together, beta_k that of the target.
+    alpha_k is the greatest principal angle between the first k axes of the source and the first k
+    axes of both samples together. beta_k is the same angle for the target.
 
     Args:
         source: Rows (n, d).

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision
-from da.kernels import centred, gram_distances
+from da.kernels.distances import centred, gram_distances
 from da.shallow.adapter import Adapter, Domain, check_labels
 from da.shallow.plans import class_plan, entropic_plan, exact_plan
 
@@ -185,7 +185,8 @@ class LinearMongeMap(Adapter):
             optimal transport domain adaptation. arXiv 1905.10155, 2019.
 
     Differences:
-        A ridge of 1e-3 of the mean variance is added to both covariances.
+        A ridge of 1e-3 of the mean variance is added to both covariances. The covariances are
+        divided by n, as in the paper.
     """
 
     def __init__(self, *, regularization: float = 1e-3) -> None:
