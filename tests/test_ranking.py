@@ -18,7 +18,9 @@ from stored_runs import store
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.model.transferability import leep, logme, nce, scores
+from da.model.evidence import logme
+from da.model.source_predictions import leep, nce
+from da.model.transferability import scores
 from da.networks.small import mlp
 from da.records import commands
 from da.records.grids import piped

@@ -1,11 +1,13 @@
-"""What the scripts in experiments/ share: flags, `main`, and the jobs of digits, photographs, fine-tuning and shallow methods."""
+"""What the scripts in experiments/ share: flags, `main`, and the jobs of all kinds of methods."""
 
-from da.recipes.finetuning import FinetuneFlags, LabelFlags, Parts, labelled_job, photograph_job
+from da.recipes.finetuning import FinetuneFlags, LabelFlags, labelled_job, photograph_job
 from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
 from da.recipes.frozen_features import frozen_features
+from da.recipes.job import Cell, Job
+from da.recipes.parts import Parts
 from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_job
-from da.recipes.script import Cell, Job, load_network, main
-from da.recipes.shallow import Samples, ShallowFlags
+from da.recipes.script import load_network, main
+from da.recipes.shallow import Samples, ShallowFlags, ShallowJob
 
 __all__ = [
     "Cell",
@@ -21,6 +23,7 @@ __all__ = [
     "PhotographFlags",
     "Samples",
     "ShallowFlags",
+    "ShallowJob",
     "configuration",
     "frozen_features",
     "image_job",

@@ -1,8 +1,8 @@
 """The flags that scripts share, each with its help text, and what of them a result depends on.
 
 A field that cannot change a result is marked where it is defined: `field(..., metadata=NO_RESULT)`.
-A subclass that gives it another default need not repeat the mark. All other fields belong to a run's
-configuration.
+A subclass that gives it another default need not repeat the mark. All other fields belong to the
+configuration of a run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The features of photographs by a network that does not learn, computed once and kept.
 
-They lie beside the decoded photographs (`da.data.files.cache`): under `$DA_CACHE`, else ~/.cache/da. A file belongs to exactly one list of
-pixels, one set of weights and one size; its archive carries a checksum. What does not fit, or does not read back, is computed anew.
+They lie beside the decoded photographs (`da.data.files.cache`), under `$DA_CACHE` or ~/.cache/da.
+A file belongs to exactly one list of pixels, one set of weights and one size, and its archive has a
+checksum. If it does not fit or does not read back, the features are computed anew.
 """
 
 from __future__ import annotations
@@ -41,16 +42,39 @@ def frozen_features(
     image_size: int = 224,
     cache_dir: str | Path | None = None,
 ) -> Labelled:
-    """All photographs of `domain` as features x (n, width) float32, as the backbone gives them in evaluation mode; y (n,) int64.
+    """Compute what a pretrained backbone makes of every photograph of a domain, or read it again.
 
-    stored_size: side in pixels that photographs are resized to; image_size: of the crop in their middle that the network sees.
-    weights: as for `da.networks.backbones.backbone`; they expect ImageNet's mean and standard deviation.
+    Args:
+        benchmark: Where the photographs come from.
+        domain: Its domain.
+        root: The folder of the data sets.
+        network: The backbone's name, for `da.networks.backbone`.
+        weights: Its weights, which expect ImageNet's mean and standard deviation; see there.
+        stored_size: Side in pixels that photographs are resized to.
+        image_size: Side in pixels of the crop in their middle that the network sees.
+        cache_dir: The folder of the cache; None takes `$DA_CACHE`, else ~/.cache/da.
 
-    Raises what `read_domain` and `backbone` raise, and OSError that names DA_CACHE where the folder cannot be written.
+    Returns:
+        Features x (n, width) float32 in evaluation mode, and labels y (n,) int64.
+
+    Raises:
+        FileNotFoundError: Weights or photographs are missing.
+        ValueError: They are not what they should be.
+        OSError: The cache cannot be written; the message names DA_CACHE.
+
+    Example:
+        With Office-31 in data/office31 and the weights at hand:
+
+            features = frozen_features(OFFICE31, "amazon", "data", network="resnet50")
+
+        >>> from da.data import OFFICE31
+        >>> from da.recipes import frozen_features
+        >>> frozen_features(OFFICE31, "amazon", "data", network="resnet500")
+        Traceback (most recent call last):
+        ValueError: backbone must be one of ...
     """
-    body, _ = backbone(
-        network, weights=weights
-    )  # before the photographs: missing weights are told at once
+    # The backbone goes first, so that missing weights are told at once.
+    body, _ = backbone(network, weights=weights)
     photographs = read_domain(benchmark, domain, root, size=stored_size, cache_dir=cache_dir)
     key = _key(body, np.asarray(photographs.x), image_size)
     path = cache_folder(cache_dir) / f"{benchmark.name}-{domain}-{network}-{image_size}-{key}.npz"
@@ -61,24 +85,21 @@ def frozen_features(
             model, photographs, ImageTransform(image_size, *IMAGENET), batch_size=64
         ).features.numpy()
         _publish(path, features)
-        print(
-            f"cached: the features of {len(features)} photographs of {domain} by {network} in {path}"
-        )
+        print(f"cached: {len(features)} features of {domain} by {network} in {path}")
     return Labelled(torch.from_numpy(features), photographs.y)
 
 
 def _key(body: nn.Module, pixels: np.ndarray, image_size: int) -> str:
     """Digits that stand for the weights, the pixels and how they are cropped."""
-    digest = hashlib.sha256(
-        f"{VERSION} {image_size} {pixels.shape} {zlib.crc32(np.ascontiguousarray(pixels).data)}".encode()
-    )
+    checksum = zlib.crc32(np.ascontiguousarray(pixels).data)
+    digest = hashlib.sha256(f"{VERSION} {image_size} {pixels.shape} {checksum}".encode())
     for name, values in body.state_dict().items():
         digest.update(name.encode() + values.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def _open(path: Path) -> np.ndarray | None:
-    """The features in `path`, None where there is no whole file."""
+    """The features in `path`; None if there is no whole file."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return archive["features"]
@@ -96,8 +117,9 @@ def _publish(path: Path, features: np.ndarray) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(
-            f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can be written"
+            f"cannot write the cache {path} ({error}); set DA_CACHE to a folder that can be "
+            "written and has room"
         ) from error
     finally:
-        with suppress(OSError):  # where the folder itself cannot be, nothing was left in it
+        with suppress(OSError):  # if the folder itself could not be made, nothing is left in it
             temporary.unlink(missing_ok=True)

@@ -1,9 +1,13 @@
-"""The methods that every image script offers, by the name of their row: a new loss is one file in da/feature and one line here.
+"""The methods that every image script offers, by the name of their row.
+
+A new loss is one file in da/feature and one line here:
 
     "mine": partial(Align, alignment=mine),
 
-Scripts offer `Literal[*METHODS]`, the property tests take every row, and the paper index is made from the docstrings. A script whose
-recipe asks for another variant says `METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}`.
+Scripts offer `Literal[*METHODS]`, the property tests take every row, and the paper index is made
+from the docstrings. If a recipe asks for another variant, its script says
+
+    METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}
 """
 
 from __future__ import annotations

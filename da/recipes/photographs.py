@@ -5,7 +5,7 @@ Stored pixels -> crop, flip, normalise -> backbone -> bottleneck -> head, as one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +22,8 @@ from da.model.finetune import fit_head
 from da.networks.backbones import backbone
 from da.networks.network import Network, bottleneck
 from da.recipes.flags import Flags
+from da.recipes.job import Cell, Job
 from da.recipes.methods import Make, make_method
-from da.recipes.script import Cell, Job
 from da.train.evaluation import Evaluation, predict
 from da.train.method import BatchStatistics, sigmoid_ramp
 
@@ -33,63 +33,82 @@ NORMALISATION = {"imagenet": IMAGENET, "half": HALF}
 
 @dataclass(frozen=True)
 class PhotographFlags(Flags):
-    """A pretrained backbone on photographs."""
+    """The flags of a pretrained backbone on photographs.
+
+    Example:
+        >>> from da.recipes import PhotographFlags
+        >>> PhotographFlags(backbone="squeezenet1_1").image_size
+        224
+    """
 
     backbone: str = "resnet50"
     """torchvision's name of the network."""
     weights: Path | None = None
-    """State dict for the backbone; none: torchvision's ImageNet weights, from its cache or the network."""
+    """State dict for the backbone; none: torchvision's ImageNet weights, cached or downloaded."""
     normalisation: Literal["imagenet", "half"] = "imagenet"
-    """Mean and standard deviation the weights expect: ImageNet's, or 0.5 and 0.5 per channel."""
+    """Mean and deviation that the weights expect: ImageNet's, or 0.5 and 0.5 per channel."""
     stored_size: int = 256
     """Side in pixels that photographs are resized to and cached at."""
     image_size: int = 224
     """Side in pixels of the crop that the network sees."""
     augmentation: Augmentation = "resized_crop"
-    """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+    """Of training images: none (centre crop), flip, crop (and flip), resized_crop (and flip)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.image_size <= self.stored_size:
             raise ValueError(
-                f"image_size must be from 1 to stored_size ({self.stored_size}); got {self.image_size}"
+                f"image_size must be from 1 to stored_size ({self.stored_size}); "
+                f"got {self.image_size}"
             )
 
 
 @dataclass(frozen=True)
 class ImageFlags(PhotographFlags):
-    """Fine-tune a pretrained backbone on one photograph domain and adapt it to another."""
+    """The flags of adaptation: fine-tune a backbone on one photograph domain for another.
+
+    Example:
+        >>> from da.recipes import ImageFlags
+        >>> ImageFlags(frozen_blocks=5, trade_off=0.5).bottleneck
+        256
+    """
 
     frozen_blocks: int = 0
     """First blocks of the backbone that stay as they are."""
     bottleneck: int = 256
-    """Width of the layer between backbone and head, whose outputs are aligned; 0: the backbone's own features."""
+    """Width of the layer between backbone and head that is aligned; 0: the backbone's features."""
     dropout: float = 0.5
     """Probability after the bottleneck."""
     feature_norm: float | None = None
-    """Scale every output of the backbone to this 2-norm, below the bottleneck; none: leave it."""
+    """Scale each output of the backbone to this 2-norm, below the bottleneck; none: leave it."""
     probe: float | None = None
-    """Start the head as a logistic regression on the source's features, with this C; none: from random weights."""
+    """Start the head as a logistic regression on source features with this C; none: at random."""
     label_smoothing: float = 0.0
     """Mass spread evenly over the classes."""
     trade_off: float = 1.0
     """Weight of the adaptation beside the cross-entropy, times the method's own."""
     ramp: Literal["constant", "sigmoid"] = "constant"
-    """How the trade-off grows over training; a method that has a schedule of its own keeps it, unless sigmoid is asked for."""
+    """How the trade-off grows over training; constant leaves a method its own schedule."""
     batch_statistics: BatchStatistics = "joint"
     """What batch normalisation sees: the source, both domains as one batch, or each its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bottleneck < 0 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"bottleneck must not be negative and dropout be in [0, 1); got {self.bottleneck} and {self.dropout}"
-            )
+        if self.bottleneck < 0:
+            raise ValueError(f"bottleneck must not be negative; got {self.bottleneck}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
 
 
 @dataclass(frozen=True)
 class DANFlags(ImageFlags):
-    """The recipe of TLlib's DAN (thuml/Transfer-Learning-Library) for a ResNet-50."""
+    """The recipe of TLlib's DAN (thuml/Transfer-Learning-Library) for a ResNet-50.
+
+    Example:
+        >>> from da.recipes import DANFlags
+        >>> DANFlags().steps, DANFlags().learning_rate
+        (10000, 0.003)
+    """
 
     steps: int = 10_000
     """Optimiser steps."""
@@ -108,22 +127,41 @@ class DANFlags(ImageFlags):
 
 
 def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -> Job:
-    """The job of one cell: both domains, the network, the method `make(network, **options)`, and evaluation on all target photographs.
+    """Build the work of one cell on photographs, from reading both domains to the method.
 
-    The options are those of `Adapt`.
+    The target's photographs are the same in training, without labels, and in evaluation: the
+    transductive protocol of the published tables.
 
-    The target's photographs are the same in training, without labels, and in evaluation: the transductive protocol of the
-    published tables.
+    Args:
+        flags: The flags of the script.
+        benchmark: Where the photographs come from.
+        cell: The names of the run.
+        make: A value of `da.recipes.methods.METHODS`.
+
+    Returns:
+        The job for `main`.
+
+    Raises:
+        FileNotFoundError: Weights or photographs are missing.
+        ValueError: The photographs are not those of the benchmark.
+
+    Example:
+        >>> from da.data import OFFICE31
+        >>> from da.recipes import Cell, DANFlags, image_job
+        >>> from da.recipes.methods import METHODS
+        >>> flags = DANFlags(backbone="resnet18", smoke_test=True).shortened()
+        >>> job = image_job(flags, OFFICE31, Cell("mmd", "amazon", "webcam", 0), METHODS["mmd"])
+        >>> type(job.method).__name__
+        'Align'
     """
-    root = None if flags.smoke_test else data_root(flags.data_root)
-    network = image_network(
-        flags, len(benchmark.classes)
-    )  # before the photographs: missing weights are told at once
-    source, target = (
-        smoke_domain() if root is None else read_domain(benchmark, d, root, size=flags.stored_size)
-        for d in cell[1:3]
-    )
-    size = SMOKE_SIZE if flags.smoke_test else flags.image_size
+    # The network goes first, so that missing weights are told at once.
+    network = image_network(flags, len(benchmark.classes))
+    if flags.smoke_test:
+        source, target, size = smoke_domain(), smoke_domain(), SMOKE_SIZE
+    else:
+        root, size = data_root(flags.data_root), flags.image_size
+        source = read_domain(benchmark, cell.source, root, size=flags.stored_size)
+        target = read_domain(benchmark, cell.target, root, size=flags.stored_size)
     evaluating = ImageTransform(size, *NORMALISATION[flags.normalisation])
     if flags.probe is not None and not flags.smoke_test:
         features = predict(network, source, evaluating, batch_size=64).features
@@ -136,9 +174,7 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
         batch_statistics=flags.batch_statistics,
         label_smoothing=flags.label_smoothing,
     )
-    training = ImageTransform(
-        size, *NORMALISATION[flags.normalisation], augmentation=flags.augmentation
-    )
+    training = replace(evaluating, augmentation=flags.augmentation)
     stream = PairedBatches(
         source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training
     )
@@ -146,7 +182,10 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
 
 
 def image_network(flags: ImageFlags, classes: int) -> Network:
-    """Backbone, bottleneck and a new head; the backbone's weights are random in a smoke test and nowhere else."""
+    """Backbone, bottleneck and a new head.
+
+    The backbone's weights are random in a smoke test and nowhere else.
+    """
     weights, pretrained = (None, False) if flags.smoke_test else (flags.weights, True)
     body, width = backbone(
         flags.backbone, weights=weights, pretrained=pretrained, frozen_blocks=flags.frozen_blocks

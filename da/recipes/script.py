@@ -11,11 +11,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 import tyro
@@ -23,93 +22,24 @@ from tqdm import tqdm
 
 from da.arrays import NonFiniteError
 from da.data.benchmarks import Benchmark
-from da.data.download import download
-from da.data.loading import Stream
 from da.networks.network import Network
 from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
+from da.recipes.job import Cell, Work
+from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
 from da.records.reading import read_runs
 from da.records.record import Record
 from da.records.run import Run
 from da.records.table import Table
 from da.records.table_text import to_csv, to_text
 from da.records.wandb_mirror import log_table
-from da.select.scores import SCORES
 from da.train.engine import launch
-from da.train.evaluation import Evaluation
-from da.train.loop import fit
-from da.train.method import Method
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-class Cell(NamedTuple):
-    """One run of a table.
-
-    Attributes:
-        method: The row.
-        source: The source domain.
-        target: The target domain.
-        seed: The seed.
-
-    Example:
-        >>> from da.recipes import Cell
-        >>> Cell("mmd", "amazon", "webcam", 0).target
-        'webcam'
-    """
-
-    method: str
-    source: str
-    target: str
-    seed: int
-
-
-class Work(Protocol):
-    """What `main` carries out for one cell."""
-
-    def carry_out(self, run: Run, flags: Any, fabric: Fabric | None) -> None:
-        """Fill the run and finish it."""
-
-
-class Job(NamedTuple):
-    """Train a method: what `da.train.fit` needs for one cell.
-
-    Attributes:
-        method: What is trained.
-        stream: Its batches.
-        evaluation: What it is judged on; the scores of `da.select` are added.
-        facts: What else the result should say, by name.
-
-    Example:
-        >>> from da.data import ImageTransform, PairedBatches, read_digits
-        >>> from da.feature import mmd2
-        >>> from da.networks import lenet
-        >>> from da.recipes import Job
-        >>> from da.train import Align, Evaluation
-        >>> source, target = read_digits("clean"), read_digits("noisy")
-        >>> stream = PairedBatches(source, target.unlabelled(), batch_size=64, seed=0,
-        ...                        transform=ImageTransform(16))
-        >>> job = Job(Align(lenet(10), mmd2), stream, Evaluation(target, ImageTransform(16)))
-        >>> job.stream.batch(0).target_x.shape
-        torch.Size([64, 1, 16, 16])
-    """
-
-    method: Method
-    stream: Stream
-    evaluation: Evaluation
-    facts: Mapping[str, float] = {}
-
-    def carry_out(self, run: Run, flags: Flags, fabric: Fabric | None) -> None:
-        """Train and judge the method."""
-        evaluation = dataclasses.replace(self.evaluation, scores=SCORES)
-        fit(self.method, self.stream, flags, run, evaluation, facts=self.facts, fabric=fabric)
-
-
-FlagsType = TypeVar("FlagsType", bound=CommonFlags)
-Task = tuple[str, str]
 Build = Callable[[FlagsType, Cell], Work]
 Describe = Callable[[FlagsType, Cell], Mapping[str, Any]]
-Tasks = Iterable[Task] | Callable[[FlagsType], Iterable[Task]]
 
 
 def main(
@@ -141,13 +71,24 @@ def main(
         baseline: The row that the others are compared with.
         metric: The figure in the table, by its name in the results.
         select: The rule by which the model of a run is selected.
-        report: The text under the table, made from its records; None lists the facts of the results.
+        report: The text under the table, made from its records; None lists facts of the results.
         table: The text in place of the table, made from its records.
 
+    Raises:
+        SystemExit: Flags or data are wrong, or a cell fails; the message says what to do.
+
     Example:
-        The end of experiments/digits_mmd.py:
+        The end of experiments/digits_mmd.py is
 
             main(Config, experiment="digits_mmd", benchmark=DIGITS, build=build)
+
+        >>> import sys
+        >>> from da.data import DIGITS
+        >>> from da.recipes import CommonFlags, main
+        >>> sys.argv = ["script.py", "--source", "clean", "--target", "upside-down"]
+        >>> main(CommonFlags, experiment="toy", benchmark=DIGITS, build=None)
+        Traceback (most recent call last):
+        SystemExit: error: --source clean --target upside-down: no such task; ...
     """
     try:
         flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
@@ -158,7 +99,7 @@ def main(
                 f"Records: {flags.runs_dir}",
                 file=sys.stderr,
             )
-        columns = _columns(flags, benchmark, tasks)
+        columns = columns_of(flags, benchmark, tasks)
         if flags.smoke_test:
             columns = columns[:1]
         elif flags.download and benchmark is not None:
@@ -218,7 +159,7 @@ def run_cell(
 def load_network(
     network: Network, flags: FlagsType, experiment: str, cell: Cell, build: Build
 ) -> None:
-    """Load what another cell of the experiment has learned; it is trained first if it has no result.
+    """Load what another cell has learned; it is trained first if it has no result.
 
     What is drawn afterwards is the same, whether that cell is trained now or was before.
 
@@ -233,9 +174,24 @@ def load_network(
         FileNotFoundError: The result was kept without the network.
 
     Example:
-        ADDA starts from the network that row none has learned:
+        ADDA starts from the network that row none has learned. Here the cell trains for two steps.
 
-            load_network(network, flags, "digits_mmd", cell._replace(method="none"), build)
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.data import ImageTransform, PairedBatches, read_digits
+        >>> from da.networks import lenet
+        >>> from da.recipes import Cell, DigitFlags, Job, load_network
+        >>> from da.train import Align, Evaluation
+        >>> def build(flags, cell):
+        ...     digits, transform = read_digits("clean"), ImageTransform(16)
+        ...     stream = PairedBatches(digits, digits.unlabelled(), batch_size=8, seed=cell.seed,
+        ...                            transform=transform)
+        ...     return Job(Align(lenet(10), None), stream, Evaluation(digits, transform))
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> flags = DigitFlags(steps=2, runs_dir=folder, wandb="disabled")
+        >>> load_network(lenet(10), flags, "toy", Cell("none", "clean", "clean", 0), build)
+        >>> len(list(folder.rglob("network.pt")))
+        1
     """
     own = dataclasses.replace(flags, force=False)  # forced or not, it is trained once
     with torch.random.fork_rng():
@@ -246,18 +202,6 @@ def load_network(
             f"{weights} is gone, though its run has a result; train it again with --force"
         )
     network.load_state_dict(torch.load(weights, weights_only=True))
-
-
-def choose_tasks(tasks: Iterable[Task], source: str | None, target: str | None) -> tuple[Task, ...]:
-    """The tasks with this source and target; None stands for any. ValueError if there is none."""
-    every = tuple(tasks)
-    chosen = tuple(t for t in every if source in (None, t[0]) and target in (None, t[1]))
-    if not chosen:
-        names = ", ".join(f"{source}>{target}" for source, target in every)
-        raise ValueError(
-            f"--source {source} --target {target}: no such task; the tasks are {names}"
-        )
-    return chosen
 
 
 def show(
@@ -274,13 +218,6 @@ def show(
     print(f"records: {flags.runs_dir / table.experiment}")
     columns, *rows = csv.reader(io.StringIO(to_csv(table)))
     log_table(flags.runs_dir, table.experiment, columns=columns, rows=rows, wandb=flags.wandb)
-
-
-def fetch(benchmark: Benchmark, flags: CommonFlags) -> None:
-    """Download what the data root lacks of the benchmark."""
-    root = Path(flags.data_root or os.environ.get("DA_DATA") or "data")
-    root.mkdir(parents=True, exist_ok=True)
-    download(benchmark, root)
 
 
 def _start(flags: CommonFlags) -> Fabric | None:
@@ -316,17 +253,6 @@ def _start_run(
         device=torch.cuda.get_device_name(fabric.device) if fabric and on_gpu else None,
         rank_zero=fabric is None or fabric.is_global_zero,
     )
-
-
-def _columns(
-    flags: FlagsType, benchmark: Benchmark | None, tasks: Tasks | None
-) -> tuple[Task, ...]:
-    if callable(tasks):
-        return tuple(tasks(flags))
-    assert benchmark is not None
-    if flags.source is None and flags.target is None:
-        return tuple(tasks or benchmark.tasks)
-    return choose_tasks(benchmark.tasks, flags.source, flags.target)
 
 
 def _records(flags: CommonFlags, experiment: str, directories: list[Path]) -> list[Record]:

@@ -1,15 +1,18 @@
 """What the scripts of the shallow methods share: flags, samples, and how a model is judged.
 
-A script is a frozen dataclass of flags, a dict of models that its rows stand for, and a function that
-reads the two domains of a cell:
+A script is a frozen dataclass of flags, a dict of models that its rows stand for, and a function
+that reads the two domains of a cell:
 
     def build(config, cell):
         return ShallowJob(MODELS[cell.method], partial(samples, config, cell))
 
-    main(Config, ..., build=build, describe=lambda config, cell: {"model": recipe(MODELS[cell.method])})
+    def describe(config, cell):
+        return {"model": recipe(MODELS[cell.method])}
 
-A model is a `DomainAdaptationClassifier` (an adapter or a weigher, and a classifier), or a classifier
-with `fit(source, target, labels)`.
+    main(Config, ..., build=build, describe=describe)
+
+A model is a `DomainAdaptationClassifier` (an adapter or a weigher, and a classifier), or a
+classifier with `fit(source, target, labels)`.
 """
 
 from __future__ import annotations
@@ -116,14 +119,14 @@ class ShallowJob(NamedTuple):
 
 
 def recipe(model: ClassifierMixin) -> str:
-    """The model in one line, with all parameters that are not its defaults: what a record says of it."""
+    """The model in one line, with all parameters that are not its defaults, as a record says it."""
     text = model.__repr__(N_CHAR_MAX=100_000)  # scikit-learn's, which shortens long ones
     # The address of a function is another one in every process.
     return " ".join(re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", text).split())
 
 
 def predicted(model: ClassifierMixin, samples: Samples) -> np.ndarray:
-    """Fit `model` to the source and the unlabelled target; returns its classes of the test rows (k,)."""
+    """Fit `model` to source and unlabelled target; returns classes (k,) of the test rows."""
     x, y, test = (_rows(part) for part in samples)
     labels = samples.source.y.numpy()
     if isinstance(model, DomainAdaptationClassifier):

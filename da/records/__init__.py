@@ -1,4 +1,7 @@
-"""A run on disk, and what is made of runs: tables, rankings, packed records. Reads without PyTorch, and imports nothing of da."""
+"""A run on disk, and what is made of runs: tables, rankings, packed records.
+
+The folder reads records without PyTorch and imports nothing else of da.
+"""
 
 from da.records.cells import Metric
 from da.records.difference import Difference, paired_difference

@@ -1,4 +1,4 @@
-"""What a cell of a table is made from: which runs belong together, which figure of theirs is shown."""
+"""What a cell of a table is made from: which runs belong together, which figure is shown."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Where a run took place: what must be known to compare its numbers and times. No host name and no path.
+"""Where a run took place: what must be known to compare its numbers and times.
 
+It says neither a host name nor a path.
 Versions are read from the installed packages' metadata, so that nothing heavy is imported for them.
 """
 
@@ -29,7 +30,11 @@ PACKAGES = (
 
 
 def environment(device: str | None = None) -> dict[str, Any]:
-    """Versions, platform, `device` (the processor's model without it), cores, the project's commit, and the time now in UTC."""
+    """Versions, platform, device, cores, the commit of the project, and the time now in UTC.
+
+    Args:
+        device: What is named as the device; None names the processor's model.
+    """
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -51,7 +56,10 @@ def environment(device: str | None = None) -> dict[str, Any]:
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """The commit of the project's checkout and whether tracked files differ from it; None twice where it is no checkout of its own."""
+    """The commit of a checkout, and whether tracked files differ from it.
+
+    Both are None if the folder is no checkout of its own.
+    """
     if not (root / ".git").exists():
         return None, None
     try:

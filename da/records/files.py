@@ -1,8 +1,8 @@
-"""How records stand in files: JSON that reads back to the bit, the identity of a run, atomic writing.
+"""How records stand in files: JSON that reads back to the bit, the identity of a run.
 
-Numbers that are not finite have no JSON. In a configuration they are an error; in metrics and results
-they are written as null, and metrics read null as NaN. Nothing here imports more than the standard
-library.
+Numbers that are not finite have no JSON. In a configuration they are an error. In metrics and
+results they are written as null, and metrics read null as NaN. Nothing here imports more than the
+standard library.
 """
 
 from __future__ import annotations

@@ -99,6 +99,16 @@ def unpack(packed_dir: Path | str, out: Path | str, *, experiment: str | None = 
     Raises:
         FileNotFoundError: There is no packed file.
         ValueError: A packed file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from da.records import Run, pack, unpack
+        >>> runs, packed, back = (tempfile.mkdtemp() for _ in range(3))
+        >>> names = {"experiment": "toy", "method": "mmd", "source": "a", "target": "b", "seed": 0}
+        >>> Run.start(runs, {"steps": 2}, **names, wandb="disabled").finish({"selected": {}})
+        >>> _ = pack(runs, packed)
+        >>> unpack(packed, back)
+        1
     """
     root, count = Path(packed_dir), 0
     paths = packed_files(root, experiment)
@@ -132,7 +142,7 @@ def packed_files(root: Path, experiment: str | None = None) -> list[Path]:
 
 
 def read_packed(path: Path) -> list[Record]:
-    """The records of one packed file. Raises ValueError if it is damaged; the message says where."""
+    """The records of one packed file. Raises ValueError, which says where, if it is damaged."""
     state = path.stat()
     return list(_records(path, state.st_mtime_ns, state.st_size))
 

@@ -50,8 +50,8 @@ def refresh(pages: Sequence[Path], make: Callable[[str], str], *, check: bool = 
         The tables that differed, as "page: name".
 
     Raises:
-        ValueError: A marked place does not end in a command, or its command fails; the message names
-            the place.
+        ValueError: A marked place does not end in a command, or its command fails. The message
+            names the place.
     """
     stale = []
     for page in pages:

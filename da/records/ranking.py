@@ -1,10 +1,10 @@
 """Do scores that were known before training rank the candidates as training does?
 
 A run that started from a candidate (a source domain, a backbone) holds its scores by name among the
-`facts` of its result. For each score, target and seed, the candidates' scores are compared with the
-accuracies that they reached, by the weighted Kendall tau: 1 for the same order, -1 for the opposite,
-0 for none. An exchange at the top, where the choice is made, counts more than one at the bottom: a
-pair has the weight 1 / (1 + r) + 1 / (1 + s), r and s being the ranks of its two from 0.
+`facts` of its result. For each score, target and seed, the scores of the candidates are compared
+with the accuracies that they reached, by the weighted Kendall tau: 1 for the same order, -1 for the
+opposite, 0 for none. An exchange at the top, where the choice is made, counts more than one at the
+bottom: a pair has the weight 1 / (1 + r) + 1 / (1 + s), r and s being the ranks of its two from 0.
 
 Vigna: A Weighted Correlation Index for Rankings with Ties. WWW 2015.
 """
@@ -53,8 +53,8 @@ def ranking(records: Sequence[Record]) -> Table:
         records: Finished runs of one experiment; those without scores are left out.
 
     Returns:
-        A table of weighted taus: a row for each score, a column for each target. A cell has no value
-        for a seed if all scores or all accuracies are equal, or if a candidate is alone.
+        A table of weighted taus: a row for each score, a column for each target. A cell has no
+        value for a seed if all scores or all accuracies are equal, or if a candidate is alone.
 
     Raises:
         ValueError: No run has a score, a score is not finite, or the runs of a cell differ in more

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from da.records.files import NAMES, canonical, digest_of, parse_metrics, read_json
+from da.records.files import (
+    NAMES,
+    canonical,
+    digest_of,
+    parse_metrics,
+    read_json,
+    same_configuration,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,17 @@ def read_record(directory: Path) -> Record:
     )
     check_document(document, result, directory, str(directory / "config.json"))
     return record_of(document, env, result, directory)
+
+
+def find_earlier(
+    directory: Path, document: dict[str, Any], defaults: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """The folder and configuration of an earlier run that is the same one, else as given."""
+    for path in sorted(directory.parent.glob(f"seed{document['seed']}-*/config.json")):
+        stored = read_json(path)
+        if same_configuration(document["config"], stored, defaults):
+            return path.parent, stored
+    return directory, document
 
 
 def check_document(document: Any, result: Any, directory: Path, where: str) -> None:

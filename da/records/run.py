@@ -31,12 +31,11 @@ from da.records.files import (
     parse_metrics,
     plain,
     read_json,
-    same_configuration,
     write_json,
     writing,
 )
 from da.records.pack import find_packed
-from da.records.record import Record
+from da.records.record import Record, find_earlier
 from da.records.wandb_mirror import Mirror, Mode, open_mirror, resolve_mode
 
 
@@ -45,6 +44,13 @@ class Run:
 
     `Run.start` makes it. `da.train.fit` logs into it; one's own loop can do the same with `log` and
     `finish`.
+
+    Args:
+        directory: Its folder.
+        document: The content of its config.json.
+        wandb: The mode of the mirror.
+        rank_zero: Whether this process writes.
+        packed: The record, if the run is packed and finished.
 
     Example:
         >>> import tempfile
@@ -117,13 +123,8 @@ class Run:
                 config.json was changed.
             OSError: The folder cannot be made or written.
         """
-        names = {
-            "experiment": experiment,
-            "method": method,
-            "source": source,
-            "target": target,
-            "seed": seed,
-        }
+        names: dict[str, Any] = {"experiment": experiment, "method": method}
+        names |= {"source": source, "target": target, "seed": seed}
         check_names(names)
         resolve_mode(wandb)
         settings = plain(config, "config", finite=True)
@@ -133,7 +134,7 @@ class Run:
         place = Path(runs_dir) / experiment / method / f"{source}-{target}"
         directory = place / f"seed{seed}-{digest_of(document)}"
         if not directory.exists():
-            directory, document = _earlier(directory, document, usual)
+            directory, document = find_earlier(directory, document, usual)
         packed = None
         if not directory.exists():
             packed = find_packed(Path(runs_dir), document, usual)
@@ -292,17 +293,6 @@ class Run:
                 values = {key: value for key, value in line.items() if key != "step"}
                 self._mirror.log(int(line["step"]), values)
         return self._mirror
-
-
-def _earlier(
-    directory: Path, document: dict[str, Any], defaults: Mapping[str, Any]
-) -> tuple[Path, dict[str, Any]]:
-    """An earlier run's folder and configuration, if one describes the same run; else as given."""
-    for path in sorted(directory.parent.glob(f"seed{document['seed']}-*/config.json")):
-        stored = read_json(path)
-        if same_configuration(document["config"], stored, defaults):
-            return path.parent, stored
-    return directory, document
 
 
 def _same_run(stored: Mapping[str, Any], document: Mapping[str, Any]) -> bool:

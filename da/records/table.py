@@ -1,9 +1,9 @@
-"""Tables of target accuracy, or of another figure, made from finished runs and from nothing else.
+"""Tables of target accuracy, or of another figure, made from finished runs and nothing else.
 
 A row is a method, a column a task (source>target), and a cell the mean and standard deviation
-(ddof 1) over seeds. The heading says by which rule the model of a run was selected: "last" (the last
-step), the name of a label-free score, or "oracle", which reads target labels. Under the table stand
-each method's difference to a baseline row (`da.records.difference`) and the methods that are
+(ddof 1) over seeds. The heading says by which rule the model of a run was selected: "last" (the
+last step), the name of a label-free score, or "oracle", which reads target labels. Under the table
+come each method's difference to a baseline row (`da.records.difference`) and the methods that are
 significantly worse than it. `da.records.table_text` writes all of it.
 """
 

@@ -30,8 +30,8 @@ def to_markdown(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """One line a cell, unrounded, in the unit that is shown.
 
-    A line holds the number of seeds, mean and standard deviation, and the difference to the baseline
-    with its interval.
+    A line holds the number of seeds, mean and standard deviation, and the difference to the
+    baseline with its interval.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,11 +1,12 @@
-"""Weights & Biases as a mirror of the run records: whatever it does, the record stands and training goes on.
+"""Weights & Biases as a mirror of the run records: whatever it does, training goes on.
 
-WANDB_MODE is obeyed where it is set; otherwise the mode asked for holds, and "auto" is online where wandb finds a key
-(WANDB_API_KEY, the netrc file, wandb's settings) and offline elsewhere. "disabled" never imports wandb. wandb's own prompt is never
-reached: online without a key warns and goes offline. Waiting is bounded: `INIT_SECONDS` for a server to answer, `FINISH_SECONDS` for
-the last upload.
+WANDB_MODE is obeyed if it is set. Otherwise the mode that was asked for holds. "auto" is online if
+wandb finds a key (WANDB_API_KEY, the netrc file, wandb's settings), else offline. "disabled" never
+imports wandb. wandb's own prompt is never reached: online without a key warns and goes offline.
+Waiting is bounded: `INIT_SECONDS` for a server to answer, `FINISH_SECONDS` for the last upload.
 
-All files lie in the `wandb` folder of the directory handed over; `wandb sync` uploads what an offline run left there.
+All files lie in the `wandb` folder of the directory that is handed over. `wandb sync` uploads what
+an offline run left there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ PROJECT = "domain-adaptation"  # WANDB_PROJECT takes precedence
 
 
 class Mirror:
-    """One wandb run, or none: `run` is None where the mode is "disabled" or wandb cannot be used. No method raises."""
+    """One wandb run, or none; no method raises.
+
+    Args:
+        run: The run; None if the mode is "disabled" or wandb cannot be used.
+    """
 
     def __init__(self, run: wandb.Run | None = None) -> None:
         self._run = run
@@ -40,7 +45,7 @@ class Mirror:
         self._attempt(lambda run: run.log(dict(metrics), step=step))
 
     def summary(self, result: Mapping[str, Any]) -> None:
-        """The result as the run's summary, its nested keys joined by "/": selected/last/target_accuracy."""
+        """The result as the summary of the run; nested keys are joined: selected/last/..."""
         self._attempt(lambda run: run.summary.update(flatten(result)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -94,10 +99,22 @@ def open_mirror(
     identifier: str,
     job_type: str,
 ) -> Mirror:
-    """A new wandb run whose files lie in `directory`/wandb, emptied first: a mirror is filled again from the record, from its start.
+    """A new wandb run whose files lie in `directory`/wandb, which is emptied first.
 
-    `identifier` is the wandb run id, at most 64 letters, digits and dashes: a run that is repeated or resumed replaces its mirror.
-    Raises ValueError for an unknown `mode` or WANDB_MODE; any failure of wandb itself is one warning.
+    A mirror is always filled again from the start of the record.
+
+    Args:
+        directory: Where its files lie.
+        mode: See `Mode`.
+        config: Shown as its configuration.
+        group: Of the run.
+        name: Of the run.
+        identifier: The wandb run id, at most 64 letters, digits and dashes. A run that is repeated
+            or resumed replaces its mirror.
+        job_type: Of the run.
+
+    Raises:
+        ValueError: An unknown `mode` or WANDB_MODE. Any failure of wandb itself is one warning.
     """
     wanted = resolve_mode(mode)
     if wanted == "disabled":
@@ -158,7 +175,10 @@ def log_table(
     name: str = "table",
     wandb: Mode = "auto",
 ) -> None:
-    """Mirror a finished table as a wandb run of its own in the experiment's group, its files under `runs_dir`/`experiment`/wandb."""
+    """Mirror a finished table as a wandb run of its own in the group of the experiment.
+
+    Its files lie under `runs_dir`/`experiment`/wandb.
+    """
     directory = Path(runs_dir) / experiment
     directory.mkdir(parents=True, exist_ok=True)
     title = f"{experiment} {name}"
@@ -177,7 +197,11 @@ def log_table(
 
 
 def resolve_mode(mode: Mode) -> Mode:
-    """WANDB_MODE where it is set (its older words "dryrun" and "run" too), else `mode`. Raises ValueError for any other word."""
+    """WANDB_MODE if it is set, also by its older words "dryrun" and "run"; else `mode`.
+
+    Raises:
+        ValueError: Any other word.
+    """
     given = os.environ.get("WANDB_MODE") or mode
     older: dict[str, Mode] = {"dryrun": "offline", "run": "online"}
     for known in MODES:
@@ -200,7 +224,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _key_exists() -> bool:
-    """Whether wandb finds a key on this machine. Asks no server, and with prompt=False no person."""
+    """Whether wandb finds a key on this machine. It asks no server, and no person."""
     import wandb
 
     wandb.setup(settings=_settings())
