@@ -214,3 +214,39 @@ def _from_numpy(x: np.ndarray, name: str) -> Tensor:
     # memory map). Such arrays are copied.
     readable = x.dtype.isnative and x.flags.writeable and min(x.strides, default=0) >= 0
     return torch.from_numpy(x if readable else x.astype(x.dtype.newbyteorder("="), order="C"))
+
+
+def normalised_weights(weights: Array, rows: int, *, name: str = "weights") -> Array:
+    """Check sample weights and divide them by their mean, so that a weighted loss keeps its scale.
+
+    Every consumer of sample weights uses this one rule: a loss, a discrepancy, an estimator.
+
+        w_i -> n w_i / sum_j w_j
+
+    Args:
+        weights: One weight >= 0 for each row, (n,), finite and not all zero.
+        rows: n, the number of rows that the weights are for.
+        name: What an error calls them.
+
+    Returns:
+        Weights (n,) of mean 1, without gradient, of the kind and precision of `weights`; integers
+        become float64.
+
+    Raises:
+        ValueError: The weights have another shape, a negative or no finite value, or are all zero.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.arrays import normalised_weights
+        >>> normalised_weights(np.array([1.0, 3.0]), rows=2).tolist()
+        [0.5, 1.5]
+    """
+    w = torch.as_tensor(weights).detach()
+    w = w if w.is_floating_point() else w.double()
+    fits = w.shape == (rows,) and bool(w.isfinite().all()) and not bool((w < 0).any())
+    if not fits or not float(w.sum()) > 0:
+        raise ValueError(
+            f"{name} must be ({rows},), one for each row, finite, >= 0 and not all zero; "
+            f"got shape {tuple(w.shape)}: {w.flatten()[:5].tolist()} ..."
+        )
+    return like(w / w.mean(), weights)

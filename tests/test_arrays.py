@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from da.arrays import as_matrix, check_two_samples, full_precision, like
+from da.arrays import as_matrix, check_two_samples, full_precision, like, normalised_weights
 
 
 def test_an_array_goes_in_and_an_array_comes_out():
@@ -115,3 +115,22 @@ def test_full_precision_switches_autocast_off():
         assert (x @ x).dtype == torch.bfloat16
         with full_precision(x):
             assert (x @ x).dtype == torch.float32
+
+
+def test_normalised_weights_have_mean_one_and_their_proportions() -> None:
+    weights = np.array([0.0, 1.0, 3.0, 4.0])
+    found = normalised_weights(weights, 4)
+    assert isinstance(found, np.ndarray) and found.tolist() == [0.0, 0.5, 1.5, 2.0]  # by hand
+    single = normalised_weights(torch.tensor([2.0, 6.0], requires_grad=True), 2)
+    assert single.dtype == torch.float32 and not single.requires_grad
+    assert single.tolist() == [0.5, 1.5]
+    assert normalised_weights(np.array([1, 3]), 2).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[1.0, 2.0], [[1.0], [2.0], [3.0]], [0, 0, 0], [1, -1, 1], [1, np.nan, 1], [np.inf] * 3],
+)
+def test_weights_that_cannot_be_are_named(weights: list) -> None:
+    with pytest.raises(ValueError, match=r"likeness must be \(3,\), one for each row"):
+        normalised_weights(np.array(weights), 3, name="likeness")

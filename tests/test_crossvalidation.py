@@ -118,7 +118,7 @@ def test_what_the_score_refuses():
         ImportanceWeightedScore(exponential)(
             model, scipy.sparse.csr_array(X), Y, sample_domain=DOMAIN
         )
-    with pytest.raises(ValueError, match="weigher must return"):
+    with pytest.raises(ValueError, match="the weights that weigher returns must be"):
         ImportanceWeightedScore(lambda source, target: -np.ones(len(source)))(
             model, X, Y, sample_domain=DOMAIN
         )

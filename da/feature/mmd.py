@@ -13,11 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from da.arrays import Array, check_two_samples, like
+from da.arrays import Array, check_two_samples, like, normalised_weights
 from da.feature.mmd_estimators import (
     MULTIPLIERS,
     Estimator,
@@ -25,7 +23,8 @@ from da.feature.mmd_estimators import (
     linear_estimate,
     quadratic_estimate,
 )
-from da.ops.discrepancy import Backend, pool
+from da.ops.discrepancy import Backend
+from da.ops.discrepancy_sums import pool
 from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
 
 
@@ -124,19 +123,10 @@ def mmd2(
                 "'biased' or 'unbiased'"
             )
         return like(linear_estimate([x], [y], [mixture]), source)
-    weights = None if source_weights is None else _check_weights(source_weights, x)
+    weights = None
+    if source_weights is not None:
+        given = torch.as_tensor(source_weights).to(x)
+        weights = normalised_weights(given, len(x), name="source_weights")
     unbiased = estimator == "unbiased"
     value = quadratic_estimate([x], [y], [mixture], weights, [pooled], unbiased, backend)
     return like(value, source)
-
-
-def _check_weights(weights: Tensor | np.ndarray, x: Tensor) -> Tensor:
-    """The weights (n,) of the rows of x (n, d), in their precision and on their device."""
-    w = torch.as_tensor(weights).detach().to(x)
-    fits = w.shape == (len(x),) and bool(w.isfinite().all())
-    if not fits or bool((w < 0).any()) or not float(w.sum()) > 0:
-        raise ValueError(
-            f"source_weights must be ({len(x)},), one for each source row, finite, >= 0 and not "
-            f"all zero; got shape {tuple(w.shape)}"
-        )
-    return w

@@ -15,6 +15,8 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import column_or_1d
 
+from da.arrays import normalised_weights
+
 # (source (n, d), target (m, d)) -> weights (n,)
 Weigher = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -68,7 +70,7 @@ def labels_of(y: Any, chosen: np.ndarray) -> np.ndarray:
 
 
 def checked_weights(weigher: Weigher, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Compute the weights of the source rows and check them.
+    """Compute the weights of the source rows, checked and divided by their mean.
 
     Args:
         weigher: A function (source, target) -> weights (n,).
@@ -76,16 +78,10 @@ def checked_weights(weigher: Weigher, source: np.ndarray, target: np.ndarray) ->
         target: Rows (m, d).
 
     Returns:
-        The weights (n,) in float64.
+        The weights (n,) in float64, of mean 1: an estimator's regularization keeps its strength.
 
     Raises:
         ValueError: The weights do not have the shape (n,), are not finite and >= 0, or are all 0.
     """
     weights = np.asarray(weigher(source, target), dtype=np.float64)
-    allowed = np.isfinite(weights) & (weights >= 0)
-    if weights.shape != (len(source),) or not allowed.all() or not weights.any():
-        raise ValueError(
-            "weigher must return one finite weight >= 0 per source row, not all of them 0: shape "
-            f"({len(source)},); got shape {weights.shape}: {weights.ravel()[:5].tolist()} ..."
-        )
-    return weights
+    return normalised_weights(weights, len(source), name="the weights that weigher returns")
