@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-from da.ops import fused
+from da.ops import fused, fused_tiles
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="triton is not installed"
@@ -214,9 +214,9 @@ def test_the_value_alone(device: str, n: int, m: int, d: int, symmetric: bool) -
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_several_panels(device: str, symmetric: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three panels of 128 rows, the last one ragged."""
-    monkeypatch.setattr(fused, "PANEL_BYTES", 1)
+    monkeypatch.setattr(fused_tiles, "PANEL_BYTES", 1)
     x, y, u, v = problem(300, 150, 264)
-    assert fused.panel_height(300, 300, 4, symmetric=symmetric) == 128
+    assert fused_tiles.panel_height(300, 300, 4, symmetric=symmetric) == 128
     if symmetric:
         y, v = x, u
     value, first, second = run(device, x, y, u, v, POWERS, symmetric=symmetric)
@@ -357,9 +357,9 @@ def compiled(
     whole = gradient and width <= fused.FUSED_WIDTH
     hopper = capability == 90
     tile = (
-        fused.fused_tile(width, precision, hopper=hopper)
+        fused_tiles.fused_tile(width, precision, hopper=hopper)
         if whole
-        else fused.panel_tile(precision, hopper=hopper)
+        else fused_tiles.panel_tile(precision, hopper=hopper)
     )
     constants = {
         "WIDTH": width,
@@ -376,7 +376,7 @@ def compiled(
         | {"values": "*fp64"}
     )
     if whole:
-        kernel, constants = kernels.fused_rows, constants | {"BLOCK_D": fused.padded(width)}
+        kernel, constants = kernels.fused_rows, constants | {"BLOCK_D": fused_tiles.padded(width)}
         signature |= {"gradients": "*fp32", "n": "i32", "m": "i32", "tiles_per_part": "i32"}
     else:
         kernel, constants = kernels.weight_panel, constants | {"GRADIENT": gradient, "GROUP": 8}

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import da.ops.discrepancy as discrepancy
+import da.ops.discrepancy_sums as discrepancy_sums
 from da.arrays import NonFiniteError
 from da.feature.joint_mmd import joint_mmd2
 from da.feature.local_mmd import local_mmd2
@@ -71,7 +71,7 @@ def samples(n: int, m: int, d: int = 3, seed: int = 0) -> tuple[np.ndarray, np.n
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of at most 3 rows, so that a dozen rows make ragged ones; small samples are streamed as well."""
-    monkeypatch.setattr(discrepancy, "CPU_TILE", 3)
+    monkeypatch.setattr(discrepancy_sums, "CPU_TILE", 3)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

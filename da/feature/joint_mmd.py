@@ -20,7 +20,8 @@ from da.feature.mmd_estimators import (
     linear_estimate,
     quadratic_estimate,
 )
-from da.ops.discrepancy import Backend, pool
+from da.ops.discrepancy import Backend
+from da.ops.discrepancy_sums import pool
 from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
 
 

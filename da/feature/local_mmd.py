@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, like
 from da.feature.mmd_estimators import MULTIPLIERS
-from da.ops.discrepancy import Backend, kernel_discrepancy, pool
+from da.ops.discrepancy import Backend, kernel_discrepancy
+from da.ops.discrepancy_sums import pool
 from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
 
 

@@ -1,17 +1,19 @@
 """Weighted kernel sums over pairs of samples, and their gradient, in tiles.
 
-    S(x, y) = sum_ij <u_i, v_j> prod_l k_l(x^l_i, y^l_j)               l over the layers, u_i and v_j weights of one or more columns
+    S(x, y) = sum_ij <u_i, v_j> prod_l k_l(x^l_i, y^l_j)
 
-    dS/dx^l_i = sum_j W_ij dt/dx^l_i,    W = <u_i, v_j> M_l prod_{r != l} K_r            (M_l, t: see `da.ops.mixture`)
+    dS/dx^l_i = sum_j W_ij dt/dx^l_i,    W = <u_i, v_j> M_l prod_{r != l} K_r
 
-Nothing of the size of a block is kept: a tile is made, used for the value and for both sides' gradients, and overwritten.
-Of a sample with itself only the tiles on and above the diagonal are made. One tile for a whole block is the Gram matrix.
+l runs over the layers; u_i and v_j are weights of one or more columns; M_l and t are in
+`da.ops.mixture`. Nothing of the size of a block is kept: a tile is made, used for the value and for
+the gradients of both sides, and overwritten. For a sample with itself only the tiles on and above
+the diagonal are made. One tile for a whole block is the Gram matrix.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,35 +26,50 @@ from da.ops.mixture import Mixture, Scratch, tile
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows as the kernels see them: layers (n, d_l), centred where the kernel allows it, and weights (n, c); None: each 1."""
+    """The rows of one sample as the kernels see them.
+
+    Attributes:
+        layers: Rows (n, d_l) of each layer, centred if the layer's kernel allows it.
+        squares: Squared norms (n,) of the rows of each layer.
+        weights: Weights (n, c); None means that each is 1.
+    """
 
     layers: Sequence[Tensor]
-    squares: Sequence[Tensor]  # |x^l|^2, (n,) each
+    squares: Sequence[Tensor]
     weights: Tensor | None
 
     @classmethod
     def of(cls, layers: Sequence[Tensor], weights: Tensor | None) -> Sample:
+        """Make a sample of layers and weights; the squared norms are computed."""
         return cls(layers, [squared_norms(z) for z in layers], weights)
 
     def __len__(self) -> int:
         return len(self.layers[0])
 
     def rows(self, start: int, stop: int) -> Sample:
-        layers, squares = (
-            [z[start:stop] for z in tensors] for tensors in (self.layers, self.squares)
-        )
-        return Sample(layers, squares, None if self.weights is None else self.weights[start:stop])
+        """The rows start ... stop - 1, without a copy."""
+        return self._each(lambda values: values[start:stop])
 
     def to(self, dtype: torch.dtype) -> Sample:
-        """The same with all numbers in `dtype`."""
-        layers, squares = (
-            [z.to(dtype) for z in tensors] for tensors in (self.layers, self.squares)
+        """The same sample with all numbers in `dtype`."""
+        return self._each(lambda values: values.to(dtype))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        return Sample(
+            [change(z) for z in self.layers],
+            [change(s) for s in self.squares],
+            None if self.weights is None else change(self.weights),
         )
-        return Sample(layers, squares, None if self.weights is None else self.weights.to(dtype))
 
 
 class Pair(NamedTuple):
-    """factor * S(sample `first`, sample `second`); a sample with itself has an exact diagonal."""
+    """One term factor * S(first, second) of a sum.
+
+    Attributes:
+        first: Number of a sample.
+        second: Number of a sample. If it is `first`, the diagonal is exact.
+        factor: The term's factor.
+    """
 
     first: int
     second: int
@@ -60,7 +77,12 @@ class Pair(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """The value, a float64 scalar, and for each sample the gradients of its layers, (n, d_l) each; empty where none were asked for."""
+    """A sum and its gradients.
+
+    Attributes:
+        value: A float64 scalar.
+        gradients: For each sample the gradients (n, d_l) of its layers; [] if they were not wanted.
+    """
 
     value: Tensor
     gradients: list[list[Tensor]]
@@ -74,8 +96,20 @@ def kernel_sums(
     gradient: bool,
     size: int,
 ) -> Sums:
-    """sum over `pairs` of factor * S(first, second), in tiles of at most `size` x `size` rows, in the dtype of the layers."""
-    scratch, states = Scratch(), [_State(sample, gradient) for sample in samples]
+    """Sum factor * S(first, second) over pairs of samples, in tiles.
+
+    Args:
+        samples: The samples, all of one dtype, in which the sums are computed.
+        pairs: The terms.
+        mixtures: One kernel a layer; the layers' kernels are multiplied.
+        gradient: Whether gradients are wanted.
+        size: Largest number of rows and columns of a tile.
+
+    Returns:
+        The value, and the gradients of each sample.
+    """
+    scratch = Scratch()
+    states = [_State(sample, gradient) for sample in samples]
     value = samples[0].layers[0].new_zeros((), dtype=torch.float64)
     for first, second, factor in pairs:
         part = torch.zeros_like(value)
@@ -97,9 +131,22 @@ def gram_sums(
     *,
     gradient: bool,
 ) -> Sums:
-    """a S(x, x) + b S(y, y) + c (S(x, y) + S(y, x)) for x the first n rows of `pooled`, y the others, by one Gram matrix of all rows.
+    """Sum the kernels of two samples by one Gram matrix of all rows.
 
-    More entries than `kernel_sums` computes, in fewer and larger steps: faster for a few hundred rows. The gradient is of all rows.
+        a S(x, x) + b S(y, y) + c (S(x, y) + S(y, x))
+
+    It computes more entries than `kernel_sums`, in fewer and larger steps. That is faster for a few
+    hundred rows.
+
+    Args:
+        pooled: Both samples together: x the first n rows, y the others.
+        n: Number of rows of x.
+        factors: a, b and c.
+        mixtures: One kernel a layer; the layers' kernels are multiplied.
+        gradient: Whether gradients are wanted.
+
+    Returns:
+        The value, and the gradients of all rows of `pooled`.
     """
     state, everything = _State(pooled, gradient), slice(0, len(pooled))
     made = [
@@ -107,48 +154,47 @@ def gram_sums(
         for k, z, s in zip(mixtures, pooled.layers, pooled.squares, strict=True)
     ]
     kernel = _weigh(made, pooled, everything, pooled, everything, gradient)  # (N, N)
-    first, second = slice(None, n), slice(n, None)
+    a, b, c = factors
+    x, y = slice(None, n), slice(n, None)
     value = torch.zeros((), dtype=torch.float64, device=kernel.device)
-    for rows, columns, factor in (
-        (first, first, factors[0]),
-        (second, second, factors[1]),
-        (first, second, 2 * factors[2]),
-    ):
-        value += factor * _accurate_sum(kernel[rows, columns])
-    for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True) if gradient else ()):
-        w[first, first] *= factors[0]
-        w[second, second] *= factors[1]
-        w[first, second] *= factors[2]
-        w[second, first] *= factors[2]
+    value += a * _accurate_sum(kernel[x, x])
+    value += b * _accurate_sum(kernel[y, y])
+    value += 2 * c * _accurate_sum(kernel[x, y])
+    if not gradient:
+        return Sums(value, [])
+    for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True)):
+        w[x, x] *= a
+        w[y, y] *= b
+        w[x, y] *= c
+        w[y, x] *= c
         state.add(layer, everything, mixture, pooled.layers[layer], w, 2)
-    return Sums(value, [state.finish(mixtures)] if gradient else [])
+    return Sums(value, [state.finish(mixtures)])
 
 
 class _State:
-    """A sample and what has been added up of its gradient.
+    """A sample and its gradient while it is added up.
 
-    For kernels of distances the gradient is 2 (diag(W 1) x - W y): W y is added up in `moved`, W 1 in `pull`, both with the
-    pairs' factors, so that x is touched once, at the end.
+    For kernels of distances the gradient is 2 (diag(W 1) x - W y). W y is added up in `moved` and
+    W 1 in `pull`, both with the pairs' factors, so that x is touched once, at the end.
     """
 
     def __init__(self, sample: Sample, gradient: bool) -> None:
         self.sample, self.gradient = sample, gradient
-        self.moved = (
-            [torch.empty_like(z, memory_format=torch.contiguous_format) for z in sample.layers]
-            if gradient
-            else []
-        )
-        self.pull = [torch.zeros_like(s) for s in sample.squares] if gradient else []
-        self.begun: set[tuple[int, int]] = (
-            set()
-        )  # (layer, first row) of what holds a number already
+        self.moved: list[Tensor] = []
+        self.pull: list[Tensor] = []
+        if gradient:
+            contiguous = torch.contiguous_format
+            self.moved = [torch.empty_like(z, memory_format=contiguous) for z in sample.layers]
+            self.pull = [torch.zeros_like(s) for s in sample.squares]
+        self.begun: set[tuple[int, int]] = set()  # (layer, first row) that hold a number already
 
     def add(
         self, layer: int, rows: slice, mixture: Mixture, other: Tensor, w: Tensor, factor: float
     ) -> None:
-        """Adds factor * (gradient in these rows of sum_ij w_ij t(x_i, other_j)), w (rows, others) fixed, in the mixture's unit."""
+        """Add factor * unit * (gradient in these rows of sum_ij w_ij t(x_i, other_j)), w fixed."""
         factor *= mixture.unit
-        moved, beta = self.moved[layer][rows], int((layer, rows.start) in self.begun)
+        moved = self.moved[layer][rows]
+        beta = int((layer, rows.start) in self.begun)  # 0: overwrite what the memory holds
         self.begun.add((layer, rows.start))
         if mixture.name in ("linear", "polynomial"):  # t = <x, y>
             moved.addmm_(w, other, alpha=factor, beta=beta)
@@ -163,6 +209,7 @@ class _State:
             self.pull[layer][rows].add_(w.sum(dim=1), alpha=2 * factor)
 
     def finish(self, mixtures: Sequence[Mixture]) -> list[Tensor]:
+        """Add the part with x, and give the gradients of all layers."""
         for z, moved, pull, mixture in zip(
             self.sample.layers, self.moved, self.pull, mixtures, strict=True
         ):
@@ -180,21 +227,26 @@ def _add_tile(
     factor: float,
     scratch: Scratch,
 ) -> Tensor:
-    """The tile's part of S, without the factor; its part of the gradient is added to the samples' states."""
+    """One tile of S, without the factor. Its part of the gradient is added to the states."""
     symmetric, x, y = first is second, first.sample, second.sample
     same, gradient = symmetric and rows.start == columns.start, first.gradient
     made = [
         tile(
-            mixture, x.layers[i][rows], y.layers[i][columns], (x.squares[i][rows], y.squares[i][columns]), same=same, gradient=gradient,
-            scratch=scratch, layer=i,
+            mixture,
+            x.layers[i][rows],
+            y.layers[i][columns],
+            (x.squares[i][rows], y.squares[i][columns]),
+            same=same,
+            gradient=gradient,
+            scratch=scratch,
+            layer=i,
         )
         for i, mixture in enumerate(mixtures)
-    ]  # fmt: skip
+    ]
     value = _accurate_sum(_weigh(made, x, rows, y, columns, gradient))
     if gradient:
-        twice = (
-            2 * factor if symmetric else factor
-        )  # off the diagonal the tile stands for its mirror image; on it both sides are one
+        # Off the diagonal the tile counts for its mirror image too; on it both sides are one.
+        twice = 2 * factor if symmetric else factor
         for layer, (mixture, (_, w)) in enumerate(zip(mixtures, made, strict=True)):
             first.add(layer, rows, mixture, y.layers[layer][columns], w, twice)
             if not same:
@@ -210,11 +262,9 @@ def _weigh(
     columns: slice,
     gradient: bool,
 ) -> Tensor:
-    """The tile of S, (a, b), before it is summed; each slope M_l becomes W_l. In place."""
-    kernels, slopes = (
-        [kernel for kernel, _ in made],
-        [slope for _, slope in made] if gradient else [],
-    )
+    """The tile of S (a, b) before it is summed; each slope M_l becomes W_l. In place."""
+    kernels = [kernel for kernel, _ in made]
+    slopes = [slope for _, slope in made] if gradient else []
     for layer, slope in enumerate(slopes):
         for other, kernel in enumerate(kernels):
             if other != layer:
@@ -229,7 +279,11 @@ def _weigh(
 
 
 def _accurate_sum(tile: Tensor) -> Tensor:
-    """The sum in float64. Row sums in float32, of a few hundred terms, lose nothing that matters; the sum of thousands of them would."""
+    """The sum of a tile, a float64 scalar.
+
+    Row sums of a few hundred terms are accurate enough in float32. A sum of thousands of them is
+    not.
+    """
     return tile.sum(dim=1).sum(dtype=torch.float64)
 
 

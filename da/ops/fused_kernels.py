@@ -1,17 +1,22 @@
-"""The Triton code of `da.ops.fused`: with d_ij = ||x_i - y_j||^2, K = sum_k exp(-d / s_k) and M = dK/dd,
+"""The Triton code of `da.ops.fused`.
 
-    fused_rows   value = sum_ij u_i v_j K_ij  and  2 sum_j u_i v_j M_ij (x_i - y_j),  nothing of size n m written   (width <= 256)
-    weight_panel the same value  and  W_ij = u_i v_j M_ij  written out, for matrix products that follow             (any width)
-                 or the value alone
+With d_ij = ||x_i - y_j||^2, K = sum_k exp(-d / s_k) and M = dK/dd:
 
-All tensors are contiguous. PRECISION names the products: "ieee" float32, "tf32", or "bf16", in which x and y arrive as bfloat16.
-The launcher rounds x and y to that precision beforehand and takes |x|^2, |y|^2 from the rounded rows, so every product is
-exact, a point's distance to itself vanishes, and what is computed is the kernel sum of the rounded rows. W is rounded before
-it is both multiplied and summed: rounding M_ij scales a difference x_i - y_j, and cannot leave a residue where they cancel.
+    fused_rows     value = sum_ij u_i v_j K_ij and 2 sum_j u_i v_j M_ij (x_i - y_j); nothing of size
+                   n m is written; width <= 256
+    weight_panel   the same value and W_ij = u_i v_j M_ij, written out for matrix products that
+                   follow, or the value alone; any width
 
-UPCAST: the interpreter multiplies bfloat16 bit patterns as integers; there the rounded operands are widened to float32 first.
-SYMMETRIC: y is x and v is u. A pair below the diagonal counts 0 in the value, one above 2; the diagonal distance is exactly 0.
-Sums over one tile are float32, over tiles float64 for the value. Each program writes its own partial result: no atomics.
+All tensors are contiguous. PRECISION names the products: "ieee" float32, "tf32", or "bf16", in
+which x and y arrive as bfloat16. The launcher rounds x and y to that precision beforehand and takes
+|x|^2 and |y|^2 from the rounded rows. So every product is exact, a point's distance to itself
+vanishes, and the result is the kernel sum of the rounded rows. W is rounded before it is multiplied
+and summed: rounding M_ij scales a difference x_i - y_j and leaves no residue if the two cancel.
+
+UPCAST: the interpreter multiplies bfloat16 bit patterns as integers, so there the rounded operands
+are widened to float32 first. SYMMETRIC: y is x and v is u. A pair below the diagonal counts 0 in
+the value, one above it 2; the diagonal distance is exactly 0. Sums over one tile are float32, and
+over tiles float64 for the value. Each program writes its own partial result: no atomics.
 """
 
 from __future__ import annotations
@@ -19,9 +24,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-INTERPRETED: bool = (
-    triton.knobs.runtime.interpret
-)  # how the functions below were made, whatever the variable says later
+# How the functions below were made, whatever the environment variable says later.
+INTERPRETED: bool = triton.knobs.runtime.interpret
 
 
 @triton.jit
@@ -29,7 +33,7 @@ def _rounded(weights, PRECISION: tl.constexpr):
     if PRECISION == "bf16":
         result = weights.to(tl.bfloat16)
     elif PRECISION == "tf32":
-        # To the nearest of 10 fraction bits; the tensor core would cut the rest off, a bias towards 0.
+        # To the nearest of 10 fraction bits. The tensor core would cut the rest off, a bias to 0.
         result = ((weights.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(
             tl.float32, bitcast=True
         )
@@ -53,7 +57,10 @@ def _product(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
 
 @triton.jit
 def _kernel_and_slope(distances, rates, COUNT: tl.constexpr, POWERS: tl.constexpr):
-    """K = sum_k exp(r_k d) and M = sum_k r_k exp(r_k d) for rates r_k = -1 / s_k; POWERS: r_k = 2^k r_0, so one exp serves all."""
+    """K = sum_k exp(r_k d) and M = sum_k r_k exp(r_k d) for rates r_k = -1 / s_k.
+
+    POWERS: r_k = 2^k r_0, so one exp serves all.
+    """
     first = tl.load(rates)
     power = tl.exp(distances * first)
     kernel = power
@@ -66,9 +73,8 @@ def _kernel_and_slope(distances, rates, COUNT: tl.constexpr, POWERS: tl.constexp
         slope = slope * first
     else:
         slope = power * first
-        for k in range(
-            1, COUNT
-        ):  # not unrolled: the compiler would interleave all exponentials and run out of registers
+        # Not unrolled: the compiler would interleave all exponentials and run out of registers.
+        for k in range(1, COUNT):
             rate = tl.load(rates + k)
             power = tl.exp(distances * rate)
             kernel = kernel + power
@@ -78,10 +84,12 @@ def _kernel_and_slope(distances, rates, COUNT: tl.constexpr, POWERS: tl.constexp
 
 @triton.jit
 def _times_seen(rows, columns):
-    """How often a pair counts in a symmetric value: (i, j) stands for (j, i) as well, a row with itself counts once."""
-    return tl.where(
-        columns[None, :] > rows[:, None], 2.0, tl.where(columns[None, :] == rows[:, None], 1.0, 0.0)
-    )
+    """How often a pair counts in a symmetric value.
+
+    (i, j) counts for (j, i) as well, and a row with itself counts once.
+    """
+    on_diagonal = tl.where(columns[None, :] == rows[:, None], 1.0, 0.0)
+    return tl.where(columns[None, :] > rows[:, None], 2.0, on_diagonal)
 
 
 @triton.jit(do_not_specialize=["n", "m", "tiles_per_part"])
@@ -109,11 +117,11 @@ def fused_rows(
     BLOCK_D: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ) -> None:
-    """BLOCK_M rows against one part of the columns: a float64 partial value, and a partial gradient (BLOCK_M, WIDTH).
+    """BLOCK_M rows against one part of the columns: a partial value and a partial gradient.
 
-    Grid (row tiles, parts); `values` (row tiles, parts) float64, `gradients` (parts, n, WIDTH) float32.
-    The parts take tiles of BLOCK_N columns in turn, tiles_per_part each. BLOCK_D >= WIDTH is the padded width; the distances
-    take it BLOCK_K at a time.
+    The grid is (row tiles, parts). `values` is (row tiles, parts) float64, and `gradients` is
+    (parts, n, WIDTH) float32. The parts take tiles of BLOCK_N columns in turn, tiles_per_part each.
+    BLOCK_D >= WIDTH is the padded width; the distances take it BLOCK_K at a time.
     """
     tile = tl.program_id(0)
     part = tl.program_id(1)
@@ -166,7 +174,9 @@ def fused_rows(
         if SYMMETRIC:
             kernel = kernel * _times_seen(rows, columns)
         value += tl.sum(kernel, axis=1).to(tl.float64)
-        if SYMMETRIC:  # a row does not pull itself, also where the two products below are one fused operation and would not cancel
+        # A row does not pull itself. The two products below may be one fused operation, and then
+        # they would not cancel.
+        if SYMMETRIC:
             slope = tl.where(rows[:, None] == columns[None, :], 0.0, slope)
         slope = _rounded(slope * weights[None, :], PRECISION)
         slope_sum += tl.sum(slope.to(tl.float32), axis=1)
@@ -193,9 +203,8 @@ def fused_rows(
     )
 
 
-@triton.jit(
-    do_not_specialize=["n"]
-)  # but on m, the stride of the panel: aligned rows are stored in one piece
+# Specialised on m, the stride of the panel: aligned rows are stored in one piece.
+@triton.jit(do_not_specialize=["n"])
 def weight_panel(
     x: tl.tensor,
     y: tl.tensor,
@@ -220,10 +229,11 @@ def weight_panel(
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
 ) -> None:
-    """One tile of W (n, m) in the type of `panel`, unused without GRADIENT, and a float64 partial value per program.
+    """One tile of W (n, m), in the type of `panel`, and a float64 partial value per program.
 
-    Grid (tiles,); tiles go down GROUP rows of tiles before the next column of tiles, which keeps what they share in the cache.
-    SYMMETRIC: row i of x and row i of y are one point; y may have more rows.
+    Without GRADIENT `panel` is unused. The grid is (tiles,). Tiles go down GROUP rows of tiles
+    before the next column of tiles, so that what they share stays in the cache. SYMMETRIC: row i of
+    x and row i of y are one point; y may have more rows.
     """
     program = tl.program_id(0)
     row_tiles = tl.cdiv(n, BLOCK_M)
