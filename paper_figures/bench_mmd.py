@@ -56,7 +56,7 @@ class Options:
 
     csv: tuple[Path, ...] = ()
     """What experiments/benchmarks/mmd.py wrote; none: every experiments/records/bench_mmd_*.csv."""
-    out: Path = Path("paper_figures/out")
+    out: Path = style.OUT
     """Folder for bench_mmd.pdf, .png and .csv."""
 
 
@@ -126,7 +126,10 @@ def draw(groups: list[Group]) -> Figure:
         }
     order = [name for name in LOOKS if name in shown and name in handles] + ["floor: 1.5 products"]
     figure.legend(
-        [handles[name] for name in order], order, loc="outside lower center", ncols=len(order)
+        [handles[name] for name in order],
+        order,
+        loc="outside lower center",
+        ncols=min(len(order), 5),  # more would not fit into the width
     )
     return figure
 
@@ -203,7 +206,7 @@ def _memory(axes: Axes, group: Group) -> None:
         )
     axes.set(
         xscale="log",
-        xlabel="memory beyond the inputs (MB)",
+        xlabel="memory beyond inputs (MB)",
         xlim=(max(min(values.values()) / 2, 0.1), 4 * max(values.values())),
     )
     axes.set_yticks(range(len(names)), names)

@@ -46,7 +46,7 @@ class Options:
     """Keep the runs whose configuration has these values: key=value."""
     width: style.Width = "double"
     """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = Path("paper_figures/out")
+    out: Path = style.OUT
     """Folder for EXPERIMENT_ranking.pdf, .png and .csv."""
 
 

@@ -23,6 +23,9 @@ from da.records.reading import read_runs
 from da.records.table import Table
 from da.records.table_text import to_csv
 
+OUT = Path("docs/pictures")  # the .png are in git; a .pdf and a .csv take seconds to make
+DOTS = 150  # an inch of a .png, enough for a page; the .pdf is for print
+
 Width = Literal["column", "double"]
 INCHES = {"column": 3.3, "double": 6.9}
 
@@ -62,7 +65,7 @@ class TableOptions:
     """Methods to draw, in this order; none: all."""
     width: Width = "column"
     """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = Path("paper_figures/out")
+    out: Path = OUT
     """Folder for the .pdf, the .png and the .csv behind them."""
 
     def table(self) -> Table:
@@ -118,12 +121,12 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def save(figure: Figure, stem: Path, numbers: str) -> None:
-    """Writes stem.pdf, stem.png (300 dots an inch) and the `numbers` behind them to stem.csv, and prints the three names."""
+    """Write stem.pdf, stem.png, and the `numbers` behind them to stem.csv; print the three names."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")]
     figure.savefig(
         paths[0], metadata={"CreationDate": None}
     )  # no clock: the same runs give the same bytes
-    figure.savefig(paths[1], dpi=300)
+    figure.savefig(paths[1], dpi=DOTS)
     paths[2].write_text(numbers, encoding="utf-8")
     print(*paths, sep="\n")

@@ -57,7 +57,7 @@ class Options:
     """Seed of the embedding, not of the runs."""
     width: style.Width = "column"
     """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = Path("paper_figures/out")
+    out: Path = style.OUT
     """Folder for EXPERIMENT_tsne_SOURCE-TARGET.pdf, .png and .csv."""
 
 

@@ -120,7 +120,7 @@ def test_accuracy_writes_means_and_deviations_of_the_results(
     assert float(rows["mmd", "average"]["mean"]) == pytest.approx(100 * both)
     assert is_pdf(tmp_path / "toy_accuracy.pdf")
     with Image.open(tmp_path / "toy_accuracy.png") as image:
-        assert image.width == pytest.approx(300 * inches, abs=1)
+        assert image.width == pytest.approx(150 * inches, abs=1)
 
 
 def test_accuracy_draws_a_run_of_two_steps(tmp_path, here):

@@ -1,0 +1,350 @@
+"""Makes the tables that `python -m da table` does not make: of speed, of facts, of what is reached.
+
+    python docs/make_tables.py
+    python docs/make_tables.py --check
+
+Such a table stands between `<!-- made: NAME -->` and `<!-- /made -->` in a page of docs/. It is
+made from experiments/records alone. With --check nothing is written, and the exit status is 1 if a
+table differs from the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import NamedTuple
+
+from da.records import Record, Table, read_runs
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "experiments/records"
+MARKED = re.compile(r"(<!-- made: (\S+) -->\n)(.*?)(<!-- /made -->)", flags=re.DOTALL)
+AVERAGE = "average"
+
+Row = dict[str, str]
+
+
+def mmd_cpu() -> str:
+    """Time of the squared MMD on one CPU thread, as a multiple of three matrix products."""
+    rows = _read("bench_mmd_cpu")
+    peers = ["da auto", "autograd Gram", "torch.cdist", "geomloss", "POT"]
+    lines = []
+    for (n, d), found in _by(rows, "n", "d").items():
+        times = {row["contestant"]: row for row in found if row["ratio"]}
+        if not times:
+            continue
+        ours = times["da auto"]
+        errors = [f"{float(ours[key]):.0e}" for key in ("value_error", "gradient_error")]
+        ratios = [f"{float(times[peer]['ratio']):.2f}" for peer in peers]
+        lines.append([f"{n} x {d}", *ratios, *errors])
+    head = ["rows x columns", "`mmd2`", *peers[1:], "error of the value", "of the gradient"]
+    return _grid(head, lines)
+
+
+def mmd_memory() -> str:
+    """Peak memory of the squared MMD beyond its inputs, in a fresh process each."""
+    rows = [row for row in _read("bench_mmd_cpu") if row["extra_mb"]]
+    peers = ["da auto", "da gram", "autograd Gram", "torch.cdist", "geomloss", "POT"]
+    lines = []
+    for (n, d), found in _by(rows, "n", "d").items():
+        megabytes = {row["contestant"]: float(row["extra_mb"]) for row in found}
+        lines.append([f"{n} x {d}", *(f"{megabytes[peer]:,.0f}" for peer in peers)])
+    return _grid(["rows x columns", "`mmd2`", '`mmd2(backend="gram")`', *peers[2:]], lines)
+
+
+def mmd_cuda() -> str:
+    """Milliseconds of the squared MMD on a GPU."""
+    peers = ["da auto", "da triton", "da stream", "da gram", "autograd Gram", "torch.cdist"]
+    lines = []
+    rows = _read("bench_mmd_cuda")
+    for (precision, n, d), found in _by(rows, "precision", "n", "d").items():
+        times = {row["contestant"]: row for row in found}
+        cells = [_milliseconds(times[peer]) for peer in peers]
+        if any(cells):
+            lines.append([precision, f"{n} x {d}", *cells])
+    backends = [f'`backend="{peer[3:]}"`' for peer in peers[:4]]
+    return _grid(["precision", "rows x columns", *backends, *peers[4:]], lines)
+
+
+def mmd_cuda_errors() -> str:
+    """Relative error of the gradient on a GPU, the largest over all sizes."""
+    peers = ["da triton", "da stream", "da gram", "autograd Gram", "torch.cdist"]
+    lines = []
+    for (precision,), found in _by(_read("bench_mmd_cuda"), "precision").items():
+        errors = [
+            max(
+                float(row["gradient_error"])
+                for row in found
+                if row["contestant"] == peer and row["gradient_error"]
+            )
+            for peer in peers
+        ]
+        lines.append([precision, *(f"{error:.0e}" for error in errors)])
+    return _grid(["precision", *(f'`backend="{p[3:]}"`' for p in peers[:3]), *peers[3:]], lines)
+
+
+def resnet50_step() -> str:
+    """A training step of DAN with a ResNet-50 on a GPU."""
+    lines = []
+    for row in _read("bench_resnet50_step_cuda"):
+        rate, memory = row["images_per_second"], row["peak_mb"]
+        interval = f"{float(row['low']):.1f} to {float(row['high']):.1f}" if row["low"] else ""
+        lines.append(
+            [
+                row["variant"],
+                f"{float(row['ms']):.1f}",
+                interval,
+                f"{float(rate):,.0f}" if rate else "",
+                f"{int(memory):,}" if memory else "",
+            ]
+        )
+    head = ["variant", "milliseconds", "lowest to highest", "images a second", "peak memory, MB"]
+    return _grid(head, lines)
+
+
+def shallow() -> str:
+    """Processor seconds of shallow methods on one CPU thread."""
+    lines = []
+    rows = _read("bench_shallow_cpu")
+    for (method, problem, who), found in _by(rows, "method", "problem", "contestant").items():
+        seconds = [float(row["process_seconds"]) for row in found if row["process_seconds"]]
+        memory = [float(row["extra_mb"]) for row in found if row["extra_mb"]]
+        reached = [float(row["reached"]) for row in found if row["reached"]]
+        left_out = [row["note"] for row in found if row["note"].startswith("left out")]
+        lines.append(
+            [
+                method,
+                problem.replace("x", " x ").replace("+", " + "),
+                who,
+                f"{median(seconds):.3g}" if seconds else left_out[0].removeprefix("left out: "),
+                str(len(seconds)) if seconds else "",
+                f"{memory[0]:.0f}" if memory else "",
+                f"{reached[0]:.2g}" if reached else "",
+            ]
+        )
+    head = ["method", "rows x columns", "code", "processor seconds", "rounds"]
+    return _grid([*head, "memory, MB", "reached"], lines)
+
+
+def step_costs() -> str:
+    """Time of a training step of every method as a multiple of source-only with a second pass."""
+    rows = _read("bench_step_methods_cpu")
+    ratios = {
+        key: median(float(row["ms"]) / float(row["reference_ms"]) for row in found)
+        for key, found in _by(rows, "network", "method").items()
+    }
+    methods = sorted(
+        {method for _, method in ratios}, key=lambda method: ratios["squeezenet", method]
+    )
+    lines = [
+        [f"`{method}`", *(f"{ratios[network, method]:.2f}" for network in ("squeezenet", "lenet"))]
+        for method in methods
+    ]
+    return _grid(["row", "SqueezeNet 1.1", "LeNet of the digits"], lines)
+
+
+def two_sample_power() -> str:
+    """How often the two-sample tests reject, for each problem and place on its axis."""
+    found: dict[tuple[str, str, int], dict[str, str]] = {}
+    for record in read_runs(RECORDS, experiment="two_sample_power"):
+        name = f"{record.result['source']} > {record.result['target']}"
+        problem, _, axis = name.rpartition(" by ")
+        for line in record.metrics():
+            place = (problem, axis, int(line["step"]))
+            rejected = f"{line['rejections']:.0f} of {line['repetitions']:.0f}"
+            found.setdefault(place, {})[record.result["method"]] = rejected
+    tests = ("mmd_test", "mmd_fuse")
+    lines = [
+        [problem, axis, str(step), *(powers.get(test, "") for test in tests)]
+        for (problem, axis, step), powers in sorted(found.items())
+    ]
+    return _grid(["problem", "axis", "place", *(f"`{test}` rejects" for test in tests)], lines)
+
+
+def digits_instance_samples() -> str:
+    """Effective sample sizes of the weights in digits_instance."""
+    return _facts("digits_instance", "effective_sample_size", without=("none",))
+
+
+def office_caltech_instance_samples() -> str:
+    """Effective sample sizes of the weights in office_caltech_instance."""
+    return _facts("office_caltech_instance", "effective_sample_size", without=("none",))
+
+
+def digits_labelshift_errors() -> str:
+    """Error of the estimated class weights, in percent of their norm."""
+    return _facts("digits_labelshift", "class_weight_error_percent")
+
+
+def source_free_online() -> str:
+    """Online accuracy of one pass, in percent."""
+    return _facts("source_free_digits", "online_accuracy_percent")
+
+
+class Reached(NamedTuple):
+    """One line of the table of what scripts reach: a baseline's average beside another row's."""
+
+    script: str
+    baseline: str
+    row: str
+    metric: str = "target_accuracy"
+    select: str = "last"
+    where: tuple[str, object] | None = None
+
+
+REACHED = (
+    Reached("digits_mmd", "none", "mmd"),
+    Reached("mnist_usps_mmd", "none", "mmd"),
+    Reached("office_caltech_mmd", "none", "mmd"),
+    Reached("office31_mmd", "none", "mmd"),
+    Reached("amazon_reviews_mmd", "none", "mmd"),
+    Reached("digits_multisource", "none", "mmd"),
+    Reached("digits_partial", "none", "iwan"),
+    Reached("digits_openset", "none", "osbp", "target_hos"),
+    Reached("digits_regression", "none", "rsd", "target_r2"),
+    Reached("digits_instance", "none", "kmm"),
+    Reached("digits_labelshift", "none", "mlls"),
+    Reached("office_caltech_instance", "none", "discriminator"),
+    Reached("covariate_shift", "none", "true_ratio", "target_mae"),
+    Reached("digits_finetune", "scratch", "l2_sp"),
+    Reached("mnist_finetune", "scratch", "full", select="validation"),
+    Reached(
+        "office_caltech_finetune",
+        "scratch",
+        "full",
+        select="validation",
+        where=("backbone", "squeezenet1_1"),
+    ),
+    Reached("amazon_reviews_finetune", "scratch", "full", where=("encoder", "encoder")),
+    Reached("source_free_digits", "source", "shot"),
+    Reached("multitask_digits", "single", "equal", "target_digit_accuracy"),
+    Reached("rank_sources", "scratch", "clean"),
+    Reached("rank_models", "squeezenet_random", "squeezenet"),
+    Reached("office_caltech_shallow", "logistic", "jda_logistic", where=("features", "surf")),
+    Reached("digits_shallow", "nn", "jda"),
+    Reached("amazon_reviews_shallow", "logistic", "coral"),
+)
+
+
+def reached() -> str:
+    """What the scripts reach in the stored runs."""
+    lines = []
+    for line in REACHED:
+        records = list(read_runs(RECORDS, experiment=line.script))
+        if line.where is not None:
+            key, value = line.where
+            records = [record for record in records if _configured(record, key, value)]
+        table = Table.of(records, select=line.select, baseline=line.baseline, metric=line.metric)
+        lines.append(_reached(line, table, records[0]))
+    head = ["script", "figure", "baseline", "another row", "tasks", "seeds", "machine of the runs"]
+    return _grid(head, lines)
+
+
+def _reached(line: Reached, table: Table, record: Record) -> list[str]:
+    counted = [len(values) for values in table.measured.values()]
+    seeds = f"{min(counted)} to {max(counted)}" if min(counted) < max(counted) else str(counted[0])
+    return [
+        f"[`{line.script}.py`](results/{line.script}.md)",
+        line.metric.removeprefix("target_").replace("_", " "),
+        *(f"`{row}` {_overall(table, row)}" for row in (line.baseline, line.row)),
+        str(len(table.tasks)),
+        seeds,
+        str(record.env["device"]),
+    ]
+
+
+def _overall(table: Table, row: str) -> str:
+    """The average over tasks, each the mean over the seeds that both rows have."""
+    means = [table.mean(row, task) for task in table.tasks]
+    known = [value for value in means if value is not None]
+    value = mean(known)
+    return f"{value:.1f}" if table.metric.name.endswith("accuracy") or value > 2 else f"{value:.3f}"
+
+
+def _configured(record: Record, key: str, value: object) -> bool:
+    return str(record.config.get(key)) == str(value)
+
+
+def _facts(experiment: str, name: str, without: Sequence[str] = ()) -> str:
+    """Mean over seeds of a fact of every method and task."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for record in read_runs(RECORDS, experiment=experiment):
+        facts = record.result.get("facts", {})
+        if name in facts and record.result["method"] not in without:
+            task = f"{record.result['source']}>{record.result['target']}"
+            found.setdefault((record.result["method"], task), []).append(float(facts[name]))
+    tasks = sorted({task for _, task in found})
+    methods = sorted({method for method, _ in found})
+    lines = [
+        [method, *(f"{mean(found[method, task]):.1f}" for task in tasks)] for method in methods
+    ]
+    return _grid(["row", *tasks], lines)
+
+
+def _read(name: str) -> list[Row]:
+    with (RECORDS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _by(rows: Iterable[Row], *columns: str) -> dict[tuple[str, ...], list[Row]]:
+    """Rows with equal values in these columns together, in the order of their first."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
+
+
+def _milliseconds(row: Row) -> str:
+    return f"{1000 * float(row['seconds']):.2f}" if row["seconds"] else ""
+
+
+def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [list(head), ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+MAKERS: dict[str, Callable[[], str]] = {
+    make.__name__: make
+    for make in (
+        mmd_cpu,
+        mmd_memory,
+        mmd_cuda,
+        mmd_cuda_errors,
+        resnet50_step,
+        shallow,
+        step_costs,
+        two_sample_power,
+        digits_instance_samples,
+        office_caltech_instance_samples,
+        digits_labelshift_errors,
+        source_free_online,
+        reached,
+    )
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
+    check = parser.parse_args().check
+    stale = []
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        made = MARKED.sub(lambda m: f"{m[1]}\n{MAKERS[m[2]]()}\n{m[4]}", text)
+        if made != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(made, encoding="utf-8")
+    if check and stale:
+        sys.exit(f"error: stale tables in {', '.join(stale)}; run python docs/make_tables.py")
+    print("\n".join(stale) or "every table is as its records are")
+
+
+if __name__ == "__main__":
+    main()
