@@ -1,4 +1,8 @@
-"""Paired batches. Oracles: counting (each sample once an epoch), the batch computed alone, real worker processes, plain NumPy indexing."""
+"""Batches and streams.
+
+Oracles: counting (each sample once an epoch), the batch computed alone, real worker processes,
+plain NumPy indexing.
+"""
 
 from __future__ import annotations
 
@@ -235,7 +239,10 @@ def test_global_random_state_is_left_alone(workers: int, tmp_path: Path) -> None
 
 
 def several(sizes: list[int], m: int, batch_size: int, seed: int = 0) -> MultiSourceBatches:
-    """A stream over samples that are (their source, their row number), with labels 100 source + row; the target's source is -1."""
+    """A stream over samples that are (their source, their row number).
+
+    Labels are 100 source + row; the target's source is -1.
+    """
 
     def rows(domain: int, n: int) -> Tensor:
         return torch.stack([torch.full((n,), domain), torch.arange(n)], dim=1)

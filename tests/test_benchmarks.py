@@ -1,4 +1,8 @@
-"""Oracles: the published counts typed again by hand, combinatorics (n (n - 1) tasks), and the real files where DA_DATA has them."""
+"""Benchmarks as data.
+
+Oracles: the published counts typed again by hand, combinatorics (n (n - 1) tasks), and the real
+files if DA_DATA has them.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""Oracles: the arrays the files hold (they are .npy files here, so decoding is np.load), real damage to real files, and real
-processes: two that build at once, one that is killed."""
+"""The cache of decoded images.
+
+Oracles: the arrays that the files hold (they are .npy files here, so decoding is np.load), real
+damage to real files, and real processes: two that build at once, one that is killed.
+"""
 
 from __future__ import annotations
 
@@ -240,7 +243,8 @@ import os, resource, signal, sys, time
 from pathlib import Path
 import numpy as np
 from da.data.files.cache import cached_images
-root, cache, together, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+root, cache = Path(sys.argv[1]), Path(sys.argv[2])
+together, limit = int(sys.argv[3]), int(sys.argv[4])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -252,13 +256,17 @@ def decode(file):
         time.sleep(0.01)
     return np.load(file)
 files = sorted(root.glob("*.npy"))
-images = cached_images("toy/left", files, root=root, shape=(3, 4, 4), decode=decode, cache_dir=cache)
+shape = (3, 4, 4)
+images = cached_images("toy/left", files, root=root, shape=shape, decode=decode, cache_dir=cache)
 assert (images == np.stack([np.load(file) for file in files])).all()
 """
 
 
 def start(sources: Sources, *, together: int, limit: int = 0) -> subprocess.Popen[str]:
-    """A process that reads through the cache and compares what it gets; `limit` bounds the size of its files, in bytes."""
+    """A process that reads through the cache and compares what it gets.
+
+    `limit` bounds the size of its files, in bytes.
+    """
     pytest.importorskip("resource", reason="no limits on the size of files on this system")
     command = [
         sys.executable,

@@ -1,4 +1,7 @@
-"""The embedded benchmark. Oracles: scikit-learn's load_digits itself, PIL's rotation, torch's interpolate, a fresh process."""
+"""The embedded benchmark.
+
+Oracles: scikit-learn's load_digits itself, PIL's rotation, torch's interpolate, a fresh process.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ CHANGED = [domain for domain in DIGITS.domains if domain != "clean"]
 
 
 def enlarged(small: np.ndarray) -> np.ndarray:
-    """load_digits images (n, 8, 8) in 0 ... 16 as float (n, 16, 16) in [0, 1], bilinearly by torch."""
+    """Images (n, 8, 8) in 0 ... 16 as float (n, 16, 16) in [0, 1], bilinearly by torch."""
     x = torch.from_numpy(small)[:, None] / 16
     return torch.nn.functional.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False)[
         :, 0
@@ -30,7 +33,7 @@ def rows_of(x: torch.Tensor) -> set[bytes]:
 
 
 def originals() -> tuple[list[bytes], np.ndarray, np.ndarray]:
-    """Each of the 1,797 digits as the bytes its clean version must have, the enlarged images and the labels."""
+    """Of all 1,797 digits: the bytes of the clean version, the enlarged images, the labels."""
     images, labels = load_digits(return_X_y=True)
     big = enlarged(images.reshape(-1, 8, 8))
     return [image.tobytes() for image in np.round(big * 255).astype(np.uint8)], big, labels
@@ -38,7 +41,7 @@ def originals() -> tuple[list[bytes], np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def halves() -> tuple[np.ndarray, np.ndarray]:
-    """Positions in load_digits of the clean half and of the others, found through the clean images alone."""
+    """Positions in load_digits of the clean half and of the others, found by the clean images."""
     keys, _, _ = originals()
     clean = rows_of(read_digits("clean").x)
     member = np.array([key in clean for key in keys])
@@ -76,7 +79,7 @@ def test_the_clean_half_is_load_digits_enlarged(halves: tuple[np.ndarray, np.nda
 def test_halves_are_disjoint_digits_and_targets_are_the_other_half(
     halves: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """The targets' labels are those of the other half in order, and their pixels go with those digits."""
+    """Labels of the targets are those of the other half in order, and pixels fit those digits."""
     _, big, labels = originals()
     for domain in CHANGED:
         assert np.array_equal(read_digits(domain).y.numpy(), labels[halves[1]])
@@ -121,7 +124,7 @@ def test_rotation_is_pils(domain: str, degrees: int, halves: tuple[np.ndarray, n
 
 
 def test_noise_has_its_standard_deviation(halves: tuple[np.ndarray, np.ndarray]) -> None:
-    """Where a digit is 0.5 nothing but the tails beyond one standard deviation is clipped: a truncated normal's variance."""
+    """A pixel of 0.5 is clipped beyond one standard deviation: a truncated normal's variance."""
     _, big, _ = originals()
     clean, noisy = big[halves[1]], read_digits("noisy").x[:, 0].numpy() / 255
     middle = noisy[np.abs(clean - 0.5) < 0.02]
@@ -143,7 +146,7 @@ def test_blur_keeps_the_mass_of_a_digit(halves: tuple[np.ndarray, np.ndarray]) -
 def test_photo_is_a_difference_to_a_half_bright_patch(
     halves: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """|0.5 p - d| with p in [0, 1]: where the digit is black at most 0.5, where it is white at least 0.5."""
+    """|0.5 p - d| with p in [0, 1]: at most 0.5 for a black pixel, at least 0.5 for a white one."""
     _, big, _ = originals()
     photo = read_digits("photo").x[:, 0].numpy() / 255
     digit = big[halves[1]]
@@ -178,7 +181,8 @@ import hashlib
 from da.data.digits import DIGITS, read_digits
 for domain in DIGITS.domains:
     digits = read_digits(domain)
-    print(domain, hashlib.sha256(digits.x.numpy().tobytes() + digits.y.numpy().tobytes()).hexdigest())
+    content = digits.x.numpy().tobytes() + digits.y.numpy().tobytes()
+    print(domain, hashlib.sha256(content).hexdigest())
 """
 
 

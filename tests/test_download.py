@@ -1,5 +1,9 @@
-"""Oracles: a real HTTP server on 127.0.0.1 that counts what it sends and can cut, ignore or refuse; `git hash-object`; archives made
-here with the standard library, good and malicious. After every failure the folder is searched for what it left behind."""
+"""Downloads.
+
+Oracles: a real HTTP server on 127.0.0.1 that counts what it sends and can cut, ignore or refuse;
+`git hash-object`; archives made here with the standard library, good and malicious. After every
+failure the folder is searched for what it left behind.
+"""
 
 from __future__ import annotations
 
@@ -409,7 +413,10 @@ def office_zip(prefix: str, classes: tuple[str, ...], seed: int) -> bytes:
 
 
 def served(server: Server, benchmark: Benchmark, prefix: str = "") -> Benchmark:
-    """`benchmark` with one image a class, from archives on `server`; those of Office-31 hold all 31 classes."""
+    """`benchmark` with one image a class, from archives on `server`.
+
+    The archives of Office-31 hold all 31 classes.
+    """
     sources = []
     for number, source in enumerate(benchmark.sources):
         domain = source.place.split("/")[1]
@@ -470,7 +477,8 @@ def test_archive_without_the_classes(server: Server, tmp_path: Path) -> None:
 def test_office_home_is_laid_out_by_hand(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError,
-        match="Office-Home: .*art, clipart, product, real_world: published .*hemanthdv.org.*Real World",
+        match="Office-Home: .*art, clipart, product, real_world: published .*hemanthdv.org.*"
+        "Real World",
     ):
         download(OFFICE_HOME, tmp_path)
     for name in ("Art", "Clipart", "Product", "RealWorld"):

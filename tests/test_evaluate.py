@@ -1,4 +1,7 @@
-"""Evaluation. Oracles: scikit-learn, SciPy, closed forms of mutual information, the network called by hand."""
+"""Evaluation.
+
+Oracles: scikit-learn, SciPy, closed forms of mutual information, the network called by hand.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,7 @@ def test_target_metrics_name_accuracy_and_every_score() -> None:
 
 
 def test_open_set_counts_all_other_labels_as_one_class() -> None:
-    """Seven rows: labels 2, 3 and 7 are beyond the two known classes of a head with three outputs. By hand."""
+    """Seven rows by hand: labels 2, 3 and 7 are beyond the two known classes of three outputs."""
     labels = torch.tensor([0, 0, 1, 1, 2, 3, 7])
     said = torch.tensor([0, 2, 1, 1, 2, 0, 2])
     evaluation = Evaluation(

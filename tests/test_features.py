@@ -1,4 +1,8 @@
-"""Oracles: the arrays that were written, by NumPy, torch, scikit-learn, PIL and Python's csv; and every way for a file to be wrong."""
+"""Features from files.
+
+Oracles: the arrays that were written, by NumPy, torch, scikit-learn, PIL and Python's csv; and
+every way for a file to be wrong.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""The Triton back-end. Oracles: float64 double loops, the dense float64 formula in NumPy, and what the compiler reports.
+"""The Triton back-end.
 
-Without a GPU the kernels run in Triton's interpreter. Triton reads once, at import, whether it interprets; so it is imported afresh for
-these tests, and whatever other tests have of it is put back afterwards.
+Oracles: float64 double loops, the dense float64 formula in NumPy, and what the compiler reports.
+
+Without a GPU the kernels run in Triton's interpreter. Triton reads once, at import, whether it
+interprets. So it is imported afresh for these tests, and whatever other tests have of it is put
+back afterwards.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ KERNELS = "da.ops.fused_kernels"
 
 @contextlib.contextmanager
 def fresh_kernels(*, interpret: bool) -> Iterator[ModuleType]:
-    """The kernel module and Triton imported anew, interpreted or compiled; on leaving, the modules and the variable as they were."""
+    """The kernel module and Triton imported anew, interpreted or compiled.
+
+    On leaving, the modules and the variable are as they were.
+    """
 
     def stale() -> dict[str, ModuleType]:
         return {
@@ -78,7 +84,7 @@ def precision() -> Iterator[None]:
 def problem(
     n: int, m: int, d: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows with mean squared distances about 1, weights of both signs; float32 numbers held in float64."""
+    """Rows with mean squared distances about 1, weights of both signs; float32 held in float64."""
     random = np.random.default_rng(seed)
     x, y = (random.normal(size=(size, d)) / math.sqrt(2 * d) for size in (n, m))
     u, v = (random.uniform(-0.5, 1.0, size) / size for size in (n, m))
@@ -177,7 +183,10 @@ def test_the_scales(device: str, d: int, scales: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("d", [6, 260])
 def test_one_row_against_itself_is_exact(device: str, d: int) -> None:
-    """The distance on the diagonal is 0, not the rounding error of |x|^2 + |x|^2 - 2<x, x>, however small the scale."""
+    """The distance on the diagonal is 0 however small the scale.
+
+    It is not the rounding error of |x|^2 + |x|^2 - 2<x, x>.
+    """
     x = np.full((1, d), 1e3 / 3)
     value, first, _ = run(
         device, x, x, np.array([1.5]), np.array([1.5]), (1e-6, 1.0), symmetric=True
@@ -250,7 +259,7 @@ def test_lower_precisions(
 def test_lower_precisions_are_exact_on_rows_they_hold(
     device: str, precision: None, name: str, precision_name: str
 ) -> None:
-    """With the rows rounded by NumPy beforehand only W's rounding is left in the gradient, and nothing in the value."""
+    """NumPy rounds the rows: only W's rounding is left in the gradient, and none in the value."""
     x, y, u, v = problem(70, 40, 64)
     bits = {"tf32": 13, "bf16": 16}[precision_name]
     for a in (x, y):
@@ -268,7 +277,7 @@ def test_repeated_runs_agree_to_the_bit(device: str) -> None:
 
 
 def test_strides_and_autograd_do_not_matter(device: str) -> None:
-    """Transposed rows, every second weight, tensors that require gradients: the same numbers, without a graph."""
+    """Transposed rows, every second weight, required gradients: the same numbers, no graph."""
     x, y, u, v = problem(20, 30, 8)
     expected = dense(x, y, u, v, POWERS)
     a = torch.tensor(x.T, dtype=torch.float32, device=device).T.requires_grad_()
@@ -296,7 +305,10 @@ def test_powers_of_two_are_recognised(scales: tuple[float, ...], answer: bool) -
 
 
 def test_rounding_to_tf32_is_to_the_nearest() -> None:
-    """1 + 2^-10 is the successor of 1; a quarter and three quarters of the way there go to either end, in both signs."""
+    """1 + 2^-10 is the successor of 1.
+
+    A quarter and three quarters of the way there go to either end, in both signs.
+    """
     x = torch.tensor([1 + 2**-12, 1 + 3 * 2**-12, -1 - 2**-12, -1 - 3 * 2**-12, 0.0, 1.5])
     assert fused.rounded(x, "tf32").tolist() == [1, 1 + 2**-10, -1, -1 - 2**-10, 0, 1.5]
 
@@ -308,7 +320,7 @@ def test_available_asks_for_what_is_needed(device: str, monkeypatch: pytest.Monk
 
 
 def test_without_triton() -> None:
-    """In a process that cannot import it: `available` says no and raises nothing, `fused_block` says what to install."""
+    """A process that cannot import it: `available` says no, `fused_block` says what to install."""
     code = """
 import importlib.util, sys, torch
 found = importlib.util.find_spec
@@ -348,7 +360,10 @@ def compiled(
     *,
     gradient: bool,
 ):
-    """`fused_rows` up to its width, `weight_panel` beyond and for values alone, as launched on that capability, built without a GPU."""
+    """A kernel as launched on that capability, built without a GPU.
+
+    It is `fused_rows` up to its width, `weight_panel` beyond and for values alone.
+    """
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.compiler import compile as build
@@ -425,7 +440,7 @@ def spilled(program, capability: int, folder: Path) -> list[str]:
 def test_kernels_compile_and_fit(
     capability: int, shared: int, precision_name: str, count: int, powers: bool, tmp_path: Path
 ) -> None:
-    """For real GPUs, without one: within the shared memory (KB, consumer cards for 80), no register spilled."""
+    """For real GPUs, without one: within the shared memory, in KB, and no register spilled."""
     with fresh_kernels(interpret=False) as kernels, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path))
         for width, gradient in itertools.product((16, 64, 128, 256, 304), (True, False)):

@@ -18,7 +18,8 @@ from da.train.distributed import gather_rows
 
 SHARDS = ((5, 3), (7, 4))  # rows of source and target on each process, unequal
 
-# What every process does: its rows through a small network, the loss of the gathered rows, the mean of the gradients.
+# What every process does: its rows through a small network, the loss of the gathered rows, the mean
+# of the gradients.
 WORKER = """
 import sys
 import torch
@@ -29,7 +30,8 @@ from da.feature.mmd import mmd2
 from da.train.distributed import gather_rows
 
 rank, folder, loss = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+store = f"file://{folder}/store"
+distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
 data = torch.load(f"{folder}/data.pt")
 network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
 network.load_state_dict(data["network"])
@@ -47,7 +49,9 @@ value.backward()
 for parameter in network.parameters():
     distributed.all_reduce(parameter.grad)
     parameter.grad /= 2
-torch.save({"value": value.detach(), "rows": f.detach(), "gradients": [q.grad for q in network.parameters()]}, f"{folder}/{rank}.pt")
+gradients = [q.grad for q in network.parameters()]
+found = {"value": value.detach(), "rows": f.detach(), "gradients": gradients}
+torch.save(found, f"{folder}/{rank}.pt")
 distributed.destroy_process_group()
 """
 
@@ -112,14 +116,17 @@ def test_training_on_two_processes_is_training_on_one(tmp_path: Path) -> None:
         "from da.records.run import Run\n"
         "from da.train import TrainConfig, fit, launch\n"
         "devices, batch, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"
-        "config = TrainConfig(steps=8, batch_size=batch, accelerator='cpu', devices=devices, evaluate_every=8, log_every=8)\n"
+        "config = TrainConfig(steps=8, batch_size=batch, accelerator='cpu', devices=devices,\n"
+        "                     evaluate_every=8, log_every=8)\n"
         "fabric = launch(config)\n"
         "torch.manual_seed(0)\n"
-        "x = torch.randn(64, 6); y = (x[:, 0] > 0).long(); source, target = Labelled(x, y), Labelled(x + 1, y)\n"
+        "x = torch.randn(64, 6); y = (x[:, 0] > 0).long()\n"
+        "source, target = Labelled(x, y), Labelled(x + 1, y)\n"
         "method = Align(mlp(6, 2), mmd2, trade_off=3.0)\n"
         "names = dict(experiment='t', method='m', source='s', target='t', seed=0)\n"
         "run = Run.start(folder, {}, **names, wandb='disabled', rank_zero=fabric.is_global_zero)\n"
-        "stream = PairedBatches(source, target.unlabelled(), batch_size=batch, seed=0, transform=identity)\n"
+        "unlabelled = target.unlabelled()\n"
+        "stream = PairedBatches(source, unlabelled, batch_size=batch, seed=0, transform=identity)\n"
         "fit(method, stream, config, run, Evaluation(target, identity), fabric=fabric)\n"
     )
     states = []

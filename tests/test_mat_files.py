@@ -1,5 +1,8 @@
-"""Oracles: files written here with SciPy and h5py, scikit-learn's scaler, and the real files with their published counts and the
-published accuracies of the nearest neighbour, where DA_DATA has them."""
+"""MATLAB files.
+
+Oracles: files written here with SciPy and h5py, scikit-learn's scaler, and, if DA_DATA has them,
+the real files with their published counts and the published accuracies of the nearest neighbour.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,10 @@ from problems import real_data
 
 # percent, Long et al., ICCV 2013, in the order of the tables
 SURF_NN = {
-    "caltech-amazon": 23.70, "caltech-webcam": 25.76, "caltech-dslr": 25.48, "amazon-caltech": 26.00, "amazon-webcam": 29.83,
-    "amazon-dslr": 25.48, "webcam-caltech": 19.86, "webcam-amazon": 22.96, "webcam-dslr": 59.24, "dslr-caltech": 26.27,
-    "dslr-amazon": 28.50, "dslr-webcam": 63.39,
+    "caltech-amazon": 23.70, "caltech-webcam": 25.76, "caltech-dslr": 25.48,
+    "amazon-caltech": 26.00, "amazon-webcam": 29.83, "amazon-dslr": 25.48,
+    "webcam-caltech": 19.86, "webcam-amazon": 22.96, "webcam-dslr": 59.24,
+    "dslr-caltech": 26.27, "dslr-amazon": 28.50, "dslr-webcam": 63.39,
 }  # fmt: skip
 DIGITS_NN = {"usps-mnist": 44.70, "mnist-usps": 65.94}
 

@@ -1,4 +1,8 @@
-"""Methods. Oracles: the same step by hand with plain torch layers and float64 loops, closed forms of the ramps, gradcheck."""
+"""Methods.
+
+Oracles: the same step by hand with plain torch layers and float64 loops, closed forms of the ramps,
+gradcheck.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,7 @@ def moved(state: tuple[Tensor, Tensor], h: Tensor) -> tuple[Tensor, Tensor]:
 def by_hand(
     net: Network, data: Batch, mode: str
 ) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, Tensor]]]:
-    """Source features, source logits, target features, and running statistics, written out without nn.BatchNorm."""
+    """Source features and logits, target features and running statistics without nn.BatchNorm."""
     fresh = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     weight = net.backbone.weight
     h = {"source": data.source_x @ weight.T, "target": data.target_x @ weight.T}

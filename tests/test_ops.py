@@ -1,4 +1,7 @@
-"""Kernel discrepancies by each back-end. Oracle: the definition in float64, entry by entry in NumPy, and its numerical derivative."""
+"""Kernel discrepancies by each back-end.
+
+Oracle: the definition in float64, entry by entry in NumPy, and its numerical derivative.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def samples(n: int, m: int, d: int = 3, seed: int = 0) -> tuple[np.ndarray, np.n
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles of at most 3 rows, so that a dozen rows make ragged ones; small samples are streamed as well."""
+    """Tiles of at most 3 rows: a dozen rows make ragged ones; small samples are streamed too."""
     monkeypatch.setattr(discrepancy_sums, "CPU_TILE", 3)
 
 
@@ -181,11 +184,14 @@ def test_joint_mmd_of_three_layers(unbiased, backend):
 
 def test_joint_mmd_linear_and_limits():
     (x, y), (u, v) = samples(6, 6), samples(6, 6, 2, seed=1)
+    layers = ((x, y), (u, v))
     h = [
-        math.prod(k(p[i], p[i + 1]) for p in (x, u)) + math.prod(k(q[i], q[i + 1]) for q in (y, v))
-        - math.prod(k(p[i], q[i + 1]) for p, q in ((x, y), (u, v))) - math.prod(k(p[i + 1], q[i]) for p, q in ((x, y), (u, v)))
+        math.prod(k(p[i], p[i + 1]) for p, _ in layers)
+        + math.prod(k(q[i], q[i + 1]) for _, q in layers)
+        - math.prod(k(p[i], q[i + 1]) for p, q in layers)
+        - math.prod(k(p[i + 1], q[i]) for p, q in layers)
         for i in (0, 2, 4)
-    ]  # fmt: skip
+    ]
     assert joint_mmd2([x, u], [y, v], estimator="linear", bandwidth=2.0) == pytest.approx(
         sum(h) / 3, abs=1e-12
     )
@@ -218,9 +224,11 @@ def test_local_mmd(backend):
     value = local_mmd2(x, y, labels, p, bandwidth=2.0, backend=backend)
     assert value == pytest.approx(total / 3, abs=1e-12)
     a = torch.tensor(x, requires_grad=True)
-    f = lambda z: local_mmd2(
-        z, torch.tensor(y), torch.tensor(labels), torch.tensor(p), bandwidth=2.0, backend=backend
-    )  # noqa: E731
+
+    def f(z: torch.Tensor) -> torch.Tensor:
+        other, classes, shares = torch.tensor(y), torch.tensor(labels), torch.tensor(p)
+        return local_mmd2(z, other, classes, shares, bandwidth=2.0, backend=backend)
+
     assert torch.autograd.gradcheck(f, (a,)) and torch.autograd.gradgradcheck(f, (a,))
 
 

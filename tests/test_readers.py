@@ -1,5 +1,8 @@
-"""Oracles: folder trees and files written here (so their content is known), PIL used plainly, NumPy formulas, scikit-learn's libsvm
-writer, and the real data (DA_DATA) with its published counts."""
+"""Readers of benchmarks.
+
+Oracles: folder trees and files written here, whose content is known, PIL used plainly, NumPy
+formulas, scikit-learn's libsvm writer, and the real data (DA_DATA) with its published counts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Oracles: files written here by hand, the counts and pins typed again, and the real files where DA_DATA has them."""
+"""Reviews as texts.
+
+Oracles: files written here by hand, the counts and pins typed again, and the real files if DA_DATA
+has them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ SMALL = dataclasses.replace(
     tasks=(),
     sources=(),
 )
-NEGATIVE = "<reviews>\r\n\t<review>\tHorrible\r\n\tNo & never <b>again</b>.\r\n\r\nTwice.\r\n\t</review><review>dull</review>\r\n</reviews>"
+NEGATIVE = (
+    "<reviews>\r\n\t<review>\tHorrible\r\n\tNo & never <b>again</b>.\r\n\r\nTwice.\r\n\t</review>"
+    "<review>dull</review>\r\n</reviews>"
+)
 POSITIVE = "<reviews><review>\n\tFine \u2014 really\n</review>\n</reviews>\n"
 
 
@@ -132,7 +139,10 @@ def test_every_file_has_a_digest_of_its_own_and_its_place() -> None:
 
 
 def test_toy_reviews_are_told_by_their_words_alone() -> None:
-    """Half of each class, the same for the same seed; the words of one class never stand in the other's reviews."""
+    """Half of each class, the same for the same seed.
+
+    The words of one class are never in the other's reviews.
+    """
     first, again, other = (toy_reviews("kitchen", 60, seed=seed) for seed in (0, 0, 1))
     assert first.texts == again.texts != other.texts and first.y.bincount().tolist() == [30, 30]
     bad, good = (words(toy_reviews("kitchen", 200, seed=0), label) for label in (0, 1))

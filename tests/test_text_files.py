@@ -1,5 +1,8 @@
-"""Oracles: files written here by hand and by scikit-learn's writer, NumPy formulas, dense arrays, and the real files with their published
-counts where DA_DATA has them."""
+"""Texts as counts of words.
+
+Oracles: files written here by hand and by scikit-learn's writer, NumPy formulas, dense arrays, and,
+if DA_DATA has them, the real files with their published counts.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def some_counts(n: int = 40, d: int = 30, seed: int = 0) -> np.ndarray:
 
 
 def test_counts_as_published() -> None:
-    """DANN's section 5.1: four products, twelve tasks, 2,000 reviews each to learn from; the test parts' sizes typed again."""
+    """DANN's section 5.1: four products, twelve tasks, 2,000 reviews each to learn from.
+
+    The sizes of the test parts are typed again.
+    """
     assert [
         AMAZON_REVIEWS.count(d, "test") for d in ("books", "dvd", "electronics", "kitchen")
     ] == [4465, 3586, 5681, 5945]
@@ -120,7 +126,8 @@ def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
     write(tmp_path, "books_train", BOOKS)
     with pytest.raises(
         FileNotFoundError,
-        match=r"no file .*books_test\.svmlight; fetch it with `python -m da.data.download amazon_reviews",
+        match=r"no file .*books_test\.svmlight; fetch it with "
+        "`python -m da.data.download amazon_reviews",
     ):
         read_word_counts(SMALL, "books", tmp_path)
 
@@ -166,7 +173,7 @@ def test_names_are_checked_before_anything_is_read(
         read_word_counts(SMALL, domain, tmp_path / "nowhere", split=split)
 
 
-# ---------------------------------------------------------------- sparse in memory, dense in a batch
+# ------------------------------------------------------------ sparse in memory, dense in a batch
 
 
 @settings(max_examples=40, deadline=None)
@@ -277,7 +284,10 @@ def test_real_reviews(domain: str) -> None:
 
 @pytest.mark.slow
 def test_two_steps_on_real_reviews(tmp_path: Path) -> None:
-    arguments = "--steps 2 --evaluate-every 2 --source books --target kitchen --loss none mmd --wandb disabled".split()
+    arguments = (
+        "--steps 2 --evaluate-every 2 --source books --target kitchen --loss none mmd "
+        "--wandb disabled"
+    ).split()
     done = run_script(
         "amazon_reviews_mmd.py", *arguments, "--data-root", str(real_reviews()), cwd=tmp_path
     )

@@ -1,4 +1,7 @@
-"""The toy problems keep their word. Oracles: normal distribution functions, the Bayes rule, small networks trained here in plain torch."""
+"""The toy problems keep their word.
+
+Oracles: normal distribution functions, the Bayes rule, small networks trained here in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from da.feature.mmd import mmd2
 def accuracy_after_training(
     discrepancy, weight: float, seed: int, hidden: int = 0, steps: int = 250
 ) -> tuple[float, float]:
-    """(source, target) accuracy of a linear (or one-hidden-layer) feature extractor and a linear classifier, trained jointly."""
+    """(source, target) accuracy of a feature extractor and a linear classifier, trained jointly.
+
+    The extractor is linear or has one hidden layer.
+    """
     problem = mean_shifted_axis(seed=seed)
     xs, ys, xt = problem.source.x, problem.source.y, problem.target.x
     torch.manual_seed(seed)

@@ -1,4 +1,8 @@
-"""The loop against loops written by hand in plain PyTorch, a process that is really killed, two real processes, and broken numbers."""
+"""The loop.
+
+Oracles: loops written by hand in plain PyTorch, a process that is really killed, two real
+processes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ import torch
 from torch.nn import functional
 
 from da.arrays import NonFiniteError
-from da.data.batches import LabelledBatches, PairedBatches
+from da.data.batches import Batch, LabelledBatches, PairedBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.feature.mmd import mmd2
@@ -101,7 +105,10 @@ def test_fit_is_the_loop_one_would_write(
 
 
 def test_pretrained_backbone_learns_at_a_tenth(tmp_path: Path) -> None:
-    """One step of plain SGD (no weight decay; momentum's first step is (1 + 0.9) g) moves each group by its own rate."""
+    """One step of plain SGD moves each group by its own rate.
+
+    There is no weight decay; momentum's first step is (1 + 0.9) g.
+    """
     method, stream, evaluation = digits_job()
     method.network.pretrained = True
     before = {name: p.detach().clone() for name, p in method.network.named_parameters()}
@@ -136,7 +143,8 @@ def test_pretrained_backbone_learns_at_a_tenth(tmp_path: Path) -> None:
 
 def test_schedules() -> None:
     def factor(schedule: str, progress: float, decay: float = 10.0) -> float:
-        return schedule_factor(TrainConfig(schedule=schedule, decay=decay), progress)  # type: ignore[arg-type]
+        config = TrainConfig(schedule=schedule, decay=decay)  # type: ignore[arg-type]
+        return schedule_factor(config, progress)
 
     assert factor("constant", 0.7) == 1
     assert [factor("cosine", p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
@@ -225,7 +233,7 @@ def test_the_run_keeps_network_and_features(tmp_path: Path) -> None:
 
 
 def _train_and_kill(folder: Path, arguments: list[str]) -> None:
-    """Starts the script, waits for its first checkpoint and one logged line after it, and kills it without warning."""
+    """Start the script, wait for its first checkpoint and a logged line after it, and kill it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "experiments/digits_mmd.py"), *arguments],
@@ -293,7 +301,7 @@ def test_a_stop_between_checkpoints_resumes_dropout_and_samplers(tmp_path: Path)
         pass
 
     class Breaking(PairedBatches):
-        def batch(self, step: int, rank: int = 0, world_size: int = 1):  # type: ignore[no-untyped-def]
+        def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
             if step == 10:
                 raise Stop
             return super().batch(step, rank, world_size)
@@ -392,9 +400,10 @@ class Game(Method):
 
 
 def test_a_game_is_stepped_after_each_move(tmp_path: Path) -> None:
-    """SGD without decay: v = -0.9 + 1 after the second move, so the weights move by -lr (1 + 0.9) and then by lr (0.1 + 0.9 * 0.1) ...
+    """SGD without decay, with Nesterov's momentum 0.9.
 
-    With Nesterov: first update g + 0.9 g = 1.9, v = 1; second v = 0.9 - 1 = -0.1, update -1 + 0.9 (-0.1) = -1.09.
+    The first update is g + 0.9 g = 1.9 with v = 1. The second is -1 + 0.9 (-0.1) = -1.09 with
+    v = 0.9 - 1 = -0.1.
     """
     network = lenet(10)
     before = network.head.weight.detach().clone()
@@ -453,8 +462,10 @@ def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
-    """Source-only steps of two processes with 8 samples each are the steps of one process with the same 16, for a network without
-    batch statistics: the mean of two means over 8 is the mean over 16."""
+    """Two processes with 8 samples each do the steps of one process with the same 16.
+
+    The network has no batch statistics, so the mean of two means over 8 is the mean over 16.
+    """
     script = tmp_path / "two.py"
     script.write_text(
         "import sys, torch\n"
@@ -468,7 +479,8 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "from da.records.run import Run\n"
         "from da.train import TrainConfig, fit, launch\n"
         "devices, batch, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"
-        "config = TrainConfig(steps=5, batch_size=batch, accelerator='cpu', devices=devices, evaluate_every=5, log_every=5)\n"
+        "config = TrainConfig(steps=5, batch_size=batch, accelerator='cpu', devices=devices,\n"
+        "                     evaluate_every=5, log_every=5)\n"
         "fabric = launch(config)\n"
         "torch.manual_seed(0)\n"
         "x = torch.randn(64, 6); y = (x[:, 0] > 0).long(); domain = Labelled(x, y)\n"
@@ -476,7 +488,8 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "names = dict(experiment='t', method='m', source='s', target='t', seed=0)\n"
         "run = Run.start(folder, {}, **names, wandb='disabled', rank_zero=fabric.is_global_zero)\n"
         "stream = LabelledBatches(domain, batch_size=batch, seed=0, transform=identity)\n"
-        "fit(Regularize(network, None), stream, config, run, Evaluation(domain, identity), fabric=fabric)\n"
+        "evaluation = Evaluation(domain, identity)\n"
+        "fit(Regularize(network, None), stream, config, run, evaluation, fabric=fabric)\n"
     )
     states = []
     for devices, batch in ((1, 16), (2, 8)):

@@ -1,4 +1,8 @@
-"""Image transforms. Oracles: NumPy slices and np.flip, the closed form of normalisation, torch's interpolate, PIL's resize, statistics."""
+"""Image transforms.
+
+Oracles: NumPy slices and np.flip, the closed form of normalisation, torch's interpolate, PIL's
+resize, statistics.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def coordinates(n: int, height: int, width: int) -> Tensor:
-    """Images whose two channels are their own row and column: a resampled pixel then says where it came from."""
+    """Images whose two channels are row and column: a resampled pixel then says where it was."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([rows, columns]).float().expand(n, 2, height, width)
 
@@ -130,7 +134,7 @@ def test_the_whole_smooth_image_enlarged_is_pils_resize() -> None:
 def windows(
     x: Tensor, size: int, *, scale: tuple[float, float] = (0.08, 1.0)
 ) -> tuple[Tensor, ...]:
-    """Top, left, height and width of each window, in pixels, read off two inner pixels of resampled coordinates."""
+    """Top, left, height and width of each window in pixels, read off two resampled pixels."""
     found = random_resized_crop(x, size, seeded(), scale=scale)
     middle = size // 2
     pitch_y = found[:, 0, middle + 1, middle] - found[:, 0, middle, middle]
@@ -149,7 +153,10 @@ def test_windows_stay_inside(shape: tuple[int, int]) -> None:
 
 
 def test_area_is_uniform_and_shape_log_uniform() -> None:
-    """With small areas nothing is clipped: area U(0.1, 0.5) has mean 0.3 and variance 0.4^2 / 12, log ratio U(-log 4/3, log 4/3)."""
+    """With small areas nothing is clipped.
+
+    Area U(0.1, 0.5) has mean 0.3 and variance 0.4^2 / 12; the log ratio is U(-log 4/3, log 4/3).
+    """
     _, _, height, width = windows(coordinates(4000, 40, 40), 10, scale=(0.1, 0.5))
     area, ratio = (height * width / 1600).double(), (width / height).log().double()
     assert abs(area.mean() - 0.3) < 0.01 and abs(area.std() - 0.4 / math.sqrt(12)) < 0.005
@@ -182,7 +189,8 @@ def test_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("augmentation", ["none", "flip", "crop", "resized_crop"])
 def test_the_generator_decides_everything(augmentation: str) -> None:
-    transform, x = ImageTransform(12, *IMAGENET, augmentation=augmentation), noise(16, 3, 16, 16)  # type: ignore[arg-type]
+    transform = ImageTransform(12, *IMAGENET, augmentation=augmentation)  # type: ignore[arg-type]
+    x = noise(16, 3, 16, 16)
     torch.manual_seed(0)
     state = torch.get_rng_state()
     one, same, other = (transform(x, seeded(seed)) for seed in (1, 1, 2))
@@ -215,7 +223,8 @@ def test_images_that_are_too_small(shape: tuple[int, int], augmentation: str) ->
         ValueError,
         match=rf"size: the stored images are {shape[0]} x {shape[1]} and cannot be cropped to 10",
     ):
-        ImageTransform(10, augmentation=augmentation)(noise(2, 1, *shape), seeded())  # type: ignore[arg-type]
+        transform = ImageTransform(10, augmentation=augmentation)  # type: ignore[arg-type]
+        transform(noise(2, 1, *shape), seeded())
 
 
 def test_the_crops_themselves_refuse_small_images() -> None:
