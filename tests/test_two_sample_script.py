@@ -272,7 +272,7 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "widths": (("--source", "x.npy", "--target", "wide.npy"), "equal widths; got 4 and 5 columns"),
     "names": (
         ("--source", "ab.csv", "--target", "ba.csv"),
-        "same columns in the same order; got 'a' where the target has 'b'",
+        "same columns in the same order; got 'a' in the source and 'b' in the target",
     ),
     "one row": (
         ("--source", "x.npy", "--target", "one.npy"),

@@ -42,6 +42,13 @@ def sample_weights(class_weights: Array, labels: Array) -> Array:
         >>> from da.instance import sample_weights
         >>> sample_weights(np.array([1.5, 0.5]), np.array([0, 0, 1, 1]))
         array([1.5, 1.5, 0.5, 0.5])
+
+    Paper:
+        Lipton, Wang, Smola: Detecting and Correcting for Label Shift with Black Box Predictors.
+        ICML 2018 (training with weighted rows).
+
+    Differences:
+        The weights are scaled to mean 1.
     """
     per_class = class_weights_of(class_weights)
     y = integers_of(labels, "labels")
@@ -144,6 +151,6 @@ class AdjustedHead(nn.Module):
         self.register_buffer("log_weights", log_weights)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The head's logits (b, k); in evaluation mode those of the target's posteriors."""
+        """The head's logits (b, k), corrected for the target in evaluation mode."""
         logits = self.head(features)
         return logits if self.training else logits + self.log_weights

@@ -73,7 +73,7 @@ class TransferBoosting(BaseEstimator, ABC):
         """The error (n + m,) of each row, in [0, 1]."""
 
     def _boost(self, x: np.ndarray, y: np.ndarray, n: int, base: BaseEstimator) -> None:
-        """Run the rounds on rows x (n + m, d), of which the first n are the source's."""
+        """Run the rounds on rows x (n + m, d); the first n are the source's."""
         check_positive(self.n_estimators, "n_estimators")
         beta, weights = source_factor(n, self.n_estimators), np.full(len(x), 1 / len(x))
         self.estimators_, errors, votes = [], [], []

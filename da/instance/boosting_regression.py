@@ -38,7 +38,7 @@ DEPTH = 3  # of the default trees
 class TrAdaBoostR2(RegressorMixin, TransferBoosting):
     """Boosting for regression that reuses labelled source rows beside a few labelled target rows.
 
-    The rounds are those of `TrAdaBoost`, with adjusted errors in [0, 1]. The prediction is the
+    The rounds are as in `TrAdaBoost`, with adjusted errors in [0, 1]. The prediction is the
     median of the rounds ceil(N / 2) ... N, weighted by ln(1 / beta_t). If it overfits the few
     target rows, try `TwoStageTrAdaBoostR2`.
 
@@ -163,8 +163,9 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         source's weights stay as they are.
         A source row that the estimator meets exactly has e_i = 0, so no beta_t moves it. If such
         rows hold more weight than the step allows, they are scaled down together.
-        A round with eps_t >= 1/2 has no vote. If it is the first round of AdaBoost.R2, it is kept
-        alone.
+        AdaBoost.R2 ends before a round with eps_t >= 1/2, so such a round has no vote, as in the
+        paper. But if the first round is one, it is kept alone.
+        AdaBoost.R2 also ends after a round with eps_t = 0, which no round can better.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Checked class labels, class probabilities and class weights, for the label-shift functions.
+"""Checks of class labels, class probabilities and class weights in label-shift functions.
 
 Use these in a new label-shift method: they turn tensors or arrays into tensors on the CPU, or raise
 an error that names the argument.

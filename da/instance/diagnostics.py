@@ -201,7 +201,7 @@ def warn_if_uniform(weights: Tensor | np.ndarray, method: str) -> None:
 
     Args:
         weights: Weights (n,).
-        method: The weight function's name, for the message.
+        method: The weight function's name, shown in the message.
     """
     if len(weights) > 1 and effective_sample_size(weights) > UNIFORM * len(weights):
         warnings.warn(

@@ -58,7 +58,7 @@ def neighbour_weights(source: Array, target: Array, *, smoothing: float = 1.0) -
     Differences:
         Source rows that coincide share one cell: its count is divided evenly among them.
         A target row at equal distance from several source rows counts for the first of them in
-        lexicographic order, whatever the order of the given rows.
+        lexicographic order. The order of the given rows does not matter.
     """
     if not (math.isfinite(smoothing) and smoothing >= 0):
         raise ValueError(f"smoothing must be a finite number >= 0; got {smoothing}")

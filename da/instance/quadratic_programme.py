@@ -142,7 +142,7 @@ def _settled(
 
     Most weights are 0 at the minimum, and soon on the way. So once half of them are 0, the others
     are settled among themselves, down to a hundredth of the gap if that is soon reached. It costs a
-    quarter of the time or less. Then all rows take part again, for longer if that helped little.
+    quarter of the time or less. Then all rows take part again, and longer if that helped little.
     """
     patience, before, row_sums = CHECKED, math.inf, problem.product(torch.ones_like(w))
     mean = float(row_sums.mean()) / len(w)  # c

@@ -66,7 +66,7 @@ class Samples:
     def bandwidth(self, rule: float | str = "median") -> float:
         """The bandwidth, a squared distance: `rule` itself if it is a number, else its value.
 
-        The rules are those of `da.kernels`, taken on the pooled rows.
+        The rules are in `da.kernels`; they are taken on the pooled rows.
         """
         with full_precision(self.x):
             return float(resolve_bandwidth(centred(self.pooled()), rule))
@@ -114,7 +114,7 @@ def draw(n: int, k: int, random_state: int) -> Tensor:
 
 
 def draw_centres(rows: Tensor, k: int, random_state: int) -> Tensor:
-    """Draw min(k, n) rows (k, d) of (n, d) without replacement, whatever the order of the rows."""
+    """Draw min(k, n) of n rows without replacement; their order does not change the draw."""
     return rows[sorting(rows)][draw(len(rows), k, random_state).to(rows.device)]
 
 

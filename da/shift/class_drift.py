@@ -112,6 +112,15 @@ def moved_classes(
         >>> y = x + np.where(labels == "b", 50.0, 0.0)[:, None]
         >>> [(line.label, line.p_value < 0.05) for line in moved_classes(x, y, labels, labels)]
         [('a', False), ('b', True)]
+
+    Paper:
+        Gretton, Borgwardt, Rasch, Schoelkopf, et al.: A Kernel Two-Sample Test. JMLR 13, 2012
+        (the default test).
+        Holm: A Simple Sequentially Rejective Multiple Test Procedure. Scandinavian Journal of
+        Statistics 6, 1979 (the correction).
+
+    Differences:
+        The tests get more relabellings if the correction needs them.
     """
     x, y = check_two_samples(source, target)
     own = _check_labels(source_labels, len(x), "source_labels")
@@ -155,6 +164,14 @@ def moved_proportions(source_labels: np.ndarray, target_labels: np.ndarray) -> P
         >>> found = moved_proportions(np.repeat([0, 1], [60, 20]), np.repeat([0, 1], [20, 60]))
         >>> found.p_value < 0.05, found.least_expected
         (True, 40.0)
+
+    Paper:
+        Pearson: On the Criterion that a Given System of Deviations from the Probable in the Case
+        of a Correlated System of Variables is Such that it Can Be Reasonably Supposed to Have
+        Arisen from Random Sampling. Philosophical Magazine 50, 1900.
+
+    Differences:
+        None known. There is no continuity correction.
     """
     own = _check_labels(source_labels, None, "source_labels")
     other = _check_labels(target_labels, None, "target_labels")

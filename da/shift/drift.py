@@ -68,6 +68,13 @@ def moved_columns(source: Array, target: Array) -> Columns:
         >>> found = moved_columns(source, source + [0, 2, 0])
         >>> found.p_value < 0.05
         array([False,  True, False])
+
+    Paper:
+        Smirnov: Table for Estimating the Goodness of Fit of Empirical Distributions. Annals of
+        Mathematical Statistics 19, 1948.
+
+    Differences:
+        The p-values are asymptotic, and corrected for the number of columns.
     """
     x, y = (z.detach().cpu().double().numpy() for z in check_two_samples(source, target))
     found = ks_2samp(x, y, axis=0, method="asymp")

@@ -169,7 +169,7 @@ def check_pair(source: Sample, target: Sample) -> None:
         own, other = next((a, b) for a, b in pairs if a != b)
         raise ValueError(
             "source and target must have the same columns in the same order; "
-            f"got {own!r} where the target has {other!r}"
+            f"got {own!r} in the source and {other!r} in the target"
         )
     for name, sample in (("source", source), ("target", target)):
         if len(sample.x) < 2:

@@ -120,7 +120,7 @@ def permutation_p_value(statistics: Tensor, *, scale: float) -> float:
     """The p-value (1 + #{b: statistics_b >= statistics_0}) / (1 + B), which is never 0.
 
     Args:
-        statistics: The observed statistic, then those of B relabellings: (1 + B,).
+        statistics: The observed statistic and the statistics of B relabellings: (1 + B,).
         scale: The largest value of the statistic's kernel. Statistics within `TIE` times it are
             ties, and ties count as larger.
 

@@ -103,7 +103,7 @@ def _null(axes: Axes, test: MMDTest, alpha: float) -> None:
     observed = f"observed, p = {test.p_value:.2g}"
     axes.axvline(test.statistic, color=COLOURS["target"], linewidth=1.4, label=observed)
     axes.set(
-        xlabel="statistic\n(about 0 where nothing has changed)",
+        xlabel="statistic\n(about 0 if nothing has changed)",
         ylabel="relabellings",
         xlim=_padded(low, high),
     )
@@ -160,7 +160,7 @@ def _scatter(axes: Axes, projection: Projection) -> None:
     counts = [len(values) for values in projection.points.values()]
     colours = np.repeat([COLOURS[name] for name in projection.points], counts)
     mixed = np.random.default_rng(0).permutation(len(points))
-    # Drift need not lie where the variance is largest: the components that differ most are shown.
+    # Drift need not lie in the directions of largest variance, so those that differ most are shown.
     most = np.argsort(-projection.distance, kind="stable")[:2]
     first, second = np.sort(most)
     axes.scatter(
@@ -222,7 +222,7 @@ def _classes(axes: Axes, classes: Sequence[ClassTest], alpha: float) -> None:
     axes.axvline(0, color="black", linewidth=0.6)
     axes.set(
         xlim=(low, high + 0.15 * (high - low)),
-        xlabel="statistic within the class\n(about 0 where nothing has changed)",
+        xlabel="statistic within the class\n(about 0 if nothing has changed)",
     )
     total = sum(line.p_value <= alpha for line in classes)
     shown = f", the first {BARS}" if len(classes) > BARS else ""

@@ -20,7 +20,7 @@ numbers of modulus 1. So the standard deviation over frequencies is at most
 
     (2 + 1 / (n - 1) + 1 / (m - 1)) / sqrt(J)
 
-for each kernel, whatever the data and their width. Near MMD^2 = 0 it is far less.
+for each kernel; it does not depend on the data or their width. Near MMD^2 = 0 it is far less.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def described(options: Options, source: Sample, target: Sample) -> str:
 
 
 def _verdict(options: Options, source: Sample, target: Sample, found: Findings) -> list[str]:
-    """The test, and what it says."""
+    """The lines about the test of all columns together."""
     test, p = found.test, f"p = {found.test.p_value:.4g}"
     lines = [f"{options.test}: statistic {test.statistic:.4g}, {p}, {len(test.null)} relabellings"]
     if found.differs:
