@@ -1,4 +1,7 @@
-"""Backbones. Oracles: torchvision's own networks, files made to be wrong."""
+"""Backbones.
+
+Oracles: torchvision's own networks, and files that are made to be wrong.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def test_random_backbones_have_the_width_they_state(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
 def test_features_are_those_of_torchvisions_own_network(name: str) -> None:
-    """What torchvision's network, weights loaded by torch alone, hands from `features` to its classifier, averaged over space by NumPy."""
+    """The output of `features` in torchvision's network, averaged over space by NumPy.
+
+    Its weights are loaded by torch alone.
+    """
     own = getattr(torchvision.models, name)(weights=None)
     own.load_state_dict(torch.load(weights_file(name), weights_only=True))
     seen: list[Tensor] = []
@@ -145,7 +151,10 @@ def test_a_damaged_file(content: bytes, tmp_path: Path) -> None:
 def test_published_weights_that_cannot_be_had(
     cached: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An empty or broken cache, and a proxy at a closed port, so that this machine's network does not matter."""
+    """An empty or broken cache and a proxy at a closed port.
+
+    So the result does not depend on this machine's network.
+    """
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
@@ -200,6 +209,7 @@ def test_squeezenet_has_no_linear_classifier() -> None:
 def test_a_network_that_torchvision_has_not_or_that_has_classifiers_within(name: str) -> None:
     with pytest.raises(
         ValueError,
-        match=f"backbone must be one of torchvision's classification networks, alexnet,.*got '{name}'",
+        match="backbone must be one of torchvision's classification networks, alexnet,.*"
+        f"got '{name}'",
     ):
         backbone(name, pretrained=False)

@@ -1,4 +1,8 @@
-"""AdaBN. Oracles: means and variances of each layer's inputs, written out with plain tensors; the untouched rest, compared bit by bit."""
+"""AdaBN.
+
+Oracles: means and variances of each layer's inputs, written out with plain tensors; everything
+else is compared bit by bit.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ from da.networks.statistics import split_statistics, use_statistics
 
 
 def network(seed: int = 0) -> Network:
-    """Two batch normalisations, one in each part, and dropout between them; trained, so that nothing is at its default."""
+    """Two batch normalisations, one in each part, and dropout between them.
+
+    It is trained a little, so that nothing has its default value.
+    """
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5))
     own = Network(
@@ -44,7 +51,7 @@ def by_hand(net: Network, data: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         z = (h - h.mean(0)) / (
             ((h - h.mean(0)) ** 2).mean(0) + norm.eps
         ).sqrt() * norm.weight + norm.bias
-        seen.append(z.clamp(min=0) @ net.bottleneck[0].weight.T + net.bottleneck[0].bias)  # type: ignore[index]
+        seen.append(z.clamp(min=0) @ net.bottleneck[0].weight.T + net.bottleneck[0].bias)
     result = []
     for inputs in (first, seen):
         means = [h.sum(0) / len(h) for h in inputs]
@@ -98,7 +105,10 @@ def test_nothing_else_changes(mode: bool) -> None:
 
 
 def test_a_shift_and_a_scale_of_the_input_are_undone() -> None:
-    """Normalised by statistics of their own, rows a x + b give what rows x give: the first layer is the normalisation itself."""
+    """With statistics of their own, rows a x + b give the outputs of rows x.
+
+    The first layer is the normalisation itself.
+    """
     torch.manual_seed(0)
     net = Network(nn.BatchNorm1d(3), nn.Linear(3, 4), nn.Linear(4, 2)).double()
     data = batches()

@@ -1,4 +1,8 @@
-"""Bi-Tuning. Oracles: float64 double loops, queues filled by hand, the closed form of a moving average, gradcheck, a restarted twin."""
+"""Bi-Tuning.
+
+Oracles: double loops in float64, queues filled by hand, the closed form of a moving average,
+gradcheck, a restarted twin.
+"""
 
 from __future__ import annotations
 
@@ -192,14 +196,14 @@ def test_terms_by_loop() -> None:
 
 
 class _Marked(nn.Module):
-    """Features that are the input, so that a key says which row it was."""
+    """Features that are the input, so that a key shows which row it was."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 def angles(method: BiTuning, c: int) -> list[int]:
-    """Which rows (their number n stands in the key as the direction (n, 1)) are in the queue of class c."""
+    """The rows in the queue of class c, whose number n is in the key as the direction (n, 1)."""
     keys = method.feature_keys[c]
     return [round((key[0] / key[1]).item()) if key.norm() > 0 else -1 for key in keys]
 
@@ -272,13 +276,16 @@ def test_momentum_at_its_ends(momentum: float) -> None:
 
 
 def test_who_learns() -> None:
-    """Features and class weights from the classifier's contrast, features and projection from the other; a key never."""
+    """The classifier's contrast moves features and class weights.
+
+    The other contrast moves features and projection. No key moves.
+    """
     method = small()
     optimizer = sgd(method)
     advance(method, batch(0), optimizer)
     moved = {
-        "classifier": [method.network.head.weight, method.network.backbone[0].weight],  # type: ignore[index]
-        "projection": [method.projection.weight, method.network.backbone[0].weight],  # type: ignore[index]
+        "classifier": [method.network.head.weight, method.network.backbone[0].weight],
+        "projection": [method.projection.weight, method.network.backbone[0].weight],  # type: ignore
     }
     still = {"classifier": method.projection.weight, "projection": method.network.head.weight}
     for name, parameters in moved.items():
@@ -296,10 +303,10 @@ def test_who_learns() -> None:
     "make", [lambda: lenet(CLASSES, width=2, features=6), lambda: mlp(256, CLASSES)]
 )
 def test_a_restart_goes_on_as_if_nothing_had_been(make: Callable[[], Network]) -> None:
-    """Images and vectors; three steps, saved, loaded into another method, which then takes the same two steps."""
+    """Images and vectors: three steps, then a saved and loaded twin takes the same two steps."""
     torch.manual_seed(0)
     network = make()
-    shape = (8, 1, 16, 16) if isinstance(network.backbone[0], nn.Conv2d) else (8, 256)  # type: ignore[index]
+    shape = (8, 1, 16, 16) if isinstance(network.backbone[0], nn.Conv2d) else (8, 256)
     data = [
         LabelledBatch(torch.randn(shape), torch.arange(8) % CLASSES, torch.arange(8))
         for _ in range(5)
@@ -318,7 +325,7 @@ def test_a_restart_goes_on_as_if_nothing_had_been(make: Callable[[], Network]) -
         assert torch.equal(a, b)
 
 
-# One step of one of two processes, which then writes its queues.
+# Each of two processes takes one step and then writes its queues.
 WORKER = """
 import sys
 import torch
@@ -328,7 +335,8 @@ from da.model.bituning import BiTuning
 from da.networks.small import mlp
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+store = f"file://{folder}/store"
+distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
 torch.manual_seed(0)
 method = BiTuning(mlp(4, 3, hidden=6, features=5), queue_size=3, projection=2)
 x, y = torch.load(f"{folder}/data.pt")
@@ -342,7 +350,10 @@ distributed.destroy_process_group()
 
 @pytest.mark.slow
 def test_two_processes_share_their_queues(tmp_path: Path) -> None:
-    """Both hold what one process holds that saw all rows: a checkpoint of one is a checkpoint of all."""
+    """Both hold the queues of one process that saw all rows.
+
+    So a checkpoint of one process is a checkpoint of all.
+    """
     x, y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 4 % 3
     torch.save((x, y), tmp_path / "data.pt")
     (tmp_path / "worker.py").write_text(WORKER)
@@ -364,7 +375,10 @@ def test_two_processes_share_their_queues(tmp_path: Path) -> None:
 
 
 def accuracy(seed: int, contrasts: bool) -> float:
-    """Of 300 new rows after 100 steps on 30 labelled ones: the turned triangle in 2 of 10 columns, N(0, 1) in the others."""
+    """Accuracy on 300 new rows after 100 steps on 30 labelled ones.
+
+    The turned triangle is in 2 of 10 columns; the others are N(0, 1).
+    """
     rows, labels = turned_triangle(seed, n=330)
     x = torch.cat(
         [rows.source_x, torch.randn(330, 8, generator=torch.Generator().manual_seed(seed))], dim=1
@@ -383,7 +397,7 @@ def accuracy(seed: int, contrasts: bool) -> float:
 
 
 def test_few_labels_and_noisy_columns() -> None:
-    """The contrasts leave fewer errors than cross-entropy alone, which makes some; over four seeds."""
+    """Over four seeds the contrasts leave fewer errors than cross-entropy alone."""
     plain, tuned = (
         np.mean([accuracy(seed, contrasts) for seed in range(4)]) for contrasts in (False, True)
     )

@@ -1,4 +1,7 @@
-"""Batch Spectral Shrinkage. Oracles: NumPy's eigenvalues of the Gram matrix, another library's value, closed forms, gradcheck."""
+"""Batch Spectral Shrinkage.
+
+Oracles: NumPy's eigenvalues of the Gram matrix, another library's value, closed forms, gradcheck.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,11 @@ def test_gradient(shape: tuple[int, int]) -> None:
 
 
 def test_gradient_where_singular_values_are_equal_or_zero() -> None:
-    """All equal and all taken: 2 F. One is taken of equal ones: 2 s u v^T, of norm 2 s. Rank too low: 0, a minimum."""
+    """Three closed forms.
+
+    All values equal and all taken: 2 F. One taken of equal values: 2 s u v^T, of norm 2 s. Rank
+    too low: 0, a minimum.
+    """
     turned = torch.linalg.qr(
         torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     )[0]
@@ -103,7 +110,7 @@ def test_the_penalty_is_eta_times_it_on_the_network_s_features() -> None:
 
 
 def test_training_with_it_leaves_the_large_directions_and_empties_the_small_one() -> None:
-    """Classes are told by the first coordinate, so no task needs the last direction of three features."""
+    """The first coordinate tells the classes; the last direction of three features is useless."""
     torch.manual_seed(0)
     x = torch.randn(60, 4)
     batch = LabelledBatch(x, (x[:, 0] > 0).long(), torch.arange(60))

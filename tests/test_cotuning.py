@@ -1,4 +1,8 @@
-"""Co-Tuning. Oracles: tables whose conditional frequencies are known, a logistic model whose weights are, NumPy loops, a restarted twin."""
+"""Co-Tuning.
+
+Oracles: tables with known conditional frequencies, a logistic model with known weights, NumPy
+loops, a restarted twin.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,10 @@ TWO = [[9, 3, 0], [3, 3, 12]]
 
 
 def certain(table: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Samples of the table, source predictions certain and right, as three equal parts one after another: each fold is like the whole."""
+    """Samples of the table, with source predictions that are certain and right.
+
+    They are three equal parts one after another, so that each fold is like the whole.
+    """
     cells = [
         (t, s)
         for t, row in enumerate(table)
@@ -51,7 +58,10 @@ def frequencies(table: list[list[int]]) -> np.ndarray:
 @pytest.mark.parametrize("approach", ["direct", "reverse"])
 @pytest.mark.parametrize("table", [SHARED, DISJOINT, TWO])
 def test_certain_predictions_give_frequencies(table: list[list[int]], approach: Approach) -> None:
-    """Both approaches estimate p(s | t) then, and the estimate is the frequency; the reverse one but for a weak L2 penalty."""
+    """Both approaches then estimate p(s | t), and the estimate is the frequency.
+
+    The reverse approach differs by a weak L2 penalty.
+    """
     found = category_relationship(*certain(table), approach=approach)
     assert found.shape == (len(table), len(table[0])) and found.dtype == torch.float64
     np.testing.assert_allclose(
@@ -61,7 +71,11 @@ def test_certain_predictions_give_frequencies(table: list[list[int]], approach: 
 
 
 def test_reverse_sees_through_blurred_predictions() -> None:
-    """Half of each prediction is spread evenly: the mean is spread too, by half of 1 / 5 a class; who never goes with t is still known."""
+    """Half of each prediction is spread evenly over the five source classes.
+
+    The direct mean is spread too. The reverse approach still finds the classes that never go with
+    t.
+    """
     sharp, labels = certain(DISJOINT)
     blurred = 0.5 * sharp + 0.1
     direct, reverse = (
@@ -79,7 +93,11 @@ def test_reverse_sees_through_blurred_predictions() -> None:
 
 
 def test_reverse_of_a_known_logistic_model() -> None:
-    """Labels drawn from softmax(W p): p(s | t) is Bayes' rule on softmax_t(W_ts) and the mean of p, up to the error of 20000 samples."""
+    """Labels are drawn from softmax(W p).
+
+    Then p(s | t) is Bayes' rule on softmax_t(W_ts) and the mean of p, up to the error of 20000
+    samples.
+    """
     draw = np.random.default_rng(0)
     w = np.array([[3.0, -1.0, 0.0, 1.0], [-2.0, 2.0, 1.0, 1.0], [0.0, 0.0, 0.0, -3.0]])
     p = draw.dirichlet([0.4] * 4, size=20000)
@@ -109,7 +127,7 @@ def test_direct_by_loop() -> None:
 
 
 def test_few_samples_of_many_source_classes() -> None:
-    """Two samples of a class and more source classes than samples: rows are distributions, float32 as the predictions."""
+    """Two samples a class, more source classes than samples: rows are float32 distributions."""
     p = (5 * torch.randn(8, 40, generator=torch.Generator().manual_seed(0))).softmax(1)
     found = category_relationship(p, torch.arange(8) % 4)
     assert found.shape == (4, 40) and found.dtype == torch.float32 and (found >= 0).all()
@@ -117,7 +135,10 @@ def test_few_samples_of_many_source_classes() -> None:
 
 
 def test_calibration_temperature() -> None:
-    """Two classes, logits (0, 4), right in 3 of 4: softmax(4 / T) must be 3 / 4. And the root of the derivative, by SciPy."""
+    """Logits (0, 4), right in 3 of 4: softmax(4 / T) must be 3 / 4.
+
+    On random logits the oracle is the root of the derivative, by SciPy.
+    """
     logits = torch.tensor([[0.0, 4.0]]).expand(8, 2)
     assert calibration_temperature(logits, torch.tensor([1, 1, 1, 0] * 2)) == pytest.approx(
         4 / math.log(3), rel=1e-3
@@ -176,7 +197,10 @@ def test_terms_by_loop(options: dict, factor: float) -> None:
 
 
 def test_who_learns() -> None:
-    """Both classifiers and the features; the source network itself is left alone; rates by what is pretrained."""
+    """Both classifiers and the features learn, at rates by what is pretrained.
+
+    The source network itself does not change.
+    """
     method, source = pair()
     before = copy.deepcopy(source.state_dict())
     groups = method.parameter_groups(0.1, 0.2)
@@ -230,7 +254,11 @@ def test_a_restart_goes_on_as_if_nothing_had_been() -> None:
 
 
 def six_blobs(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Source class s of 6: N(centre on a circle of radius 2 at 60 s degrees, 0.4^2 I) in columns 0 and 1, N(0, 1) in eight more."""
+    """Source class s of 6 in ten columns.
+
+    Columns 0 and 1 are N(centre, 0.4^2 I), the centre at 60 s degrees on a circle of radius 2. The
+    other eight are N(0, 1).
+    """
     generator = torch.Generator().manual_seed(seed)
     s = torch.arange(n) % 6
     angle = torch.deg2rad(60.0 * s)
@@ -241,7 +269,7 @@ def six_blobs(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def train(method: nn.Module, x: Tensor, y: Tensor, steps: int) -> None:
-    optimizer = torch.optim.SGD(method.parameter_groups(0.05, 1.0), momentum=0.9)  # type: ignore[operator]
+    optimizer = torch.optim.SGD(method.parameter_groups(0.05, 1.0), momentum=0.9)  # type: ignore
     for _ in range(steps):
         optimizer.zero_grad()
         torch.stack(
@@ -260,10 +288,12 @@ def turned(x: Tensor, degrees: float) -> Tensor:
 
 @pytest.mark.parametrize("classes", [6, 3])
 def test_both_classifiers_reach_what_can_be_reached(classes: int) -> None:
-    """The target: the six blobs turned by 10 degrees and renamed, four labelled rows each; of three classes each is two neighbours.
+    """The target is the six blobs, turned by 10 degrees and renamed, four labelled rows each.
 
-    The task's term ends near 0; the source's cannot go below trade_off times the mean entropy of the relationship's rows, and ends there.
-    New rows are told apart by either classifier: the target's, and the source's by the class whose relationship fits best.
+    With three classes each class is two neighbours. The task's term ends near 0. The source's term
+    cannot go below trade_off times the mean entropy of the relationship's rows, and ends there.
+    Both classifiers are right on new rows: the target's own, and the source's by the class whose
+    relationship fits best.
     """
     names = torch.tensor([2, 1, 0, 5, 4, 3]) if classes == 6 else torch.tensor([1, 1, 2, 2, 0, 0])
     torch.manual_seed(0)
@@ -315,7 +345,7 @@ def train_on(method: Method, data: tuple[Tensor, Tensor], steps: int) -> None:
 
 @pytest.mark.slow
 def test_fifty_labels_of_turned_digits() -> None:
-    """The digits of the source, turned by 30 degrees: more of 800 new ones are right than after plain fine-tuning, over two seeds."""
+    """It beats plain fine-tuning on digits turned by 30 degrees: 800 new ones, two seeds."""
     torch.manual_seed(0)
     source = lenet(10)
     train_on(Regularize(source, None), digits("clean", range(890)), 100)
@@ -352,7 +382,8 @@ def test_bad_input() -> None:
         (
             p,
             y * 2,
-            r"labels must hold two or more classes, each at least 2 times; got counts \[21, 0, 21, 0, 24\]",
+            r"labels must hold two or more classes, each at least 2 times; "
+            r"got counts \[21, 0, 21, 0, 24\]",
         ),
         (p, y * 0, "labels must hold two or more classes"),
     ]:
@@ -371,7 +402,8 @@ def test_bad_input() -> None:
         CoTuning(Network(nn.Identity(), nn.Identity(), nn.Identity()), source, relation)
     with pytest.raises(
         TypeError,
-        match="source_network must end in a linear head, which Co-Tuning goes on training; got Identity",
+        match="source_network must end in a linear head, which Co-Tuning goes on training; "
+        "got Identity",
     ):
         CoTuning(network, Network(nn.Identity(), nn.Identity(), nn.Identity()), relation)
     with pytest.raises(ValueError, match="features of the network's width 3; it reads 7"):

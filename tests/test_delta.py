@@ -1,4 +1,8 @@
-"""DELTA. Oracles: loops over samples, channels and positions, masks put into a network by hand, closed forms, gradcheck."""
+"""DELTA.
+
+Oracles: loops over samples, channels and positions, masks put into a network by hand, closed
+forms, gradcheck.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +34,22 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def small(classes: int = 3) -> Network:
-    """Three convolutions of 4 and 5 channels on 8 x 8 pixels, in place where it can be, and no batch normalisation."""
+    """Three convolutions of 4 and 5 channels on 8 x 8 pixels, without batch normalisation.
+
+    Its activations work in place where they can.
+    """
     torch.manual_seed(1)
     body = nn.Sequential(
         nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
-        nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(5, 5, 1), nn.ReLU(inplace=True)),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
+        nn.Sequential(
+            nn.Conv2d(4, 5, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(5, 5, 1),
+            nn.ReLU(inplace=True),
+        ),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     return Network(body, nn.Identity(), nn.Linear(5, classes)).double()
 
 
@@ -131,7 +144,7 @@ def test_the_penalty_by_loop_and_what_it_moves() -> None:
     assert value.item() == pytest.approx(expected, rel=1e-10)
     assert delta(network, source, x, alpha=0.3, beta=0.2).item() == pytest.approx(
         expected, rel=1e-10
-    ), "they are the stages' last"
+    ), "the default layers are the last of the stages"
     value.backward()
     assert all(p.grad is None for p in source.parameters())
     assert all(p.grad is not None and bool(p.grad.any()) for p in network.backbone.parameters())
@@ -201,14 +214,14 @@ def test_default_layers_of_a_lenet_and_of_none() -> None:
 
 
 def test_the_method_is_the_penalty_with_one_pass_less() -> None:
-    """Same terms and gradients as Regularize with the function, for a network with batch normalisation too."""
+    """Terms and gradients equal those of Regularize with the function, also with batch norm."""
     torch.manual_seed(0)
     source = lenet(3, width=2, features=6)
     batch = LabelledBatch(torch.randn(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6))
     start, attention = moved(source), [torch.tensor([0.3, 0.7]), torch.tensor([0.1, 0.2, 0.3, 0.4])]
     options = {"alpha": 0.7, "beta": 0.1, "attention": attention}
     methods = [
-        Delta(copy.deepcopy(start), source_network=source, strength=2.0, **options).train(),  # type: ignore[arg-type]
+        Delta(copy.deepcopy(start), source_network=source, strength=2.0, **options).train(),
         Regularize(
             copy.deepcopy(start), partial(delta, **options), source_network=source, strength=2.0
         ).train(),  # type: ignore[arg-type]
@@ -233,7 +246,7 @@ def test_the_method_is_the_penalty_with_one_pass_less() -> None:
 
 
 def masked(network: Network, layer: str, channel: int, x: Tensor, y: Tensor) -> float:
-    """The loss with one channel of `layer` times 0, by a module that stands after it."""
+    """The loss with one channel of `layer` times 0, by a module put after the layer."""
     own = copy.deepcopy(network)
     for module in own.modules():
         if isinstance(module, nn.ReLU):
@@ -241,9 +254,9 @@ def masked(network: Network, layer: str, channel: int, x: Tensor, y: Tensor) -> 
     parent, _, leaf = layer.rpartition(".")
     inner = own.backbone.get_submodule(layer)
     mask = nn.Module()
-    mask.inner, mask.factor = inner, torch.ones(1, 100, 1, 1, dtype=x.dtype)  # type: ignore[assignment]
+    mask.inner, mask.factor = inner, torch.ones(1, 100, 1, 1, dtype=x.dtype)  # type: ignore
     mask.factor[:, channel] = 0  # type: ignore[operator]
-    mask.forward = lambda z: mask.inner(z) * mask.factor[:, : inner(z).shape[1]]  # type: ignore[operator, index, method-assign]
+    mask.forward = lambda z: mask.inner(z) * mask.factor[:, : inner(z).shape[1]]  # type: ignore
     setattr(own.backbone.get_submodule(parent), leaf, mask)
     with torch.no_grad():
         return functional.cross_entropy(own(x).logits, y).item()
@@ -280,7 +293,11 @@ def test_attention_is_the_softmax_of_what_each_removal_costs(layers: list[str]) 
 
 
 class Residual(nn.Module):
-    """A stem with batch normalisation, a block that adds in place to its input's copy, and a long connection past the block."""
+    """A network that is no chain.
+
+    It has a stem with batch normalisation, a block whose output is added to in place, and a long
+    connection past the block.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -316,7 +333,7 @@ def test_removal_in_a_network_that_is_no_chain() -> None:
 
 
 def test_first_order_attention_by_finite_differences() -> None:
-    """The slope of the loss in a factor on the map, at factor 1, times -1."""
+    """Minus the slope of the loss in a factor on the map, at factor 1."""
     network, x, y = small(), drawn(9, 1, 8, 8), torch.arange(9) % 3
     (found,) = channel_attention(network, x, y, layers=["1.1"], exact=False)
     probe = copy.deepcopy(network)
@@ -326,7 +343,7 @@ def test_first_order_attention_by_finite_differences() -> None:
         with torch.no_grad():
             z = functional.relu(probe.backbone[1][0](probe.backbone[0](x)))  # type: ignore[index]
             z[:, channel] *= factor
-            features = functional.relu(probe.backbone[1][2](z)).mean(dim=(2, 3))  # type: ignore[index]
+            features = functional.relu(probe.backbone[1][2](z)).mean(dim=(2, 3))  # type: ignore
             return functional.cross_entropy(probe.head(features), y).item()
 
     estimates = [-(loss(j, 1 + 1e-5) - loss(j, 1 - 1e-5)) / 2e-5 for j in range(5)]
@@ -334,7 +351,10 @@ def test_first_order_attention_by_finite_differences() -> None:
 
 
 def test_attention_falls_on_the_filter_that_the_classes_need() -> None:
-    """Two filters pass on two channels of the images; only the second channel differs between the classes. Three more are dead."""
+    """Only the second of two channels differs between the classes.
+
+    Two filters pass on one channel each. Three more filters are dead.
+    """
     body = nn.Sequential(
         nn.Conv2d(2, 5, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
@@ -356,7 +376,7 @@ def test_attention_falls_on_the_filter_that_the_classes_need() -> None:
 
 
 def test_filters_that_cost_nothing_get_even_attention() -> None:
-    """All maps of the layer are 0, and what comes after it lives on its bias."""
+    """All maps of the layer are 0; the layer after it works on its bias alone."""
     network = small()
     with torch.no_grad():
         network.backbone[1][0].weight.zero_()  # type: ignore[index]
@@ -370,7 +390,10 @@ def test_filters_that_cost_nothing_get_even_attention() -> None:
 
 
 def test_training_with_it_keeps_what_the_filters_said() -> None:
-    """New labels on new images: both fit them, and the penalty's maps stay nearer to the source network's."""
+    """New labels on new images: both methods fit them.
+
+    With the penalty the maps stay nearer to those of the source network.
+    """
     torch.manual_seed(0)
     source = lenet(2, width=4, features=8).eval()
     x, y = torch.randn(24, 1, 16, 16), torch.arange(24) % 2
@@ -381,7 +404,7 @@ def test_training_with_it_keeps_what_the_filters_said() -> None:
         optimizer = torch.optim.Adam(method.network.parameters(), 0.01)
         for _ in range(40):
             optimizer.zero_grad()
-            sum(method.loss(LabelledBatch(x, y, torch.arange(24)), 0.0).values()).backward()  # type: ignore[union-attr]
+            sum(method.loss(LabelledBatch(x, y, torch.arange(24)), 0.0).values()).backward()
             optimizer.step()
         method.eval()
         distances.append(delta(method.network, source, x, alpha=2.0, beta=0.0).item())

@@ -1,4 +1,8 @@
-"""Distillation. Oracles: loops in double precision, another library's value, closed forms, gradcheck, and whether a task is kept."""
+"""Distillation.
+
+Oracles: loops in double precision, another library's value, closed forms, gradcheck, and the
+accuracy on an old task.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ def divergence(student: np.ndarray, teacher: np.ndarray, temperature: float) -> 
 
 
 def test_the_value_of_tllib() -> None:
-    """Which leaves out the factor T^2."""
+    """TLlib leaves out the factor T^2."""
     value = PEERS["values"]["tllib.kd(T=2)(student=logits_target, teacher=logits_target_b)"]
     assert float(knowledge_distillation(STUDENT, TEACHER)) == pytest.approx(4 * value, rel=1e-12)
 
@@ -78,12 +82,12 @@ def test_distillation_s_gradient() -> None:
     )
     knowledge_distillation(s, t, temperature=3.0).backward()
     p, q = (np.array([softened(row, 3.0) for row in z]) for z in (TEACHER, STUDENT))
-    np.testing.assert_allclose(s.grad.numpy(), 3.0 * (q - p) / len(p), atol=1e-12)  # type: ignore[union-attr]
+    np.testing.assert_allclose(s.grad.numpy(), 3.0 * (q - p) / len(p), atol=1e-12)  # type: ignore
     assert t.grad is None
     far = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
     value = knowledge_distillation(far, far.detach().flip(1))
     value.backward()
-    assert value.item() == pytest.approx(4 * 1e4, rel=1e-6) and bool(far.grad.isfinite().all())  # type: ignore[union-attr]
+    assert value.item() == pytest.approx(4 * 1e4, rel=1e-6) and bool(far.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
@@ -162,7 +166,10 @@ def test_a_hint_is_a_convolution_of_one_by_one() -> None:
 
 
 def test_a_thin_student_with_a_hint_recovers_features_of_its_rank() -> None:
-    """The teacher's six features are linear in the two that the student must find, so the loss can reach 0, and does."""
+    """The loss can reach 0, and does.
+
+    The teacher's six features are linear in two features, which the student must find.
+    """
     torch.manual_seed(0)
     x = torch.randn(100, 4)
     teacher = (x @ torch.randn(4, 2)) @ torch.randn(2, 6)
@@ -200,7 +207,7 @@ def test_lwf_by_loop_through_the_source_head() -> None:
 
 
 def test_lwf_is_cross_entropy_less_a_constant() -> None:
-    """Its gradient is that of the paper's - sum_k p_k log q_k."""
+    """The gradient is that of the paper's - sum_k p_k log q_k."""
     torch.manual_seed(0)
     source = mlp(3, 4, hidden=6, features=5).double()
     network, x = moved(source), torch.randn(7, 3, dtype=torch.float64)
@@ -228,7 +235,7 @@ def test_lwf_asks_nothing_of_the_network_it_started_from() -> None:
 def test_features_that_the_source_head_does_not_fit() -> None:
     with pytest.raises(
         ValueError,
-        match=r"network must have features of the shape that the source head reads, \(5, 8\); got \(5, 6\)",
+        match=r"features of the shape that the source head reads, \(5, 8\); got \(5, 6\)",
     ):
         lwf(mlp(3, 4, features=6), mlp(3, 4, features=8), torch.randn(5, 3))
 
@@ -239,7 +246,10 @@ def accuracy(head: nn.Module, network: Network, x: Tensor, y: Tensor) -> float:
 
 
 def test_the_old_task_is_not_forgotten() -> None:
-    """The old task is the sign of one coordinate, the new one that of another; the new one's inputs are all there is."""
+    """The old task is the sign of one coordinate, the new task that of another.
+
+    Only inputs of the new task are seen.
+    """
     torch.manual_seed(0)
     x = torch.randn(300, 4)
     old, new = (x[:, 0] > 0).long(), (x[:, 1] > 0).long()

@@ -1,4 +1,8 @@
-"""Fine-tuning baselines: scikit-learn's logistic regression, and what may and may not change under training."""
+"""Fine-tuning baselines.
+
+Oracles: scikit-learn's regressions, torchvision's structure, and a list of what may change under
+training.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ def test_a_frozen_network_changes_in_its_head_alone() -> None:
     changed = {
         name for name, value in own.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed == {"head.weight", "head.bias"}, "batch statistics stay too"
+    assert changed == {"head.weight", "head.bias"}, "batch statistics do not change either"
     assert [len(group["params"]) for group in own.parameter_groups(0.1)] == [2]
 
 
@@ -60,7 +64,7 @@ def test_a_new_head_is_new_and_the_rest_a_copy() -> None:
     }
     steps(own)
     assert all(torch.equal(value, start[name]) for name, value in source.state_dict().items()), (
-        "the source network is left alone"
+        "the source network does not change"
     )
 
 
@@ -154,15 +158,19 @@ def test_more_blocks_than_there_are() -> None:
     ],
 )
 def test_blocks_hold_every_parameter_once_in_order(name: str, count: int) -> None:
-    """Counts by torchvision's own structure: a convolution and 8 fire modules; 19 of MobileNetV2; a stem and 4 stages; 12 layers."""
+    """The counts follow torchvision's own structure.
+
+    SqueezeNet has a convolution and 8 fire modules, MobileNetV2 19 blocks, ResNet-18 a stem and 4
+    stages, ViT-B/16 12 layers.
+    """
     own = {"lenet": lenet(3).backbone, "mlp": mlp(4, 3).backbone}
-    body = own[name] if name in own else backbone(name, pretrained=False)[0]  # type: ignore[arg-type]
+    body = own[name] if name in own else backbone(name, pretrained=False)[0]  # type: ignore
     parts = blocks(body)
     assert len(parts) == count and all(parts)
     position = {id(p): i for i, p in enumerate(body.parameters())}
     listed = [position[id(p)] for part in parts for p in part]
     assert sorted(listed) == list(range(len(position)))
-    if name != "vit_b_16":  # whose stem has parameters of its own, declared before
+    if name != "vit_b_16":  # its stem declares parameters of its own before
         assert listed == sorted(listed)
 
 
@@ -170,7 +178,7 @@ def test_rates_fall_from_block_to_block() -> None:
     network = Network(*backbone_of_squares(), pretrained=True)
     groups = LayerwiseDecay(network, decay_per_block=0.5).parameter_groups(1.0, 0.1)
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert [rates[id(layer.weight)] for layer in network.backbone] == [1 / 16, 1 / 8, 1 / 4, 1 / 2]  # type: ignore[union-attr]
+    assert [rates[id(layer.weight)] for layer in network.backbone] == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
     assert rates[id(network.head.weight)] == 1 and len(rates) == len(list(network.parameters()))
     with pytest.raises(ValueError, match=r"decay_per_block must be in \(0, 1\]"):
         LayerwiseDecay(network, decay_per_block=0.0)
@@ -186,18 +194,21 @@ def backbone_of_squares() -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Mo
 
 
 def test_blocks_join_one_by_one_from_the_head_down() -> None:
-    """Four blocks, all joined at half time: block i at progress (4 - i) / 8. What waits keeps its weights, whatever momentum and decay."""
+    """Four blocks join until half time: block i at progress (4 - i) / 8.
+
+    A block that waits keeps its weights, whatever momentum and weight decay are.
+    """
     network = Network(*backbone_of_squares(), pretrained=True)
     method = GradualUnfreezing(network, until=0.5)
     optimizer = make_optimizer(method, TrainConfig(learning_rate=0.1, weight_decay=0.1))
     batch = LabelledBatch(torch.randn(8, 3), torch.arange(8) % 2, torch.arange(8))
     moved: list[list[bool]] = []
     for step in range(8):
-        before = [layer.weight.clone() for layer in (*network.backbone, network.head)]  # type: ignore[union-attr, misc]
+        before = [layer.weight.clone() for layer in (*network.backbone, network.head)]
         optimizer.zero_grad(set_to_none=True)
         sum(method.loss(batch, step / 8).values()).backward()  # type: ignore[union-attr]
         optimizer.step()
-        after = [layer.weight for layer in (*network.backbone, network.head)]  # type: ignore[union-attr]
+        after = [layer.weight for layer in (*network.backbone, network.head)]  # type: ignore
         moved.append([not torch.equal(a, b) for a, b in zip(after, before, strict=True)])
     assert moved == [[step >= 4 - i for i in range(4)] + [True] for step in range(8)]
     with pytest.raises(ValueError, match=r"until must be in \[0, 1\]"):
@@ -218,7 +229,7 @@ def test_a_block_that_waits_keeps_its_batch_statistics() -> None:
 
 
 def test_the_objective_is_the_mean_loss_plus_half_lambda_times_the_squared_weights() -> None:
-    """One step of plain gradient descent on F = mean cross-entropy + lambda / 2 ||w||^2, F written out in float64."""
+    """One step of gradient descent on F = mean cross-entropy + lambda / 2 ||w||^2, in float64."""
     torch.manual_seed(0)
     network, decay, rate = mlp(4, 3, hidden=5, features=4).double(), 0.3, 0.01
     method = Regularize(network, None)
@@ -285,7 +296,7 @@ def test_a_penalty_shares_the_pass_of_the_loss() -> None:
     terms = method.loss(
         LabelledBatch(torch.rand(6, 1, 16, 16), torch.arange(6) % 3, torch.arange(6)), 0.0
     )
-    assert terms.keys() == {"task", "penalty"} and network.backbone[1].num_batches_tracked == 1  # type: ignore[index]
+    assert terms.keys() == {"task", "penalty"} and network.backbone[1].num_batches_tracked == 1
 
 
 def test_the_probe_of_two_classes_is_the_logistic_regression() -> None:
@@ -312,7 +323,7 @@ def test_features_that_are_all_zero_are_an_error() -> None:
 
 
 def test_fine_tuning_on_numbers_is_least_squares(tmp_path: Path) -> None:
-    """A linear network learns the labels of few samples: near the ordinary least squares of scikit-learn on them."""
+    """A linear network on few samples comes near scikit-learn's ordinary least squares."""
     torch.manual_seed(0)
     x = torch.randn(300, 4)
     y = x @ torch.tensor([1.0, -2.0, 0.5, 0.0]) + 3 + 0.1 * torch.randn(300)
@@ -348,5 +359,7 @@ def test_fine_tuning_on_numbers_is_least_squares(tmp_path: Path) -> None:
 
 
 def test_numbers_ask_for_one_output() -> None:
-    with pytest.raises(ValueError, match=r"need logits \(4, 1\); got \(4, 3\): give the network one"):
+    with pytest.raises(
+        ValueError, match=r"need logits \(4, 1\); got \(4, 3\): give the network one"
+    ):
         supervised_loss(torch.zeros(4, 3), torch.zeros(4))

@@ -1,4 +1,7 @@
-"""L2-SP. Oracles: a NumPy loop over every single weight, gradcheck, the closed form of the gradient."""
+"""L2-SP.
+
+Oracles: a NumPy loop over every single weight, gradcheck, the closed form of the gradient.
+"""
 
 from __future__ import annotations
 
@@ -55,14 +58,14 @@ def test_defaults_and_the_start() -> None:
 
 
 def test_gradient_closed_form() -> None:
-    """alpha (w - w0) below the head, beta w in it, none in the source network."""
+    """alpha (w - w0) below the head, beta w in the head, none in the source network."""
     torch.manual_seed(0)
     start = mlp(4, 3, hidden=6, features=5).double()
     network = perturbed(start)
     l2_sp(network, start, X.double(), alpha=0.3, beta=0.2).backward()
     for (name, p), q in zip(network.named_parameters(), start.parameters(), strict=True):
         expected = 0.2 * p if name.startswith("head.") else 0.3 * (p - q)
-        np.testing.assert_allclose(p.grad.numpy(), expected.detach().numpy(), atol=1e-12)  # type: ignore[union-attr]
+        np.testing.assert_allclose(p.grad.numpy(), expected.detach().numpy(), atol=1e-12)
         assert q.grad is None
 
 

@@ -1,4 +1,7 @@
-"""Several tasks with one network. Oracles: double loops, SciPy's minimiser, networks trained alone by plain loops, gradients by hand."""
+"""Several tasks with one network.
+
+Oracles: double loops, SciPy's minimiser, networks trained alone by plain loops, gradients by hand.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def batch(n: int = 12, width: int = 5) -> LabelledBatch:
 
 
 def cross_entropies(net: Network, data: LabelledBatch) -> list[Tensor]:
-    """Each task's from the rows of the one head, by the formula: logsumexp - logit of the label."""
+    """Each task's cross-entropy from the rows of the one head: logsumexp - logit of the label."""
     features, found, start = net.bottleneck(net.backbone(data.x)), [], 0
     for column, k in enumerate(TASKS.values()):
         z = features @ net.head.weight[start : start + k].T + net.head.bias[start : start + k]
@@ -96,7 +99,10 @@ def test_opposite_gradients_annihilate() -> None:
 
 
 def test_the_order_matters_with_three_tasks() -> None:
-    """(1, 0) meets (-1, 1), then (0, -1): first (1/2, 1/2), then (1/2, 0). The other way round (0, -1) is no conflict: (1/2, 1/2)."""
+    """(1, 0) meets (-1, 1) and then (0, -1): first (1/2, 1/2), then (1/2, 0).
+
+    In the other order (0, -1) is no conflict, and the result is (1/2, 1/2).
+    """
     rows = torch.tensor([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]])
     for order, expected in {(0, 1, 2): [0.5, 0.0], (0, 2, 1): [0.5, 0.5]}.items():
         found = project_conflicts(rows, order=torch.tensor([order, [0, 1, 2], [0, 1, 2]]))
@@ -173,7 +179,7 @@ def test_an_order_is_a_permutation_for_each_task(order: list) -> None:
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_the_terms_are_the_cross_entropies(kind: type[MultiTask]) -> None:
-    """With s = 0 those of the uncertainty weighting are too; the surrogate of PCGrad has their values."""
+    """With s = 0 the uncertainty weighting leaves them as they are; PCGrad has their values."""
     data, method = batch(), kind(network(*TASKS.values()), TASKS)
     terms = method.loss(data, 0.5)
     assert list(terms) == list(TASKS)
@@ -196,7 +202,10 @@ def shared_gradients(net: Network, losses: list[Tensor]) -> np.ndarray:
 
 
 def test_pcgrad_below_the_heads_is_one_of_the_orders_and_in_the_heads_nothing_changes() -> None:
-    """Three tasks have 2^3 orders, each its own sum of projections, by loop; the heads' gradients are those of the sum."""
+    """Three tasks have 2^3 orders, each with its own sum of projections, by loop.
+
+    The gradients of the heads are those of the sum.
+    """
     data, method = batch(), PCGrad(network(*TASKS.values()), TASKS)
     losses = cross_entropies(method.network, data)
     rows = shared_gradients(method.network, losses)
@@ -216,7 +225,7 @@ def test_pcgrad_below_the_heads_is_one_of_the_orders_and_in_the_heads_nothing_ch
     ).numpy()  # type: ignore[union-attr]
     assert min(np.abs(found - expected).max() for expected in sums) < 1e-9 * np.abs(found).max()
     assert np.abs(found - rows.sum(0)).max() > 1e-3 * np.abs(found).max(), (
-        "which is not the plain sum's"
+        "it is not the plain sum's"
     )
     expected = gradients(torch.stack(losses).sum(), net.head)
     assert_all_close([p.grad for p in net.head.parameters()], expected)  # type: ignore[misc]
@@ -235,7 +244,11 @@ def test_a_frozen_layer_stays_out_of_the_surgery() -> None:
 
 
 def test_surgery_under_autocast_is_in_single_precision() -> None:
-    """The network runs in bfloat16; the heads' gradients, which no projection touches, come through the surrogate to float32's rounding."""
+    """The network runs in bfloat16.
+
+    No projection touches the heads' gradients. They pass the surrogate up to the rounding of
+    float32.
+    """
     data, method = batch(), PCGrad(network(*TASKS.values()).float(), TASKS)
     plain = EqualWeights(method.network, TASKS)
     data = LabelledBatch(data.x.float(), data.y, data.index)
@@ -251,7 +264,10 @@ def test_surgery_under_autocast_is_in_single_precision() -> None:
 
 
 def test_uncertainty_weights_settle_at_twice_the_loss() -> None:
-    """SciPy's minimum over s is log(2 L), its value (1 + log(2 L)) / 2; the gradient of the learned s vanishes there and only there."""
+    """SciPy's minimum over s is log(2 L), with value (1 + log(2 L)) / 2.
+
+    The gradient in the learned s is zero there and nowhere else.
+    """
     losses = torch.tensor([0.1, 1.0, 7.0], dtype=torch.float64)
     for loss in losses:
         found = scipy.optimize.minimize_scalar(
@@ -292,7 +308,10 @@ def test_uncertainty_weights_the_networks_gradient() -> None:
 
 
 def test_networks_apart_are_each_trained_as_if_alone() -> None:
-    """AdamW moves each parameter by its own gradient: five steps of the whole are five steps of each network in a loop of its own."""
+    """Five steps of the whole are five steps of each network in a loop of its own.
+
+    AdamW moves each parameter by its own gradient.
+    """
     torch.manual_seed(0)
     alone = [mlp(5, k, hidden=7, features=3 + k).double() for k in TASKS.values()]
     data, method = batch(), EqualWeights(Apart(copy.deepcopy(alone)), TASKS)
@@ -337,7 +356,10 @@ def test_networks_apart_keep_the_slow_backbones() -> None:
 
 
 def two_signs(n: int = 160) -> Labelled:
-    """y_0 the quadrant of (x_0, x_1), y_1 whether x_0 > 0; no point within 0.2 of a boundary, so that every sample can be had right."""
+    """y_0 is the quadrant of (x_0, x_1), and y_1 is whether x_0 > 0.
+
+    No point is within 0.2 of a boundary, so that every sample can be classified correctly.
+    """
     x = torch.rand(n, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
     x = x + 0.2 * x.sign()
     up, right = (x > 0).long().unbind(dim=1)
@@ -376,12 +398,20 @@ from da.model.gradient_surgery import PCGrad
 from da.records.run import Run
 from da.train.config import TrainConfig; from da.train.loop import fit, launch
 devices, folder = int(sys.argv[1]), Path(sys.argv[2])
-config = TrainConfig(steps=6, batch_size=16 // devices, accelerator="cpu", devices=devices, evaluate_every=6, log_every=6)
+config = TrainConfig(
+    steps=6, batch_size=16 // devices, accelerator="cpu", devices=devices, evaluate_every=6,
+    log_every=6,
+)
 fabric = launch(config)
 data = batch(64)
 domain = Labelled(data.x, data.y)
-run = Run.start(folder, {}, experiment="t", method="m", source="s", target="t", seed=0, wandb="disabled", rank_zero=fabric.is_global_zero)
-stream = LabelledBatches(domain, batch_size=config.batch_size, seed=0, transform=lambda x, generator: x)
+run = Run.start(
+    folder, {}, experiment="t", method="m", source="s", target="t", seed=0, wandb="disabled",
+    rank_zero=fabric.is_global_zero,
+)
+stream = LabelledBatches(
+    domain, batch_size=config.batch_size, seed=0, transform=lambda x, generator: x
+)
 evaluation = Evaluation(domain, stream.transform, task="multitask", tasks=TASKS)
 fit(PCGrad(network(*TASKS.values()), TASKS), stream, config, run, evaluation, fabric=fabric)
 """
@@ -390,7 +420,7 @@ fit(PCGrad(network(*TASKS.values()), TASKS), stream, config, run, evaluation, fa
 def test_surgery_on_two_processes_is_surgery_on_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three tasks, so that the order, too, has to be one for all processes."""
+    """Three tasks, so that all processes need the same order too."""
     script, folders = tmp_path / "worker.py", [tmp_path / "one", tmp_path / "two"]
     script.write_text(WORKER)
     monkeypatch.setattr("sys.argv", ["worker.py", "1", str(folders[0])])
@@ -413,7 +443,11 @@ def test_surgery_on_two_processes_is_surgery_on_one(
 def test_the_scripts_split_shows_no_image_twice(
     labels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Six blocks of the same 898 images: of those to learn from, `labels` for each of 60 pairs; every other image is tested six times."""
+    """Six blocks show the same 898 images.
+
+    The training part has `labels` images for each of 60 pairs. Every other image is tested six
+    times.
+    """
     monkeypatch.syspath_prepend(ROOT / "experiments")
     script = importlib.import_module("multitask_digits")
     domain = script.read_changed()
@@ -468,7 +502,8 @@ def test_a_domain_keeps_a_row_of_labels_with_its_sample() -> None:
 def test_labels_of_another_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(
         ValueError,
-        match=r"y must hold one label a sample, shape \(3,\); got .*two or more tasks .* \(3, tasks\)",
+        match=r"y must hold one label a sample, shape \(3,\); got .*"
+        r"two or more tasks .* \(3, tasks\)",
     ):
         Labelled(torch.zeros(3, 2), torch.zeros(shape).long())
 

@@ -228,7 +228,7 @@ def test_state_dict_round_trip() -> None:
 
 
 def norms(module: nn.Module) -> tuple[int, int]:
-    """How many DomainBatchNorms, and how many batch normalisations that are not inside one."""
+    """The number of DomainBatchNorms, and of batch normalisations that are not inside one."""
     inside = {
         id(child)
         for m in module.modules()

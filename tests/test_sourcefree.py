@@ -1,4 +1,8 @@
-"""SHOT. Oracles: float64 loops over rows and classes, gradcheck, clusters whose best accuracy is known, a run that was never stopped."""
+"""SHOT.
+
+Oracles: float64 loops over rows and classes, gradcheck, clusters with a known best accuracy, a run
+that was never stopped.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +75,7 @@ def test_information_gradient() -> None:
 
 
 def nearest_by_loop(z: list[list[float]], p: list[list[float]], rounds: int) -> list[int]:
-    """Sums over rows, then angles between each row and each centroid, one number at a time."""
+    """Sums over rows, then the angle between each row and each centroid, number by number."""
     n, d, classes = len(z), len(z[0]), len(p[0])
     weights = p
     labels: list[int] = []
@@ -107,7 +111,10 @@ def nearest_by_loop(z: list[list[float]], p: list[list[float]], rounds: int) -> 
     seed=st.integers(0, 2**32),
 )
 def test_pseudo_labels_by_loop(n: int, d: int, classes: int, rounds: int, seed: int) -> None:
-    """With n < classes some class is always left without rows. One row alone, or one dimension, would tie all centroids."""
+    """With n < classes some class is always without rows.
+
+    One row alone, or one dimension, would tie all centroids.
+    """
     features, logits = draw(n, d, seed), 4 * draw(n, classes, seed + 1)
     found = centroid_pseudo_labels(features, logits.softmax(1), rounds=rounds)
     assert found.dtype == torch.int64 and not found.requires_grad
@@ -122,11 +129,14 @@ def test_pseudo_labels_by_loop(n: int, d: int, classes: int, rounds: int, seed: 
 
 
 def test_pseudo_labels_correct_unsure_predictions() -> None:
-    """Two clusters; in each a quarter of the rows is predicted wrongly, but with less confidence: all of a cluster get one class."""
+    """All rows of a cluster get one class.
+
+    In each of two clusters a quarter of the rows is predicted wrongly, but with less confidence.
+    """
     angle = torch.cat([torch.linspace(-0.3, 0.3, 8), torch.linspace(1.2, 1.8, 8)])
     features = (
         torch.stack([angle.cos(), angle.sin()], dim=1) * torch.arange(1, 17)[:, None]
-    )  # of any length
+    )  # rows of any length
     p = torch.tensor([[0.9, 0.1]] * 6 + [[0.4, 0.6]] * 2 + [[0.1, 0.9]] * 6 + [[0.6, 0.4]] * 2)
     assert centroid_pseudo_labels(features, p).tolist() == [0] * 8 + [1] * 8
     array = centroid_pseudo_labels(features.numpy(), p.numpy())
@@ -156,7 +166,10 @@ def test_what_functions_refuse() -> None:
 
 
 def clusters(turn: float, seed: int, n: int = 150) -> Labelled:
-    """Three clusters of spread 0.6 at radius 3, turned by `turn` degrees: 60 degrees from a middle to the nearest gap."""
+    """Three clusters of spread 0.6 at radius 3, turned by `turn` degrees.
+
+    From a centre to the nearest gap it is 60 degrees.
+    """
     y = torch.arange(n) % 3
     angle = 2 * math.pi * y / 3 + math.radians(turn)
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
@@ -171,7 +184,7 @@ def small_network(seed: int) -> Network:
 
 
 def source_network(seed: int) -> Network:
-    """Trained on the clusters as they are, with smoothed labels."""
+    """A network trained on the clusters that are not turned, with smoothed labels."""
     network, source = small_network(seed), clusters(0, 2 * seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
     for _ in range(150):
@@ -203,7 +216,10 @@ def adam(method: SHOT) -> torch.optim.Optimizer:
 
 
 def test_features_come_to_the_classifier() -> None:
-    """Turned by 45 of 60 degrees a quarter and more of the target is beyond a boundary; the clusters themselves are far apart."""
+    """Turned by 45 of 60 degrees, a quarter or more of the target is beyond a boundary.
+
+    The clusters themselves are far apart.
+    """
     network, target = source_network(0), clusters(45, 1)
     head = copy.deepcopy(network.head.state_dict())
     assert accuracy(network, target) < 0.75
@@ -252,7 +268,10 @@ def test_who_learns() -> None:
 
 
 def test_pseudo_labels_are_renewed_once_an_epoch() -> None:
-    """20 rows by 8: at steps 0, 3, 6, ... of the network as it then is, in evaluation mode; the modes come back."""
+    """20 rows in batches of 8: new labels at steps 0, 3, 6, ...
+
+    They come from the network of that step in evaluation mode. Afterwards the modes are as before.
+    """
     torch.manual_seed(0)
     method = SHOT(source_network(0), clusters(45, 3, n=20).unlabelled(), identity)
     optimizer = torch.optim.Adam(method.parameter_groups(0.05, 1.0))
@@ -282,7 +301,7 @@ def test_pseudo_labels_are_renewed_once_an_epoch() -> None:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not() -> None:
-    """Stopped between two renewals; what goes on started from another network."""
+    """Stopped between two renewals, and continued in a method that started from another network."""
     target = clusters(45, 3, n=20).unlabelled()
 
     def fresh(seed: int) -> tuple[SHOT, torch.optim.Optimizer]:
@@ -335,7 +354,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def run_without_source(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """The script in a process where reading the source's digits ends it."""
+    """The script in a process in which reading the source's digits is an error."""
     command = [
         sys.executable,
         "-c",
@@ -351,12 +370,17 @@ def run_without_source(folder: Path, *arguments: str) -> subprocess.CompletedPro
     )
 
 
-COMMON = "--target noisy --seeds 0 --steps 3 --batch-size 100 --evaluate-every 3 --wandb disabled".split()
+COMMON = (
+    "--target noisy --seeds 0 --steps 3 --batch-size 100 --evaluate-every 3 --wandb disabled"
+).split()
 ADAPTED = ["--loss", "adabn", "shot", "tent", "tent_guarded"]
 
 
 def test_no_source_sample_is_read(tmp_path: Path) -> None:
-    """Of a saved network every row runs, and row source is that network as it is; without one the script has to open the source."""
+    """With a saved network every row runs, and the row "source" is that network.
+
+    Without one the script has to read the source.
+    """
     torch.manual_seed(0)
     network, target = lenet(10), read_digits("noisy")
     torch.save(network.state_dict(), tmp_path / "network.pt")
@@ -388,7 +412,7 @@ def test_adaptation_after_the_experiments_own_source_run(tmp_path: Path) -> None
 def test_a_source_run_that_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, which spares the seconds of its imports."""
+    """In this process, to save the seconds of the imports."""
     arguments = [
         "--source-run",
         str(tmp_path),

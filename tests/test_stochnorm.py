@@ -1,4 +1,8 @@
-"""Stochastic normalisation. Oracles: float64 loops over channels, nn.BatchNorm at the ends, the binomial's moments, gradcheck."""
+"""Stochastic normalisation.
+
+Oracles: float64 loops over channels, nn.BatchNorm at both ends, the moments of the binomial
+distribution, gradcheck.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,10 @@ def by_loop(x: Tensor, layer: nn.modules.batchnorm._BatchNorm, moving: list[bool
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_channel_by_loop(shape: tuple[int, ...]) -> None:
-    """Whatever is drawn, every channel is one of the two, and over eight batches each channel is each of them at least once."""
+    """Every channel is one of the two normalisations, whichever is drawn.
+
+    Over eight batches each channel is each of them at least once.
+    """
     layer = norm(shape)
     met = set()
     for seed in range(8):
@@ -95,7 +102,7 @@ def test_probability_one_is_the_moving_statistics_before_the_batch(shape: tuple[
         np.testing.assert_allclose(
             stochastic(data(shape, seed)).detach().numpy(), expected, atol=1e-12
         )
-        plain(data(shape, seed))  # which moves its statistics
+        plain(data(shape, seed))  # moves its statistics
         torch.testing.assert_close(stochastic.running_mean, plain.running_mean, rtol=0, atol=0)
         torch.testing.assert_close(stochastic.running_var, plain.running_var, rtol=0, atol=0)
     assert stochastic.num_batches_tracked == plain.num_batches_tracked == 4
@@ -130,7 +137,7 @@ def test_one_draw_for_all_rows_of_a_batch_and_a_new_one_for_the_next() -> None:
 @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradcheck(shape: tuple[int, ...], p: float) -> None:
-    """Also that the update of the moving statistics does not reach the backward pass."""
+    """The update of the moving statistics does not reach the backward pass either."""
     start = norm(shape)
 
     def value(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -191,7 +198,7 @@ def test_frozen_and_kept_statistics_mean_the_same_as_for_batch_normalisation() -
         np.testing.assert_allclose(
             network(x).features.detach().numpy(), by_loop(x, start, [False] * 4), atol=1e-12
         )
-    assert torch.equal(layer.running_mean, start.running_mean) and layer.num_batches_tracked == 1  # type: ignore[arg-type]
+    assert torch.equal(layer.running_mean, start.running_mean) and layer.num_batches_tracked == 1
 
 
 def test_two_domains_still_share_scale_and_shift() -> None:
@@ -204,7 +211,7 @@ def test_two_domains_still_share_scale_and_shift() -> None:
 
 
 def test_it_trains() -> None:
-    """A triangle learned by a network with the layer, at evaluation too: moving statistics have followed."""
+    """A network with the layer learns a triangle; at evaluation moving statistics have followed."""
     rows, labels = turned_triangle(0)
     torch.manual_seed(0)
     network = Network(

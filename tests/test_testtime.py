@@ -1,4 +1,8 @@
-"""TENT. Oracles: float64 loops, batch normalisation written out with plain tensors, a stream on which the unguarded method collapses."""
+"""TENT.
+
+Oracles: float64 loops, batch normalisation with plain tensors, a stream on which the unguarded
+method collapses.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ CLASSES = 3
 
 
 def network(seed: int = 0) -> Network:
-    """Linear, normalisation and dropout; trained neither in parameters nor in statistics, but nothing at its default."""
+    """Linear, normalisation and dropout, not trained, but with no value at its default."""
     torch.manual_seed(seed)
     bottleneck = nn.Sequential(nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.5))
     own = Network(nn.Linear(2, 4), bottleneck, nn.Linear(4, CLASSES)).double()
@@ -80,7 +84,7 @@ def test_unsure_rows_have_no_gradient_and_none_at_all_no_step() -> None:
         False,
         True,
     ]
-    assert logits.grad[0, 0] < 0 < logits.grad[0, 1], "a descent makes the sure surer"
+    assert logits.grad[0, 0] < 0 < logits.grad[0, 1], "a descent makes sure rows surer"
     unsure = torch.zeros(4, 3, requires_grad=True)
     terms = method.terms(unsure)
     terms["entropy"].backward()
@@ -119,7 +123,7 @@ def test_predictions_come_before_the_step() -> None:
     net = network()
     method = Tent(net, margin=None, floor=None)
     optimizer = adam(method, 0.1)
-    with torch.no_grad():  # as a caller who predicts may be
+    with torch.no_grad():  # a caller who predicts may be in this mode
         for logits, x in zip(
             online(method, (rows(seed=t) for t in range(4)), optimizer),
             (rows(seed=t) for t in range(4)),
@@ -138,7 +142,7 @@ def test_predictions_come_before_the_step() -> None:
 
 
 def test_online_is_the_loops_step() -> None:
-    """The generator and the training loop's moves, one batch after another: the same network."""
+    """The generator and the training loop make the same moves, one batch after another."""
     one, other = Tent(network()), Tent(network()).train()
     list(online(one, [rows(seed=t) for t in range(6)], adam(one, 0.05)))
     optimizer = adam(other, 0.05)
@@ -151,7 +155,7 @@ def test_online_is_the_loops_step() -> None:
         torch.equal(a, b)
         for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     )
-    assert not torch.equal(one.network.bottleneck[0].weight, network().bottleneck[0].weight)  # type: ignore[index]
+    assert not torch.equal(one.network.bottleneck[0].weight, network().bottleneck[0].weight)
 
 
 def test_running_statistics_follow_the_target_for_evaluation() -> None:
@@ -198,7 +202,10 @@ def test_reset_is_the_beginning() -> None:
 
 
 def test_recovery_by_loop() -> None:
-    """The running mean as numbers: 0.9 of the old one, from the first batch on; below the floor it restores and starts anew."""
+    """The running mean in plain numbers: 0.9 of the old one, from the first batch on.
+
+    Below the floor the method restores the network and starts anew.
+    """
     method = Tent(network(), margin=0.8, floor=0.1)
     first = copy.deepcopy(method.network.state_dict())
     average, restored = -1.0, 0
@@ -217,19 +224,22 @@ def test_recovery_by_loop() -> None:
         assert method.recover(logits) == fell
         if fell:
             average, restored = -1.0, restored + 1
-            assert torch.equal(method.network.bottleneck[0].weight, first["bottleneck.0.weight"])  # type: ignore[index]
-            assert torch.equal(method.network.bottleneck[0].bias, first["bottleneck.0.bias"])  # type: ignore[index]
+            assert torch.equal(method.network.bottleneck[0].weight, first["bottleneck.0.weight"])
+            assert torch.equal(method.network.bottleneck[0].bias, first["bottleneck.0.bias"])
         assert method.average.item() == pytest.approx(average, rel=1e-5)
     assert restored >= 2
 
 
 def test_the_optimiser_starts_anew_with_the_network() -> None:
-    """A floor above every entropy: each batch ends where the first began, as with an optimiser of its own; momentum shows it."""
+    """A floor above every entropy: each batch ends where the first began.
+
+    It is as if each batch had an optimiser of its own. Momentum would show a difference.
+    """
     method = Tent(network(), margin=None, floor=1.1)
     optimizer = torch.optim.SGD(method.parameter_groups(0.1, 1.0), momentum=0.9)
     list(online(method, [rows(seed=t) for t in range(3)], optimizer))
     assert not optimizer.state_dict()["state"] and method.average == -1
-    assert torch.equal(method.network.bottleneck[0].weight, network().bottleneck[0].weight)  # type: ignore[index]
+    assert torch.equal(method.network.bottleneck[0].weight, network().bottleneck[0].weight)
     kept = Tent(network(), margin=None, floor=None)
     optimizer = torch.optim.SGD(kept.parameter_groups(0.1, 1.0), momentum=0.9)
     list(online(kept, [rows()], optimizer))
@@ -237,7 +247,7 @@ def test_the_optimiser_starts_anew_with_the_network() -> None:
 
 
 def clusters(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Three clusters of spread 0.6 at radius 3: 60 degrees from a middle to the nearest gap."""
+    """Three clusters of spread 0.6 at radius 3; from a centre to the nearest gap 60 degrees."""
     y = torch.arange(n) % 3
     angle = 2 * math.pi * y / 3
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
@@ -260,7 +270,10 @@ def source_network(seed: int) -> Network:
 
 
 def of_no_class(batches: int) -> Iterator[Tensor]:
-    """Of 60 rows 6 are of the clusters; the others stand in the middle between them, where every class is equally near."""
+    """6 of 60 rows are from the clusters.
+
+    The other rows are in the middle between them, where every class is equally near.
+    """
     for t in range(batches):
         x, _ = clusters(6, 1000 + t)
         yield torch.cat([x, 0.8 * torch.randn(54, 2, generator=torch.Generator().manual_seed(t))])
@@ -268,8 +281,11 @@ def of_no_class(batches: int) -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_guards_prevent_collapse(seed: int) -> None:
-    """400 batches that are mostly of no class, at thirty times the usual rate. Judged in between by rows that do have one, a batch of
-    their own, as the next test batch might be: at the end plain TENT has given up at least one class of the three."""
+    """400 batches with mostly rows of no class, at thirty times the usual rate.
+
+    The network is judged in between by a batch of rows that do have a class, as the next test
+    batch might be. At the end plain TENT has lost at least one class of the three.
+    """
     x, y = clusters(300, 7)
     found = {}
     for name, guards in {"plain": {"margin": None, "floor": None}, "guarded": {}}.items():

@@ -1,5 +1,9 @@
-"""Oracles: transformers' own tokenizer and models called directly, double loops, the formula of LoRA on the weights themselves, and made-up
-reviews whose answer is known. Every encoder here is built on the spot; nothing is fetched."""
+"""Text encoders, LoRA and masked language modelling.
+
+Oracles: transformers' own tokenizer and models, double loops, the formula of LoRA on the weights
+themselves, and made-up reviews with known labels. Every encoder is built here; nothing is
+downloaded.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,10 @@ SIZE: dict[str, Any] = {"vocabulary": 150, "layers": 2, "width": 32, "max_length
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two layers of 32 dimensions, random weights, and a tokenizer learned from toy reviews of two domains."""
+    """Two layers of 32 dimensions with random weights.
+
+    The tokenizer is learned from toy reviews of two domains.
+    """
     folder = tmp_path_factory.mktemp("encoder")
     save_encoder(
         folder,
@@ -71,7 +78,7 @@ def toy(encoder: Path, domain: str, n: int = 64, seed: int = 0) -> Labelled:
 
 
 def learn(network: Network, domain: Labelled, steps: int = 3) -> None:
-    """A few steps in training mode, by an optimiser that moves whatever has a gradient."""
+    """A few steps in training mode, by an optimiser that moves everything with a gradient."""
     optimizer = torch.optim.AdamW(network.parameter_groups(0.1))
     network.train()
     for _ in range(steps):
@@ -184,7 +191,10 @@ def test_random_weights_are_asked_for_and_seeded(encoder: Path) -> None:
 
 
 def test_blocks_are_the_layers_in_order(encoder: Path) -> None:
-    """What layer-wise rates and gradual unfreezing go by: the embeddings with the first layer, then the second."""
+    """The blocks of layer-wise rates and gradual unfreezing.
+
+    The embeddings belong to the first layer; the second layer follows.
+    """
     network = text_network(encoder, 2)
     first, second = blocks(network.backbone)
     model: Any = network.backbone.model
@@ -201,7 +211,7 @@ def test_both_domains_pass_as_one_batch(encoder: Path) -> None:
     source, target = toy(encoder, "books"), toy(encoder, "kitchen")
     x = [
         functional.pad(d.x, (0, 40 - d.x.shape[2])) for d in (source, target)
-    ]  # domains have lengths of their own
+    ]  # the domains differ in length
     stream = PairedBatches(
         Labelled(x[0], source.y),
         Labelled(x[1], target.y).unlabelled(),
@@ -246,7 +256,7 @@ def test_a_frozen_encoder_stays_as_it_is_without_dropout(encoder: Path) -> None:
     assert torch.equal(network(domain.x).features, network(domain.x).features), "no dropout"
     learner = text_network(encoder, 2).train()
     assert not torch.equal(learner(domain.x).features, learner(domain.x).features), (
-        "which there is in training"
+        "dropout is on in training"
     )
     before = state(network)
     learn(network, domain)
@@ -269,7 +279,7 @@ def test_lora_starts_at_the_network_and_moves_adapters_and_head_alone(encoder: P
         "query and value of two layers, A and B"
     )
     assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items()), (
-        "the network itself is left alone"
+        "the network itself does not change"
     )
     assert [group["lr"] for group in own.parameter_groups(0.5)] == [0.5, 0.5]
 
@@ -309,7 +319,7 @@ def test_what_lora_cannot_adapt(encoder: Path) -> None:
         lora(lenet(10))
 
 
-# ---------------------------------------------------------------- encoders that cannot be had
+# ---------------------------------------------------------------- encoders that cannot be loaded
 
 
 def test_a_package_that_is_not_installed(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +416,7 @@ def test_a_name_in_the_cache_is_found_without_the_hub(
 def test_a_folder_that_is_not_whole(
     encoder: Path, tmp_path: Path, damage: Any, error: type[Exception], message: str
 ) -> None:
-    """Never random weights, never another tokenizer."""
+    """It never gets random weights or another tokenizer."""
     folder = Path(shutil.copytree(encoder, tmp_path / "copy"))
     damage(folder)
     with pytest.raises(error, match=message):
@@ -423,7 +433,10 @@ def configure(folder: Path, **values: int) -> None:
 
 
 def test_sentiment_learned_on_books_is_known_in_the_kitchen(encoder: Path, tmp_path: Path) -> None:
-    """The judging words are common to both domains: a network that reads them is right on every review."""
+    """The judging words are common to both domains.
+
+    A network that reads them is right on every review.
+    """
     torch.manual_seed(0)
     network = text_network(encoder, 2, pretrained=False)
     run = Run.start(
@@ -451,7 +464,7 @@ def test_sentiment_learned_on_books_is_known_in_the_kitchen(encoder: Path, tmp_p
 
 
 class Interrupted(LabelledBatches):
-    """Breaks off at one step."""
+    """A stream that stops with an error at one step."""
 
     breaks_at = -1
 
@@ -551,7 +564,7 @@ def test_what_the_script_needs(
 
 
 def test_information_of_pairs_is_its_formula(encoder: Path) -> None:
-    """A loop over all pairs of places."""
+    """The oracle is a loop over all pairs of places."""
     x = tokenise([*TEXTS, "the lid is the lid ."], encoder, max_length=40)
     size = int(x[:, 0].max()) + 1
     pairs = torch.zeros(size, size, dtype=torch.float64)
@@ -567,7 +580,7 @@ def test_information_of_pairs_is_its_formula(encoder: Path) -> None:
 
 
 def test_the_loss_is_that_of_a_masked_language_model(encoder: Path) -> None:
-    """transformers' own, with the same weights, on the same gaps."""
+    """The oracle is transformers' own model, with the same weights, on the same gaps."""
     model = extra("transformers").AutoModel.from_pretrained(encoder, add_pooling_layer=False)
     method = MaskedLanguage(model, gaps=0.3).eval()
     x = tokenise(TEXTS, encoder, max_length=40)
@@ -604,7 +617,10 @@ def test_one_gap_each(encoder: Path) -> None:
 
 
 def test_an_encoder_is_built_once_and_knows_more_than_chance(tmp_path: Path) -> None:
-    """'the', 'is' and '.' are at most a fifth of the tokens each, so one answer for all gaps is right on a fifth."""
+    """One answer for all gaps is right on a fifth of them.
+
+    'the', 'is' and '.' are at most a fifth of the tokens each.
+    """
     texts = [
         text for domain in ("books", "kitchen") for text in toy_reviews(domain, 400, seed=0).texts
     ]

@@ -1,5 +1,8 @@
-"""Transferability scores. Oracles: double loops over samples and classes, closed forms, SciPy's maximum of the evidence as it is written,
-and what another library's own code returned on the arrays of peer_values.json."""
+"""Transferability scores.
+
+Oracles: double loops over samples and classes, closed forms, SciPy's maximum of the evidence, and
+the values of another library on the arrays of peer_values.json.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,10 @@ def transrate_by_loop(
 
 
 def largest_evidence(x: np.ndarray, y: np.ndarray) -> float:
-    """The greatest log density of y (n,) under N(0, I / beta + x x^T / alpha) over alpha and beta, by SciPy from four starts, over n."""
+    """The greatest log density of y (n,) under N(0, I / beta + x x^T / alpha), over n.
+
+    SciPy searches alpha and beta from four starts.
+    """
 
     def minus(logs: np.ndarray) -> float:
         alpha, beta = np.exp(np.clip(logs, -20, 20))
@@ -136,7 +142,10 @@ def largest_evidence(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def evidence_by_fixed_point(x: np.ndarray, y: np.ndarray) -> float:
-    """The paper's iteration from alpha = beta = 1, without a decomposition, and its formula of the evidence, over n."""
+    """The paper's iteration from alpha = beta = 1, and its formula of the evidence, over n.
+
+    It uses no decomposition.
+    """
     (n, d), alpha, beta = x.shape, 1.0, 1.0
     for last in [False] * 200 + [True]:
         precision = alpha * np.eye(d) + beta * x.T @ x
@@ -199,7 +208,7 @@ def test_logme_of_a_regression_is_the_maximum_that_scipy_finds() -> None:
 
 
 def test_logme_is_where_the_papers_iteration_ends() -> None:
-    """Which is soon where the features say much of the labels."""
+    """The iteration ends soon if the features say much about the labels."""
     x, y = samples(40, 6)
     x = x + 3 * np.eye(3, 6)[y]
     expected = np.mean(
@@ -209,8 +218,11 @@ def test_logme_is_where_the_papers_iteration_ends() -> None:
 
 
 def test_what_another_library_returns() -> None:
-    """Its regularised score divides one covariance by n and one by n - 1, its TransRate takes the plain mean over classes, its LogME stops
-    after eleven iterations, short of the maximum."""
+    """Where TLlib differs, the difference is known.
+
+    Its regularised score divides one covariance by n and one by n - 1. Its TransRate takes the
+    plain mean over classes. Its LogME stops after eleven iterations, short of the maximum.
+    """
     values = PEERS["values"]
     assert h_score(X, Y) == pytest.approx(values["tllib.h_score(source, source_labels)"], rel=1e-12)
     assert 16 / 15 * regularized_h_score(X, Y) == pytest.approx(
@@ -245,8 +257,11 @@ def test_classes_that_are_points_score_the_most() -> None:
 
 @pytest.mark.parametrize("d", [3, 30])
 def test_evidence_without_a_bound_stops_at_the_rounding_of_single_precision(d: int) -> None:
-    """Labels that are reproduced exactly, though the rank is below n: points, and (d = 30) rows that occur twice. The density of the
-    labels at the largest ratio, the best over beta by SciPy."""
+    """Labels that are reproduced exactly although the rank is below n.
+
+    The features are points, or (d = 30) rows that occur twice. The oracle is the density of the
+    labels at the largest ratio, with the best beta by SciPy.
+    """
     y = np.arange(12) % 3
     x = np.eye(3)[y] if d == 3 else np.concatenate([samples(6, 30)[0]] * 2)
     squares = np.linalg.svd(x, compute_uv=False)
@@ -279,7 +294,10 @@ def test_a_code_of_two_points() -> None:
 
 
 def test_logme_of_orthogonal_features_that_the_labels_do_not_meet() -> None:
-    """F^T y = 0: no weights are best, and the evidence is that of noise, -(log(2 pi mean y^2) + 1) / 2."""
+    """F^T y = 0: no weights are best.
+
+    The evidence is that of noise, -(log(2 pi mean y^2) + 1) / 2.
+    """
     x = np.array([[1.0], [-1.0], [1.0], [-1.0]])
     y = np.array([0, 0, 1, 1])
     noise = -(math.log(2 * math.pi * 0.5) + 1) / 2
@@ -288,14 +306,17 @@ def test_logme_of_orthogonal_features_that_the_labels_do_not_meet() -> None:
 
 
 def test_logme_of_a_basis_of_the_whole_space() -> None:
-    """F = I: every sample has a weight of its own, and N(0, I / beta + I / alpha) cannot tell the two apart: noise again."""
+    """F = I: every sample has a weight of its own.
+
+    N(0, I / beta + I / alpha) cannot tell noise from weights, so the evidence is that of noise.
+    """
     y = np.array([0, 1, 1, 0, 1])
     expected = np.mean([-(math.log(2 * math.pi * m) + 1) / 2 for m in (0.4, 0.6)])
     assert logme(np.eye(5), y) == pytest.approx(expected, abs=1e-12)
 
 
 def test_labels_that_the_source_says_nothing_about() -> None:
-    """-H(y): every pair of labels equally often, or a source classifier that says one thing to all."""
+    """-H(y): every pair of labels is equally frequent, or the source gives all rows one class."""
     z, y = np.divmod(np.arange(36), 6)
     y = y % 3
     assert nce(z, y) == pytest.approx(-math.log(3))
@@ -322,7 +343,7 @@ def test_as_many_directions_as_samples_say_nothing_but_to_the_regularised_score(
 
 
 def test_rounding_is_no_feature() -> None:
-    """A column twice, once through single precision's rounding, is one column."""
+    """A column and its copy that went through single precision's rounding count as one column."""
     x, y = samples(40, 4)
     x = x.astype(np.float32)
     double = np.concatenate([x, 3 * x + np.float32(7)], axis=1)
@@ -337,7 +358,10 @@ def test_rounding_is_no_feature() -> None:
 def test_exchanged_arguments_are_another_number(
     n: int, sources: int, classes: int, seed: int
 ) -> None:
-    """nce(z, y) - nce(y, z) = H(z) - H(y), and LEEP of decisions without doubt is NCE, in either order."""
+    """nce(z, y) - nce(y, z) = H(z) - H(y).
+
+    LEEP of decisions without doubt is NCE, in either order.
+    """
     rng = np.random.default_rng(seed)
     z = np.concatenate([np.arange(sources), rng.integers(0, sources, n)])
     y = np.concatenate([np.arange(sources) % classes, rng.integers(0, classes, n)])
@@ -423,7 +447,10 @@ def test_turned_features_are_the_same(score: Callable, n: int, d: int, seed: int
 @examples
 @given(n=st.integers(8, 40), d=st.integers(1, 50), seed=seeds)
 def test_bounds(n: int, d: int, seed: int) -> None:
-    """What the docstrings say: 0 <= H <= min(classes - 1, rank); -H(y) <= LEEP <= 0; TransRate >= 0."""
+    """The bounds of the docstrings.
+
+    0 <= H <= min(classes - 1, rank); -H(y) <= LEEP <= 0; TransRate >= 0.
+    """
     x, y = samples(n, d, seed=seed)
     assert -1e-9 <= regularized_h_score(x, y) <= h_score(x, y) + 1e-9 <= min(2, d) + 2e-9
     assert -entropy(np.bincount(y)) - 1e-9 <= leep(probabilities(n, d + 1, seed), y) <= 1e-9
@@ -449,7 +476,7 @@ def test_no_evidence_is_above_logme(
 
 
 def test_better_features_score_higher() -> None:
-    """Class means further apart, in the same noise."""
+    """The class means are further apart, in the same noise."""
     x, y = samples(60, 5, seed=3)
     noise = np.random.default_rng(3).normal(size=x.shape)
     means = np.random.default_rng(4).normal(size=(3, 5))[y]

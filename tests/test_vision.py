@@ -1,4 +1,7 @@
-"""The cure for torchvision beside a CPU torch. Oracles: fresh processes that really import torchvision or a stand-in package."""
+"""The repair of torchvision beside a CPU build of torch.
+
+Oracles: fresh processes that really import torchvision, or a stand-in package.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ from da._torchvision import torchvision
 network = torchvision.models.squeezenet1_1(weights=None).eval()
 import torchvision as again
 from torchvision.transforms import v2
-assert again is torchvision and v2.functional.resize(torch.zeros(3, 8, 8), [4, 4]).shape == (3, 4, 4)
+assert again is torchvision
+assert v2.functional.resize(torch.zeros(3, 8, 8), [4, 4]).shape == (3, 4, 4)
 print(tuple(network(torch.zeros(1, 3, 64, 64)).shape))
 """
     done = python(code)
@@ -62,7 +66,8 @@ def test_a_healthy_torchvision_is_left_alone(tmp_path: Path) -> None:
     "error", ["RuntimeError('CUDA is on fire')", "ImportError('no such library')"]
 )
 def test_other_failures_come_through(error: str, tmp_path: Path) -> None:
-    once = f"import sys\nif not hasattr(sys, 'tried'):\n    sys.tried = True\n    raise {error}"  # a second import would succeed
+    # A second import would succeed.
+    once = f"import sys\nif not hasattr(sys, 'tried'):\n    sys.tried = True\n    raise {error}"
     done = python("import da._torchvision", path=stand_in(tmp_path, once))
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == error.replace(
         "('", ": "

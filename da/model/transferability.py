@@ -52,7 +52,13 @@ def scores(
     Returns:
         Name of the score -> value.
     """
-    features, logits = predict(network, labelled, transform, statistics="source", batch_size=64)  # type: ignore[arg-type]
+    features, logits = predict(
+        network,  # type: ignore[arg-type]
+        labelled,
+        transform,
+        statistics="source",
+        batch_size=64,
+    )
     found = {name: score(features, labelled.y) for name, score in OF_FEATURES.items()}
     if classifier:
         found |= {

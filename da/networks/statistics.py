@@ -41,8 +41,8 @@ class DomainBatchNorm(nn.Module):
         (2.0, 7.0)
 
     Paper:
-        Li, Wang, Shi, Liu, Hou: Revisiting Batch Normalization For Practical Domain Adaptation.
-        arXiv 1603.04779, 2016 (AdaBN). Chang, You, Seo, Kwak, Han: Domain-Specific Batch
+        Li, Wang, Shi, Liu et al.: Revisiting Batch Normalization For Practical Domain Adaptation.
+        arXiv 1603.04779, 2016 (AdaBN). Chang, You, Seo, Kwak et al.: Domain-Specific Batch
         Normalization for Unsupervised Domain Adaptation. CVPR 2019 (DSBN).
 
     Differences:
