@@ -523,16 +523,30 @@ def test_digits_are_drawn_apart_and_rotated_in_part(script: dict) -> None:
     assert known == [True] * 30 + [False] * 10
 
 
+FEW = (
+    *("--repetitions", "2", "--permutations", "19", "--sizes", "5", "8", "--size", "6"),
+    *("--perturbations", "0", "1", "--digit-sizes", "5", "8", "--wandb", "disabled"),
+)
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Records and printed table of a smoke test."""
+    """Records and printed table of two repetitions of everything."""
     folder = tmp_path_factory.mktemp("power")
-    done = run_script("two_sample_power.py", "--smoke-test", "--wandb", "disabled", cwd=folder)
+    done = run_script("two_sample_power.py", *FEW, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs", done.stdout
+
+
+def test_a_smoke_test_is_of_one_curve_with_both_tests(tmp_path: Path) -> None:
+    done = run_script("two_sample_power.py", "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 0 and "smoke test" in done.stderr, done.stderr
-    return folder / "runs/smoke", done.stdout
+    results = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
+    assert {result["method"] for result in results} == {"mmd_test", "mmd_fuse"}
+    assert len(results) == 2 and not (tmp_path / "runs/two_sample_power").exists()
 
 
-def test_the_smoke_test_records_every_curve_for_both_tests(smoke: tuple[Path, str]) -> None:
+def test_every_curve_is_recorded_for_both_tests(smoke: tuple[Path, str]) -> None:
     results = [json.loads(path.read_text()) for path in smoke[0].rglob("result.json")]
     assert len(results) == 12 and {result["method"] for result in results} == {
         "mmd_test",
