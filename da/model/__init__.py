@@ -1,7 +1,7 @@
 """Model-based adaptation: keep or reuse what a source network knows.
 
-A penalty is (network, source_network, x) -> scalar. Beside the penalties stand fine-tuning,
-adaptation without source data or at test time, several tasks, and transferability scores.
+Here are penalties (network, source_network, x) -> scalar, ways of fine-tuning, adaptation without
+source data or at test time, several tasks in one network, and transferability scores.
 """
 
 from da.model.attention import channel_attention

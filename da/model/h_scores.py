@@ -49,7 +49,8 @@ def h_score(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float
         Transfer Learning. ICIP 2019.
 
     Differences:
-        Directions that rounding alone can make are left out.
+        Directions that rounding alone can make are left out. The score says nothing if rows are
+        fewer than columns.
     """
     _, explained = _explained(*labelled_rows(features, labels))
     return float(explained.sum())

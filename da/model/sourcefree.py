@@ -87,8 +87,8 @@ def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int
         Unsupervised Domain Adaptation. ICML 2020.
 
     Differences:
-        The centroids are those of the features as they are. The authors' code extends the features
-        by a 1 and scales them to norm 1 before it averages them.
+        The features are averaged as they are. The authors' code extends them by a 1 and scales
+        them to norm 1 first.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}")
@@ -157,8 +157,8 @@ class SHOT(Method[TargetBatch]):
 
     Differences:
         The network is the caller's. The authors' network ends in a bottleneck with batch
-        normalisation and a weight-normalised head. The centroids are those of the features as they
-        are; see `da.model.sourcefree.centroid_pseudo_labels`.
+        normalisation and a weight-normalised head. The centroids average the features as they are;
+        see `da.model.sourcefree.centroid_pseudo_labels`.
     """
 
     pseudo_labels: Tensor  # (m,) class of each target row

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 
 class _ReverseGradient(torch.autograd.Function):
+    """The identity, whose backward pass multiplies the gradient by -factor."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
