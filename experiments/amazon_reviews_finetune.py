@@ -27,24 +27,18 @@ import tyro
 from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor, nn
 
-from da.data.batches import LabelledBatches, Transform
-from da.data.domain import Labelled
-from da.data.files.reviews import Reviews, read_reviews, toy_reviews
-from da.data.readers import data_root
-from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS
-from da.data.transforms import identity, log_counts
-from da.model.finetune import Probe, fit_head
+from da.data import AMAZON_REVIEW_TEXTS, Labelled, LabelledBatches, data_root, identity, log_counts
+from da.data.batches import Transform
+from da.data.files import Reviews, read_reviews
+from da.data.files.reviews import toy_reviews
+from da.model import fit_head
+from da.model.finetune import Probe
+from da.networks import Network, lora, new_encoder, save_encoder, text_network, tokenise
 from da.networks.backbones import fingerprint
 from da.networks.encoder_files import extra, find_encoder
-from da.networks.low_rank import lora
-from da.networks.network import Network
-from da.networks.new_encoder import new_encoder, save_encoder
-from da.networks.text_encoders import text_network, tokenise, tokens
-from da.recipes.flags import Flags
-from da.recipes.script import Cell, Job, main
-from da.train.evaluation import Evaluation, predict
-from da.train.method import Method
-from da.train.regularize import Regularize
+from da.networks.text_encoders import tokens
+from da.recipes import Cell, Flags, Job, main
+from da.train import Evaluation, Method, Regularize, predict
 
 WORDS = 5000
 Row = Literal["bag_of_words", "scratch", "frozen", "lora", "full"]

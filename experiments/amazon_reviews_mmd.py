@@ -15,24 +15,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from da.data.batches import PairedBatches
-from da.data.digits import read_digits
-from da.data.domain import Labelled
-from da.data.files.text_files import read_word_counts
-from da.data.readers import data_root
-from da.data.text_benchmarks import AMAZON_REVIEWS
-from da.data.transforms import log_counts
-from da.feature.adversarial import DANN
-from da.feature.coral import coral
-from da.feature.energy import energy_distance
-from da.feature.mmd import mmd2
-from da.networks.adversary import discriminator
-from da.networks.network import Network
-from da.recipes.flags import Flags
-from da.recipes.script import Cell, Job, main
-from da.train.align import Align
-from da.train.evaluation import Evaluation
-from da.train.method import Method, sigmoid_ramp
+from da.data import AMAZON_REVIEWS, Labelled, PairedBatches, data_root, log_counts, read_digits
+from da.data.files import read_word_counts
+from da.feature import DANN, coral, energy_distance, mmd2
+from da.networks import Network, discriminator
+from da.recipes import Cell, Flags, Job, main
+from da.train import Align, Evaluation, Method, sigmoid_ramp
 
 
 def covariance_distance(source: Tensor, target: Tensor) -> Tensor:

@@ -23,20 +23,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from da.data.domain import Labelled
-from da.data.files.text_files import read_word_counts
-from da.data.readers import data_root
-from da.data.text_benchmarks import AMAZON_REVIEWS
-from da.recipes.script import Cell, main
-from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
-from da.shallow.coral import CORAL
-from da.shallow.easytl import EasyTL
-from da.shallow.estimators import DomainAdaptationClassifier as Adapted
-from da.shallow.jda import JDA
-from da.shallow.meda import MEDA
-from da.shallow.subspace import SubspaceAlignment
-from da.shallow.tca import TCA
-from da.shallow.transport import LinearMongeMap, OTMap
+from da.data import AMAZON_REVIEWS, Labelled, data_root
+from da.data.files import read_word_counts
+from da.recipes import Cell, Samples, ShallowFlags, ShallowJob, main
+from da.recipes.shallow import recipe
+from da.shallow import CORAL, JDA, MEDA, TCA, EasyTL, LinearMongeMap, OTMap, SubspaceAlignment
+from da.shallow import DomainAdaptationClassifier as Adapted
 
 COMPONENTS = 400  # singular directions
 LOGISTIC, SVM = LogisticRegression(C=10.0, max_iter=1000), LinearSVC(C=1.0, max_iter=10_000)

@@ -17,13 +17,11 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from da.data.digits import read_digits
-from da.data.domain import Labelled
-from da.data.files.cifar import read_cifar10
-from da.data.readers import data_root
+from da.data import Labelled, data_root, read_digits
+from da.data.files import read_cifar10
 from da.data.transforms import Augmentation
-from da.recipes.finetuning import FinetuneFlags, Parts, photograph_job, tasks
-from da.recipes.script import Cell, Job, main
+from da.recipes import Cell, FinetuneFlags, Job, Parts, main, photograph_job
+from da.recipes.finetuning import tasks
 
 
 @dataclass(frozen=True)

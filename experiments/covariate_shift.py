@@ -39,8 +39,9 @@ from da.instance import (
     ulsif,
 )
 from da.instance import describe as weight_report
-from da.recipes.flags import CommonFlags, Seeds
-from da.recipes.script import Cell, choose_tasks, main
+from da.recipes import Cell, CommonFlags, main
+from da.recipes.flags import Seeds
+from da.recipes.tasks import choose_tasks
 from da.records import Record, Run
 from da.records.grids import aligned
 from da.train.config import NO_RESULT

@@ -15,16 +15,12 @@ from typing import Literal
 import torch
 from sklearn.model_selection import train_test_split
 
-from da.data.batches import LabelledBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.transforms import ImageTransform
-from da.model.finetune import frozen
-from da.model.l2sp import l2_sp
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags, Seeds
-from da.recipes.script import Cell, Job, load_network, main
-from da.train.evaluation import Evaluation
-from da.train.regularize import Regularize
+from da.data import DIGITS, ImageTransform, LabelledBatches, read_digits
+from da.model import frozen, l2_sp
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, load_network, main
+from da.recipes.flags import Seeds
+from da.train import Evaluation, Regularize
 
 EXPERIMENT = "digits_finetune"
 START = {

@@ -14,17 +14,11 @@ from typing import Literal
 import torch
 from sklearn.decomposition import PCA
 
-from da.data.batches import PairedBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.transforms import ImageTransform
-from da.instance.diagnostics import effective_sample_size
-from da.instance.discriminator import discriminator_weights
-from da.instance.kmm import kmm
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
-from da.recipes.script import Cell, Job, main
-from da.train.evaluation import Evaluation
-from da.train.reweight import Reweight
+from da.data import DIGITS, ImageTransform, PairedBatches, read_digits
+from da.instance import discriminator_weights, effective_sample_size, kmm
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, main
+from da.train import Evaluation, Reweight
 
 WEIGHTS = {
     "none": lambda source, target: torch.ones(len(source)),

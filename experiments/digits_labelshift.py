@@ -17,18 +17,12 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from da.data.batches import PairedBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.domain import Labelled
-from da.data.transforms import ImageTransform
-from da.instance.adjustment import AdjustedHead, sample_weights
-from da.instance.calibration import calibrate
-from da.instance.labelshift import bbse, mlls
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags, Seeds
-from da.recipes.script import Cell, Job, load_network, main
-from da.train.evaluation import Evaluation, predict
-from da.train.reweight import Reweight
+from da.data import DIGITS, ImageTransform, Labelled, PairedBatches, read_digits
+from da.instance import AdjustedHead, bbse, calibrate, mlls, sample_weights
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, load_network, main
+from da.recipes.flags import Seeds
+from da.train import Evaluation, Reweight, predict
 
 EXPERIMENT = "digits_labelshift"
 TASKS = (("noisy", "noisy_low"), ("photo", "photo_low"), ("clean", "rotated30_low"))

@@ -12,16 +12,12 @@ from typing import Literal
 
 import torch
 
-from da.data.batches import Batch, PairedBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.transforms import ImageTransform
-from da.feature.adda import ADDA
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
+from da.data import DIGITS, Batch, ImageTransform, PairedBatches, read_digits
+from da.feature import ADDA
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, load_network, main
 from da.recipes.methods import METHODS, make_method
-from da.recipes.script import Cell, Job, load_network, main
-from da.train.evaluation import Evaluation
-from da.train.method import Method
+from da.train import Evaluation, Method
 
 EXPERIMENT = "digits_mmd"
 Loss = Literal["adda", *METHODS]

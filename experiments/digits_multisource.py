@@ -17,17 +17,11 @@ from typing import Literal
 import torch
 from sklearn.model_selection import train_test_split
 
-from da.data.digits import DIGITS, read_digits
-from da.data.domain import Labelled
-from da.data.multisource import MultiSourceBatches
-from da.data.transforms import ImageTransform
-from da.feature.mmd import mmd2
-from da.feature.multisource import M3SDA
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
-from da.recipes.script import Cell, Job, main
-from da.train.align import Align
-from da.train.evaluation import Evaluation
+from da.data import DIGITS, ImageTransform, Labelled, MultiSourceBatches, read_digits
+from da.feature import M3SDA, mmd2
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, main
+from da.train import Align, Evaluation
 
 DOMAINS = ("clean", "rotated45", "noisy", "photo")
 TASKS = tuple(

@@ -13,16 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data.batches import PairedBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.transforms import ImageTransform
-from da.feature.openset import OSBP, RejectUnsure
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
-from da.recipes.script import Cell, Job, main
-from da.train.align import Align
-from da.train.evaluation import Evaluation
-from da.train.method import Adapt, BatchStatistics
+from da.data import DIGITS, ImageTransform, PairedBatches, read_digits
+from da.feature import OSBP, RejectUnsure
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, main
+from da.train import Adapt, Align, Evaluation
+from da.train.method import BatchStatistics
 
 
 def closed(config: "Config", statistics: BatchStatistics) -> Align:

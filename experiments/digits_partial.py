@@ -12,17 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from da.data.batches import PairedBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.transforms import ImageTransform
-from da.feature.adversarial import DANN
-from da.feature.mmd import mmd2
-from da.feature.partial import IWAN, PADA
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
-from da.recipes.script import Cell, Job, main
-from da.train.align import Align
-from da.train.evaluation import Evaluation
+from da.data import DIGITS, ImageTransform, PairedBatches, read_digits
+from da.feature import DANN, IWAN, PADA, mmd2
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, main
+from da.train import Align, Evaluation
 
 LOSSES = {
     "none": partial(Align, alignment=None),

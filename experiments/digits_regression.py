@@ -18,17 +18,12 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from da.data.batches import PairedBatches
-from da.data.digits import CHANGES, DIGITS, read_digits
-from da.data.domain import Labelled
-from da.data.transforms import ImageTransform
-from da.feature.coral import coral
-from da.feature.mmd import mmd2
-from da.feature.regression import AlignRegression, dare_gram, rsd
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
-from da.recipes.script import Cell, Job, main
-from da.train.evaluation import Evaluation
+from da.data import DIGITS, ImageTransform, Labelled, PairedBatches, read_digits
+from da.data.digits import CHANGES
+from da.feature import AlignRegression, coral, dare_gram, mmd2, rsd
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, main
+from da.train import Evaluation
 from da.train.method import BatchStatistics
 
 LARGEST = 45.0  # degrees to either side

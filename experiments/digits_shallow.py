@@ -17,20 +17,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from da.data.benchmarks import JDA_DIGITS
-from da.data.domain import Labelled
-from da.data.files.mat_files import read_jda_digits
-from da.data.readers import data_root
-from da.recipes.script import Cell, main
-from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
-from da.shallow.estimators import DomainAdaptationClassifier as Adapted
-from da.shallow.jda import BDA, JDA
-from da.shallow.jgsa import JGSA
-from da.shallow.meda import MEDA
-from da.shallow.subspace import GFK, PrincipalComponents, SubspaceAlignment
-from da.shallow.tca import TCA
-from da.shallow.tjm import TJM
-from da.shallow.transport import LinearMongeMap, OTMap
+from da.data import JDA_DIGITS, Labelled, data_root
+from da.data.files import read_jda_digits
+from da.recipes import Cell, Samples, ShallowFlags, ShallowJob, main
+from da.recipes.shallow import recipe
+from da.shallow import BDA, GFK, JDA, JGSA, MEDA, TCA, TJM, LinearMongeMap, OTMap, SubspaceAlignment
+from da.shallow import DomainAdaptationClassifier as Adapted
+from da.shallow.subspace import PrincipalComponents
 
 NN = KNeighborsClassifier(1, algorithm="brute")
 LOGISTIC = LogisticRegression(C=10.0, max_iter=1000)  # rows of norm 1 want large coefficients

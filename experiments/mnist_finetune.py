@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from da.data.batches import LabelledBatches
-from da.data.benchmarks import MNIST_USPS
-from da.data.digits import read_digits
-from da.data.domain import Labelled
-from da.data.readers import data_root, read_domain
-from da.data.transforms import ImageTransform
-from da.model.finetune import with_new_head
-from da.networks.small import lenet
-from da.recipes.finetuning import LabelFlags, Parts, Row, labelled_job, tasks
+from da.data import (
+    MNIST_USPS,
+    ImageTransform,
+    Labelled,
+    LabelledBatches,
+    data_root,
+    read_digits,
+    read_domain,
+)
+from da.model import with_new_head
+from da.networks import lenet
+from da.recipes import Cell, Job, LabelFlags, Parts, labelled_job, load_network, main
+from da.recipes.finetuning import Row, tasks
 from da.recipes.flags import Seeds
-from da.recipes.script import Cell, Job, load_network, main
-from da.train.evaluation import Evaluation
-from da.train.regularize import Regularize
+from da.train import Evaluation, Regularize
 
 EXPERIMENT, SIZE = "mnist_finetune", 28
 SOURCE = {"mnist": "usps", "digits": "clean"}

@@ -10,17 +10,19 @@ grey, or in three channels where MNIST-M takes part. A run takes half a minute t
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data.batches import PairedBatches
-from da.data.benchmarks import MNIST_USPS
-from da.data.digits import read_digits
-from da.data.domain import Labelled
-from da.data.readers import data_root, read_domain
-from da.data.transforms import ImageTransform
-from da.networks.small import lenet
-from da.recipes.flags import Flags
+from da.data import (
+    MNIST_USPS,
+    ImageTransform,
+    Labelled,
+    PairedBatches,
+    data_root,
+    read_digits,
+    read_domain,
+)
+from da.networks import lenet
+from da.recipes import Cell, Flags, Job, main
 from da.recipes.methods import METHODS, make_method
-from da.recipes.script import Cell, Job, main
-from da.train.evaluation import Evaluation
+from da.train import Evaluation
 
 SIZE = 28
 Loss = Literal[*METHODS]

@@ -22,16 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.data.batches import LabelledBatches
-from da.data.digits import CHANGES, DIGITS, read_digits
-from da.data.domain import Labelled
-from da.data.transforms import ImageTransform
-from da.model.gradient_surgery import PCGrad
-from da.model.multitask import Apart, EqualWeights, MultiTask, UncertaintyWeights
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags, Seeds
-from da.recipes.script import Cell, Job, main
-from da.train.evaluation import Evaluation
+from da.data import DIGITS, ImageTransform, Labelled, LabelledBatches, read_digits
+from da.data.digits import CHANGES
+from da.model import EqualWeights, MultiTask, PCGrad, UncertaintyWeights
+from da.model.multitask import Apart
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, main
+from da.recipes.flags import Seeds
+from da.train import Evaluation
 
 TASKS = {"digit": 10, "change": len(CHANGES)}
 CHANGED = replace(DIGITS, tasks=(("labelled", "rest"),))

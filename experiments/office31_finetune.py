@@ -10,9 +10,10 @@ it is meant for a GPU and was never run to the end here, so there is no table. e
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data.benchmarks import OFFICE31
-from da.recipes.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
-from da.recipes.script import Cell, Job, main
+from da.data import OFFICE31
+from da.recipes import Cell, FinetuneFlags, Job, main, photograph_job
+from da.recipes.finetuning import tasks
+from da.recipes.parts import benchmark_parts
 
 
 @dataclass(frozen=True)

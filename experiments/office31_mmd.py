@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from da.data.benchmarks import OFFICE31
-from da.feature.mmd import mmd2
+from da.data import OFFICE31
+from da.feature import mmd2
+from da.recipes import Cell, DANFlags, Job, image_job, main
 from da.recipes.methods import METHODS
-from da.recipes.photographs import DANFlags, image_job
-from da.recipes.script import Cell, Job, main
-from da.train.align import Align
+from da.train import Align
 
 # DAN's published estimator
 ROWS = METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}

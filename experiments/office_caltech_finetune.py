@@ -13,11 +13,12 @@ and --feature-norm None, lwf, co_tuning and stoch_norm are rows as well.
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data.benchmarks import OFFICE_CALTECH10
+from da.data import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
-from da.recipes.finetuning import FinetuneFlags, benchmark_parts, photograph_job, tasks
+from da.recipes import Cell, FinetuneFlags, Job, main, photograph_job
+from da.recipes.finetuning import tasks
 from da.recipes.flags import Seeds
-from da.recipes.script import Cell, Job, main
+from da.recipes.parts import benchmark_parts
 
 
 @dataclass(frozen=True)

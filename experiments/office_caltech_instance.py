@@ -20,20 +20,22 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.decomposition import PCA
 
-from da.data.benchmarks import OFFICE_CALTECH_SURF
-from da.data.domain import Labelled
-from da.data.files.mat_files import read_surf, standardise
-from da.data.readers import data_root
-from da.instance.density import density_weights
-from da.instance.discriminator import discriminator_weights
-from da.instance.kliep import kliep
-from da.instance.kmm import kmm
-from da.instance.neighbours import neighbour_weights
-from da.instance.ulsif import rulsif, ulsif
+from da.data import OFFICE_CALTECH_SURF, Labelled, data_root
+from da.data.files import read_surf
+from da.data.files.mat_files import standardise
+from da.instance import (
+    density_weights,
+    discriminator_weights,
+    kliep,
+    kmm,
+    neighbour_weights,
+    rulsif,
+    ulsif,
+)
+from da.recipes import Cell, Samples, ShallowFlags, ShallowJob, main
 from da.recipes.flags import Seeds
-from da.recipes.script import Cell, main
-from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
-from da.shallow.estimators import DomainAdaptationClassifier
+from da.recipes.shallow import recipe
+from da.shallow import DomainAdaptationClassifier
 
 WEIGHERS = {
     "none": None, "kmm": kmm, "kliep": kliep, "ulsif": ulsif, "rulsif": rulsif, "discriminator": discriminator_weights,

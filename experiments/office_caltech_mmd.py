@@ -13,12 +13,11 @@ backbone. 400 steps of 32 + 32 photographs of 192 x 192, random crop and flip. F
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from da.data.benchmarks import OFFICE_CALTECH10
+from da.data import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
 from da.model.finetune import Probe
+from da.recipes import Cell, ImageFlags, Job, image_job, main
 from da.recipes.methods import METHODS
-from da.recipes.photographs import ImageFlags, image_job
-from da.recipes.script import Cell, Job, main
 
 Loss = Literal[*METHODS]
 TASKS = (("amazon", "webcam"), ("caltech", "dslr"), ("webcam", "amazon"), ("dslr", "caltech"))

@@ -24,23 +24,27 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from da.data.benchmarks import OFFICE_CALTECH10, OFFICE_CALTECH_SURF
-from da.data.domain import Labelled
-from da.data.files.mat_files import read_surf, standardise
-from da.data.readers import data_root
-from da.recipes.frozen_features import frozen_features
-from da.recipes.script import Cell, main
-from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, recipe
-from da.shallow.coral import CORAL
-from da.shallow.easytl import EasyTL
-from da.shallow.estimators import DomainAdaptationClassifier as Adapted
-from da.shallow.jda import BDA, JDA
-from da.shallow.jgsa import JGSA
-from da.shallow.meda import MEDA
-from da.shallow.subspace import GFK, PrincipalComponents, SubspaceAlignment
-from da.shallow.tca import TCA
-from da.shallow.tjm import TJM
-from da.shallow.transport import LinearMongeMap, OTMap
+from da.data import OFFICE_CALTECH10, OFFICE_CALTECH_SURF, Labelled, data_root
+from da.data.files import read_surf
+from da.data.files.mat_files import standardise
+from da.recipes import Cell, Samples, ShallowFlags, ShallowJob, frozen_features, main
+from da.recipes.shallow import recipe
+from da.shallow import (
+    BDA,
+    CORAL,
+    GFK,
+    JDA,
+    JGSA,
+    MEDA,
+    TCA,
+    TJM,
+    EasyTL,
+    LinearMongeMap,
+    OTMap,
+    SubspaceAlignment,
+)
+from da.shallow import DomainAdaptationClassifier as Adapted
+from da.shallow.subspace import PrincipalComponents
 
 NN = KNeighborsClassifier(1, algorithm="brute")
 LOGISTIC = LogisticRegression(max_iter=1000)

@@ -21,21 +21,25 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from da._torchvision import torchvision
-from da.data.batches import LabelledBatches
-from da.data.benchmarks import OFFICE_CALTECH10
-from da.data.digits import read_digits
-from da.data.domain import Labelled
-from da.data.readers import data_root, read_domain
-from da.data.transforms import Augmentation, ImageTransform
+from da.data import (
+    OFFICE_CALTECH10,
+    ImageTransform,
+    Labelled,
+    LabelledBatches,
+    data_root,
+    read_digits,
+    read_domain,
+)
+from da.data.transforms import Augmentation
 from da.model.transferability import scores
-from da.networks.backbones import backbone, whole_network
-from da.networks.network import Network, Outputs, bottleneck
-from da.recipes.flags import Flags, Seeds
+from da.networks import Network, Outputs, backbone, bottleneck
+from da.networks.backbones import whole_network
+from da.recipes import Cell, Flags, Job, main
+from da.recipes.flags import Seeds
 from da.recipes.photographs import NORMALISATION, SMOKE_SIZE
-from da.recipes.script import Cell, Job, choose_tasks, main
+from da.recipes.tasks import choose_tasks
 from da.records.ranking import report
-from da.train.evaluation import Evaluation
-from da.train.regularize import Regularize
+from da.train import Evaluation, Regularize
 
 
 class Candidate(NamedTuple):

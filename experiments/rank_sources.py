@@ -17,18 +17,14 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
-from da.data.batches import LabelledBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.domain import Labelled
-from da.data.transforms import ImageTransform
-from da.model.finetune import with_new_head
+from da.data import DIGITS, ImageTransform, Labelled, LabelledBatches, read_digits
+from da.model import with_new_head
 from da.model.transferability import scores
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
-from da.recipes.script import Cell, Job, choose_tasks, load_network, main
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, load_network, main
+from da.recipes.tasks import choose_tasks
 from da.records.ranking import report
-from da.train.evaluation import Evaluation
-from da.train.regularize import Regularize
+from da.train import Evaluation, Regularize
 
 EXPERIMENT = "rank_sources"
 TASKS = tuple(("digits", target) for _, target in DIGITS.tasks)

@@ -19,22 +19,20 @@ from typing import Literal
 
 import torch
 
-from da.data.batches import PairedBatches, TargetBatch, TargetBatches
-from da.data.digits import DIGITS, read_digits
-from da.data.domain import Labelled
-from da.data.transforms import ImageTransform
-from da.model.batchnorm import adapt_statistics
+from da.data import (
+    DIGITS,
+    ImageTransform,
+    Labelled,
+    PairedBatches,
+    TargetBatch,
+    TargetBatches,
+    read_digits,
+)
+from da.model import SHOT, Tent, adapt_statistics, online
 from da.model.finetune import Probe
-from da.model.sourcefree import SHOT
-from da.model.testtime import Tent, online
-from da.networks.network import Network
-from da.networks.small import lenet
-from da.recipes.flags import DigitFlags
-from da.recipes.script import Cell, Job, load_network, main
-from da.train.align import Align
-from da.train.evaluation import Evaluation
-from da.train.method import Method
-from da.train.metrics import accuracy
+from da.networks import Network, lenet
+from da.recipes import Cell, DigitFlags, Job, load_network, main
+from da.train import Align, Evaluation, Method, accuracy
 
 EXPERIMENT = "source_free_digits"
 TRANSFORM = ImageTransform(16)

@@ -20,18 +20,16 @@ import torch
 import tyro
 
 from da.arrays import NonFiniteError
-from da.data.batches import LabelledBatches
-from da.data.domain import Labelled
-from da.data.files.reviews import read_reviews
-from da.data.readers import data_root
-from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS
-from da.model.masked_language import FilledGaps, MaskedLanguage, one_gap_each
-from da.networks.new_encoder import new_encoder, save_encoder
+from da.data import AMAZON_REVIEW_TEXTS, Labelled, LabelledBatches, data_root
+from da.data.files import read_reviews
+from da.model import MaskedLanguage
+from da.model.masked_language import FilledGaps, one_gap_each
+from da.networks import new_encoder, save_encoder
 from da.networks.text_encoders import apply_tokenizer, tokens
-from da.recipes.flags import configuration
-from da.records.run import Run
-from da.train.config import NO_RESULT, TrainConfig
-from da.train.loop import fit
+from da.recipes import configuration
+from da.records import Run
+from da.train import TrainConfig, fit
+from da.train.config import NO_RESULT
 
 _HELD_OUT = 400  # texts
 

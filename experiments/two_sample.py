@@ -35,8 +35,8 @@ import torch
 import tyro
 
 from da.networks.backbones import fingerprint
-from da.records.run import Run
-from da.shift.drift import moved_columns
+from da.records import Run
+from da.shift import moved_columns
 from da.shift.findings import Findings, Options, find, principal_components
 from da.shift.inputs import Sample, column_names, read_pair, sample_name
 from da.shift.picture import Projection, draw

@@ -23,8 +23,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from da.data import read_digits
-from da.recipes.flags import CommonFlags
-from da.recipes.script import Cell, choose_tasks, main
+from da.recipes import Cell, CommonFlags, main
+from da.recipes.tasks import choose_tasks
 from da.records import Record, Run
 from da.records.grids import aligned
 from da.shift import MMDTest, mmd_fuse, mmd_test

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from da.records.table import AVERAGE, Table
+from da.records import Table
+from da.records.table import AVERAGE
 
 GROUP = 0.8  # width of a task's bars together, where the next task is 1 away
 

@@ -14,7 +14,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from da.records.table import Table
+from da.records import Table
 
 MARKS = (
     "o-",

@@ -13,7 +13,8 @@ import style
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from da.records.table import AVERAGE, Table
+from da.records import Table
+from da.records.table import AVERAGE
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,9 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from da.records import Table, ranking, read_runs
 from da.records.commands import matching
-from da.records.ranking import Point, points, ranking
-from da.records.reading import read_runs
-from da.records.table import Table
+from da.records.ranking import Point, points
 
 COLUMNS = 3
 LABELS = {

@@ -18,9 +18,8 @@ matplotlib.use("Agg")  # files only, so that no display is needed
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from da.records import Table, read_runs
 from da.records.commands import matching
-from da.records.reading import read_runs
-from da.records.table import Table
 from da.records.table_text import to_csv
 
 OUT = Path("docs/pictures")  # the .png are in git; a .pdf and a .csv take seconds to make

@@ -23,9 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
+from da.records import Record, read_runs
 from da.records.commands import matching
-from da.records.reading import read_runs
-from da.records.record import Record
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
 ARRAYS = ("source_features", "source_labels", "target_features", "target_labels")

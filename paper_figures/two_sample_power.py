@@ -22,9 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from da.records import Record, read_runs
 from da.records.commands import matching
-from da.records.reading import read_runs
-from da.records.record import Record
 
 EXPERIMENT = "two_sample_power"
 LABELS = {"mmd_test": "MMD, median bandwidth", "mmd_fuse": "MMD-FUSE"}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from da.feature.mmd import mmd2
+from da.feature import mmd2
 from da.feature.mmd_estimators import MULTIPLIERS
 from da.kernels import mean_bandwidth
 

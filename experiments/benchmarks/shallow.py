@@ -45,7 +45,7 @@ from shallow_contestants import (
 )
 from tqdm import tqdm
 
-from da.data.readers import data_root
+from da.data import data_root
 from da.records.environment import environment
 from da.records.grids import aligned
 

@@ -22,12 +22,10 @@ from mmd_contestants import Size, memory
 from scipy.linalg import eigh
 from torch import Tensor
 
-from da.data.files.mat_files import read_surf, standardise
-from da.instance.kliep import kliep
-from da.instance.kmm import kmm
-from da.shallow.coral import CORAL
-from da.shallow.jda import JDA
-from da.shallow.tca import TCA
+from da.data.files import read_surf
+from da.data.files.mat_files import standardise
+from da.instance import kliep, kmm
+from da.shallow import CORAL, JDA, TCA
 
 LANDMARKS = 500
 ANY = 10**9  # rows

@@ -33,25 +33,24 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.data.batches import Batch, PairedBatches
-from da.data.benchmarks import OFFICE_CALTECH10
-from da.data.digits import read_digits
-from da.data.domain import Labelled
+from da.data import (
+    OFFICE_CALTECH10,
+    Batch,
+    ImageTransform,
+    Labelled,
+    PairedBatches,
+    data_root,
+    read_digits,
+    read_domain,
+)
 from da.data.loading import load
-from da.data.readers import data_root, read_domain
-from da.data.transforms import IMAGENET, Augmentation, ImageTransform
-from da.feature.mmd import mmd2
-from da.networks.backbones import backbone
-from da.networks.network import Network, bottleneck
-from da.networks.small import lenet
+from da.data.transforms import IMAGENET, Augmentation
+from da.feature import mmd2
+from da.networks import Network, backbone, bottleneck, lenet
+from da.records import Run
 from da.records.grids import aligned
-from da.records.run import Run
-from da.train.align import Align
-from da.train.config import TrainConfig
-from da.train.engine import keep_memory, launch
-from da.train.evaluation import Evaluation
-from da.train.loop import fit
-from da.train.method import Method
+from da.train import Align, Evaluation, Method, TrainConfig, fit, launch
+from da.train.engine import keep_memory
 
 BARS = {"loader": 1.15, "fit": 1.05}
 WARM = 2  # untimed steps at the start of each timed stretch

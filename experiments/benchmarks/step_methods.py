@@ -24,12 +24,11 @@ import tyro
 from step import Case, Times, digits_case, squeezenet, time_fit
 from tqdm import tqdm
 
-from da.data.batches import PairedBatches
-from da.data.domain import Labelled, Unlabelled
-from da.data.transforms import IMAGENET, ImageTransform
+from da.data import ImageTransform, Labelled, PairedBatches, Unlabelled
+from da.data.transforms import IMAGENET
 from da.recipes.methods import METHODS
 from da.records.grids import aligned
-from da.train.config import TrainConfig
+from da.train import TrainConfig
 from da.train.engine import keep_memory
 
 BAR = 1.5
