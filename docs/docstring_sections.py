@@ -1,4 +1,4 @@
-"""Reads the sections `Paper:` and `Differences:` of docstrings. Needs the standard library alone."""
+"""Reads the sections `Paper:` and `Differences:` of docstrings, with the standard library alone."""
 
 from __future__ import annotations
 

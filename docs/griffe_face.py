@@ -2,7 +2,7 @@
 
 Docstrings get the forms that Griffe shows well. A face may hand on a function that has the name of
 its module (`da.feature.coral`). Griffe then keeps the module; the extension puts the function in
-its place.
+its place, and the module's other names below the function.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ class Face(Extension):
 
     def on_object(self, *, obj: Object, **kwargs: Any) -> None:
         """Rewrite the docstring of one object."""
-        if obj.docstring is not None:
-            obj.docstring.value = readable(obj.docstring.value)
+        rewrite(obj)
 
     def on_package(self, *, pkg: Module, **kwargs: Any) -> None:
         """Show functions, not the modules of the same name."""
@@ -32,6 +31,21 @@ class Face(Extension):
             for name in [str(name) for name in face.exports or []]:
                 module = face.members.get(name)
                 if isinstance(module, Module) and name in module.members:
-                    function = module.members[name]
-                    target = function.final_target if isinstance(function, Alias) else function
-                    face.members[name] = Alias(name, target, parent=face)
+                    face.members[name] = Alias(name, function_of(module), parent=face)
+
+
+def function_of(module: Module) -> Object:
+    """The function with the name of its module, as the parent of the module's other names."""
+    found = module.members[module.name]
+    function = found.final_target if isinstance(found, Alias) else found
+    for name, member in module.members.items():
+        function.members.setdefault(name, member)
+        if isinstance(member, Object):
+            rewrite(member)  # Griffe passes over what hangs below an alias
+    return function
+
+
+def rewrite(obj: Object) -> None:
+    """Give an object's docstring its readable form; a second call changes nothing."""
+    if obj.docstring is not None:
+        obj.docstring.value = readable(obj.docstring.value)
