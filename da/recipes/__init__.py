@@ -3,11 +3,11 @@
 from da.recipes.finetuning import FinetuneFlags, LabelFlags, labelled_job, photograph_job
 from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
 from da.recipes.frozen_features import frozen_features
-from da.recipes.job import Cell, Job
-from da.recipes.parts import Parts
+from da.recipes.job import Cell, Job, paired_job
+from da.recipes.parts import Parts, split
 from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_job
 from da.recipes.script import load_network, main
-from da.recipes.shallow import Samples, ShallowFlags, ShallowJob
+from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, shallow_main
 
 __all__ = [
     "Cell",
@@ -30,5 +30,8 @@ __all__ = [
     "labelled_job",
     "load_network",
     "main",
+    "paired_job",
     "photograph_job",
+    "shallow_main",
+    "split",
 ]

@@ -1,11 +1,17 @@
-"""The work of one cell of a table: training a method, or anything else that can fill a run."""
+"""The work of one cell of a table: training a method, or anything else that can fill a run.
+
+A script's `build` returns a `Job`. If a method adapts from a labelled source to an unlabelled
+target, `paired_job` makes it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from da.data.batches import Batch, PairedBatches, Transform
+from da.data.domain import Labelled
 from da.data.loading import Stream
 from da.recipes.flags import Flags
 from da.records.run import Run
@@ -78,3 +84,58 @@ class Job(NamedTuple):
         """Train and judge the method."""
         evaluation = dataclasses.replace(self.evaluation, scores=SCORES)
         fit(self.method, self.stream, flags, run, evaluation, facts=self.facts, fabric=fabric)
+
+
+def paired_job(
+    flags: Flags,
+    cell: Cell,
+    method: Method[Batch],
+    source: Labelled,
+    target: Labelled,
+    transform: Transform,
+    *,
+    test: Labelled | None = None,
+    task: Literal["classification", "open_set", "regression"] = "classification",
+    facts: Mapping[str, float] | None = None,
+) -> Job:
+    """Build the work of one cell that adapts from a labelled source to an unlabelled target.
+
+    Training sees the target without its labels.
+
+    Args:
+        flags: The flags of the script.
+        cell: The names of the run.
+        method: What is trained.
+        source: Labelled source samples.
+        target: Target samples.
+        transform: Raw rows -> network input, in training and in evaluation.
+        test: Labelled target samples that judge the method. Default None: those of `target`, the
+            transductive protocol.
+        task: What the labels are; see `da.train.Evaluation`. Default "classification".
+        facts: What else the result should say, by name. Default None: nothing.
+
+    Returns:
+        The job for `main`.
+
+    Example:
+        >>> from da.data import ImageTransform, read_digits
+        >>> from da.feature import mmd2
+        >>> from da.networks import lenet
+        >>> from da.recipes import Cell, DigitFlags, paired_job
+        >>> from da.train import Align
+        >>> source, target = read_digits("clean"), read_digits("noisy")
+        >>> cell, method = Cell("mmd", "clean", "noisy", 0), Align(lenet(10), mmd2)
+        >>> job = paired_job(DigitFlags(), cell, method, source, target, ImageTransform(16))
+        >>> job.stream.batch(0).target_x.shape, len(job.evaluation.target)
+        (torch.Size([64, 1, 16, 16]), 899)
+    """
+    stream = PairedBatches(
+        source,
+        target.unlabelled(),
+        batch_size=flags.batch_size,
+        seed=cell.seed,
+        transform=transform,
+    )
+    judged = target if test is None else test
+    evaluation = Evaluation(judged, transform, source, task=task)
+    return Job(method, stream, evaluation, facts or {})

@@ -14,11 +14,7 @@ from da.data.readers import data_root, read_domain
 from da.recipes.photographs import PhotographFlags
 
 TEST = 0.3  # of a data set that has no parts of its own
-
-
 VALIDATION = 0.2
-
-
 EVERYTHING = 100
 
 
@@ -70,6 +66,35 @@ def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelle
     )
     first, second = (domain.subset(torch.from_numpy(np.sort(rows))) for rows in (rest, part))
     return first, second
+
+
+def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled, Labelled]:
+    """Draw samples of a domain, class by class, and return them and the rest.
+
+    Unlike the parts of `Parts`, the samples come in the order in which they were drawn.
+
+    Args:
+        domain: Labelled samples.
+        first: How many samples are drawn; if it is a float in (0, 1), which share of them.
+        seed: The seed of the draw.
+
+    Returns:
+        The samples that were drawn, and the rest.
+
+    Raises:
+        ValueError: A class is too small to be in both parts; the message is scikit-learn's.
+
+    Example:
+        >>> from da.data import read_digits
+        >>> from da.recipes import split
+        >>> few, rest = split(read_digits("noisy"), 20, seed=0)
+        >>> few.y.bincount().tolist(), len(rest)
+        ([2, 2, 2, 2, 2, 2, 2, 2, 2, 2], 879)
+    """
+    drawn, rest = train_test_split(
+        np.arange(len(domain)), train_size=first, stratify=domain.y, random_state=seed
+    )
+    return domain.subset(torch.from_numpy(drawn)), domain.subset(torch.from_numpy(rest))
 
 
 def few(domain: Labelled, percent: int, *, seed: int) -> Labelled:

@@ -1,15 +1,15 @@
 """What the scripts of the shallow methods share: flags, samples, and how a model is judged.
 
-A script is a frozen dataclass of flags, a dict of models that its rows stand for, and a function
-that reads the two domains of a cell:
+A script is a frozen dataclass of flags, the models that its rows stand for, and a function that
+reads the two domains of a cell:
 
-    def build(config, cell):
-        return ShallowJob(MODELS[cell.method], partial(samples, config, cell))
-
-    def describe(config, cell):
-        return {"model": recipe(MODELS[cell.method])}
-
-    main(Config, ..., build=build, describe=describe)
+    shallow_main(
+        Config,
+        experiment="digits_shallow",
+        benchmark=JDA_DIGITS,
+        model=lambda config, cell: MODELS[cell.method],
+        samples=samples,
+    )
 
 A model is a `DomainAdaptationClassifier` (an adapter or a weigher, and a classifier), or a
 classifier with `fit(source, target, labels)`.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,10 +28,14 @@ import torch
 from scipy import sparse
 from sklearn.base import ClassifierMixin, clone
 
+from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.instance.diagnostics import effective_sample_size
 from da.recipes.flags import CommonFlags
+from da.recipes.job import Cell
+from da.recipes.script import main
+from da.recipes.tasks import FlagsType
 from da.records.run import Run
 from da.shallow.estimators import DomainAdaptationClassifier
 from da.train.config import NO_RESULT
@@ -116,6 +121,57 @@ class ShallowJob(NamedTuple):
         if weights is not None:
             result["facts"] = {"effective_sample_size": effective_sample_size(weights)}
         return result
+
+
+def shallow_main(
+    flags_type: type[FlagsType],
+    *,
+    experiment: str,
+    benchmark: Benchmark,
+    model: Callable[[FlagsType, Cell], ClassifierMixin],
+    samples: Callable[[FlagsType, Cell], Samples],
+    baseline: str = "none",
+) -> None:
+    """Run a script of shallow methods: parse the command line, fill the table and print it.
+
+    A record says the model of its row with all settings. The seed is left out of them, because the
+    record's name has it.
+
+    Args:
+        flags_type: The flags of the script, a subclass of `ShallowFlags`.
+        experiment: The name that the records carry.
+        benchmark: What is downloaded on request; its tasks are the columns.
+        model: Flags and cell -> the model of the row.
+        samples: Flags and cell -> what the model is fitted to and judged on.
+        baseline: The row that the others are compared with. Default "none".
+
+    Raises:
+        SystemExit: Flags or data are wrong, or a cell fails; the message says what to do.
+
+    Example:
+        >>> import sys
+        >>> from da.data import DIGITS
+        >>> from da.recipes import ShallowFlags, shallow_main
+        >>> sys.argv = ["script.py", "--loss", "nn", "--target", "upside-down"]
+        >>> shallow_main(ShallowFlags, experiment="toy", benchmark=DIGITS, model=None, samples=None)
+        Traceback (most recent call last):
+        SystemExit: error: --source None --target upside-down: no such task; ...
+    """
+
+    def build(flags: FlagsType, cell: Cell) -> ShallowJob:
+        return ShallowJob(model(flags, cell), partial(samples, flags, cell))
+
+    def describe(flags: FlagsType, cell: Cell) -> dict[str, str]:
+        return {"model": recipe(model(flags, cell._replace(seed=0)))}
+
+    main(
+        flags_type,
+        experiment=experiment,
+        benchmark=benchmark,
+        build=build,
+        describe=describe,
+        baseline=baseline,
+    )
 
 
 def recipe(model: ClassifierMixin) -> str:

@@ -12,11 +12,7 @@ from da.data.download import download
 from da.recipes.flags import CommonFlags
 
 FlagsType = TypeVar("FlagsType", bound=CommonFlags)
-
-
 Task = tuple[str, str]
-
-
 Tasks = Iterable[Task] | Callable[[FlagsType], Iterable[Task]]
 
 
