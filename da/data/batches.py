@@ -231,8 +231,8 @@ class LabelledBatches:
 class TargetBatches:
     """Feed a method with target samples alone, without labels.
 
-    It is the stream of source-free and test-time adaptation. The rows and their order are those of
-    the target in `PairedBatches` of the same seed.
+    It is the stream of source-free and test-time adaptation. The rows come in the same order as the
+    target's rows in `PairedBatches` with the same seed.
 
     Args:
         target: The domain, without labels; `Labelled.unlabelled()` makes it.

@@ -111,6 +111,14 @@ def read_digits(domain: str, *, size: int = SIZE, channels: int = 1) -> Labelled
         >>> source, target = read_digits("clean"), read_digits("noisy")
         >>> source.x.shape, len(target)
         (torch.Size([898, 1, 16, 16]), 899)
+
+    Paper:
+        Alpaydin, Kaynak: Optical Recognition of Handwritten Digits. UCI Machine Learning
+        Repository, 1998.
+
+    Differences:
+        The changed domains are made here. "photo" follows MNIST-M of Ganin et al. (2016), with two
+        photographs in place of the BSDS500 set.
     """
     if domain not in CHANGES:
         raise ValueError(f"domain: digits has {', '.join(CHANGES)}; got {domain!r}")

@@ -43,7 +43,7 @@ class MultiSourceBatches:
     """Feed a method with samples of several labelled sources beside target samples.
 
     Every source goes through its own epochs, so a small source is as frequent as a large one. With
-    one source the batches are those of `PairedBatches`.
+    one source it makes the same batches as `PairedBatches`.
 
     Args:
         sources: The labelled domains, at least one, with the same classes and one dtype of labels.

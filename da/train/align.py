@@ -20,8 +20,8 @@ class Align(Adapt):
     """Train a classifier on the source while a loss of yours pulls the two domains together.
 
     It is the shortest way from a discrepancy to a trained network: pass `mmd2`, `coral` or any
-    function of two batches of features. With `alignment=None` it trains on the source alone, which
-    is the baseline of every comparison; with `batch_statistics="domain"` besides, it is AdaBN.
+    function of two batches of features. `alignment=None` trains on the source alone, which is the
+    baseline of every comparison. `alignment=None, batch_statistics="domain"` is AdaBN.
 
         cross_entropy(source) + trade_off * ramp(progress) * alignment(source, target features)
 
@@ -66,14 +66,14 @@ class Align(Adapt):
         arXiv 1603.04779, 2016 (AdaBN: `alignment=None, batch_statistics="domain"`).
 
     Differences:
-        DAN: one layer is aligned, the features, where the paper aligns three. The paper's linear
-        estimator, over pairs of rows, is `partial(mmd2, estimator="linear")`; the default of
-        `mmd2` takes all pairs.
-        The bandwidth comes from the mean squared distance between rows, in the paper from the
-        median. The kernels have equal weights; the paper learns them.
+        DAN: One layer is aligned, the features; the paper aligns three. `mmd2` takes all pairs of
+        rows by default; the paper's linear estimator, over pairs of rows, is
+        `partial(mmd2, estimator="linear")`. The bandwidth comes from the mean squared distance
+        between rows; the paper takes the median. The kernels have equal weights; the paper learns
+        them.
 
-        AdaBN: the target's statistics are collected while the source is learned, not in a pass
-        over the target afterwards.
+        AdaBN: The target's statistics are collected while the source is learned, not in a pass over
+        the target afterwards.
     """
 
     def __init__(

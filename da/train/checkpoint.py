@@ -44,7 +44,7 @@ def save_checkpoint(
     """Write checkpoint.pt into the run's folder: the state after `step` steps.
 
     Every process must call this, because it gathers the random states of all. Sampler and schedule
-    have no state besides the step (`da.data.batches`).
+    have no state besides the step (`da.data.sampling`).
     """
     states = fabric.all_gather(_random_state(fabric.device))
     generators = torch.as_tensor(states)  # (processes, bytes)

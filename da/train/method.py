@@ -250,7 +250,7 @@ class Adapt(Method[Batch]):
         """Run the network on both domains, with batch statistics as `batch_statistics` says.
 
         Returns:
-            The outputs of the source batch and those of the target batch.
+            The outputs of the source batch, then the outputs of the target batch.
         """
         if self.batch_statistics == "joint":
             features, logits = self.network(torch.cat([batch.source_x, batch.target_x]))

@@ -200,7 +200,7 @@ def r_squared(predictions: Tensor, labels: Tensor) -> float:
         labels: Numbers (n,), not all equal.
 
     Returns:
-        1 for exact predictions, 0 for those of the labels' mean, negative for worse ones.
+        1 for exact predictions, 0 if all predictions are the labels' mean, negative for worse ones.
 
     Raises:
         ValueError: The shapes are not both (n,), n >= 1, or all labels are equal.

@@ -46,9 +46,9 @@ def supervised_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class Regularize(Method[LabelledBatch]):
-    """Fine-tune a network on labelled samples, with a penalty for leaving what it came from.
+    """Fine-tune a network on labelled samples, with a penalty for moving away from its start.
 
-    Use it for transfer to a task with few labels. Without a penalty it is plain fine-tuning; labels
+    Use it for transfer to a task with few labels. Without a penalty it is plain fine-tuning. Labels
     may be classes or numbers.
 
         supervised_loss(logits, labels) + strength * penalty(network, source_network, x)
@@ -95,7 +95,7 @@ class Regularize(Method[LabelledBatch]):
         Networks. ICML 2018 (a task loss plus a penalty towards the source network).
 
     Differences:
-        The penalty is an argument. What differs in each penalty stands with the penalty.
+        The penalty is an argument. Each penalty names its own differences.
     """
 
     def __init__(
