@@ -73,7 +73,7 @@ def mmd_cuda() -> str:
         cells = [_milliseconds(times[peer]) for peer in peers]
         if any(cells):
             lines.append([precision, f"{n} x {d}", *cells])
-    backends = [f'`backend="{peer[3:]}"`' for peer in peers[:4]]
+    backends = [f"`{peer[3:]}`" for peer in peers[:4]]
     return _grid(["precision", "rows x columns", *backends, *peers[4:]], lines)
 
 
@@ -91,7 +91,7 @@ def mmd_cuda_errors() -> str:
             for peer in peers
         ]
         lines.append([precision, *(f"{error:.0e}" for error in errors)])
-    return _grid(["precision", *(f'`backend="{p[3:]}"`' for p in peers[:3]), *peers[3:]], lines)
+    return _grid(["precision", *(f"`{peer[3:]}`" for peer in peers[:3]), *peers[3:]], lines)
 
 
 def resnet50_step() -> str:

@@ -1,85 +1,64 @@
-"""The README keeps its promises: its Python runs, its tables are what its own commands make of the stored records, its files exist."""
+"""README and the quick start keep their promises: their Python runs, their tables are made from the
+stored records, their files exist, and the two lists of requirements agree."""
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from problems import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-TABLES = [
-    (page, *table)
-    for page in ("README.md", "experiments/records/README.md")
-    for table in re.findall(
-        r"<!-- table: (\w+) -->\n(.*?)<!-- /table -->",
-        (ROOT / page).read_text(encoding="utf-8"),
-        flags=re.S,
-    )
+README = ROOT / "README.md"
+COMMANDS = (
+    "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt "
+    "&& python experiments/digits_mmd.py",
+    "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt "
+    '&& pip install -e ".[test]" && python -m pytest -n 2',
+)
+
+
+def blocks(page: Path) -> list[str]:
+    """The Python of a page that can run by itself."""
+    found = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [block for block in found if block.startswith(("import", "from"))]
+
+
+RUNNABLE = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in (README, ROOT / "docs/quick_start.md")
+    for number, block in enumerate(blocks(page))
 ]
 
 
-@pytest.mark.parametrize(
-    "block", [block for block in BLOCKS if block.startswith(("import", "from"))]
-)
-def test_python_in_the_readme_runs(block: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, env=_offline()
-    )
+@pytest.mark.parametrize("block", RUNNABLE)
+def test_python_runs(block: str, tmp_path: Path) -> None:
+    environment = os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", block]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("page", "name", "content"), TABLES, ids=[f"{page}:{name}" for page, name, _ in TABLES]
-)
-def test_tables_are_made_from_the_stored_records(page: str, name: str, content: str) -> None:
-    command = re.search(r"`python -m (da\.records\.table|da\.records\.ranking) (.*)`", content)
-    assert command, f"the table {name} does not say which command made it"
-    words = [
-        sys.executable,
-        "-m",
-        command[1],
-        *shlex.split(command[2]),
-        "--readme",
-        page,
-        "--name",
-        name,
-        "--check",
-    ]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+def test_every_marked_table_is_made_from_the_stored_records() -> None:
+    command = [sys.executable, "-m", "da", "table", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "every table is as its runs are" in done.stdout
 
 
-def test_linked_files_and_named_scripts_exist() -> None:
-    linked = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
-    named = re.findall(r"(?:experiments|paper_figures)/\w+\.py", README)
-    named += [f"experiments/{script}" for script in re.findall(r"`(\w+\.py)", README)]
-    assert linked and named
-    assert not [path for path in linked + named if not (ROOT / path).is_file()]
+def test_readme_is_short_and_has_the_two_commands() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.encode()) < 8000
+    assert all(f"```bash\n{command}\n```" in text for command in COMMANDS)
 
 
-def test_every_script_and_loss_is_in_the_readme() -> None:
-    scripts = [
-        path.name
-        for path in (ROOT / "experiments").glob("*.py")
-        if not path.name.startswith("bench_")
-    ]
-    losses = [
-        f"da.{family}.{path.stem}"
-        for family in ("feature", "model")
-        for path in (ROOT / "da" / family).glob("[!_]*.py")
-    ]
-    assert not [script for script in scripts if f"`{script}`" not in README]
-    assert not [loss for loss in losses if loss not in README]
-
-
-def _offline() -> dict[str, str]:
-    import os
-
-    return os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+def test_requirements_and_pyproject_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    assert required == [*project["dependencies"], "-e ."]
