@@ -135,7 +135,7 @@ def random_resized_crop(
         (b, c, size, size) float32, on the scale of `x`.
 
     Paper:
-        Szegedy, Liu, Jia, Sermanet, et al.: Going Deeper with Convolutions. CVPR 2015.
+        Szegedy, Liu, Jia, Sermanet et al.: Going Deeper with Convolutions. CVPR 2015.
 
     Differences:
         A window that does not fit is clipped to the image; torchvision draws another.

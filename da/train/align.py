@@ -62,7 +62,7 @@ class Align(Adapt):
         Long, Cao, Wang, Jordan: Learning Transferable Features with Deep Adaptation Networks.
         ICML 2015 (DAN, equation 4: `alignment=mmd2`).
 
-        Li, Wang, Shi, Liu, et al.: Revisiting Batch Normalization for Practical Domain Adaptation.
+        Li, Wang, Shi, Liu et al.: Revisiting Batch Normalization for Practical Domain Adaptation.
         arXiv 1603.04779, 2016 (AdaBN: `alignment=None, batch_statistics="domain"`).
 
     Differences:

@@ -141,7 +141,7 @@ def sigmoid_ramp(progress: float) -> float:
         [0.0, 0.46, 0.99, 1.0]
 
     Paper:
-        Ganin, Ustinova, Ajakan, Germain, et al.: Domain-Adversarial Training of Neural Networks.
+        Ganin, Ustinova, Ajakan, Germain et al.: Domain-Adversarial Training of Neural Networks.
         JMLR 17, 2016 (the schedule of lambda_p, with gamma = 10).
 
     Differences:

@@ -88,7 +88,7 @@ def read_jda_digits(domain: str, root: str | Path) -> Labelled:
         FileNotFoundError: the digits of the JDA paper: no file nowhere/digits_jda/...
 
     Paper:
-        Long, Wang, Ding, Sun, et al.: Transfer Feature Learning with Joint Distribution Adaptation.
+        Long, Wang, Ding, Sun et al.: Transfer Feature Learning with Joint Distribution Adaptation.
         ICCV 2013.
 
     Differences:
