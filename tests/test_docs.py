@@ -141,28 +141,39 @@ def test_the_sections_of_a_docstring_are_read() -> None:
     assert tool.readable(tool.readable(docstring)) == tool.readable(docstring)
 
 
-@pytest.fixture(scope="module")
-def with_the_loss(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tracked files in which exactly the page's blocks were carried out."""
-    copy = tmp_path_factory.mktemp("copy") / "project"
+def copy_of_the_project(folder: Path) -> Path:
+    """The tracked files as they are now, in another folder."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
-    page = text_of("add_a_loss.md")
-    new_file, imported, line, *_ = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    (place,) = re.findall(r"Create `([\w/]+\.py)`", page)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def python_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text_of(page), flags=re.DOTALL)
+
+
+def insert(path: Path, text: str, *, before: str) -> None:
+    """Put `text` before the first place that holds `before`."""
+    content = path.read_text(encoding="utf-8")
+    assert before in content
+    path.write_text(content.replace(before, text + before, 1), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def with_the_loss(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which exactly the page's blocks were carried out: a new file, an import, a line."""
+    copy = copy_of_the_project(tmp_path_factory.mktemp("loss") / "project")
+    new_file, imported, line, *_ = python_of("add_a_loss.md")
+    (place,) = re.findall(r"Create `([\w/]+\.py)`", text_of("add_a_loss.md"))
     (copy / place).write_text(new_file, encoding="utf-8")
     methods = copy / "da/recipes/methods.py"
-    text = methods.read_text(encoding="utf-8")
-    before = "from da.feature.energy import"
-    beginning = "METHODS: dict[str, Make] = {\n"
-    assert before in text and beginning in text
-    text = text.replace(before, f"{imported}{before}", 1)
-    methods.write_text(text.replace(beginning, f"{beginning}{line}", 1), encoding="utf-8")
+    insert(methods, imported, before="from da.feature.energy import")
+    insert(methods, line, before='    "none": partial(')
     return copy
 
 
@@ -180,8 +191,14 @@ def in_the_copy(copy: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", ["digits_mmd", "mnist_usps_mmd", "office_caltech_mmd"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "digits_mmd",
+        pytest.param("mnist_usps_mmd", marks=pytest.mark.slow),
+        pytest.param("office_caltech_mmd", marks=pytest.mark.slow),
+    ],
+)
 def test_a_loss_added_by_the_page_alone_runs(with_the_loss: Path, script: str) -> None:
     words = ("--smoke-test", "--loss", "none", "ddc")
     assert "\nddc " in in_the_copy(with_the_loss, f"experiments/{script}.py", *words)
@@ -195,11 +212,24 @@ def test_a_loss_added_by_the_page_alone_passes_the_property_tests(with_the_loss:
     assert "1 passed" in in_the_copy(with_the_loss, *quiet, "da/feature/ddc.py")
 
 
-@pytest.mark.slow
 def test_a_loss_added_by_the_page_alone_keeps_the_style(with_the_loss: Path) -> None:
     files = ("da/feature/ddc.py", "da/recipes/methods.py")
     in_the_copy(with_the_loss, "-m", "ruff", "check", *files)
     in_the_copy(with_the_loss, "-m", "ruff", "format", "--check", *files)
+
+
+@pytest.mark.slow
+def test_a_benchmark_added_by_the_page_alone_runs(tmp_path: Path) -> None:
+    copy = copy_of_the_project(tmp_path / "project")
+    described, script, *_ = python_of("add_a_benchmark.md")
+    benchmarks = copy / "da/data/benchmarks.py"
+    benchmarks.write_text(f"{benchmarks.read_text(encoding='utf-8')}\n\n{described}")
+    insert(copy / "da/data/__init__.py", "    PETS,\n", before="    Benchmark,\n")
+    insert(copy / "da/data/__init__.py", '    "PETS",\n', before='    "PairedBatches",\n')
+    (place,) = re.findall(r"`(experiments/\w+\.py)`:\n", text_of("add_a_benchmark.md"))
+    (copy / place).write_text(script, encoding="utf-8")
+    assert "\nmmd " in in_the_copy(copy, place, "--smoke-test")
+    in_the_copy(copy, "-m", "ruff", "check", place, "da/data")
 
 
 def _docstring_sections():
