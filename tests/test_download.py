@@ -502,14 +502,8 @@ def test_digits_fetch_usps_and_name_the_rest(server: Server, tmp_path: Path) -> 
 
 
 def test_command_says_what_to_do_and_fails(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "da.data.download",
-        "office_home",
-        "--data-root",
-        str(tmp_path),
-    ]
+    words = ["download", "office_home", "--data-root", str(tmp_path)]
+    command = [sys.executable, "-m", "da", *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "hemanthdv.org" in done.stderr and "Traceback" not in done.stderr

@@ -225,7 +225,9 @@ def test_weights_that_would_be_ignored_are_an_error(estimator):
 @pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf, 0.0])
 def test_a_weigher_s_mistakes_are_named(wrong):
     for weights in (np.full(SOURCE.sum(), wrong), np.ones(3), np.ones((SOURCE.sum(), 1))):
-        with pytest.raises(ValueError, match="the weights that weigher returns must be .*finite, >= 0"):
+        with pytest.raises(
+            ValueError, match="the weights that weigher returns must be .*finite, >= 0"
+        ):
             DomainAdaptationClassifier(weigher=lambda s, t, w=weights: w).fit(
                 X, Y, sample_domain=DOMAIN
             )

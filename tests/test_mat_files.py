@@ -124,12 +124,12 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 def test_missing_files_and_domains(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError,
-        match="webcam_SURF_L10.mat; fetch it with `python -m da.data.download office_caltech_surf",
+        match="webcam_SURF_L10.mat; fetch it with `python -m da download office_caltech_surf",
     ):
         read_surf("webcam", tmp_path)
     with pytest.raises(
         FileNotFoundError,
-        match="MNIST_vs_USPS.mat; fetch it with `python -m da.data.download digits_jda",
+        match="MNIST_vs_USPS.mat; fetch it with `python -m da download digits_jda",
     ):
         read_jda_digits("usps", tmp_path)
     with pytest.raises(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -285,6 +286,57 @@ def test_a_method_is_one_move_unless_it_says_otherwise() -> None:
         Method(network())  # type: ignore[abstract]
 
 
+# ---- weights and alignment together
+
+
+def weighted_mmd2_by_loop(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
+    """With w_i / sum w in place of 1/n, five kernels at the pooled rows' mean squared distance."""
+    z, w = np.concatenate([x, y]), w / w.sum()
+    pairs = [((a - b) ** 2).sum() for i, a in enumerate(z) for b in z[:i]]
+    scales = [c * np.mean(pairs) for c in (0.25, 0.5, 1, 2, 4)]
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return sum(np.exp(-((a - b) ** 2).sum() / s) for s in scales)
+
+    value = sum(w[i] * w[j] * kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(x))
+    value += np.mean([kernel(a, b) for a in y for b in y])
+    cross = [w[i] * np.mean([kernel(a, b) for b in y]) for i, a in enumerate(x)]
+    return float(value - 2 * np.sum(cross))
+
+
+def test_weights_count_in_the_cross_entropy_and_in_the_mmd_by_loop() -> None:
+    data, net = batch(), mlp(D, CLASSES).double()
+    weights = torch.tensor([0.0, 1.0, 5.0, 2.0, 0.5, 3.0, 0.1, 7.0])
+    biased = partial(mmd2, estimator="biased")
+    method = Align(net, biased, trade_off=0.5, source_weights=weights)
+    terms = method.loss(data, 0.0)
+    source, target = net(data.source_x), net(data.target_x)
+    losses = nn.functional.cross_entropy(source.logits, data.source_y, reduction="none")
+    task = np.average(losses.detach().numpy(), weights=weights.numpy())
+    features = (outputs.features.detach().numpy() for outputs in (source, target))
+    aligned = 0.5 * weighted_mmd2_by_loop(*features, weights.numpy())
+    assert terms["task"].item() == pytest.approx(task, rel=1e-6)
+    assert terms["align"].item() == pytest.approx(aligned, rel=1e-5)
+
+
+def test_equal_weights_change_nothing() -> None:
+    data, net = batch(), mlp(D, CLASSES).double()
+    for alignment in (None, mmd2, gap):
+        plain = Align(net, alignment).loss(data, 0.0)
+        weighted = Align(net, alignment, source_weights=torch.full((B,), 3.0)).loss(data, 0.0)
+        assert list(plain) == list(weighted)
+        for name, value in plain.items():
+            torch.testing.assert_close(value, weighted[name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_discrepancy_without_weights_compares_plain_samples() -> None:
+    data, net = batch(), mlp(D, CLASSES).double()
+    weighted = Align(net, gap, source_weights=torch.arange(1.0, B + 1)).loss(data, 0.0)
+    torch.testing.assert_close(weighted["align"], Align(net, gap).loss(data, 0.0)["align"])
+    with pytest.raises(ValueError, match="source_weights must be"):
+        Align(net, gap, source_weights=torch.tensor([1.0, -1.0]))
+
+
 # ---- Reweight
 
 
@@ -302,9 +354,8 @@ def test_reweight_by_loop() -> None:
         log_p = logits[i] - np.log(np.exp(logits[i]).sum())
         total -= weights[rows[i]].item() / mean * log_p[data.source_y[i]]
     assert list(terms) == ["task"] and terms["task"].item() == pytest.approx(total / B, rel=1e-6)
-    assert (
-        method.weights.mean().item() == pytest.approx(1.0) and method.weights.dtype == torch.float32
-    )
+    assert method.source_weights.mean().item() == pytest.approx(1.0)
+    assert method.source_weights.dtype == torch.float32
 
 
 def test_reweight_does_not_see_the_target_and_keeps_no_gradient() -> None:
@@ -318,7 +369,8 @@ def test_reweight_does_not_see_the_target_and_keeps_no_gradient() -> None:
         data.target_index,
     )
     assert torch.isfinite(method.loss(blind, 0.0)["task"])
-    assert not method.weights.requires_grad and "weights" in method.state_dict()
+    assert not method.source_weights.requires_grad
+    assert "source_weights" in method.state_dict()
 
 
 def test_scale_of_the_weights_does_not_matter_and_equal_ones_are_none() -> None:
@@ -345,7 +397,7 @@ def test_scale_of_the_weights_does_not_matter_and_equal_ones_are_none() -> None:
     ids=["negative", "nan", "infinite", "zero", "matrix", "empty"],
 )
 def test_bad_weights(weights: Tensor) -> None:
-    with pytest.raises(ValueError, match="weights must be finite"):
+    with pytest.raises(ValueError, match="weights must be .*finite, >= 0"):
         Reweight(network(), weights)
 
 

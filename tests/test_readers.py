@@ -354,7 +354,7 @@ def test_grey_repeats_and_resizes_as_pil_does(tmp_path: Path) -> None:
 def test_missing_digits_say_where_they_are_published(tmp_path: Path, domain: str) -> None:
     where = {
         "mnist": "torchvision.datasets.MNIST",
-        "usps": "python -m da.data.download mnist_usps",
+        "usps": "python -m da download mnist_usps",
         "mnist_m": "yaroslav.ganin.net",
     }[domain]
     with pytest.raises(

@@ -91,7 +91,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
 def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError,
-        match=r"no file .*negative\.parsed; fetch it .* da.data.download amazon_reviews_text",
+        match=r"no file .*negative\.parsed; fetch it .* da download amazon_reviews_text",
     ):
         read_reviews("books", tmp_path)
 

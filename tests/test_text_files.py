@@ -127,7 +127,7 @@ def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError,
         match=r"no file .*books_test\.svmlight; fetch it with "
-        "`python -m da.data.download amazon_reviews",
+        "`python -m da download amazon_reviews",
     ):
         read_word_counts(SMALL, "books", tmp_path)
 

@@ -108,7 +108,7 @@ class Benchmark:
         if domain in self.by_hand:
             return self.by_hand[domain]
         if self.sources:
-            return f"fetch it with `python -m da.data.download {self.name} --data-root ROOT`"
+            return f"fetch it with `python -m da download {self.name} --data-root ROOT`"
         return f"{self.title} has no pinned source: put its files there"
 
 

@@ -1,6 +1,6 @@
 """Download a benchmark: fetch its files, verify them, and lay them out for the readers.
 
-    python -m da.data.download office31 --data-root data
+    python -m da download office31 --data-root data
 
 How a single file is fetched and verified is in `transfer.py`.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def download(benchmark: Benchmark, root: str | Path) -> None:
     """Fetch the files of a benchmark that are not there yet, and verify each of them.
 
     A transfer that broke off resumes at the next call. On the command line the same is
-    `python -m da.data.download office31 --data-root data`.
+    `python -m da download office31 --data-root data`.
 
     Args:
         benchmark: For example `OFFICE31`.
@@ -123,8 +124,8 @@ def select_classes(folder: Path, *, benchmark: Benchmark) -> Path:
     return best
 
 
-def main() -> None:
-    """The command line: `python -m da.data.download BENCHMARK --data-root DIR`."""
+def main(arguments: Sequence[str]) -> None:
+    """The command line: `python -m da download BENCHMARK --data-root DIR`."""
     every = (
         OFFICE31,
         OFFICE_CALTECH10,
@@ -136,19 +137,14 @@ def main() -> None:
         AMAZON_REVIEW_TEXTS,
     )
     benchmarks = {benchmark.name: benchmark for benchmark in every}
-    parser = argparse.ArgumentParser(description="Download a benchmark and verify it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m da download", description="Download a benchmark and verify it."
+    )
     parser.add_argument("benchmark", choices=benchmarks)
     parser.add_argument(
         "--data-root",
         default=os.environ.get("DA_DATA") or "data",
         help="folder of the data sets (default: DA_DATA, else data)",
     )
-    arguments = parser.parse_args()
-    try:
-        download(benchmarks[arguments.benchmark], arguments.data_root)
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()
+    options = parser.parse_args(arguments)
+    download(benchmarks[options.benchmark], options.data_root)

@@ -51,7 +51,7 @@ def data_root(flag: str | Path | None = None) -> Path:
         raise FileNotFoundError(
             f"no data folder {root} (from {origin}); pass --data-root or set DA_DATA to the folder "
             "that holds the data sets, or fetch one: "
-            "`python -m da.data.download office31 --data-root data`"
+            "`python -m da download office31 --data-root data`"
         )
     return root
 

@@ -47,7 +47,7 @@ def quadratic_estimate(
         y: The layers of the target, each (m, d_l).
         mixtures: The kernel of each layer.
         weights: One weight >= 0 for each source row, (n,); None: equal weights.
-        pooled: `da.ops.discrepancy.pool` of each layer.
+        pooled: `da.ops.discrepancy_sums.pool` of each layer.
         unbiased: Whether pairs i = j are left out.
         backend: As in `mmd2`.
 

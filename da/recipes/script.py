@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 import tyro
-from tqdm import tqdm
 
 from da.arrays import NonFiniteError
 from da.data.benchmarks import Benchmark
+from da.data.progress import Progress
 from da.networks.network import Network
 from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
 from da.recipes.job import Cell, Work
@@ -113,11 +113,10 @@ def main(
         for seed in flags.seeds
         for method in flags.loss
     ]
-    directories = []
-    with tqdm(cells, unit="run", disable=None) as bar:  # disable=None: only in a terminal
-        for cell in bar:
-            bar.set_postfix_str(f"{cell.method} {cell.source}>{cell.target} seed {cell.seed}")
-            directories.append(run_cell(flags, experiment, cell, build, describe, fabric))
+    directories = [
+        run_cell(flags, experiment, cell, build, describe, fabric)
+        for cell in Progress(experiment, len(cells), unit="run").over(cells)
+    ]
     if fabric is None or fabric.is_global_zero:
         records = _records(flags, experiment, directories)
         if table is not None:

@@ -5,15 +5,19 @@ This is the feature-based family as one class. Use it with any function of two b
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from da.arrays import normalised_weights
 from da.data.batches import Batch
 from da.networks.network import Network, Outputs
 from da.networks.statistics import use_statistics
-from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
+from da.train.distributed import gather_rows
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere
 
 
 class Align(Adapt):
@@ -36,9 +40,14 @@ class Align(Adapt):
         batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
         label_smoothing: Probability mass spread over the classes, in [0, 1); see
             `da.train.Adapt`. Default 0.
+        source_weights: One weight >= 0 for each source sample, (n,), in the order of the source
+            domain, for example of `da.instance.kmm`. They are divided by their mean. They weigh
+            the cross-entropy, and the discrepancy too if it takes `source_weights` as `mmd2` does.
+            None (default): every sample counts the same.
 
     Raises:
-        ValueError: `batch_statistics` is none of the three.
+        ValueError: `batch_statistics` is none of the three; or the weights are not finite numbers
+            >= 0, (n,), not all zero.
 
     Example:
         >>> import torch
@@ -76,15 +85,18 @@ class Align(Adapt):
         the target afterwards.
     """
 
+    source_weights: Tensor | None
+
     def __init__(
         self,
         network: Network,
-        alignment: Callable[[Tensor, Tensor], Tensor] | None,
+        alignment: Callable[..., Tensor] | None,
         *,
         trade_off: float = 1.0,
         ramp: Ramp = constant,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
+        source_weights: Tensor | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -94,8 +106,12 @@ class Align(Adapt):
             label_smoothing=label_smoothing,
         )
         self.alignment = alignment
+        self.register_buffer("source_weights", _checked(source_weights))
+        self._weighs_alignment = _takes_weights(alignment)
 
     def loss(self, batch: Batch, progress: float) -> Terms:
+        if self.source_weights is not None:
+            return self._weighted_loss(batch, progress, self.source_weights[batch.source_index])
         if self.alignment is None:
             return {"task": self.task(self._source_only(batch), batch.source_y)}
         return super().loss(batch, progress)
@@ -104,6 +120,26 @@ class Align(Adapt):
         assert self.alignment is not None
         return {"align": self.alignment(source.features, target.features)}
 
+    def _weighted_loss(self, batch: Batch, progress: float, weights: Tensor) -> Terms:
+        """The loss with weights (b,) of the source rows."""
+        if self.alignment is None:
+            return {"task": self._weighted_task(self._source_only(batch), batch.source_y, weights)}
+        source, target = self.outputs(batch)
+        features = everywhere(source).features, everywhere(target).features
+        if self._weighs_alignment:
+            aligned = self.alignment(*features, source_weights=gather_rows(weights))
+        else:
+            aligned = self.alignment(*features)
+        factor = self.trade_off * self.ramp(progress)
+        task = self._weighted_task(source, batch.source_y, weights)
+        return {"task": task, "align": factor * aligned}
+
+    def _weighted_task(self, source: Outputs, labels: Tensor, weights: Tensor) -> Tensor:
+        losses = functional.cross_entropy(
+            source.logits, labels, reduction="none", label_smoothing=self.label_smoothing
+        )  # (b,)
+        return (weights * losses).mean()
+
     def _source_only(self, batch: Batch) -> Outputs:
         if self.batch_statistics == "domain":  # the target is seen for its statistics alone
             use_statistics(self.network, "target")
@@ -111,3 +147,18 @@ class Align(Adapt):
                 self.network(batch.target_x)
         use_statistics(self.network, "source")
         return self.network(batch.source_x)
+
+
+def _checked(weights: Tensor | None) -> Tensor | None:
+    """Weights of mean 1 in single precision."""
+    if weights is None:
+        return None
+    count = len(torch.atleast_1d(weights))
+    return normalised_weights(weights, count, name="source_weights").float()
+
+
+def _takes_weights(alignment: Callable[..., Tensor] | None) -> bool:
+    """Whether a discrepancy has the parameter `source_weights`."""
+    if alignment is None:
+        return False
+    return "source_weights" in inspect.signature(alignment).parameters

@@ -5,22 +5,21 @@ This is the instance-based family as one class. The weights come from `da.instan
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
-from da.data.batches import Batch
 from da.networks.network import Network
-from da.train.method import Method, Terms
+from da.train.align import Align
 
 
-class Reweight(Method[Batch]):
+class Reweight(Align):
     """Train a classifier on the source, where samples that resemble the target count more.
 
     Use it with the weights of `kmm`, `kliep`, `ulsif` or `discriminator_weights`, or with the class
     weights of `bbse` or `mlls` under label shift. It reads nothing of the target batch.
 
         mean over the batch of weight_i * cross_entropy_i
+
+    To weight the source and align it besides, pass `source_weights` to `da.train.Align`.
 
     Args:
         network: Maps x (b, ...) to `Outputs`.
@@ -54,20 +53,5 @@ class Reweight(Method[Batch]):
         that of the whole sample.
     """
 
-    weights: Tensor
-
     def __init__(self, network: Network, weights: Tensor) -> None:
-        super().__init__(network)
-        valid = weights.ndim == 1 and torch.isfinite(weights).all() and (weights >= 0).all()
-        if not valid or weights.sum() <= 0:
-            raise ValueError(
-                "weights must be finite numbers >= 0, one for each source sample, shape (n,), and "
-                f"not all zero; got shape {tuple(weights.shape)}: look at what computed them"
-            )
-        self.register_buffer("weights", (weights / weights.mean()).detach().float())
-
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        losses = functional.cross_entropy(
-            self.network(batch.source_x).logits, batch.source_y, reduction="none"
-        )  # (b,)
-        return {"task": (self.weights[batch.source_index] * losses).mean()}
+        super().__init__(network, None, source_weights=weights)
