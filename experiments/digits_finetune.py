@@ -2,27 +2,32 @@
 
     python experiments/digits_finetune.py
 
-A source network learns the clean digits (row source: used on the target as it is). With two labelled target digits a class the others
-learn: scratch (nothing kept), frozen (new head on kept features), full (everything learns on), l2_sp (full, held near the
-start by L2-SP). Accuracy on the remaining target digits, which are in no training set; three seeds, each with labels of its own. Takes
-about a minute and a half on two CPU cores; the README has the table it prints.
+Two labels of each class are known on the target. The rows are
+
+    source    a network that learned the clean digits, used on the target as it is
+    scratch   nothing is kept
+    frozen    a new head on the features of source
+    full      everything learns on, from source
+    l2_sp     the same, held near its start by L2-SP
+
+The accuracy is that on the remaining target digits, which are in no training set. There are three
+seeds, each with labels of its own. Time: about a minute and a half on two CPU cores. The table is
+in docs/results/digits_finetune.md.
 """
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-import torch
-from sklearn.model_selection import train_test_split
-
-from da.data import DIGITS, ImageTransform, LabelledBatches, read_digits
+from da.data import DIGITS, ImageTransform, Labelled, LabelledBatches, read_digits
 from da.model import frozen, l2_sp
 from da.networks import lenet
-from da.recipes import Cell, DigitFlags, Job, load_network, main
+from da.recipes import Cell, DigitFlags, Job, load_network, main, split
 from da.recipes.flags import Seeds
 from da.train import Evaluation, Regularize
 
 EXPERIMENT = "digits_finetune"
+TRANSFORM = ImageTransform(16)
 START = {
     "scratch": lambda network: lenet(10),
     "frozen": frozen,
@@ -30,59 +35,43 @@ START = {
     "l2_sp": copy.deepcopy,
 }
 PENALTY = {"l2_sp": l2_sp}
+Row = Literal["source", "scratch", "frozen", "full", "l2_sp"]
 
 
 @dataclass(frozen=True)
 class Config(DigitFlags):
     """Fine-tune on few labelled target digits."""
 
-    loss: tuple[Literal["source", "scratch", "frozen", "full", "l2_sp"], ...] = (
-        "source",
-        "scratch",
-        "frozen",
-        "full",
-        "l2_sp",
-    )
+    loss: tuple[Row, ...] = get_args(Row)
     """What is compared."""
     labels: int = 2
     """Labelled target digits of each class."""
     strength: float = 1.0
     """Factor of the penalty."""
     seeds: Seeds = (0, 1, 2)
-    """One run for each; a seed draws the labelled digits too."""
+    """One run for each. A seed draws the labelled digits too."""
     batch_size: int = 32
     """Labelled samples a step."""
     learning_rate: float = 0.003
-    """At the start, of new layers."""
+    """Of new layers at the start."""
     weight_decay: float = 0.0
-    """None, because L2-SP stands in its place."""
+    """No decay by default, because L2-SP takes its place."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.labels <= 80:
             raise ValueError(
-                f"labels must be from 1 to 80 a class, so that every class keeps digits to test on; got {self.labels}"
+                "labels must be from 1 to 80 a class, so that every class keeps digits to test "
+                f"on; got {self.labels}"
             )
 
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a starting point, and a labelled set to learn from."""
-    transform = ImageTransform(16)
-    target = read_digits(cell.target)
-    few, rest = train_test_split(
-        torch.arange(len(target)),
-        train_size=10 * config.labels,
-        stratify=target.y,
-        random_state=cell.seed,
-    )
-    evaluation = Evaluation(target.subset(rest), transform)
+    few, rest = split(read_digits(cell.target), 10 * config.labels, seed=cell.seed)
+    evaluation = Evaluation(rest, TRANSFORM)
     if cell.method == "source":
-        stream = LabelledBatches(
-            read_digits(cell.source),
-            batch_size=config.batch_size,
-            seed=cell.seed,
-            transform=transform,
-        )
+        stream = batches(config, cell, read_digits(cell.source))
         return Job(Regularize(lenet(10), None), stream, evaluation)
     source_network = lenet(10)
     load_network(source_network, config, EXPERIMENT, cell._replace(method="source"), build)
@@ -92,10 +81,14 @@ def build(config: Config, cell: Cell) -> Job:
         source_network=source_network,
         strength=config.strength,
     )
-    stream = LabelledBatches(
-        target.subset(few), batch_size=config.batch_size, seed=cell.seed, transform=transform
+    return Job(method, batches(config, cell, few), evaluation)
+
+
+def batches(config: Config, cell: Cell, digits: Labelled) -> LabelledBatches:
+    """Labelled digits as a stream."""
+    return LabelledBatches(
+        digits, batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM
     )
-    return Job(method, stream, evaluation)
 
 
 if __name__ == "__main__":

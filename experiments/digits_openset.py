@@ -1,28 +1,42 @@
-"""The target has digits that the source has never shown: clean digits 0 to 5, changed ones 0 to 9, of which 6 to 9 are "unknown".
+"""The target has digits that the source has never shown: clean 0 to 5, changed 0 to 9.
 
     python experiments/digits_openset.py
 
-Rows: networks of the six known classes that call unknown what no class has a probability of 0.9 for, trained on the source alone (none)
-or with the target's batch statistics (adabn); and an adversary that learns to reject (osbp). The table shows HOS, the harmonic mean of
-OS*, the accuracy on known digits (mean over classes), and UNK, the share of unknown digits that are called so: who calls nothing
-unknown, or everything, has 0. `python -m da table runs --experiment digits_openset --metric target_known_accuracy` shows OS*,
-target_unknown_accuracy UNK; target_accuracy counts unknown as one class of seven. Three seeds; the README has the table it prints.
+The digits 6 to 9 of the target are "unknown". The rows are
+
+    none    a network of the six known classes, trained on the source alone
+    adabn   the same with the target's batch statistics
+    osbp    an adversary that learns to reject
+
+none and adabn call a digit unknown if no class has a probability of 0.9.
+
+The table shows HOS, the harmonic mean of OS* and UNK. OS* is the accuracy on known digits (mean
+over classes). UNK is the share of unknown digits that are called unknown. A network that calls
+nothing unknown, or everything, has a HOS of 0. The same records hold OS*, UNK and the accuracy with
+unknown as one class of seven:
+
+    python -m da table runs --experiment digits_openset --metric target_known_accuracy
+    python -m da table runs --experiment digits_openset --metric target_unknown_accuracy
+    python -m da table runs --experiment digits_openset --metric target_accuracy
+
+There are three seeds. The table is in docs/results/digits_openset.md.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data import DIGITS, ImageTransform, PairedBatches, read_digits
+from da.data import DIGITS, ImageTransform, read_digits
 from da.feature import OSBP, RejectUnsure
 from da.networks import lenet
-from da.recipes import Cell, DigitFlags, Job, main
-from da.train import Adapt, Align, Evaluation
+from da.recipes import Cell, DigitFlags, Job, main, paired_job
+from da.recipes.digits import first_classes
+from da.train import Adapt, Align
 from da.train.method import BatchStatistics
 
 
 def closed(config: "Config", statistics: BatchStatistics) -> Align:
-    """A network of the known classes, trained on the source, that rejects what it is not sure of."""
+    """A network of the known classes, trained on the source, that rejects if it is unsure."""
     network = lenet(config.known)
     network.head = RejectUnsure(network.head, threshold=config.threshold)
     return Align(network, None, batch_statistics=statistics)
@@ -37,16 +51,16 @@ METHODS: dict[str, Callable[["Config"], Adapt]] = {
 
 @dataclass(frozen=True)
 class Config(DigitFlags):
-    """Adapt clean digits to changed ones, some of which are of no class that the source has."""
+    """Adapt clean digits to changed ones, if the source lacks some of their classes."""
 
     loss: tuple[Literal["none", "adabn", "osbp"], ...] = ("none", "adabn", "osbp")
-    """What is compared; none and adabn adapt to the target not at all, or by its batch statistics."""
+    """What is compared. none does not adapt. adabn adapts by the target's batch statistics."""
     known: int = 6
-    """Digits from 0 that the source has."""
+    """Number of digits that the source has, from 0 on."""
     threshold: float = 0.9
-    """Probability below which none and adabn call a digit unknown."""
+    """none and adabn call a digit unknown if no class has this probability."""
     batch_statistics: Literal["source", "joint", "domain"] = "domain"
-    """What batch normalisation sees in osbp: the source, both domains as one batch, or, as in the paper, each its own."""
+    """In osbp: of the source, of both domains as one batch, or each its own, as in the paper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,20 +71,11 @@ class Config(DigitFlags):
 
 
 def build(config: Config, cell: Cell) -> Job:
-    """One cell: network, method and data."""
-    source, target = read_digits(cell.source), read_digits(cell.target)
-    source = source.subset((source.y < config.known).nonzero().flatten())
-    transform = ImageTransform(16)
-    stream = PairedBatches(
-        source,
-        target.unlabelled(),
-        batch_size=config.batch_size,
-        seed=cell.seed,
-        transform=transform,
-    )
-    return Job(
-        METHODS[cell.method](config), stream, Evaluation(target, transform, source, task="open_set")
-    )
+    """One cell: data, network and method."""
+    source = first_classes(read_digits(cell.source), config.known)
+    target, transform = read_digits(cell.target), ImageTransform(16)
+    method = METHODS[cell.method](config)
+    return paired_job(config, cell, method, source, target, transform, task="open_set")
 
 
 if __name__ == "__main__":
