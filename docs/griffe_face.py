@@ -2,16 +2,19 @@
 
 Docstrings get the forms that Griffe shows well. A face may hand on a function that has the name of
 its module (`da.feature.coral`). Griffe then keeps the module; the extension puts the function in
-its place, and the module's other names below the function.
+its place, and the module's other names below the function. A constant on a face is described by its
+value.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from griffe import Alias, Extension, Module, Object
+from griffe import Alias, Docstring, Extension, Module, Object
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -27,11 +30,13 @@ class Face(Extension):
 
     def on_package(self, *, pkg: Module, **kwargs: Any) -> None:
         """Show functions, not the modules of the same name."""
-        for face in list(pkg.modules.values()):
+        faces = [module for module in pkg.modules.values() if module.is_init_module]
+        for face in faces:
             for name in [str(name) for name in face.exports or []]:
                 module = face.members.get(name)
                 if isinstance(module, Module) and name in module.members:
                     face.members[name] = Alias(name, function_of(module), parent=face)
+                describe(face, name)
 
 
 def function_of(module: Module) -> Object:
@@ -43,6 +48,24 @@ def function_of(module: Module) -> Object:
         if isinstance(member, Object):
             rewrite(member)  # Griffe passes over what hangs below an alias
     return function
+
+
+def describe(face: Module, name: str) -> None:
+    """Give a constant without a docstring one that says its value."""
+    member = face.members[name]
+    target = member.final_target if isinstance(member, Alias) else member
+    if target.is_attribute and target.docstring is None:
+        value = getattr(importlib.import_module(face.path), name)
+        target.docstring = Docstring(in_words(value), parent=target)
+
+
+def in_words(value: Any) -> str:
+    """A constant in a sentence: a benchmark, a dict, or the choices of an option."""
+    if hasattr(value, "citation"):
+        sizes = ", ".join(f"{domain} {count:,}" for domain, count in value.domains.items())
+        return f"{value.title}: {len(value.classes)} classes. Samples: {sizes}. {value.citation}"
+    choices = value if isinstance(value, Mapping) else get_args(value)
+    return f"One of {', '.join(f'`{choice}`' for choice in choices)}."
 
 
 def rewrite(obj: Object) -> None:
