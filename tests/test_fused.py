@@ -419,8 +419,10 @@ def spilled(program, capability: int, folder: Path) -> list[str]:
     path = folder / "kernel.ptx"
     path.write_text(program.asm["ptx"])
     name = f"sm_{capability}{'a' if capability >= 90 else ''}"
+    from triton.backends.nvidia import compiler
+
     command = [
-        triton.knobs.nvidia.ptxas.path,
+        compiler.get_ptxas(capability).path,
         "-v",
         f"--gpu-name={name}",
         str(path),

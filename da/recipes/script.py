@@ -91,14 +91,7 @@ def main(
         SystemExit: error: --source clean --target upside-down: no such task; ...
     """
     try:
-        flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
-        if flags.smoke_test:
-            flags = flags.shortened()
-            print(
-                "smoke test: little work on embedded or made-up data; the results mean nothing. "
-                f"Records: {flags.runs_dir}",
-                file=sys.stderr,
-            )
+        flags = _parsed(flags_type)
         columns = columns_of(flags, benchmark, tasks)
         if flags.smoke_test:
             columns = columns[:1]
@@ -123,6 +116,20 @@ def main(
             print(table(records))
         else:
             show(flags, records, baseline, metric, select, report)
+
+
+def _parsed(flags_type: type[FlagsType]) -> FlagsType:
+    """The flags of the command line, shortened for a smoke test."""
+    flags = tyro.cli(flags_type, description=sys.modules["__main__"].__doc__)
+    if not flags.smoke_test:
+        return flags
+    flags = flags.shortened()
+    print(
+        "smoke test: little work on embedded or made-up data; the results mean nothing. "
+        f"Records: {flags.runs_dir}",
+        file=sys.stderr,
+    )
+    return flags
 
 
 def run_cell(

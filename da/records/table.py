@@ -104,29 +104,14 @@ class Table:
                 task = f"{record.result['source']}>{record.result['target']}"
                 cells.setdefault((record.result["method"], task), []).append(record)
         figure = Metric(metric)
-        measured: dict[tuple[str, str], dict[int, float]] = {}
-        lacking = 0
-        for cell, runs in cells.items():
-            check_alike(cell, runs)
-            values = {run.result["seed"]: figure.read(run, select) for run in runs}
-            measured[cell] = {seed: value for seed, value in values.items() if value is not None}
-            lacking += len(values) - len(measured[cell])
+        measured = {cell: _by_seed(cell, runs, figure, select) for cell, runs in cells.items()}
+        lacking = sum(map(len, cells.values())) - sum(map(len, measured.values()))
         tasks = sorted({task for _, task in cells}, key=_natural)
         seeds = sorted({seed for found in measured.values() for seed in found})
         shown = [run for runs in cells.values() for run in runs]
         dirty = [run for run in shown if (run.env.get("git") or {}).get("dirty")]
-        return cls(
-            experiment,
-            select,
-            baseline,
-            rows,
-            tuple(tasks),
-            tuple(seeds),
-            measured,
-            figure,
-            (len(dirty), len(shown)),
-            lacking,
-        )
+        made = (experiment, select, baseline, rows, tuple(tasks), tuple(seeds))
+        return cls(*made, measured, figure, (len(dirty), len(shown)), lacking)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -161,6 +146,15 @@ class Table:
     def difference(self, method: str, task: str) -> Difference | None:
         """`method` less the baseline over the seeds that both have; None if there is none."""
         return paired_difference(self.values(method, task), self.values(self.baseline, task))
+
+
+def _by_seed(
+    cell: tuple[str, str], runs: Sequence[Record], figure: Metric, select: str
+) -> dict[int, float]:
+    """The figure of a cell's runs that hold it, by seed."""
+    check_alike(cell, runs)
+    values = {run.result["seed"]: figure.read(run, select) for run in runs}
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _only_experiment(records: Sequence[Record]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import wandb
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+Connection = Literal["online", "offline"]
 MODES: tuple[Mode, ...] = ("auto", "online", "offline", "disabled")
 INIT_SECONDS = 20.0
 FINISH_SECONDS = 60.0
@@ -120,7 +121,7 @@ def open_mirror(
     if wanted == "disabled":
         return Mirror()
     try:
-        import wandb
+        import wandb  # noqa: F401
     except ImportError as error:
         _warn(
             "cannot be imported",
@@ -128,42 +129,40 @@ def open_mirror(
             "the run is not mirrored; `pip install wandb`, or --wandb disabled to say so",
         )
         return Mirror()
-    words: dict[str, Any] = {
-        "config": dict(config),
-        "group": group,
-        "name": name,
-        "id": identifier,
-        "job_type": job_type,
-    }
-    for connection in ("online", "offline") if wanted in ("auto", "online") else ("offline",):
+    words = {"config": dict(config), "group": group, "name": name}
+    words |= {"id": identifier, "job_type": job_type}
+    if wanted == "online" and not _key_exists():
+        _warn(
+            "has no key",
+            "nothing in WANDB_API_KEY, the netrc file or its settings",
+            "going offline; `wandb login` once",
+        )
+    connections: list[Connection] = ["offline"]
+    if wanted in ("auto", "online") and _key_exists():
+        connections = ["online", "offline"]
+    for connection in connections:
         try:
-            if connection == "online" and not _key_exists():
-                if wanted == "online":
-                    _warn(
-                        "has no key",
-                        "nothing in WANDB_API_KEY, the netrc file or its settings",
-                        "going offline; `wandb login` once",
-                    )
-                continue
-            shutil.rmtree(directory / "wandb", ignore_errors=True)
-            project = os.environ.get("WANDB_PROJECT", PROJECT)
-            return Mirror(
-                wandb.init(
-                    dir=directory,
-                    project=project,
-                    mode=connection,
-                    reinit="create_new",
-                    settings=_settings(),
-                    **words,
-                )
-            )
+            return _started(directory, connection, words)
         except Exception as error:
-            _warn(
-                f"could not start {connection}",
-                error,
-                "going offline" if connection == "online" else "the run is not mirrored",
-            )
+            rest = "going offline" if connection == "online" else "the run is not mirrored"
+            _warn(f"could not start {connection}", error, rest)
     return Mirror()
+
+
+def _started(directory: Path, connection: Connection, words: Mapping[str, Any]) -> Mirror:
+    import wandb
+
+    shutil.rmtree(directory / "wandb", ignore_errors=True)
+    return Mirror(
+        wandb.init(
+            dir=directory,
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            mode=connection,
+            reinit="create_new",
+            settings=_settings(),
+            **words,
+        )
+    )
 
 
 def log_table(

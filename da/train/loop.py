@@ -116,9 +116,7 @@ def fit(
         (15, 1.0)
     """
     fabric = fabric or launch(config)
-    method = method.to(fabric.device)
-    method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    method.train()
+    method = _placed(method, fabric)
     optimizer = make_optimizer(method, config)
     torch.manual_seed(stream.seed + fabric.global_rank)
     selected: dict[str, dict[str, Any]] = {}
@@ -147,6 +145,13 @@ def fit(
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric)
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
+
+
+def _placed(method: Method, fabric: Fabric) -> Method:
+    """The method on the engine's device, in training mode."""
+    method = method.to(fabric.device)
+    method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return method.train()
 
 
 def _log_losses(

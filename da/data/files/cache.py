@@ -71,13 +71,8 @@ def cached_images(
     if images is not None:
         return images
     damaged = path.exists()
-    sidecar = {
-        "name": name,
-        "root": str(root.resolve()),
-        "files": _digest(listing),
-        "version": VERSION,
-        "key": key,
-    }
+    sidecar: dict[str, object] = {"name": name, "root": str(root.resolve()), "key": key}
+    sidecar |= {"files": _digest(listing), "version": VERSION}
     progress = Progress(f"decoding {name}", len(files), unit="image")
     decoded = (decode(file) for file in progress.over(files))
     try:
@@ -90,7 +85,8 @@ def cached_images(
             "be written"
         ) from error
     what = "the old cache was damaged; rebuilt" if damaged else "cached"
-    print(f"{what}: {len(files)} images of {name} in {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    size = path.stat().st_size / 1e6
+    print(f"{what}: {len(files)} images of {name} in {path} ({size:.1f} MB)")
     built = _open(path, key)
     if built is None:
         raise OSError(
