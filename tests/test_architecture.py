@@ -1,4 +1,7 @@
-"""What the layout promises. Oracles: Python's own parser on the sources, fresh processes, small trees made to break each rule."""
+"""What the layout promises.
+
+Oracles: Python's own parser on the sources, fresh processes, and small trees that break each rule.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A room is a file or a folder of da/; its level. Imports go to a lower level, or stay in the room. Rooms of one level, such as the three
-# families, do not import each other. There are no exceptions.
+# A room is a file or a folder of da/; here is its level. Imports go to a lower level, or stay in the
+# room. Rooms of one level do not import each other. There are no exceptions.
 LEVELS = {
     "arrays": 0, "records": 0, "_torchvision": 0,
     "kernels": 1, "data": 1, "networks": 1,
@@ -32,7 +35,10 @@ def python_files(folder: Path) -> list[Path]:
 
 
 def imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of whatever a file imports, wherever in it; `from a import b` is a.b, relative imports are resolved."""
+    """(line, dotted name) of whatever a file imports, wherever in it.
+
+    `from a import b` is a.b, and relative imports are resolved.
+    """
     package = path.relative_to(root).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -49,7 +55,10 @@ def room(dotted: str) -> str:
 
 
 def broken_arrows(root: Path) -> list[str]:
-    """Imports in da/ that go up, sideways or out of the package, and rooms without a level. da/__init__.py imports nothing of da."""
+    """Imports in da/ that go up, sideways or out of the package, and rooms without a level.
+
+    da/__init__.py imports nothing of da.
+    """
     found = []
     for path in python_files(root / "da"):
         place = path.relative_to(root)
@@ -87,7 +96,7 @@ def families_that_meet(root: Path) -> list[str]:
 
 
 def faces_used_inside(root: Path) -> list[str]:
-    """Imports in da/ of a folder's face, which is for users, instead of the file that defines; a face itself may use its own folder."""
+    """Imports in da/ of a folder's face, which is for users, instead of the file that defines."""
     folders = {
         ".".join(path.parent.relative_to(root).parts)
         for path in python_files(root / "da")
@@ -106,7 +115,7 @@ def faces_used_inside(root: Path) -> list[str]:
 
 
 def faces_that_define(root: Path) -> list[str]:
-    """Faces that hold more than a docstring, imports and __all__, or whose __all__ is not what they import."""
+    """Faces with more than a docstring, imports and __all__, or another __all__ than imports."""
     found = []
     for path in python_files(root / "da"):
         if path.name != "__init__.py" or path.parent == root / "da":
@@ -127,7 +136,8 @@ def faces_that_define(root: Path) -> list[str]:
         }
         if len(rest) != 1 or listed != taken:
             found.append(
-                f"{path.relative_to(root)}: {', '.join(sorted(listed ^ taken)) or 'more than imports and __all__'}"
+                f"{path.relative_to(root)}: "
+                f"{', '.join(sorted(listed ^ taken)) or 'more than imports and __all__'}"
             )
     return found
 
@@ -209,7 +219,7 @@ def undocumented(root: Path) -> list[str]:
 
 
 def unannotated(root: Path) -> list[str]:
-    """Arguments and results without a type, in public functions, and in public and special methods of public classes."""
+    """Arguments and results without a type, in public functions and methods of public classes."""
     found = []
     for path in python_files(root / "da"):
         for node in public(ast.parse(path.read_text(encoding="utf-8")).body):
@@ -269,7 +279,10 @@ def test_the_families_are_really_looked_at() -> None:
     assert len(python_files(ROOT / "da")) > 20 and len(python_files(ROOT / "experiments")) > 0
 
 
-GOOD = '"""A module."""\n\nfrom da.arrays import like\n\n\ndef good(x: int) -> int:\n    """Says it."""\n    return x\n'
+GOOD = (
+    '"""A module."""\n\nfrom da.arrays import like\n\n\n'
+    'def good(x: int) -> int:\n    """Says it."""\n    return x\n'
+)
 BAD = {
     "up": ("da/kernels.py", "from da.train.method import Align\n", broken_arrows),
     "up inside a function": (

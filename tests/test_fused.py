@@ -414,7 +414,6 @@ def compiled(
 
 def spilled(program, capability: int, folder: Path) -> list[str]:
     """The assembler's lines on registers that did not fit."""
-    import triton
 
     path = folder / "kernel.ptx"
     path.write_text(program.asm["ptx"])

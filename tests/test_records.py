@@ -1,4 +1,6 @@
-"""Oracles: hashlib and json applied by hand, the bytes of the files, killed processes (SIGKILL), and the file system's own refusals."""
+"""Oracles: hashlib and json applied by hand, the bytes of the files, killed processes (SIGKILL), and
+what the file system itself refuses.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,12 @@ def start(folder: Path, config: dict | None = None, **words) -> Run:
 
 
 def script(folder: Path, body: str) -> subprocess.Popen:
-    """A process of its own that has started a run in `folder`; its standard output says how far it came."""
+    """A process of its own that has started a run in `folder` and prints how far it came."""
     names = ", ".join(f"{key}={value!r}" for key, value in NAMES.items())
-    head = f"import sys, time\nfrom da.records.run import Run\nrun = Run.start({str(folder)!r}, {{'steps': 2}}, {names}, wandb='disabled')\n"
+    head = (
+        "import sys, time\nfrom da.records.run import Run\n"
+        f"run = Run.start({str(folder)!r}, {{'steps': 2}}, {names}, wandb='disabled')\n"
+    )
     code = head + textwrap.dedent(body)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(
@@ -196,7 +201,8 @@ def test_the_commit_is_the_one_git_names(tmp_path):
 
 
 def test_records_import_neither_torch_nor_wandb():
-    code = "import sys, da.records; print(sorted({'torch', 'wandb', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    heavy = {"torch", "wandb", "sklearn", "matplotlib"}
+    code = f"import sys, da.records; print(sorted({heavy} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment

@@ -1,4 +1,6 @@
-"""Oracles: NumPy and SciPy (ttest_rel's paired interval), numbers worked out by hand, record folders written by hand, a real command."""
+"""Oracles: NumPy and SciPy (ttest_rel's paired interval), numbers and record folders made by hand, and
+a real command.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def write(
     env: dict[str, Any] | None = None,
     **config,
 ) -> Path:
-    """A finished run's folder as design and README describe it, written without da.records.run; `others` are figures beside the accuracy."""
+    """The folder of a finished run; `others` are figures beside the accuracy."""
     source, target = task.split(">")
     names = {
         "experiment": experiment,
@@ -102,7 +104,10 @@ def test_the_interval_covers_the_truth_in_95_of_100_cases():
 
 def test_text_says_the_rule_the_seeds_and_the_sign(tmp_path):
     text = to_text(Table.of(load(write_all(tmp_path))))
-    title = "toy: target accuracy in percent, model selected by 'last'; mean ± standard deviation over 3 seeds (0, 1, 2)."
+    title = (
+        "toy: target accuracy in percent, model selected by 'last'; "
+        "mean ± standard deviation over 3 seeds (0, 1, 2)."
+    )
     assert text.splitlines()[0] == title
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert (
@@ -264,7 +269,8 @@ def test_an_error_is_better_when_it_is_less(tmp_path):
     )
     assert f"{base.mean():.3f} ± {base.std(ddof=1):.3f}" in " ".join(rows)
     interval = ttest_rel(own, base).confidence_interval(0.95)
-    words = f"{(own - base).mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] better, not significant"
+    between = f"[{interval.low:+.3f}, {interval.high:+.3f}]"
+    words = f"{(own - base).mean():+.3f} {between} better, not significant"
     assert (own - base).mean() < 0 < interval.high and words in to_text(table)
     assert "percent" not in to_text(table)
     assert (
@@ -291,7 +297,8 @@ def test_the_harmonic_mean_of_open_sets_is_in_percent(tmp_path):
     assert "toy: target HOS in percent" in to_text(table) and "in percentage points" in to_text(
         table
     )
-    assert f"{np.mean(ERRORS['none']):.1f} ± {np.std(ERRORS['none'], ddof=1):.1f}" in to_text(table)
+    errors = ERRORS["none"]
+    assert f"{np.mean(errors):.1f} ± {np.std(errors, ddof=1):.1f}" in to_text(table)
 
 
 def test_chosen_methods_are_the_rows_in_their_order(tmp_path):
@@ -426,7 +433,10 @@ def test_a_setting_that_an_old_record_lacks_is_equal_if_the_new_one_has_its_defa
 
 
 def test_losses_are_named_and_doubtful_ones_counted(tmp_path: Path) -> None:
-    """Three paired seeds: one row certainly below the baseline, one below in the mean alone, one above. By SciPy's paired t-test."""
+    """Three paired seeds: a row surely below the baseline, one below in the mean alone, one above.
+
+    By SciPy's paired t-test.
+    """
     figures = {
         "none": [0.60, 0.62, 0.64],
         "harmful": [0.50, 0.53, 0.53],
