@@ -1,5 +1,5 @@
-"""Oracles: hashlib and json applied by hand, the bytes of the files, killed processes (SIGKILL), and
-what the file system itself refuses.
+"""Oracles: hashlib and json by hand, the bytes of files, killed processes (SIGKILL), and what the file
+system itself refuses.
 """
 
 from __future__ import annotations

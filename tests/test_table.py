@@ -1,4 +1,4 @@
-"""Oracles: NumPy and SciPy (ttest_rel's paired interval), numbers and record folders made by hand, and
+"""Oracles: NumPy and SciPy (the paired interval of ttest_rel), numbers and folders made by hand, and
 a real command.
 """
 
