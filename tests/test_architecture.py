@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-# A room is a file or a folder of da/; here is its level. Imports go to a lower level, or stay in the
-# room. Rooms of one level do not import each other. There are no exceptions.
+ROOT = Path(__file__).resolve().parent.parent
+
+# A room is a file or a folder of da/; here is its level. Imports go to a lower level or stay in the
 # room. Rooms of one level do not import each other. There are no exceptions.
 LEVELS = {
     "arrays": 0, "records": 0, "_torchvision": 0,

@@ -1,4 +1,6 @@
-"""Oracles: hashlib and json by hand, the bytes of files, killed processes (SIGKILL), and what the file
+"""Records on disk.
+
+Oracles: hashlib and json by hand, the bytes of files, killed processes (SIGKILL), and what the file
 system itself refuses.
 """
 

@@ -1,5 +1,7 @@
-"""Oracles: NumPy and SciPy (the paired interval of ttest_rel), numbers and folders made by hand, and
-a real command.
+"""Tables from records.
+
+Oracles: NumPy and SciPy (the paired interval of ttest_rel), numbers and folders made by hand, and a
+real command.
 """
 
 from __future__ import annotations
