@@ -181,8 +181,7 @@ def _place(line: Line, order: list[str]) -> tuple[int, int, str]:
 
 
 def _few(scripts: list[str]) -> list[str]:
-    more = len(scripts) - MOST_SCRIPTS
-    return scripts if more <= 0 else [*scripts[:MOST_SCRIPTS], f"{more} more"]
+    return scripts if len(scripts) <= MOST_SCRIPTS else ["many scripts"]
 
 
 def _title(paper: str) -> str:
