@@ -120,7 +120,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def save(figure: Figure, stem: Path, numbers: str) -> None:
-    """Write stem.pdf, stem.png, and the `numbers` behind them to stem.csv; print the three names."""
+    """Write stem.pdf, stem.png, and the `numbers` behind them as stem.csv; print their names."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")]
     figure.savefig(
