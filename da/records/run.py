@@ -104,7 +104,10 @@ class Run:
         Args:
             runs_dir: The folder of runs.
             config: The settings that the result depends on, by name.
-            experiment, method, source, target: Names; each must be fit for a folder.
+            experiment: The script's name; it must be fit for a folder, as the next three.
+            method: The row's name.
+            source: The source domain's name.
+            target: The target domain's name.
             seed: An integer from 0.
             defaults: The default values of settings. A record from before a setting existed counts
                 as one that had its default.
