@@ -1,12 +1,16 @@
-"""Sentiment of Amazon reviews across products, 12 tasks: one hidden layer on 5,000 word counts, source only and aligned.
+"""Sentiment of Amazon reviews across products, from word counts: source only and aligned.
 
     DA_DATA=/path/to/data python experiments/amazon_reviews_mmd.py --seeds 0 1 2
 
-The protocol of DANN's paper (Ganin et al., JMLR 2016, section 5.1): 2,000 labelled reviews of the source, 2,000 unlabelled ones of the
-target, accuracy on the target's test file. Counts become log(1 + count) in rows of 2-norm 1, the hidden layer has 50 rectified units; no
-flag differs between tasks. Input, network and learning rate were compared on held-out parts of each domain's own 2,000 training reviews,
-which an alignment had to learn as well; trade-offs were not tuned further. A run takes a few seconds on one CPU core; the table is in the
-README.
+There are 12 tasks. The protocol is that of DANN's paper (Ganin et al., JMLR 2016, section 5.1):
+2,000 labelled reviews of the source, 2,000 unlabelled ones of the target, accuracy on the target's
+test file. The 5,000 counts become log(1 + count) in rows of 2-norm 1. The network has one hidden
+layer of 50 rectified units. No flag differs between tasks.
+
+Input, network and learning rate were compared on held-out parts of each domain's own 2,000 training
+reviews, which an alignment had to learn as well. Trade-offs were not tuned further.
+
+Time: a few seconds a run on one CPU core. The table is in docs/results/amazon_reviews_mmd.md.
 """
 
 from dataclasses import dataclass
@@ -15,35 +19,34 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from da.data import AMAZON_REVIEWS, Labelled, PairedBatches, data_root, log_counts, read_digits
+from da.data import AMAZON_REVIEWS, Labelled, data_root, log_counts, read_digits
 from da.data.files import read_word_counts
 from da.feature import DANN, coral, energy_distance, mmd2
 from da.networks import Network, discriminator
-from da.recipes import Cell, Flags, Job, main
-from da.train import Align, Evaluation, Method, sigmoid_ramp
+from da.recipes import Cell, Flags, Job, main, paired_job
+from da.train import Align, Method, sigmoid_ramp
 
 
 def covariance_distance(source: Tensor, target: Tensor) -> Tensor:
-    """||C_s - C_t||_F^2: Deep CORAL's loss without its 1 / (4 d^2), which for these features would leave nothing of it."""
+    """||C_s - C_t||_F^2: Deep CORAL's loss without its factor 1 / (4 d^2).
+
+    With the factor it would be next to nothing for these features.
+    """
     return 4 * source.shape[1] ** 2 * coral(source, target)
 
 
 LOSSES = {"none": None, "mmd": mmd2, "coral": covariance_distance, "energy": energy_distance}
+Loss = Literal["none", "mmd", "coral", "energy", "dann"]
 
 
 @dataclass(frozen=True)
 class Config(Flags):
     """Adapt a classifier of reviews from one kind of product to another."""
 
-    loss: tuple[Literal["none", "mmd", "coral", "energy", "dann"], ...] = (
-        "none",
-        "mmd",
-        "coral",
-        "dann",
-    )
-    """What is compared; none: source only."""
+    loss: tuple[Loss, ...] = ("none", "mmd", "coral", "dann")
+    """What is compared. none: source only."""
     trade_off: float = 1.0
-    """Weight of the discrepancy beside the cross-entropy at the end, towards which it rises from 0; dann: of the reversed gradient."""
+    """Weight of the discrepancy at the end, to which it rises from 0. dann: of its gradient."""
     hidden: int = 50
     """Units of the hidden layer, whose outputs are the features."""
     steps: int = 300
@@ -51,9 +54,9 @@ class Config(Flags):
     learning_rate: float = 0.003
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
+    """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
     threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
+    """CPU threads. More help on an idle machine and can be many times slower on a shared one."""
 
 
 @cache  # a file is read once, not once a run
@@ -66,27 +69,19 @@ def read(config: Config, domain: str, split: Literal["train", "test"]) -> Labell
 
 
 def build(config: Config, cell: Cell) -> Job:
-    """One cell: network, loss and data."""
-    parts = (cell.source, "train"), (cell.target, "train"), (cell.target, "test")
-    source, target, held_out = (read(config, domain, split) for domain, split in parts)
+    """One cell: data, network and loss."""
+    source, target = read(config, cell.source, "train"), read(config, cell.target, "train")
+    test = read(config, cell.target, "test")
+    classes = 10 if config.smoke_test else 2
     backbone = nn.Sequential(nn.Linear(source.x.shape[1], config.hidden), nn.ReLU())
-    network = Network(
-        backbone, nn.Identity(), nn.Linear(config.hidden, 10 if config.smoke_test else 2)
-    )
-    if cell.method == "dann":  # a linear discriminator, as the paper's for this experiment
-        method: Method = DANN(
-            network, discriminator(config.hidden, hidden=()), trade_off=config.trade_off
-        )
+    network = Network(backbone, nn.Identity(), nn.Linear(config.hidden, classes))
+    if cell.method == "dann":
+        linear = discriminator(config.hidden, hidden=())  # as the paper's for this experiment
+        method: Method = DANN(network, linear, trade_off=config.trade_off)
     else:
-        method = Align(network, LOSSES[cell.method], trade_off=config.trade_off, ramp=sigmoid_ramp)
-    stream = PairedBatches(
-        source,
-        target.unlabelled(),
-        batch_size=config.batch_size,
-        seed=cell.seed,
-        transform=log_counts,
-    )
-    return Job(method, stream, Evaluation(held_out, log_counts, source))
+        loss = LOSSES[cell.method]
+        method = Align(network, loss, trade_off=config.trade_off, ramp=sigmoid_ramp)
+    return paired_job(config, cell, method, source, target, log_counts, test=test)
 
 
 if __name__ == "__main__":

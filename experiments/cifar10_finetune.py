@@ -1,13 +1,18 @@
-"""Few labels on CIFAR-10: an ImageNet network fine-tuned on 1, 5, 15 and 100 % of the training labels.
+"""Few labels on CIFAR-10: an ImageNet network fine-tuned on 1, 5, 15 and 100 % of them.
 
     python experiments/cifar10_finetune.py --data-root data --download
-    python experiments/cifar10_finetune.py --backbone mobilenet_v2 --weights mobilenet_v2.pt --normalisation half
+    python experiments/cifar10_finetune.py --backbone mobilenet_v2 \\
+        --weights mobilenet_v2.pt --normalisation half
+    python experiments/cifar10_finetune.py --target digits
 
-torchvision fetches CIFAR-10 and, unless a file is given, the weights. A fifth of the 50,000 training photographs is for validation, which
-selects the step; the published test part is for tests. Photographs of 32 x 32 are enlarged to --image-size, for the weights expect larger
-things. --target digits takes the digits that come with scikit-learn, in colour, instead: a run without any download but the weights.
-The recipe (SGD, 0.01, a tenth of it for the backbone) is that of the published tables of task adaptation; it is meant for a GPU and was
-never run to the end here, so there is no table.
+torchvision fetches CIFAR-10 and, if no file is given, the weights. A fifth of the 50,000 training
+photographs is for validation, which selects the step. The published test part is for tests.
+Photographs of 32 x 32 pixels are enlarged to --image-size, because the weights expect larger
+things. The third command takes the digits that come with scikit-learn, in colour, and downloads
+nothing but the weights.
+
+The recipe (SGD, 0.01, a tenth of it for the backbone) is that of the published tables of task
+adaptation. It is meant for a GPU and was never run to the end here, so there is no table.
 """
 
 from dataclasses import dataclass, replace
@@ -39,11 +44,11 @@ class Config(FinetuneFlags):
     image_size: int = 64
     """Side in pixels of the crop that the network sees."""
     augmentation: Augmentation = "crop"
-    """Of training images: centre crop; with flip; random crop and flip; random resized crop and flip."""
+    """Of training images: none (centre crop), flip, crop (and flip), resized_crop (and flip)."""
     steps: int = 2000
     """Optimiser steps."""
     evaluate_every: int = 500
-    """Steps between two looks at validation and test."""
+    """Steps between two evaluations on validation and test."""
 
 
 @cache  # the files are read and enlarged once, not once a run
@@ -52,32 +57,33 @@ def read(config: Config) -> Parts:
     if config.target == "digits":
         return Parts.of(read_digits("clean", size=config.stored_size, channels=3))
     root = data_root(config.data_root)
-    train, test = (
-        enlarged(read_cifar10(root, s, download=config.download), config.stored_size)
-        for s in ("train", "test")
-    )
+    train = enlarged(read_cifar10(root, "train", download=config.download), config.stored_size)
+    test = enlarged(read_cifar10(root, "test", download=config.download), config.stored_size)
     return Parts.of(train, test=test)
 
 
 def enlarged(domain: Labelled, size: int) -> Labelled:
-    """The photographs, bilinearly enlarged to `size` pixels; a thousand at a time, for memory."""
-    parts = torch.arange(len(domain)).split(1000)
-    x = [
-        functional.interpolate(domain.rows(rows).float(), size=(size, size), mode="bilinear")
-        .round()
-        .byte()
-        for rows in parts
-    ]
-    return replace(domain, x=torch.cat(x))
+    """The photographs, bilinearly enlarged to `size` pixels."""
+    larger = []
+    for rows in torch.arange(len(domain)).split(1000):  # a thousand at a time, to save memory
+        x = domain.rows(rows).float()
+        x = functional.interpolate(x, size=(size, size), mode="bilinear")
+        larger.append(x.round().byte())
+    return replace(domain, x=torch.cat(larger))
 
 
 def build(config: Config, cell: Cell) -> Job:
-    """One cell: a share of the labels and what is trained on it."""
+    """One cell: a share of the labels, and what is trained on it."""
     return photograph_job(config, cell, lambda _: read(config))
 
 
 if __name__ == "__main__":
     main(
-        Config, experiment="cifar10_finetune", benchmark=None, build=build, baseline="scratch", select="validation",
+        Config,
+        experiment="cifar10_finetune",
+        benchmark=None,
+        build=build,
+        baseline="scratch",
+        select="validation",
         tasks=lambda config: tasks(config, "imagenet", config.target),
-    )  # fmt: skip
+    )

@@ -1,28 +1,26 @@
-"""MNIST>USPS, USPS>MNIST and MNIST>MNIST-M: a small convolutional network, source only and aligned by a five-kernel MMD.
+"""MNIST>USPS, USPS>MNIST and MNIST>MNIST-M with a small convolutional network.
 
     DA_DATA=/path/to/data python experiments/mnist_usps_mmd.py --seeds 0 1 2
 
-Source: the training part with labels. Target: the training part without labels; accuracy on the test part. Of MNIST-M the test part (9,001
-images) serves for both, its labels for the accuracy alone, because the training part does not circulate with it. All digits are 28 x 28,
-grey, or in three channels where MNIST-M takes part. A run takes half a minute to a minute on two CPU cores; the README has the table.
+The rows of the default are source only (none), the same with the target's batch statistics (adabn),
+and aligned by a five-kernel MMD (mmd). Every row of digits_mmd.py but adda can be named.
+
+The source is the training part with labels. The target is the training part without labels, and the
+accuracy is that on the test part. Of MNIST-M only the test part (9,001 images) is public, so it
+serves for both; its labels are read for the accuracy alone. All digits are 28 x 28 pixels. They are
+grey, and in tasks with MNIST-M in three channels.
+
+Time: half a minute to a minute a run on two CPU cores. The table is in
+docs/results/mnist_usps_mmd.md.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data import (
-    MNIST_USPS,
-    ImageTransform,
-    Labelled,
-    PairedBatches,
-    data_root,
-    read_digits,
-    read_domain,
-)
+from da.data import MNIST_USPS, ImageTransform, Labelled, data_root, read_digits, read_domain
 from da.networks import lenet
-from da.recipes import Cell, Flags, Job, main
+from da.recipes import Cell, Flags, Job, main, paired_job
 from da.recipes.methods import METHODS, make_method
-from da.train import Evaluation
 
 SIZE = 28
 Loss = Literal[*METHODS]
@@ -33,25 +31,25 @@ class Config(Flags):
     """Adapt between MNIST, USPS and MNIST-M."""
 
     loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
-    """What is compared; none: source only, adabn: source only with the target's batch statistics."""
+    """What is compared. none: source only. adabn: the same with the target's batch statistics."""
     trade_off: float = 1.0
     """Weight of the adaptation beside the cross-entropy, times the method's own."""
     batch_statistics: Literal["source", "joint", "domain"] = "joint"
-    """What batch normalisation sees while a method adapts: the source, both domains as one batch, or each its own."""
+    """What batch normalisation sees: the source, both domains as one batch, or each its own."""
     steps: int = 1000
     """Optimiser steps."""
     learning_rate: float = 0.003
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    """As in torch.optim."""
+    """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
     threads: int | None = 1
-    """CPU threads. Two are faster on an idle machine, and many times slower where another program wants a core."""
+    """CPU threads. More help on an idle machine and can be many times slower on a shared one."""
     evaluate_every: int = 250
     """Steps between two evaluations, each followed by a checkpoint."""
 
 
 def read(config: Config, domain: str, split: Literal["train", "test"], channels: int) -> Labelled:
-    """One part of one domain; MNIST-M has its test part only."""
+    """One part of one domain. MNIST-M has its test part only."""
     if config.smoke_test:
         return read_digits("clean", size=SIZE, channels=channels)
     root = data_root(config.data_root)
@@ -60,27 +58,18 @@ def read(config: Config, domain: str, split: Literal["train", "test"], channels:
 
 
 def build(config: Config, cell: Cell) -> Job:
-    """One cell: network, loss and data."""
+    """One cell: data, network and loss."""
     channels = 3 if "mnist_m" in (cell.source, cell.target) else 1
-    source, target, held_out = (
-        read(config, domain, split, channels)
-        for domain, split in ((cell.source, "train"), (cell.target, "train"), (cell.target, "test"))
-    )
+    source = read(config, cell.source, "train", channels)
+    target = read(config, cell.target, "train", channels)
+    test = read(config, cell.target, "test", channels)
     method = make_method(
         METHODS[cell.method],
         lenet(10, channels=channels),
         trade_off=config.trade_off,
         batch_statistics=config.batch_statistics,
     )
-    transform = ImageTransform(SIZE)
-    stream = PairedBatches(
-        source,
-        target.unlabelled(),
-        batch_size=config.batch_size,
-        seed=cell.seed,
-        transform=transform,
-    )
-    return Job(method, stream, Evaluation(held_out, transform, source))
+    return paired_job(config, cell, method, source, target, ImageTransform(SIZE), test=test)
 
 
 if __name__ == "__main__":

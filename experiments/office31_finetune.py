@@ -1,10 +1,13 @@
-"""Few labels on Office-31: a ResNet-50 from ImageNet, fine-tuned on 5, 15, 30, 50 and 100 % of one domain's training labels.
+"""Few labels on Office-31: a ResNet-50 from ImageNet, fine-tuned on shares of one domain's labels.
 
     python experiments/office31_finetune.py --data-root data --download
 
-30 % of the photographs are for tests, the same in every run, and 20 % for validation, which selects the step. The recipe (SGD, 0.01, a
-tenth of it for the backbone, batches of 48) is that of the published tables of task adaptation, with fewer steps for a smaller data set;
-it is meant for a GPU and was never run to the end here, so there is no table. experiments/office_caltech_finetune.py has one.
+The shares are 5, 15, 30, 50 and 100 % of the training labels. 30 % of the photographs are for
+tests, the same in every run, and 20 % for validation, which selects the step.
+
+The recipe (SGD, 0.01, a tenth of it for the backbone, batches of 48) is that of the published
+tables of task adaptation, with fewer steps for a smaller data set. It is meant for a GPU and was
+never run to the end here, so there is no table. experiments/office_caltech_finetune.py has one.
 """
 
 from dataclasses import dataclass
@@ -29,18 +32,23 @@ class Config(FinetuneFlags):
     batch_size: int = 48
     """Photographs a step and device."""
     evaluate_every: int = 250
-    """Steps between two looks at validation and test."""
+    """Steps between two evaluations on validation and test."""
     workers: int = 2
     """Background processes that prepare batches; the batches are the same for any number."""
 
 
 def build(config: Config, cell: Cell) -> Job:
-    """One cell: a share of the labels and what is trained on it."""
+    """One cell: a share of the labels, and what is trained on it."""
     return photograph_job(config, cell, lambda domain: benchmark_parts(config, OFFICE31, domain))
 
 
 if __name__ == "__main__":
     main(
-        Config, experiment="office31_finetune", benchmark=OFFICE31, build=build, baseline="scratch", select="validation",
+        Config,
+        experiment="office31_finetune",
+        benchmark=OFFICE31,
+        build=build,
+        baseline="scratch",
+        select="validation",
         tasks=lambda config: tasks(config, "imagenet", config.target),
-    )  # fmt: skip
+    )

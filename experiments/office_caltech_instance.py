@@ -1,11 +1,15 @@
-"""Office-Caltech10 SURF: do weights of the source photographs help a logistic regression? The effective sample size beside the accuracy.
+"""Office-Caltech10 SURF: do weights of the source photographs help a logistic regression?
 
     python experiments/office_caltech_instance.py --data-root DATA
 
-Histograms as in office_caltech_shallow.py, reduced to the 20 leading principal components of both domains (--components): density ratios
-in 800 dimensions are hopeless. Every method weighs the source rows by its defaults, bandwidths by its own rule, and a weighted logistic
-regression learns from them; none weighs all alike. Beside the accuracy stands the effective sample size of the weights, to be compared
-with the source's photographs (caltech 1,123, amazon 958, webcam 295, dslr 157): what the classifier rests on.
+The histograms are those of office_caltech_shallow.py, reduced to the 20 leading principal
+components of both domains (--components), because density ratios in 800 dimensions are hopeless.
+Every method weighs the source rows with its default settings and chooses its own bandwidths. A
+weighted logistic regression learns from them. The row none weighs all rows equally.
+
+The effective sample size of the weights is printed beside the accuracy: it is what the classifier
+rests on. Compare it with the source's photographs: caltech 1,123, amazon 958, webcam 295, dslr 157.
+The table is in docs/results/office_caltech_instance.md.
 """
 
 from __future__ import annotations
@@ -32,15 +36,20 @@ from da.instance import (
     rulsif,
     ulsif,
 )
-from da.recipes import Cell, Samples, ShallowFlags, ShallowJob, main
+from da.recipes import Cell, Samples, ShallowFlags, shallow_main
 from da.recipes.flags import Seeds
-from da.recipes.shallow import recipe
 from da.shallow import DomainAdaptationClassifier
 
 WEIGHERS = {
-    "none": None, "kmm": kmm, "kliep": kliep, "ulsif": ulsif, "rulsif": rulsif, "discriminator": discriminator_weights,
-    "neighbours": neighbour_weights, "density": density_weights,
-}  # fmt: skip
+    "none": None,
+    "kmm": kmm,
+    "kliep": kliep,
+    "ulsif": ulsif,
+    "rulsif": rulsif,
+    "discriminator": discriminator_weights,
+    "neighbours": neighbour_weights,
+    "density": density_weights,
+}
 Row = Literal[*WEIGHERS]
 
 
@@ -49,7 +58,7 @@ class Config(ShallowFlags):
     """Weigh the source's rows by their likeness to the target."""
 
     loss: tuple[Row, ...] = tuple(WEIGHERS)
-    """What is compared; none: all rows weigh alike."""
+    """What is compared. none: all rows weigh the same."""
     components: int = 20
     """Principal components of both domains' rows."""
     seeds: Seeds = (0,)
@@ -77,7 +86,7 @@ def read(config: Config, domain: str) -> Labelled:
 
 
 def samples(config: Config, cell: Cell) -> Samples:
-    """Both domains in their common principal components; the target's rows are judged too."""
+    """Both domains in their common principal components. The target's rows judge, too."""
     source, target = read(config, cell.source), read(config, cell.target)
     pca = PCA(config.components, svd_solver="full").fit(torch.cat([source.x, target.x]).numpy())
     source, target = (
@@ -87,23 +96,13 @@ def samples(config: Config, cell: Cell) -> Samples:
     return Samples(source, target.unlabelled(), target)
 
 
-def build(config: Config, cell: Cell) -> ShallowJob:
-    """One cell."""
-    return ShallowJob(model(config, cell), partial(samples, config, cell))
-
-
-def describe(config: Config, cell: Cell) -> dict[str, str]:
-    """What the row stands for, with its settings but for the seed, which the record's name says."""
-    return {"model": recipe(model(config, cell._replace(seed=0)))}
-
-
 if __name__ == "__main__":
-    # The table says so: an effective sample size of all rows.
+    # The table shows the same by an effective sample size of all rows.
     warnings.filterwarnings("ignore", message=".*the weights are uniform")
-    main(
+    shallow_main(
         Config,
         experiment="office_caltech_instance",
         benchmark=OFFICE_CALTECH_SURF,
-        build=build,
-        describe=describe,
+        model=model,
+        samples=samples,
     )

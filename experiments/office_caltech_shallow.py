@@ -1,34 +1,48 @@
-"""Office-Caltech10 by methods without a network of their own: 12 tasks on SURF histograms, or on the features of a frozen network.
+"""Office-Caltech10 by methods without a network of their own: 12 tasks.
 
     python experiments/office_caltech_shallow.py --data-root DATA
-    python experiments/office_caltech_shallow.py --data-root DATA --features squeezenet1_1 --weights squeezenet1_1_imagenet.pt \\
-        --loss nn logistic coral sa_logistic tca_logistic jda_logistic meda_logistic ot linear_monge
+    python experiments/office_caltech_shallow.py --data-root DATA --features squeezenet1_1 \\
+        --weights squeezenet1_1_imagenet.pt --loss nn logistic coral sa_logistic tca_logistic \\
+        jda_logistic meda_logistic ot linear_monge
 
-SURF as the classical tables have it (Long et al., ICCV 2013): each histogram divided by its sum, each word z-scored within its domain, all
-photographs of both domains, no split. Every row has one setting for all tasks, the papers' where there is one. Rows without a suffix
-end in 1-NN, as the published ones do; coral, ot and linear_monge and those ending in _logistic in a logistic regression, which by itself
-is above most of the others: never read one kind without the other. nn, pca, tca, jda, tjm, easytl and jgsa print the published cells, meda
-is near them; gfk has one size where the paper chooses between two, sa takes its size by `subspace_disagreement`, bda estimates its balance
-where the paper takes the best for each task. meda_logistic and jda_logistic, whose pseudo-labels are the
-logistic regression's, are variants of ours. Deep features are computed once and kept under $DA_CACHE; each row is scaled to one 2-norm.
+The first command takes SURF histograms, the second the features of a frozen network.
+
+SURF is used as in the classical tables (Long et al., ICCV 2013). Each histogram is divided by its
+sum, and each word is z-scored within its domain. All photographs of both domains are used, without
+a split. Deep features are computed once and kept under $DA_CACHE; each row is scaled to one 2-norm.
+
+Every row has one setting for all tasks, that of its paper if there is one:
+
+    nn, pca, tca, jda, tjm, easytl, jgsa   reproduce the published cells
+    meda                                   is near them
+    gfk                                    has one size; the paper chooses between two
+    sa                                     takes its size by `subspace_disagreement`
+    bda                                    estimates its balance; the paper takes the best of each
+                                           task
+    meda_logistic, jda_logistic            are variants of ours: the pseudo-labels are those of the
+                                           logistic regression
+
+Rows without a suffix end in 1-NN, as the published ones do. coral, ot, linear_monge and the rows
+that end in _logistic end in a logistic regression. By itself it is above most of the others, so do
+not compare rows of one kind with rows of the other. The tables are in
+docs/results/office_caltech_shallow.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from torch.nn.functional import normalize
 
 from da.data import OFFICE_CALTECH10, OFFICE_CALTECH_SURF, Labelled, data_root
 from da.data.files import read_surf
 from da.data.files.mat_files import standardise
-from da.recipes import Cell, Samples, ShallowFlags, ShallowJob, frozen_features, main
-from da.recipes.shallow import recipe
+from da.recipes import Cell, Samples, ShallowFlags, frozen_features, shallow_main
 from da.shallow import (
     BDA,
     CORAL,
@@ -48,9 +62,8 @@ from da.shallow.subspace import PrincipalComponents
 
 NN = KNeighborsClassifier(1, algorithm="brute")
 LOGISTIC = LogisticRegression(max_iter=1000)
-ON_UNIT_ROWS = LogisticRegression(
-    C=10.0, max_iter=1000
-)  # which JDA makes: small numbers want large coefficients
+# JDA makes rows of norm 1. Their small entries need large coefficients.
+ON_UNIT_ROWS = LogisticRegression(C=10.0, max_iter=1000)
 MODELS = {
     "nn": Adapted(estimator=NN),
     "pca": Adapted(PrincipalComponents(n_components=100), estimator=NN),
@@ -72,9 +85,8 @@ MODELS = {
     "jda_logistic": Adapted(JDA(n_components=100, classifier=ON_UNIT_ROWS), estimator=ON_UNIT_ROWS),
     "meda_logistic": MEDA(classifier=LOGISTIC),
 }
-UNIT_ROWS = {
-    "jgsa"
-}  # whose published cells stand on rows of norm 1; JDA, BDA and TJM see to it themselves
+# JGSA's published cells are of rows of norm 1. JDA, BDA and TJM scale the rows themselves.
+UNIT_ROWS = {"jgsa"}
 STORED_SIZE, IMAGE_SIZE = 224, 192  # of photographs, as in office_caltech_mmd.py
 Row = Literal[*MODELS]
 
@@ -84,11 +96,11 @@ class Config(ShallowFlags):
     """Adapt between the domains of Office-Caltech10 without training a network."""
 
     loss: tuple[Row, ...] = tuple(MODELS)
-    """What is compared; nn and logistic: source only."""
+    """What is compared. nn and logistic: source only."""
     features: str = "surf"
-    """surf: histograms of SURF descriptors; or the frozen features of the photographs by a network of torchvision, by its name."""
+    """surf: histograms. Or torchvision's name of the network whose frozen features are used."""
     weights: Path | None = None
-    """State dict for the network; none: torchvision's ImageNet weights, from its cache or the internet."""
+    """State dict for the network; none: torchvision's ImageNet weights, cached or downloaded."""
 
 
 @cache  # a domain is read once, not once a cell
@@ -98,43 +110,34 @@ def read(config: Config, domain: str) -> Labelled:
     if config.features == "surf":
         counts = read_surf(domain, root)
         return Labelled(standardise(counts.x), counts.y)
-    sizes = {"stored_size": STORED_SIZE, "image_size": IMAGE_SIZE}
     deep = frozen_features(
-        OFFICE_CALTECH10, domain, root, network=config.features, weights=config.weights, **sizes
+        OFFICE_CALTECH10,
+        domain,
+        root,
+        network=config.features,
+        weights=config.weights,
+        stored_size=STORED_SIZE,
+        image_size=IMAGE_SIZE,
     )
-    scale = (
-        deep.x.shape[1] ** 0.5
-    )  # so that the mean square of an entry is 1 as that of SURF's is, and every setting means the same
-    return Labelled(scale * torch.nn.functional.normalize(deep.x.double(), dim=1), deep.y)
+    # The mean square of an entry is then 1, as with SURF, so that settings mean the same.
+    norm = deep.x.shape[1] ** 0.5
+    return Labelled(norm * normalize(deep.x.double(), dim=1), deep.y)
 
 
 def samples(config: Config, cell: Cell) -> Samples:
-    """Both domains; the target's rows are judged too."""
+    """Both domains. The target's rows are those that judge, too."""
     source, target = read(config, cell.source), read(config, cell.target)
     if cell.method in UNIT_ROWS:
-        source, target = (
-            Labelled(torch.nn.functional.normalize(part.x, dim=1), part.y)
-            for part in (source, target)
-        )
+        source, target = (Labelled(normalize(part.x, dim=1), part.y) for part in (source, target))
     return Samples(source, target.unlabelled(), target)
 
 
-def build(config: Config, cell: Cell) -> ShallowJob:
-    """One cell."""
-    return ShallowJob(MODELS[cell.method], partial(samples, config, cell))
-
-
-def describe(config: Config, cell: Cell) -> dict[str, str]:
-    """What the row stands for, with its settings."""
-    return {"model": recipe(MODELS[cell.method])}
-
-
 if __name__ == "__main__":
-    main(
+    shallow_main(
         Config,
         experiment="office_caltech_shallow",
         benchmark=OFFICE_CALTECH_SURF,
         baseline="logistic",
-        build=build,
-        describe=describe,
+        model=lambda config, cell: MODELS[cell.method],
+        samples=samples,
     )

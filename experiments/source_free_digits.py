@@ -1,21 +1,29 @@
-"""A trained network goes to another domain, and the data it was trained on stays at home.
+"""A trained network goes to another domain, and the data that it was trained on stays at home.
 
     python experiments/source_free_digits.py
     python experiments/source_free_digits.py --source-run runs/digits_mmd/none/clean-noisy/seed0-...
 
-Row source is trained on the clean digits, with labels smoothed as SHOT's authors do, and used on the target as it is; with
---source-run it is the network of a run that is there already. The others start from its saved network and see target digits without
-labels, and nothing else: adabn (the target's batch statistics), shot (features come to the frozen classifier), tent (scales and
-shifts of batch normalisation, by entropy; many passes) and tent_guarded (the same with its guards against collapse). For the last two
-the script also says the online accuracy: of one pass at the paper's rate, each batch predicted before it is learned from. The
-recipe is the digit scripts' own, the rest the papers'; nothing was chosen by target accuracy. Three seeds; takes about three minutes
-on one CPU core.
+Row source is trained on the clean digits, with labels smoothed as by SHOT's authors, and used on
+the target as it is. With --source-run it is the network of a run that is there already. The other
+rows start from its saved network and see nothing but target digits without labels:
+
+    adabn          the target's batch statistics
+    shot           the features come to the frozen classifier
+    tent           scales and shifts of batch normalisation learn, by entropy, in many passes
+    tent_guarded   the same with its guards against collapse
+
+For the last two the script also prints the online accuracy. It is that of one pass at the paper's
+rate, and each batch is predicted before it is learned from.
+
+The recipe is that of the digit scripts, all else that of the papers. Nothing was chosen by target
+accuracy. Time: about three minutes on one CPU core for three seeds. The table is in
+docs/results/source_free_digits.md.
 """
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -45,27 +53,29 @@ Row = Literal["source", "adabn", "shot", "tent", "tent_guarded"]
 class Config(DigitFlags):
     """Adapt a saved network to the target without its source data."""
 
-    loss: tuple[Row, ...] = ("source", "adabn", "shot", "tent", "tent_guarded")
+    loss: tuple[Row, ...] = get_args(Row)
     """What is compared."""
     source_run: Path | None = None
-    """Folder of a finished run whose LeNet is adapted, with its network.pt; none: row source is trained first where it is not there."""
+    """Folder of a finished run of a LeNet, with its network.pt; none: row source is trained."""
     beta: float = 0.1
-    """SHOT: weight of the pseudo-labels; 0.1 is its authors' for digits."""
+    """SHOT: weight of the pseudo-labels. 0.1 is its authors' choice for digits."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.source_run is not None and self.source_run.name != "network.pt":
-            if not (self.source_run / "network.pt").is_file():
-                raise ValueError(
-                    f"source_run must be the folder of a finished run, with its network.pt; got {self.source_run}"
-                )
-            object.__setattr__(
-                self, "source_run", self.source_run / "network.pt"
-            )  # a file, so that the record names its content
+        if self.source_run is None or self.source_run.name == "network.pt":
+            return
+        network = self.source_run / "network.pt"
+        if not network.is_file():
+            raise ValueError(
+                "source_run must be the folder of a finished run, with its network.pt; "
+                f"got {self.source_run}"
+            )
+        # A file, so that the record names its content.
+        object.__setattr__(self, "source_run", network)
 
 
 def build(config: Config, cell: Cell) -> Job:
-    """One cell. The source's digits are read for row source alone."""
+    """One cell. Only row source reads the source's digits."""
     target = read_digits(cell.target)
     evaluation = Evaluation(target, TRANSFORM)
     if cell.method == "source" and config.source_run is None:
@@ -83,9 +93,8 @@ def build(config: Config, cell: Cell) -> Job:
     )
     facts = {}
     if cell.method in GUARDS:
-        facts["online_accuracy_percent"] = 100 * online_accuracy(
-            network, cell.method, target, one_pass(batches)
-        )
+        share = online_accuracy(network, cell.method, target, one_pass(batches))
+        facts["online_accuracy_percent"] = 100 * share
     return Job(make_method(config, cell.method, network, batches), batches, evaluation, facts)
 
 
@@ -96,38 +105,39 @@ def saved_network(config: Config, cell: Cell) -> Network:
         load_network(network, config, EXPERIMENT, cell._replace(method="source"), build)
         return network
     try:
-        network.load_state_dict(
-            torch.load(config.source_run, map_location="cpu", weights_only=True)
-        )
+        state = torch.load(config.source_run, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
     except Exception as error:
         raise ValueError(
-            f"source_run: {config.source_run} does not hold a LeNet for ten grey digits: {str(error)[:200]}"
+            f"source_run: {config.source_run} does not hold a LeNet for ten grey digits: "
+            f"{str(error)[:200]}"
         ) from error
     return network
 
 
 def make_method(config: Config, name: str, network: Network, batches: TargetBatches) -> Method:
-    """The row's method; a Probe where nothing learns."""
+    """The row's method. It is a `Probe` if nothing learns."""
     if name == "shot":
         return SHOT(network, batches.target, TRANSFORM, beta=config.beta)
     if name in GUARDS:
         return Tent(network, **GUARDS[name])
-    return Probe(
-        adapt_statistics(network, (batch.target_x for batch in one_pass(batches)))
-        if name == "adabn"
-        else network
-    )
+    if name == "adabn":
+        network = adapt_statistics(network, (batch.target_x for batch in one_pass(batches)))
+    return Probe(network)
 
 
 def one_pass(batches: TargetBatches) -> list[TargetBatch]:
-    """Every target digit once, but for the few that do not fill a batch."""
+    """Every target digit once, without the last few that do not fill a batch."""
     return [batches.batch(t) for t in range(max(1, len(batches.target) // batches.batch_size))]
 
 
 def online_accuracy(
     network: Network, name: str, target: Labelled, batches: list[TargetBatch]
 ) -> float:
-    """In [0, 1], of the predictions that a copy of `network` makes while it is tested. The labels are only counted with."""
+    """The accuracy, in [0, 1], of what a copy of `network` predicts while it adapts.
+
+    The labels are read for counting alone.
+    """
     method = Tent(copy.deepcopy(network), **GUARDS[name])
     optimizer = torch.optim.Adam(method.parameter_groups(ONLINE_RATE, 1.0))
     logits = torch.cat(list(online(method, (batch.target_x for batch in batches), optimizer)))
