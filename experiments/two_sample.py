@@ -44,61 +44,66 @@ from da.shift.report import described, report
 
 
 def record(options: Options, source: Sample, target: Sample, found: Findings) -> Path:
-    """Write the record and the picture, and return their folder.
+    """Write the record, the picture and the numbers behind it, and return their folder.
 
     The same content gives the same folder; it is then written again.
     """
-    left_out = ("source", "target", "runs_dir", "wandb", "threads", "seed")
-    config = {key: value for key, value in asdict(options).items() if key not in left_out}
-    config |= {
-        "weights": options.weights and fingerprint(options.weights),
-        "source_rows": digest(source),
-        "target_rows": digest(target),
-    }
-    names = {
-        "source": sample_name(options, "source"),
-        "target": sample_name(options, "target"),
-        "seed": options.seed,
-    }
     run = Run.start(
         options.runs_dir,
-        config,
+        settings(options, source, target),
         experiment="two_sample",
         method=options.test,
-        **names,
+        source=sample_name(options, "source"),
+        target=sample_name(options, "target"),
+        seed=options.seed,
         wandb=options.wandb,
         force=True,
     )
-    centre, axes, deviation = principal_components(source, target)
-    points = {
-        name: (sample.x - centre) @ axes.T
-        for name, sample in (("source", source), ("target", target))
-    }
-    total = float(np.concatenate([source.x, target.x]).astype(np.float64).var(axis=0).sum()) or 1.0
-    projection = Projection(
-        points, deviation**2 / total, moved_columns(points["source"], points["target"]).distance
-    )
-    figure = draw(
-        found.test,
-        options.alpha,
-        projection,
-        found.columns,
-        column_names(source, target),
-        found.classes,
-    )
-    figure.savefig(run.directory / "two_sample.png", dpi=300)
-    figure.savefig(run.directory / "two_sample.pdf", metadata={"CreationDate": None})
-    numbers = {
-        "null": found.test.null,
-        **{f"{name}_points": p for name, p in points.items()},
-        **found.columns._asdict(),
-    }
-    np.savez_compressed(
-        run.directory / "two_sample.npz", names=np.array(column_names(source, target)), **numbers
-    )
+    write_picture(run.directory, options, source, target, found)
     run.log(0, {"statistic": found.test.statistic, "p_value": found.test.p_value})
     run.finish(result(options, found))
     return run.directory
+
+
+def settings(options: Options, source: Sample, target: Sample) -> dict[str, Any]:
+    """What the findings depend on: the options, and the content of the files."""
+    left_out = ("source", "target", "runs_dir", "wandb", "threads", "seed")
+    config = {key: value for key, value in asdict(options).items() if key not in left_out}
+    weights = options.weights and fingerprint(options.weights)
+    rows = {"source_rows": digest(source), "target_rows": digest(target)}
+    return config | {"weights": weights} | rows
+
+
+def write_picture(
+    folder: Path, options: Options, source: Sample, target: Sample, found: Findings
+) -> None:
+    """Write two_sample.png and .pdf, and two_sample.npz with the numbers behind them."""
+    names = column_names(source, target)
+    projection = projected(source, target)
+    figure = draw(found.test, options.alpha, projection, found.columns, names, found.classes)
+    figure.savefig(folder / "two_sample.png", dpi=300)
+    figure.savefig(folder / "two_sample.pdf", metadata={"CreationDate": None})
+    points = {f"{name}_points": place for name, place in projection.points.items()}
+    np.savez_compressed(
+        folder / "two_sample.npz",
+        names=np.array(names),
+        null=found.test.null,
+        **points,
+        **found.columns._asdict(),
+    )
+
+
+def projected(source: Sample, target: Sample) -> Projection:
+    """Both samples along their common principal components."""
+    centre, axes, deviation = principal_components(source, target)
+    points = {
+        "source": (source.x - centre) @ axes.T,
+        "target": (target.x - centre) @ axes.T,
+    }
+    pooled = np.concatenate([source.x, target.x]).astype(np.float64)
+    total = float(pooled.var(axis=0).sum()) or 1.0
+    distances = moved_columns(points["source"], points["target"]).distance
+    return Projection(points, deviation**2 / total, distances)
 
 
 def result(options: Options, found: Findings) -> dict[str, Any]:
@@ -107,15 +112,13 @@ def result(options: Options, found: Findings) -> dict[str, Any]:
         "statistic": found.test.statistic,
         "p_value": found.test.p_value,
         "alpha": options.alpha,
-    }
-    whole |= {
         "differs": found.differs,
         "found_shift": found.found_shift,
         "monitor": found.monitor,
         "strangers": found.strangers,
+        "columns_that_differ": int((found.columns.p_value <= options.alpha).sum()),
+        "classes": [line._asdict() for line in found.classes],
     }
-    whole["columns_that_differ"] = int((found.columns.p_value <= options.alpha).sum())
-    whole["classes"] = [line._asdict() for line in found.classes]
     if found.proportions is not None:
         shares = found.proportions
         whole["proportions"] = {
