@@ -21,6 +21,7 @@ import torch
 from scipy import integrate, stats
 from scipy.spatial.distance import cdist
 
+from da.data.digits import read_digits
 from da.shift import permutations as ops
 from da.shift.mmd import MMDTest, mmd_test
 from da.shift.mmd_fuse import mmd_fuse
@@ -518,7 +519,7 @@ def test_the_sampler_follows_the_density(script: dict) -> None:
 def test_digits_are_drawn_apart_and_rotated_in_part(script: dict) -> None:
     x, y = script["digits"](0.25, 40)(np.random.default_rng(0))
     assert x.shape == y.shape == (40, 256) and 0 <= y.min() and y.max() <= 1
-    clean = script["read_digits"]("clean").x.flatten(1).numpy() / 255
+    clean = read_digits("clean").x.flatten(1).numpy() / 255
     known = [bool((np.abs(clean - row).max(axis=1) < 1e-12).any()) for row in y]
     assert known == [True] * 30 + [False] * 10
 
