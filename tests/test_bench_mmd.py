@@ -1,4 +1,4 @@
-"""Oracles: a float64 double loop in NumPy, its central differences, hand-made times, the CSV of a real command."""
+"""Oracles: a double loop in NumPy, its central differences, times made by hand, a real CSV."""
 
 from __future__ import annotations
 
@@ -35,55 +35,66 @@ def by_definition(x: np.ndarray, y: np.ndarray, bandwidth: float) -> float:
     return mean(x, x) + mean(y, y) - 2 * mean(x, y)
 
 
-def problem() -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
-    """Two samples, the value, and the gradient in all rows with the bandwidth held."""
+def mean_distance(z: np.ndarray) -> float:
+    return float(np.mean([((z[i] - z[j]) ** 2).sum() for i in range(len(z)) for j in range(i)]))
+
+
+def problem() -> tuple[np.ndarray, np.ndarray, float, dict[bool, np.ndarray]]:
+    """Two samples, the value, and its gradient: with a bandwidth that moves, and without."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(5, 2)), 1.5 * rng.normal(size=(5, 2)) + 0.5
     z, step = np.concatenate([x, y]), 1e-5
-    bandwidth = float(np.mean([((z[i] - z[j]) ** 2).sum() for i in range(10) for j in range(i)]))
-    gradient = np.empty_like(z)
-    for place in np.ndindex(*z.shape):
-        ahead, behind = z.copy(), z.copy()
-        ahead[place] += step
-        behind[place] -= step
-        values = [by_definition(moved[:5], moved[5:], bandwidth) for moved in (ahead, behind)]
-        gradient[place] = (values[0] - values[1]) / (2 * step)
-    return x, y, by_definition(x, y, bandwidth), gradient
+    gradients = {moves: np.empty_like(z) for moves in (False, True)}
+    for moves, gradient in gradients.items():
+        for place in np.ndindex(*z.shape):
+            values = []
+            for change in (step, -step):
+                moved = z.copy()
+                moved[place] += change
+                s = mean_distance(moved if moves else z)
+                values.append(by_definition(moved[:5], moved[5:], s))
+            gradient[place] = (values[0] - values[1]) / (2 * step)
+    return x, y, by_definition(x, y, mean_distance(z)), gradients
 
 
 @pytest.mark.parametrize("name", ON_CPU)
 def test_every_contestant_is_the_five_kernel_mmd_at_the_mean_bandwidth(name):
     pytest.importorskip(CONTESTANTS[name].package)
-    x, y, value, gradient = problem()
+    x, y, value, gradients = problem()
     inputs = [torch.tensor(a, requires_grad=True) for a in (x, y)]
-    found, gradients = bench_mmd_contestants.value_and_gradient(CONTESTANTS[name].function, *inputs)
+    contestant = CONTESTANTS[name]
+    found, own = bench_mmd_contestants.value_and_gradient(contestant.function, *inputs)
     assert float(found) == pytest.approx(value, rel=1e-9)
-    np.testing.assert_allclose(torch.cat(gradients).numpy(), gradient, rtol=1e-6, atol=1e-8)
+    expected = gradients[contestant.moves_bandwidth]
+    np.testing.assert_allclose(torch.cat(own).numpy(), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_the_judge_in_panels_is_the_definition():
-    x, y, value, gradient = problem()
-    found, gradients = bench_mmd_contestants.exact(torch.tensor(x), torch.tensor(y), panel=3)
+    x, y, value, gradients = problem()
+    rows = torch.tensor(x), torch.tensor(y)
+    found, gradient = bench_mmd_contestants.exact(*rows, panel=3)
     assert found == pytest.approx(value, rel=1e-12)
-    np.testing.assert_allclose(gradients.numpy(), gradient, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(gradient.numpy(), gradients[False], rtol=1e-6, atol=1e-8)
+    moved = bench_mmd_contestants.with_bandwidth(*rows, gradient)
+    np.testing.assert_allclose(moved.numpy(), gradients[True], rtol=1e-6, atol=1e-8)
 
 
 def test_errors_are_relative_to_the_value_and_to_the_whole_gradient():
-    x, y = (
-        torch.ones(1, 2, requires_grad=True),
-        torch.ones(1, 2, requires_grad=True),
-    )  # value 4, gradient (1, 1, 1, 1)
+    x, y = (torch.ones(1, 2, requires_grad=True) for _ in range(2))  # value 4, gradient all 1
+    total = bench_mmd_contestants.Contestant(lambda x, y: x.sum() + y.sum(), 0)
     found = bench_mmd_contestants.errors(
-        lambda x, y: x.sum() + y.sum(), x, y, (5.0, torch.tensor([[1.0, 1.0], [1.0, 2.0]]).double())
+        total, x, y, (5.0, torch.tensor([[1.0, 1.0], [1.0, 2.0]]).double())
     )
-    assert found["value_error"] == pytest.approx(0.2) and found["gradient_error"] == pytest.approx(
-        1 / np.sqrt(7)
-    )
+    assert found["value_error"] == pytest.approx(0.2)
+    assert found["gradient_error"] == pytest.approx(1 / np.sqrt(7))
 
 
 @pytest.mark.slow
 def test_memory_is_that_of_the_call_alone():
-    """Plain autograd at 2 x 2048 rows keeps five kernels of 67 MB for its gradient; nothing of this process counts, nor of its past."""
+    """Plain autograd at 2 x 2048 rows keeps five kernels of 67 MB for its gradient.
+
+    Neither what this process holds counts, nor its past.
+    """
     past = np.ones(100_000_000)  # 800 MB
     del past
     found = bench_mmd_contestants.in_a_process(Job("autograd Gram", Size(2048, 4), "cpu", 1))

@@ -110,11 +110,11 @@ def test_weighted_rows(unbiased, backend):
     )
     assert value == pytest.approx(weighted_mmd2(x, y, w, "gaussian", unbiased=unbiased), abs=1e-12)
     repeated = mmd2(
-        np.repeat(x, [0, 2, 6, 1, 4, 14], axis=0), y, bandwidth=2.0
+        np.repeat(x, [0, 2, 6, 1, 4, 14], axis=0), y, bandwidth=2.0, estimator="biased"
     )  # a weight of 2 is a row that stands twice
-    assert mmd2(x, y, bandwidth=2.0, source_weights=w, backend=backend) == pytest.approx(
-        repeated, abs=1e-12
-    )
+    assert mmd2(
+        x, y, bandwidth=2.0, source_weights=w, backend=backend, estimator="biased"
+    ) == pytest.approx(repeated, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_any_multipliers(multipliers):
     x, y = samples(5, 6)
     expected = weighted_mmd2(x, y, np.ones(5), "gaussian", scales=[2 * a for a in multipliers])
     for backend in BACKENDS:
-        assert mmd2(x, y, bandwidth=2.0, multipliers=multipliers, backend=backend) == pytest.approx(
-            expected, abs=1e-12
-        )
+        assert mmd2(
+            x, y, bandwidth=2.0, multipliers=multipliers, backend=backend, estimator="biased"
+        ) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -195,17 +195,17 @@ def test_joint_mmd_linear_and_limits():
     assert joint_mmd2([x, u], [y, v], estimator="linear", bandwidth=2.0) == pytest.approx(
         sum(h) / 3, abs=1e-12
     )
-    assert joint_mmd2([x], [y], bandwidth=2.0) == pytest.approx(
-        mmd2(x, y, bandwidth=2.0), abs=1e-12
+    assert joint_mmd2([x], [y], bandwidth=2.0, estimator="biased") == pytest.approx(
+        mmd2(x, y, bandwidth=2.0, estimator="biased"), abs=1e-12
     )
     with pytest.raises(
         ValueError, match=r"sources\[1\].*samples of the first layer, 6 and 6; got 5 and 6"
     ):
-        joint_mmd2([x, u[:5]], [y, v])
+        joint_mmd2([x, u[:5]], [y, v], estimator="biased")
     with pytest.raises(ValueError, match="one or more; got 1 and 2"):
-        joint_mmd2([x], [y, v])
+        joint_mmd2([x], [y, v], estimator="biased")
     with pytest.raises(ValueError, match="one for each of 2 layers"):
-        joint_mmd2([x, u], [y, v], bandwidth=(1.0,))
+        joint_mmd2([x, u], [y, v], bandwidth=(1.0,), estimator="biased")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -284,8 +284,8 @@ def test_bandwidth_rules_suit_the_kernel(kernel):
         for b in pooled[:i]
     ]
     for rule, number in (("mean", np.mean(distances)), ("median", np.median(distances))):
-        assert mmd2(x, y, kernel=kernel, bandwidth=rule) == pytest.approx(
-            mmd2(x, y, kernel=kernel, bandwidth=float(number)), abs=1e-12
+        assert mmd2(x, y, kernel=kernel, bandwidth=rule, estimator="biased") == pytest.approx(
+            mmd2(x, y, kernel=kernel, bandwidth=float(number), estimator="biased"), abs=1e-12
         )
 
 
@@ -315,8 +315,8 @@ def test_float32_on_hard_inputs(name, kernel, backend):
     )
     bandwidth = "mean" if len(x) + len(y) > 2 else 3.0
     value, exact = (
-        mmd2(a, b, kernel=kernel, bandwidth=bandwidth, backend=backend),
-        mmd2(c, d, kernel=kernel, bandwidth=bandwidth, backend="gram"),
+        mmd2(a, b, kernel=kernel, bandwidth=bandwidth, backend=backend, estimator="biased"),
+        mmd2(c, d, kernel=kernel, bandwidth=bandwidth, backend="gram", estimator="biased"),
     )
     assert value.item() == pytest.approx(exact.item(), rel=1e-5, abs=1e-6)
     for g, h in zip(
@@ -336,20 +336,20 @@ def test_two_tight_far_clusters_under_a_narrow_kernel(backend):
         for _ in range(2)
     )
     exact = weighted_mmd2(x.astype(float), y.astype(float), np.ones(20), "gaussian", scales=[1e-3])
-    assert mmd2(x, y, bandwidth=1e-3, multipliers=(1.0,), backend=backend) == pytest.approx(
-        exact, rel=1e-4
-    )
+    assert mmd2(
+        x, y, bandwidth=1e-3, multipliers=(1.0,), backend=backend, estimator="biased"
+    ) == pytest.approx(exact, rel=1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_identical_domains_and_coincident_points(kernel, backend):
     x = torch.tensor(samples(10, 1)[0], dtype=torch.float32, requires_grad=True)
-    assert mmd2(x, x.detach().clone(), kernel=kernel, backend=backend).item() == pytest.approx(
-        0, abs=2e-5 if kernel == "polynomial" else 2e-6
-    )
+    assert mmd2(
+        x, x.detach().clone(), kernel=kernel, backend=backend, estimator="biased"
+    ).item() == pytest.approx(0, abs=2e-5 if kernel == "polynomial" else 2e-6)
     a, b = torch.full((5, 3), 7.0, requires_grad=True), torch.full((4, 3), 7.0, requires_grad=True)
-    value = mmd2(a, b, kernel=kernel, backend=backend)
+    value = mmd2(a, b, kernel=kernel, backend=backend, estimator="biased")
     assert value.item() == pytest.approx(
         0, abs=1e-2 if kernel == "polynomial" else 1e-6
     )  # (147 / 1 + 1)^3 = 3e6 cancels there
@@ -360,14 +360,14 @@ def test_identical_domains_and_coincident_points(kernel, backend):
 def test_non_contiguous_and_half_precision_rows():
     x, y = samples(12, 10, 6)
     strided = torch.tensor(x).T.contiguous().T[::2, ::3]
-    assert mmd2(strided, torch.tensor(y)[:, ::3]).item() == pytest.approx(
-        mmd2(x[::2, ::3].copy(), y[:, ::3].copy()), abs=1e-12
+    assert mmd2(strided, torch.tensor(y)[:, ::3], estimator="biased").item() == pytest.approx(
+        mmd2(x[::2, ::3].copy(), y[:, ::3].copy(), estimator="biased"), abs=1e-12
     )
     for dtype, tolerance in ((torch.bfloat16, 3e-2), (torch.float16, 4e-3)):
         a = torch.tensor(x).to(dtype).requires_grad_()
-        value = mmd2(a, torch.tensor(y).to(dtype))
+        value = mmd2(a, torch.tensor(y).to(dtype), estimator="biased")
         assert value.dtype == torch.float32 and value.item() == pytest.approx(
-            mmd2(x, y), abs=tolerance
+            mmd2(x, y, estimator="biased"), abs=tolerance
         )
         assert torch.autograd.grad(value, a)[0].dtype == dtype
 
@@ -376,22 +376,24 @@ def test_empty_and_broken_rows_are_errors():
     y = torch.rand(4, 3)
     for bad in (torch.rand(0, 3), torch.rand(4, 0)):
         with pytest.raises(ValueError, match="source must have shape"):
-            mmd2(bad, y)
+            mmd2(bad, y, estimator="biased")
     for value in (math.nan, math.inf):
         bad = torch.rand(4, 3)
         bad[2, 1] = value
         with pytest.raises(NonFiniteError, match="source must be finite; row 2"):
-            mmd2(bad, y)
+            mmd2(bad, y, estimator="biased")
 
 
 def test_autocast_and_compile_change_nothing():
     x, y = (torch.tensor(z, dtype=torch.float32) for z in samples(30, 20, 4))
     x.requires_grad_()
-    plain = mmd2(x, y)
+    plain = mmd2(x, y, estimator="biased")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(mmd2(x, y), plain)
-    compiled = torch.compile(lambda a, b: 2 * mmd2(3 * a, b), backend="aot_eager")(x, y)
-    eager = 2 * mmd2(3 * x, y)
+        assert torch.equal(mmd2(x, y, estimator="biased"), plain)
+    compiled = torch.compile(
+        lambda a, b: 2 * mmd2(3 * a, b, estimator="biased"), backend="aot_eager"
+    )(x, y)
+    eager = 2 * mmd2(3 * x, y, estimator="biased")
     assert compiled.item() == pytest.approx(eager.item(), rel=1e-6)
     torch.testing.assert_close(
         torch.autograd.grad(compiled, x)[0], torch.autograd.grad(eager, x)[0]
@@ -400,13 +402,13 @@ def test_autocast_and_compile_change_nothing():
 
 def test_no_gradient_is_made_where_none_is_wanted():
     x, y = (torch.tensor(z) for z in samples(6, 5))
-    assert not mmd2(x, y).requires_grad
+    assert not mmd2(x, y, estimator="biased").requires_grad
     x.requires_grad_()
     with torch.no_grad():
-        assert not mmd2(x, y).requires_grad
-    g = torch.autograd.grad(mmd2(x, y), x)[0]
+        assert not mmd2(x, y, estimator="biased").requires_grad
+    g = torch.autograd.grad(mmd2(x, y, estimator="biased"), x)[0]
     x.grad = None
-    mmd2(x, y).backward()
+    mmd2(x, y, estimator="biased").backward()
     assert torch.equal(x.grad, g)
 
 

@@ -8,6 +8,7 @@ Aligning each layer alone leaves how the layers depend on each other. A product 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -17,19 +18,19 @@ from da.feature.mmd_estimators import (
     MULTIPLIERS,
     Estimator,
     check_estimator,
+    layer_of,
     linear_estimate,
     quadratic_estimate,
 )
 from da.ops.discrepancy import Backend
-from da.ops.discrepancy_sums import pool
-from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
+from da.ops.mixture import Bandwidth, KernelName, check_kernel
 
 
 def joint_mmd2(
     sources: Sequence[Array],
     targets: Sequence[Array],
     *,
-    estimator: Estimator = "biased",
+    estimator: Estimator = "unbiased",
     kernel: KernelName = "gaussian",
     bandwidth: Bandwidth | Sequence[Bandwidth] = "mean",
     multipliers: Sequence[float] | Sequence[Sequence[float]] = MULTIPLIERS,
@@ -46,10 +47,11 @@ def joint_mmd2(
         sources: The layers of the source, each (n, d_l), floats. Row i of every layer is the same
             sample.
         targets: The same layers of the target, each (m, d_l).
-        estimator: "biased" (default), "unbiased" or "linear", as in `mmd2`.
+        estimator: "unbiased" (default), "biased" or "linear", as in `mmd2`.
         kernel: The family of all layers' kernels, as in `mmd2`; default "gaussian".
         bandwidth: One for all layers, or a sequence with one for each; each "mean" (default),
-            "median" or a number > 0, as in `mmd2`.
+            "median" or a number > 0, as in `mmd2`. The value does not depend on the scale of a
+            layer whose bandwidth is a rule.
         multipliers: One sequence of factors > 0 for all layers, or a sequence with one sequence
             for each layer; default 1/4, 1/2, 1, 2, 4.
         backend: As in `mmd2`; "triton" cannot take several layers. Default "auto".
@@ -67,9 +69,9 @@ def joint_mmd2(
         >>> from da.feature import joint_mmd2
         >>> x, p = np.array([[0.0], [1.0]]), np.array([[0.0], [1.0]])
         >>> swapped = p[::-1]  # each layer alone has the same distribution as before
-        >>> round(float(joint_mmd2([x, p], [x, p])), 6)
+        >>> round(float(joint_mmd2([x, p], [x, p], estimator="biased")), 6)
         0.0
-        >>> float(joint_mmd2([x, p], [x, swapped])) > 1
+        >>> float(joint_mmd2([x, p], [x, swapped], estimator="biased")) > 1
         True
 
     Paper:
@@ -78,30 +80,28 @@ def joint_mmd2(
         linear estimator).
 
     Differences:
-        The defaults are the biased estimator over all pairs and five kernels in every layer. `JAN`
-        sets the paper's kernels.
+        The defaults are the unbiased estimator over all pairs and five kernels in every layer.
+        `JAN` sets the paper's kernels.
     """
     check_estimator(estimator)
     check_kernel(kernel)
     xs, ys = _check_layers(sources, targets, least=1 if estimator == "biased" else 2)
-    one_bandwidth = isinstance(bandwidth, str | float | int)
+    one_bandwidth = isinstance(bandwidth, str | Real)
     bandwidths = [bandwidth] * len(xs) if one_bandwidth else bandwidth
-    one_mixture = isinstance(multipliers[0], float | int)
+    one_mixture = len(multipliers) == 0 or isinstance(multipliers[0], Real)
     factors = [tuple(multipliers)] * len(xs) if one_mixture else multipliers
     if not len(factors) == len(bandwidths) == len(xs):  # type: ignore[arg-type]
         raise ValueError(
             f"bandwidth and multipliers must be one, or one for each of {len(xs)} layers; got "
             f"{bandwidth} and {multipliers}"
         )
-    pooled = [pool(x, y, kernel) for x, y in zip(xs, ys, strict=True)]
-    mixtures = [
-        mixture_of(kernel, z, s, f)  # type: ignore[arg-type]
-        for z, s, f in zip(pooled, bandwidths, factors, strict=True)  # type: ignore[arg-type]
+    layers = [
+        layer_of(x, y, kernel, s, f)  # type: ignore[arg-type]
+        for x, y, s, f in zip(xs, ys, bandwidths, factors, strict=True)  # type: ignore[arg-type]
     ]
     if estimator == "linear":
-        return like(linear_estimate(xs, ys, mixtures), sources[0])
-    unbiased = estimator == "unbiased"
-    return like(quadratic_estimate(xs, ys, mixtures, None, pooled, unbiased, backend), sources[0])
+        return like(linear_estimate(layers), sources[0])
+    return like(quadratic_estimate(layers, None, estimator == "unbiased", backend), sources[0])
 
 
 def _check_layers(

@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, like
-from da.feature.mmd_estimators import MULTIPLIERS
+from da.feature.mmd_estimators import MULTIPLIERS, layer_of
 from da.ops.discrepancy import Backend, kernel_discrepancy
-from da.ops.discrepancy_sums import pool
-from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
+from da.ops.mixture import Bandwidth, KernelName, check_kernel
 
 
 def local_mmd2(
@@ -52,13 +51,15 @@ def local_mmd2(
         source_labels: Classes (n,), integers from 0.
         target_probabilities: Probabilities (m, classes), >= 0. No gradient reaches them.
         kernel: As in `mmd2`; default "gaussian".
-        bandwidth: As in `mmd2`; default "mean".
+        bandwidth: As in `mmd2`; default "mean". With a rule the gradient has no part along the
+            common scale of all rows.
         multipliers: As in `mmd2`; default 1/4, 1/2, 1, 2, 4.
         backend: As in `mmd2`; "triton" cannot take it. Default "auto".
 
     Returns:
         A scalar >= 0 without unit, of the kind of `source`; twice differentiable in both samples.
-        Like the biased `mmd2` it is positive on average even if the classes agree.
+        Like the biased `mmd2` it is positive on average even if the classes agree. There is no
+        unbiased form: a class with one row in the batch has no pair of rows.
 
     Raises:
         ValueError: Labels or probabilities do not fit the features or each other, or as `mmd2`.
@@ -90,10 +91,16 @@ def local_mmd2(
     if common == 0:
         u, v = x.new_zeros(len(x), 1), y.new_zeros(len(y), 1)
     share = 1 / max(1, common)
-    pooled = pool(x, y, kernel)
-    mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
+    z = layer_of(x, y, kernel, bandwidth, multipliers)
     value = kernel_discrepancy(
-        [x], [y], [mixture], u, v, coefficients=(share,) * 3, backend=backend, pooled=[pooled]
+        [z.x],
+        [z.y],
+        [z.mixture],
+        u,
+        v,
+        coefficients=(share,) * 3,
+        backend=backend,
+        pooled=[z.pooled],
     )
     return like(value.to(x.dtype), source)
 

@@ -2,8 +2,9 @@
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = sum_a exp(-||x - y||^2 / (a s))
 
-The bandwidth s is multiplied by each of the multipliers a, and the kernels are summed. No gradient
-passes through the bandwidth.
+The bandwidth s is multiplied by each of the multipliers a, and the kernels are summed. If a rule
+sets s, the value does not depend on the common scale of all rows, and the gradient has no part
+along it: a network cannot lower the loss by shrinking its features.
 
 Its relatives are in `da.feature.joint_mmd` (several layers) and `da.feature.local_mmd` (class by
 class); the values of other libraries are in `da.feature.presets`.
@@ -20,19 +21,19 @@ from da.feature.mmd_estimators import (
     MULTIPLIERS,
     Estimator,
     check_estimator,
+    layer_of,
     linear_estimate,
     quadratic_estimate,
 )
 from da.ops.discrepancy import Backend
-from da.ops.discrepancy_sums import pool
-from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
+from da.ops.mixture import Bandwidth, KernelName, check_kernel
 
 
 def mmd2(
     source: Array,
     target: Array,
     *,
-    estimator: Estimator = "biased",
+    estimator: Estimator = "unbiased",
     kernel: KernelName = "gaussian",
     bandwidth: Bandwidth = "mean",
     multipliers: Sequence[float] = MULTIPLIERS,
@@ -51,13 +52,16 @@ def mmd2(
     of the products.
 
     Args:
-        source: Rows (n, d), floats, n >= 1 (2 for "unbiased" and "linear").
+        source: Rows (n, d), floats, n >= 2 (1 for "biased").
         target: Rows (m, d), of the kind of `source`.
         estimator: How the expectations are estimated.
-            "biased" (default): means over all pairs, pairs i = j included (V-statistic). Never
-            negative, and positive on average even if the distributions are equal.
-            "unbiased": pairs i = j are left out (U-statistic). Zero on average if the
-            distributions are equal, so it is often negative then.
+            "unbiased" (default): means over all pairs but i = j (U-statistic). Zero on average if
+            the distributions are equal, so it is often negative then. It pulls at nothing but
+            differences of the distributions.
+            "biased": pairs i = j included (V-statistic). Never negative. If the distributions are
+            equal, it is (1/n + 1/m) (k(x, x) - E k(x, x')) on average, which falls if the rows of
+            a sample come closer together, measured in bandwidths. So it also pulls at each
+            sample's own shape, the more the smaller the batch.
             "linear": a mean over quadruples of rows 2i and 2i + 1, in time O(n d). Unbiased, of
             larger variance, and can be negative. Needs n = m. It depends on the order of the rows,
             and leaves out the last row of an odd n.
@@ -65,7 +69,11 @@ def mmd2(
             "polynomial" (degree 3, offset 1) or "linear"; see `da.kernels`. "linear" has no
             bandwidth, and "biased" then is ||mean source - mean target||^2.
         bandwidth: s, a squared distance (a distance for "laplacian"). "mean" (default) or
-            "median" of the distances between the pooled rows, or a number > 0.
+            "median" of the distances between the pooled rows, or a number > 0. A rule follows the
+            rows: L(t x, t y) = L(x, y) for every t > 0, and the gradient says so. With "mean" it is
+            the exact derivative of the value. A number is a constant. Then "biased" with n = m on
+            equal distributions has d L / d log t = -(2/n) d E k / d log t > 0, so descending it
+            shrinks all features ("unbiased": 0).
         multipliers: The factors a of the bandwidths of the summed kernels, each > 0; default 1/4,
             1/2, 1, 2, 4.
         source_weights: One weight >= 0 for each source row, (n,), not all zero; they are divided
@@ -88,10 +96,10 @@ def mmd2(
         >>> import numpy as np
         >>> from da.feature import mmd2
         >>> source, target = np.array([[0.0]]), np.array([[2.0]])
-        >>> value = mmd2(source, target, bandwidth=4.0, multipliers=[1.0])
+        >>> value = mmd2(source, target, estimator="biased", bandwidth=4.0, multipliers=[1.0])
         >>> round(float(value), 4)  # 1 + 1 - 2 exp(-1)
         1.2642
-        >>> means_alone = mmd2(source, target, kernel="linear")
+        >>> means_alone = mmd2(source, target, estimator="biased", kernel="linear")
         >>> float(means_alone)
         4.0
 
@@ -114,19 +122,16 @@ def mmd2(
         # A shift of all rows changes nothing, and float32 products of far rows would be rough.
         shift = torch.cat([x, y]).detach().mean(dim=0)
         x, y = x - shift, y - shift
-    pooled = pool(x, y, kernel)
-    mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
+    layers = [layer_of(x, y, kernel, bandwidth, multipliers)]
     if estimator == "linear":
         if source_weights is not None:
             raise ValueError(
                 "source_weights must be None, because the estimator 'linear' takes none; use "
                 "'biased' or 'unbiased'"
             )
-        return like(linear_estimate([x], [y], [mixture]), source)
+        return like(linear_estimate(layers), source)
     weights = None
     if source_weights is not None:
         given = torch.as_tensor(source_weights).to(x)
         weights = normalised_weights(given, len(x), name="source_weights")
-    unbiased = estimator == "unbiased"
-    value = quadratic_estimate([x], [y], [mixture], weights, [pooled], unbiased, backend)
-    return like(value, source)
+    return like(quadratic_estimate(layers, weights, estimator == "unbiased", backend), source)

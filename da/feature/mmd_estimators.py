@@ -12,14 +12,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from da.arrays import full_precision
+from da.kernels.bandwidths import Norm, scale_free
 from da.ops.discrepancy import Backend, kernel_discrepancy
-from da.ops.mixture import Mixture
+from da.ops.discrepancy_sums import pool
+from da.ops.mixture import Bandwidth, KernelName, Mixture, mixture_of, of_distance
 
 Estimator = Literal["biased", "unbiased", "linear"]
 MULTIPLIERS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
@@ -31,23 +34,53 @@ def check_estimator(estimator: str) -> None:
         raise ValueError(f"estimator must be 'biased', 'unbiased' or 'linear'; got {estimator!r}")
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One layer of both samples with its kernel, as the estimators take it."""
+
+    x: Tensor  # (n, d)
+    y: Tensor  # (m, d)
+    pooled: Tensor  # (n + m, d), see `da.ops.discrepancy_sums.pool`
+    mixture: Mixture
+
+
+def layer_of(
+    x: Tensor, y: Tensor, kernel: KernelName, bandwidth: Bandwidth, multipliers: Sequence[float]
+) -> Layer:
+    """Choose the kernel of one layer, and let its bandwidth follow the rows' scale.
+
+    With a bandwidth by a rule the value does not depend on the common scale of all rows.
+    `scale_free` gives it the gradient that says so. With a number nothing is changed.
+
+    Args:
+        x: Rows (n, d), checked.
+        y: Rows (m, d).
+        kernel: As in `mmd2`.
+        bandwidth: As in `mmd2`.
+        multipliers: As in `mmd2`.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: A bandwidth or a multiplier is out of its range.
+    """
+    pooled = pool(x, y, kernel)
+    mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
+    if isinstance(bandwidth, str) and kernel != "linear":
+        norm: Norm = 1 if kernel == "laplacian" else 2
+        x, y = scale_free(x, y, norm=norm, about_origin=not of_distance(kernel))
+    return Layer(x, y, pooled, mixture)
+
+
 def quadratic_estimate(
-    x: Sequence[Tensor],
-    y: Sequence[Tensor],
-    mixtures: Sequence[Mixture],
-    weights: Tensor | None,
-    pooled: Sequence[Tensor],
-    unbiased: bool,
-    backend: Backend,
+    layers: Sequence[Layer], weights: Tensor | None, unbiased: bool, backend: Backend
 ) -> Tensor:
     """Compute the biased or the unbiased estimate.
 
     Args:
-        x: The layers of the source, each (n, d_l), checked.
-        y: The layers of the target, each (m, d_l).
-        mixtures: The kernel of each layer.
+        layers: One or more, of the same rows.
         weights: One weight >= 0 for each source row, (n,); None: equal weights.
-        pooled: `da.ops.discrepancy_sums.pool` of each layer.
         unbiased: Whether pairs i = j are left out.
         backend: As in `mmd2`.
 
@@ -57,10 +90,12 @@ def quadratic_estimate(
     Raises:
         ValueError: "unbiased", and all weight is on one row.
     """
+    x, y, mixtures = [z.x for z in layers], [z.y for z in layers], [z.mixture for z in layers]
     a, b, c = _coefficients(len(x[0]), len(y[0]), weights, unbiased)
     u = v = None
     if weights is not None:
         u, v = weights[:, None], y[0].new_ones(len(y[0]), 1)
+    pooled = [z.pooled for z in layers]
     value = kernel_discrepancy(
         x, y, mixtures, u, v, coefficients=(a, b, c), backend=backend, pooled=pooled
     )
@@ -72,17 +107,13 @@ def quadratic_estimate(
     return value.to(x[0].dtype)
 
 
-def linear_estimate(
-    x: Sequence[Tensor], y: Sequence[Tensor], mixtures: Sequence[Mixture]
-) -> Tensor:
+def linear_estimate(layers: Sequence[Layer]) -> Tensor:
     """Compute the linear estimate: the mean of h over rows 2i (index 1) and 2i + 1 (index 2).
 
         h = k(x1, x2) + k(y1, y2) - k(x1, y2) - k(x2, y1)
 
     Args:
-        x: The layers of the source, each (n, d_l), checked, n >= 2.
-        y: The layers of the target, each (n, d_l).
-        mixtures: The kernel of each layer.
+        layers: One or more, of the same rows, n >= 2.
 
     Returns:
         A scalar in the precision of the layers.
@@ -90,6 +121,7 @@ def linear_estimate(
     Raises:
         ValueError: The numbers of rows differ.
     """
+    x, y, mixtures = [z.x for z in layers], [z.y for z in layers], [z.mixture for z in layers]
     n = len(x[0])
     if n != len(y[0]):
         raise ValueError(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.kernels.bandwidths import scale_free
 from da.kernels.distances import centred
 
 
@@ -43,8 +44,8 @@ def cmd(
         bounds: The interval (a, b) that features lie in, in their unit: (0, 1) after a sigmoid,
             (-1, 1) after tanh. Nothing is cut off. If features reach beyond it, as after ReLU, the
             highest moments outweigh the others. None takes for b - a the range of the feature that
-            varies most over both samples. It carries no gradient, and the value then does not
-            depend on the features' scale.
+            varies most over both samples. Then the value does not depend on the features' scale,
+            and the gradient has no part along it.
 
     Returns:
         A scalar >= 0 without unit, of the kind of `source`; differentiable in both. The gradient
@@ -76,7 +77,7 @@ def cmd(
     x, y = check_two_samples(source, target)
     with full_precision(x):
         # A shift of both samples changes nothing, and far from 0 digits are lost.
-        z = centred(torch.cat([x, y]).double())
+        z = centred(torch.cat(scale_free(x, y) if bounds is None else (x, y)).double())
         width = _width(z, bounds)
         first = _central_moments(z[: len(x)] / width, moments)
         second = _central_moments(z[len(x) :] / width, moments)

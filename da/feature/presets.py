@@ -135,10 +135,11 @@ def tllib_joint_mmd2(sources: Sequence[Array], targets: Sequence[Array]) -> Arra
 
 
 def deepda_mmd2(source: Array, target: Array) -> Array:
-    """Compute the MMD of DeepDA, to compare with its numbers; it is the default of `mmd2`.
+    """Compute the MMD of DeepDA, to compare with its numbers.
 
-    It is MMDLoss: biased, with five kernels exp(-d / (2^i b)), i = 0 to 4, and b a quarter of the
-    mean over pairs i != j of pooled rows.
+    It is MMDLoss: the value of the biased `mmd2`, five kernels exp(-d / (2^i b)), i = 0 to 4, with
+    b a quarter of the mean over pairs i != j of pooled rows. No gradient passes through b, so it
+    also pulls all rows together, see `mmd2`.
 
     Args:
         source: Rows (n, d), floats.
@@ -156,7 +157,7 @@ def deepda_mmd2(source: Array, target: Array) -> Array:
         >>> from da.feature import mmd2
         >>> from da.feature.presets import deepda_mmd2
         >>> x = np.array([[0.0], [1.0], [3.0]])
-        >>> bool(deepda_mmd2(x, x + 1) == mmd2(x, x + 1))
+        >>> bool(deepda_mmd2(x, x + 1) == mmd2(x, x + 1, estimator="biased"))
         True
 
     Paper:
@@ -166,7 +167,8 @@ def deepda_mmd2(source: Array, target: Array) -> Array:
     Differences:
         From DeepDA: n and m may differ, and no tensor of N x N x d is made.
     """
-    return mmd2(source, target, estimator="biased", bandwidth="mean", multipliers=MULTIPLIERS)
+    s = _mean_of_pairs(*check_two_samples(source, target))
+    return mmd2(source, target, estimator="biased", bandwidth=s, multipliers=MULTIPLIERS)
 
 
 def deepda_local_mmd2(
@@ -175,7 +177,7 @@ def deepda_local_mmd2(
     """Compute the local MMD of DeepDA's DSAN, to compare with its numbers.
 
     It is LMMDLoss without the factor of its schedule, a mean over the classes that both domains
-    have. It is the default of `local_mmd2`.
+    have. It has the value of `local_mmd2`, but no gradient passes through its bandwidth.
 
     Args:
         source: Features (n, d), floats.
@@ -205,13 +207,9 @@ def deepda_local_mmd2(
         From DeepDA: n and m may differ, no tensor of N x N x d is made, and it runs on any device.
         DeepDA's needs CUDA, and returns 0 if its value is NaN.
     """
+    s = _mean_of_pairs(*check_two_samples(source, target))
     return local_mmd2(
-        source,
-        target,
-        source_labels,
-        target_probabilities,
-        bandwidth="mean",
-        multipliers=MULTIPLIERS,
+        source, target, source_labels, target_probabilities, bandwidth=s, multipliers=MULTIPLIERS
     )
 
 
@@ -268,7 +266,18 @@ def pytorch_adapt_mmd2(
 def _mean_of_all(x: Tensor, y: Tensor) -> float:
     """The mean of all N^2 squared distances of the pooled rows, i = j included."""
     pooled = torch.cat([x.detach(), y.detach()])
-    return float(mean_bandwidth(pooled)) * (len(pooled) - 1) / len(pooled)
+    mean = float(mean_bandwidth(pooled))
+    if mean == 0:
+        raise ValueError(
+            "source and target must not hold one and the same row throughout: this library's "
+            "bandwidth is their mean distance, and it is 0"
+        )
+    return mean * (len(pooled) - 1) / len(pooled)
+
+
+def _mean_of_pairs(x: Tensor, y: Tensor) -> float:
+    """The mean squared distance over pairs i != j of the pooled rows; 1 if it is 0."""
+    return float(mean_bandwidth(torch.cat([x.detach(), y.detach()]))) or 1.0
 
 
 def _equal_sizes(

@@ -9,6 +9,7 @@ from da.kernels.bandwidths import (
     mean_bandwidth,
     median_bandwidth,
     resolve_bandwidth,
+    scale_free,
 )
 from da.kernels.distances import (
     centred,
@@ -32,6 +33,7 @@ __all__ = [
     "polynomial",
     "rational_quadratic",
     "resolve_bandwidth",
+    "scale_free",
     "squared_distances",
     "squared_norms",
 ]

@@ -1,7 +1,8 @@
 """The bandwidth of a kernel: by a rule on the data, or a number that is checked.
 
 A kernel sees differences of about the size of its bandwidth. A rule sets it to a typical distance
-between the rows: their mean distance, or their median. Neither carries a gradient.
+between the rows: their mean distance, or their median. Neither carries a gradient. `scale_free`
+gives a loss the gradient that belongs to a bandwidth by a rule.
 """
 
 from __future__ import annotations
@@ -126,6 +127,57 @@ def resolve_bandwidth(z: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> f
     with full_precision(z):
         value = _mean_distance(z, norm) if bandwidth == "mean" else median_bandwidth(z, norm=norm)
     return torch.where(value > 0, value, torch.ones_like(value))
+
+
+def scale_free(
+    x: Tensor, y: Tensor, *, norm: Norm = 2, about_origin: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Take the part along the common scale out of the gradient of two samples.
+
+    Use it on the input of a loss whose bandwidth follows the rows by a rule. Such a loss does not
+    change if all rows are made smaller, so its gradient must not make them smaller. With the
+    bandwidth held constant it would: then the loss of one distribution with itself falls as its
+    rows shrink, because the pairs i = i cannot come closer. Nothing stops that, since the
+    bandwidth follows.
+
+        x -> x + (r - 1) (x - c),    r = (m_0 / m)^(1 / norm) = 1
+
+    m is the mean distance of the pooled rows, c their mean, and m_0 the number m, a constant. The
+    values stay the same to the last digit. If the bandwidth is the mean distance, the gradient is
+    the exact derivative of the loss, bandwidth included.
+
+    Args:
+        x: Rows (n, d), checked.
+        y: Rows (m, d), of the same precision.
+        norm: 2 for kernels of squared distances and of products, 1 for the Laplacian.
+        about_origin: Whether rows shrink towards 0 (c = 0), as a kernel of products needs it, and
+            not towards their mean.
+
+    Returns:
+        Rows (n, d) and (m, d), equal to `x` and `y`. If all rows are identical, there is no scale,
+        and they are returned as they are.
+
+    Example:
+        >>> import torch
+        >>> from da.kernels import scale_free
+        >>> x, y = torch.tensor([[0.0], [1.0]], requires_grad=True), torch.tensor([[3.0]])
+        >>> free, other = scale_free(x, y)
+        >>> length = torch.cat([free, other]).var()  # depends on the scale and on nothing else
+        >>> [round(g, 6) + 0.0 for g in torch.autograd.grad(length, x)[0].flatten().tolist()]
+        [0.0, 0.0]
+    """
+    if not (torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)):
+        return x, y
+    with full_precision(x):
+        pooled = torch.cat([x, y])
+        z = centred(pooled)
+        z = z - z.mean(dim=0)  # of size eps, but its gradient's own gradient is not
+        spread = z.square().sum() if norm == 2 else _mean_distance(z, norm)
+        spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+        ratio = spread.detach() / spread  # 1
+        growth = (ratio.sqrt() if norm == 2 else ratio) - 1  # 0
+        pooled = pooled + growth * (pooled if about_origin else z)
+        return pooled[: len(x)], pooled[len(x) :]
 
 
 def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:

@@ -319,7 +319,7 @@ class Bench:
         if (foreseen := seconds * (size.n / n) ** 2) > self.options.slowest:
             return {"note": f"left out: would take about {foreseen:.0f} s"}
         try:
-            return errors(CONTESTANTS[name].function, *samples(size, self.device), truth)
+            return errors(CONTESTANTS[name], *samples(size, self.device), truth)
         except torch.OutOfMemoryError:
             return {"note": "left out: out of memory"}
 

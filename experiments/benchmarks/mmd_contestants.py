@@ -1,6 +1,9 @@
-"""What `mmd.py` compares, and how a call is measured: da's squared MMD, and four other ways to the same number.
+"""What `mmd.py` compares, and how one call is measured.
 
-All are biased, with five Gaussian kernels at the mean bandwidth, which carries no gradient; `exact` is the judge of all.
+The contestants are da's squared MMD and four other ways to the same number: the biased estimator
+with five Gaussian kernels at the mean bandwidth. The others hold the bandwidth constant when they
+differentiate. da's gradient is the exact derivative, bandwidth included. `exact` judges the value
+and the first gradient, and `with_bandwidth` makes the second gradient from it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor
 from da.feature import mmd2
 from da.feature.mmd_estimators import MULTIPLIERS
 from da.kernels import mean_bandwidth
+from da.ops import Backend
 
 Function = Callable[[Tensor, Tensor], Tensor]
 PANEL = 32768  # rows of Z Z^T at a time: at n = 64k the whole would be 69 GB
@@ -73,7 +77,7 @@ def pot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def geomloss(x: Tensor, y: Tensor) -> Tensor:
-    """The same as a sum of geomloss's Gaussian losses, each half a squared MMD with k = exp(-d / (2 blur^2))."""
+    """The same as a sum of geomloss's losses: half a squared MMD with k = exp(-d / (2 blur^2))."""
     from geomloss import SamplesLoss
 
     bandwidth = float(mean_bandwidth(torch.cat([x, y]).detach()))
@@ -85,7 +89,7 @@ def geomloss(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _of_pooled(distances: Tensor, n: int) -> Tensor:
-    """From the pooled rows' squared distances (N, N), of which the first n are the source's."""
+    """From the squared distances (N, N) of the pooled rows; the first n are the source's."""
     count = len(distances)
     kernel = _kernels(distances, distances.detach().sum() / (count**2 - count))
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
@@ -105,13 +109,20 @@ class Contestant(NamedTuple):
     matrices: float  # of (2n, 2n) in float32 that it holds at its peak, as measured at 4096 rows
     package: str = "torch"  # without it the contestant is left out
     only: str = ""  # the one device it runs on
+    moves_bandwidth: bool = False  # its gradient is the derivative with the bandwidth, not without
+
+
+def _own(backend: Backend, matrices: float, **where: str) -> Contestant:
+    """da's squared MMD by one of its back-ends."""
+    function = partial(mmd2, estimator="biased", backend=backend)
+    return Contestant(function, matrices, **where, moves_bandwidth=True)
 
 
 CONTESTANTS = {
-    "da auto": Contestant(partial(mmd2, backend="auto"), 0),
-    "da stream": Contestant(partial(mmd2, backend="stream"), 0),
-    "da gram": Contestant(partial(mmd2, backend="gram"), 1),
-    "da triton": Contestant(partial(mmd2, backend="triton"), 0, package="triton", only="cuda"),
+    "da auto": _own("auto", 0),
+    "da stream": _own("stream", 0),
+    "da gram": _own("gram", 1),
+    "da triton": _own("triton", 0, package="triton", only="cuda"),
     "autograd Gram": Contestant(autograd_gram, 9.5),
     "torch.cdist": Contestant(torch_cdist, 9.5),
     "geomloss": Contestant(geomloss, 6, package="geomloss"),
@@ -120,7 +131,7 @@ CONTESTANTS = {
 
 
 def samples(size: Size, device: str) -> tuple[Tensor, Tensor]:
-    """Two Gaussian samples that differ in mean and variance, (n, d) each, which require gradients."""
+    """Two Gaussian samples (n, d) that differ in mean and variance and require gradients."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, *size, generator=generator)
     return x.to(device).requires_grad_(), (1.1 * y + 0.2).to(device).requires_grad_()
@@ -142,7 +153,10 @@ def bare_products(z: Tensor, count: int) -> None:
 
 
 def exact(x: Tensor, y: Tensor, panel: int = 1024) -> tuple[float, Tensor]:
-    """Value and gradient (2n, d) in float64: with weights u of 1/n and -1/m, sum_ij u_i u_j K(d_ij), and its derivative in each row."""
+    """Value and gradient (2n, d) in float64, at a constant bandwidth.
+
+    The value is sum_ij u_i u_j K(d_ij), with weights u of 1/n and -1/m.
+    """
     z = torch.cat([x, y]).detach().double()
     z, count = z - z.mean(dim=0), len(z)
     u = torch.cat([z.new_full((len(x),), 1 / len(x)), z.new_full((len(y),), -1 / len(y))])
@@ -159,15 +173,27 @@ def exact(x: Tensor, y: Tensor, panel: int = 1024) -> tuple[float, Tensor]:
     return value, gradient
 
 
+def with_bandwidth(x: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
+    """From the gradient (2n, d) at a constant bandwidth to that with the mean bandwidth.
+
+    The value does not change if all rows z are scaled, so its derivative along them is 0. The
+    bandwidth's own derivative is a multiple of z, the centred rows. So it takes away just the
+    part of the gradient along z.
+    """
+    z = torch.cat([x, y]).detach().double()
+    z = z - z.mean(dim=0)
+    return gradient - (gradient * z).sum() / z.square().sum() * z
+
+
 def errors(
-    function: Function, x: Tensor, y: Tensor, truth: tuple[float, Tensor]
+    contestant: Contestant, x: Tensor, y: Tensor, truth: tuple[float, Tensor]
 ) -> dict[str, float]:
     """Relative errors of the value and of the gradient as a whole."""
-    value, gradient = value_and_gradient(function, x, y)
-    difference = torch.cat(gradient).double() - truth[1]
+    value, gradient = value_and_gradient(contestant.function, x, y)
+    right = with_bandwidth(x, y, truth[1]) if contestant.moves_bandwidth else truth[1]
     return {
         "value_error": abs(float(value) / truth[0] - 1),
-        "gradient_error": float(difference.norm() / truth[1].norm()),
+        "gradient_error": float((torch.cat(gradient).double() - right).norm() / right.norm()),
     }
 
 
@@ -200,7 +226,10 @@ class Job(NamedTuple):
 
 
 def peak(job: Job) -> tuple[float, float]:
-    """Megabytes (10^6 bytes) that a call needs beyond its inputs at its peak, and its seconds. OSError on a CPU without /proc."""
+    """The megabytes (10^6 bytes) that a call needs beyond its inputs, and its seconds.
+
+    Raises OSError on a CPU without /proc.
+    """
     torch.set_num_threads(job.threads)
     function, inputs = CONTESTANTS[job.contestant].function, samples(job.size, job.device)
     value_and_gradient(function, *samples(Size(32, job.size.d), job.device))
