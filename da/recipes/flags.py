@@ -25,17 +25,20 @@ Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
 class CommonFlags:
     """The flags of every script, whether it trains networks or not.
 
+    The lines below are shown by `--help`.
+
     Attributes:
-        loss: The rows of the table.
-        source: Source domain.
-        target: Target domain.
-        seeds: One run for each.
-        data_root: Folder of the data sets.
-        download: Whether to fetch what the data root lacks.
+        loss: What is compared: the rows of the table.
+        source: Source domain; none: those of all tasks.
+        target: Target domain; none: those of all tasks.
+        seeds: One run for each: of the initial weights, the order of the samples and the
+            augmentation.
+        data_root: Folder of the data sets; none: $DA_DATA, else data/.
+        download: Fetch what the data root lacks, verified, from pinned public copies.
         runs_dir: Where run records go.
-        wandb: The mode of the mirror.
-        force: Whether to run again what has a result.
-        smoke_test: Whether to do as little as possible.
+        wandb: auto: online if there is a key, else offline. $WANDB_MODE overrides.
+        force: Run again what already has a result.
+        smoke_test: Do as little as possible, on embedded or made-up data; the results mean nothing.
 
     Example:
         >>> from da.recipes import CommonFlags
@@ -44,25 +47,15 @@ class CommonFlags:
     """
 
     loss: tuple[str, ...] = field(default=(), metadata=NO_RESULT)  # a run's name says it
-    """What is compared: the rows of the table."""
     source: str | None = field(default=None, metadata=NO_RESULT)
-    """Source domain; none: those of all tasks."""
     target: str | None = field(default=None, metadata=NO_RESULT)
-    """Target domain; none: those of all tasks."""
     seeds: Seeds = field(default=(0,), metadata=NO_RESULT)
-    """One run for each: of the initial weights, the order of the samples and the augmentation."""
     data_root: Path | None = field(default=None, metadata=NO_RESULT)
-    """Folder of the data sets; none: $DA_DATA, else data/."""
     download: bool = field(default=False, metadata=NO_RESULT)
-    """Fetch what the data root lacks, verified, from pinned public copies."""
     runs_dir: Path = field(default=Path("runs"), metadata=NO_RESULT)
-    """Where run records go."""
     wandb: Mode = field(default="auto", metadata=NO_RESULT)
-    """auto: online if there is a key, else offline. $WANDB_MODE overrides."""
     force: bool = field(default=False, metadata=NO_RESULT)
-    """Run again what already has a result."""
     smoke_test: bool = False
-    """Do as little as possible, on embedded or made-up data; the results mean nothing."""
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0:
@@ -131,14 +124,13 @@ def configuration(flags: CommonFlags | TrainConfig) -> dict[str, Any]:
         >>> configuration(CommonFlags(runs_dir="elsewhere"))
         {'smoke_test': False}
     """
-    values = {f.name: getattr(flags, f.name) for f in _counted(flags)}
-    return {name: _content(v) if isinstance(v, Path) else v for name, v in values.items()}
+    return {f.name: _content(getattr(flags, f.name)) for f in _counted(flags)}
 
 
 def defaults_of(flags: CommonFlags) -> dict[str, Any]:
     """The default values of the settings that have one, by name."""
     missing = dataclasses.MISSING
-    return {f.name: f.default for f in _counted(flags) if f.default is not missing}
+    return {f.name: _content(f.default) for f in _counted(flags) if f.default is not missing}
 
 
 def _counted(flags: CommonFlags | TrainConfig) -> list[dataclasses.Field]:
@@ -151,5 +143,8 @@ def _counted(flags: CommonFlags | TrainConfig) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(flags) if f.name not in marked]
 
 
-def _content(path: Path) -> str:
-    return f"{path.name} sha256:{fingerprint(path)}" if path.is_file() else str(path.name)
+def _content(value: Any) -> Any:
+    """A path as its name, with the digest of a file; any other value as it is."""
+    if not isinstance(value, Path):
+        return value
+    return f"{value.name} sha256:{fingerprint(value)}" if value.is_file() else value.name
