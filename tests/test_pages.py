@@ -48,6 +48,26 @@ def test_every_marked_table_is_made_by_its_own_command(tmp_path: Path) -> None:
     assert refresh([page, other], MADE.__getitem__, check=True) == []
 
 
+@pytest.mark.parametrize("fence", ["```", "````markdown", "~~~", "    ```"])
+def test_marks_in_a_fenced_block_stay_as_they_are(tmp_path: Path, fence: str) -> None:
+    """The block holds a whole table, then an opening mark alone. Its last line closes it."""
+    closing = fence.removesuffix("markdown")
+    example = f"{fence}\n{PAGE}<!-- table: open -->\n{closing}\n"
+    page = tmp_path / "page.md"
+    page.write_text(example + PAGE + example)
+    assert refresh([page], MADE.__getitem__) == [f"{page}: toy", f"{page}: more"]
+    text = page.read_text()
+    assert text.startswith(example) and text.endswith(example)
+    assert "the toy's table" in text and "the ranks" in text
+
+
+def test_a_table_may_hold_a_fenced_block(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace("old", "```\nold\n```"))
+    assert refresh([page], MADE.__getitem__) == [f"{page}: toy", f"{page}: more"]
+    assert "```" not in page.read_text()
+
+
 def test_a_mark_without_a_command_and_a_command_that_fails_are_named(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- table: toy -->\nold\n<!-- /table -->\n")

@@ -7,7 +7,8 @@ makes them all again.
     <!-- /table -->
 
 To add a table, write the two marks with the command between them and call
-`python -m da table --refresh`.
+`python -m da table --refresh`. Marks inside a fenced code block are an example and stay as they
+are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- /table -->)", flags=re.DOTALL)
+# A fenced code block of Markdown, up to its closing fence or else the end of the page.
+FENCED = r"^[ \t]*(?P<fence>`{3,}(?=[^`\n]*$)|~{3,}).*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)"
+TABLE = r"(?P<opening><!-- table: (?P<name>\S+) -->\n)(?P<content>.*?)(?P<closing><!-- /table -->)"
+MARKED = re.compile(f"{FENCED}|{TABLE}", flags=re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"`python -m da ((?:table|rank) [^`\n]+)`\s*\Z")
 PLACES = ("README.md", "docs/**/*.md")
 
@@ -39,7 +43,7 @@ def pages_of(root: Path, places: Sequence[Path] = ()) -> list[Path]:
 
 
 def refresh(pages: Sequence[Path], make: Callable[[str], str], *, check: bool = False) -> list[str]:
-    """Make every marked table of the pages again.
+    """Make every marked table of the pages again, but none inside a fenced code block.
 
     Args:
         pages: Files.
@@ -58,7 +62,9 @@ def refresh(pages: Sequence[Path], make: Callable[[str], str], *, check: bool = 
         text = page.read_text(encoding="utf-8")
         updated, at = [], 0
         for match in MARKED.finditer(text):
-            opening, name, content, closing = match.groups()
+            if match["fence"] is not None:
+                continue
+            name, content = match["name"], match["content"]
             command = COMMAND.search(content)
             if command is None:
                 raise ValueError(
@@ -71,7 +77,7 @@ def refresh(pages: Sequence[Path], make: Callable[[str], str], *, check: bool = 
                 raise ValueError(f"{page}: the table {name!r}: {error}") from error
             if made != content:
                 stale.append(f"{page}: {name}")
-            updated += [text[at : match.start()], opening, made, closing]
+            updated += [text[at : match.start()], match["opening"], made, match["closing"]]
             at = match.end()
         if updated and not check:
             page.write_text("".join([*updated, text[at:]]), encoding="utf-8")
