@@ -33,6 +33,11 @@ def digest_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(counted).encode()).hexdigest()[:12]
 
 
+def same_run(stored: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether two contents of config.json are of one run; which values are defaults may change."""
+    return digest_of(stored) == digest_of(document)
+
+
 def same_configuration(
     own: Mapping[str, Any], stored: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> bool:

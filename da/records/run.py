@@ -31,6 +31,7 @@ from da.records.files import (
     parse_metrics,
     plain,
     read_json,
+    same_run,
     write_json,
     writing,
 )
@@ -156,7 +157,7 @@ class Run:
             return True
         if not (self.directory / "result.json").is_file():
             return False
-        return _same_run(read_json(self.directory / "config.json"), self._document)
+        return same_run(read_json(self.directory / "config.json"), self._document)
 
     @property
     def title(self) -> str:
@@ -253,7 +254,7 @@ class Run:
             shutil.rmtree(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "config.json"
-        if path.exists() and not _same_run(read_json(path), self._document):
+        if path.exists() and not same_run(read_json(path), self._document):
             raise ValueError(
                 f"{path} was changed after its run began; run again with force=True, or move the "
                 "folder away"
@@ -296,8 +297,3 @@ class Run:
                 values = {key: value for key, value in line.items() if key != "step"}
                 self._mirror.log(int(line["step"]), values)
         return self._mirror
-
-
-def _same_run(stored: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
-    """Whether two contents of config.json are of one run; which values are defaults may change."""
-    return digest_of(stored) == digest_of(document)
