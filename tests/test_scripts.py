@@ -12,6 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from da.data.benchmarks import Benchmark
+from da.recipes.job import Cell
+from da.recipes.methods import METHODS
+from da.recipes.photographs import DANFlags, image_job
+from da.recipes.script import run_cell
+from da.train.engine import launch
 from problems import ROOT, real_data, run_script
 
 # two_sample*.py and covariate_shift.py train nothing; they and text_encoder.py have tests of their own.
@@ -112,7 +118,11 @@ def test_data_that_shallow_methods_lack(
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
     message = str(stop.value.code)
-    assert message.startswith("error: ") and "no file" in message and "da.data.download" in message
+    assert (
+        message.startswith("error: ")
+        and "no file" in message
+        and "python -m da download" in message
+    )
     assert not list(tmp_path.rglob("result.json"))
 
 
@@ -236,6 +246,32 @@ def test_an_unknown_domain_names_the_tasks(tmp_path: Path) -> None:
 def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
     message = fails("office_caltech_mmd.py", cwd=tmp_path, env={"DA_DATA": ""})
     assert "no data folder" in message and "--data-root" in message and "DA_DATA" in message
+
+
+def test_a_smoke_test_has_labels_of_the_benchmarks_classes(tmp_path: Path) -> None:
+    """Three classes, fewer than the digits have: training would fail on a label from 3 on."""
+    pets = Benchmark(
+        name="pets",
+        title="Pets",
+        folder="pets",
+        domains={"home": 3, "street": 3},
+        classes=("cat", "dog", "owl"),
+        tasks=(("home", "street"),),
+        citation="",
+    )
+    flags = DANFlags(
+        backbone="squeezenet1_1",
+        smoke_test=True,
+        steps=2,
+        accelerator="cpu",
+        runs_dir=tmp_path,
+        wandb="disabled",
+    )
+    cell = Cell("mmd", "home", "street", 0)
+    job = image_job(flags, pets, cell, METHODS["mmd"])
+    assert set(job.evaluation.target.y.tolist()) == {0, 1, 2}
+    folder = run_cell(flags, "toy", cell, lambda flags, cell: job, fabric=launch(flags))
+    assert (folder / "result.json").is_file()
 
 
 def test_an_unwritable_run_folder(tmp_path: Path) -> None:

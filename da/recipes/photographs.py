@@ -154,12 +154,14 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
         >>> type(job.method).__name__
         'Align'
     """
-    # The network goes first, so that missing weights are told at once.
+    # A missing folder or missing weights are told before photographs are read.
+    root = None if flags.smoke_test else data_root(flags.data_root)
     network = image_network(flags, len(benchmark.classes))
-    if flags.smoke_test:
-        source, target, size = smoke_domain(), smoke_domain(), SMOKE_SIZE
+    if root is None:
+        digits = smoke_domain(len(benchmark.classes))
+        source, target, size = digits, digits, SMOKE_SIZE
     else:
-        root, size = data_root(flags.data_root), flags.image_size
+        size = flags.image_size
         source = read_domain(benchmark, cell.source, root, size=flags.stored_size)
         target = read_domain(benchmark, cell.target, root, size=flags.stored_size)
     evaluating = ImageTransform(size, *NORMALISATION[flags.normalisation])
@@ -199,6 +201,8 @@ def image_network(flags: ImageFlags, classes: int) -> Network:
     return Network(body, neck, head, pretrained=True)
 
 
-def smoke_domain() -> Labelled:
-    """A few clean digits in colour, for a smoke test."""
-    return read_digits("clean", size=SMOKE_SIZE, channels=3).subset(torch.arange(SMOKE_ROWS))
+def smoke_domain(classes: int = 10) -> Labelled:
+    """A few clean digits in colour, for a smoke test; their labels are all below `classes`."""
+    digits = read_digits("clean", size=SMOKE_SIZE, channels=3)
+    rows = torch.arange(len(digits))[digits.y < classes]
+    return digits.subset(rows[:SMOKE_ROWS])
