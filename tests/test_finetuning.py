@@ -1,8 +1,13 @@
-"""Fine-tuning on a share of the labels: who sees which sample. Oracle: samples that carry their own number."""
+"""Fine-tuning on a share of the labels: which samples training and evaluation see.
+
+Oracle: samples that carry their own number.
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import pickle
 from pathlib import Path
 from typing import get_args
 
@@ -19,50 +24,45 @@ from da.networks.small import lenet, mlp
 from da.recipes.finetuning import (
     FinetuneFlags,
     LabelFlags,
-    Parts,
     Row,
-    few,
     labelled_job,
     photograph_job,
     tasks,
 )
-from da.recipes.script import Cell
+from da.recipes.job import Cell
+from da.recipes.parts import Parts, few
 from da.records.run import Run
 from da.train.config import TrainConfig
 from da.train.loop import fit
 
 
 def numbered(n: int = 300) -> Labelled:
-    """Sample i is (i,), of class i % 3 but every tenth, which is of class 3."""
+    """Sample i is (i,). Every tenth is of class 3, any other of class i % 3."""
     i = torch.arange(n)
     return Labelled(i[:, None].float(), torch.where(i % 10 == 0, 3, i % 3))
 
 
 def numbers(domain: Labelled) -> set[int]:
+    """The numbers of the samples of a domain."""
     return {int(x) for x in domain.rows(torch.arange(len(domain)))[:, 0]}
 
 
 def test_no_sample_is_in_two_parts_and_classes_are_alike() -> None:
     parts = Parts.of(numbered())
     sets = [numbers(part) for part in parts]
-    assert [len(s) for s in sets] == [149, 61, 90] and len(
-        set.union(*sets)
-    ) == 300  # scikit-learn rounds up
+    assert [len(s) for s in sets] == [149, 61, 90]  # scikit-learn rounds up
+    assert len(set.union(*sets)) == 300
     for part in parts:
-        np.testing.assert_allclose(
-            part.y.bincount() / len(part), numbered().y.bincount() / 300, atol=0.02
-        )
+        shares = part.y.bincount() / len(part)
+        np.testing.assert_allclose(shares, numbered().y.bincount() / 300, atol=0.02)
     assert [numbers(part) for part in Parts.of(numbered())] == sets, "the same parts in every run"
 
 
 def test_a_published_test_part_stays_whole() -> None:
     test = numbered(50)
     parts = Parts.of(numbered(), test=test)
-    assert (
-        parts.test is test
-        and len(parts.train) == 240
-        and not numbers(parts.train) & numbers(parts.validation)
-    )
+    assert parts.test is test and len(parts.train) == 240
+    assert not numbers(parts.train) & numbers(parts.validation)
 
 
 @pytest.mark.parametrize(("percent", "count"), [(1, 4), (5, 15), (15, 45), (100, 300)])
@@ -81,9 +81,8 @@ def test_training_sees_its_share_of_the_labels_and_nothing_else() -> None:
     seen = {int(x) for step in range(30) for x in job.stream.batch(step, 0, 1).x[:, 0]}
     assert seen == numbers(few(parts.train, 15, seed=3)) and len(seen) == 23  # of 149, rounded up
     assert numbers(job.evaluation.target) == numbers(parts.test)
-    assert job.evaluation.validation is not None and numbers(job.evaluation.validation) == numbers(
-        parts.validation
-    )
+    assert job.evaluation.validation is not None
+    assert numbers(job.evaluation.validation) == numbers(parts.validation)
     assert not seen & (numbers(parts.test) | numbers(parts.validation))
 
 
@@ -93,31 +92,19 @@ def test_every_row_trains_from_where_it_should(row: str, tmp_path: Path) -> None
     parts, transform = Parts.of(read_digits("clean")), ImageTransform(16)
     network, source_network = lenet(10, width=2, features=8), lenet(10, width=2, features=8)
     before = copy.deepcopy(network.state_dict())
-    job = labelled_job(
-        LabelFlags(batch_size=16),
-        Cell(row, "s", "t_20", 0),
-        parts,
-        network,
-        source_network,
-        transform,
-        transform,
-    )
-    run = Run.start(
-        tmp_path, {}, experiment="t", method=row, source="s", target="t", seed=0, wandb="disabled"
-    )
-    result = fit(
-        job.method, job.stream, TrainConfig(steps=3, learning_rate=0.01), run, job.evaluation
-    )
+    flags, cell = LabelFlags(batch_size=16), Cell(row, "s", "t_20", 0)
+    job = labelled_job(flags, cell, parts, network, source_network, transform, transform)
+    names = {"experiment": "t", "method": row, "source": "s", "target": "t", "seed": 0}
+    run = Run.start(tmp_path, {}, **names, wandb="disabled")  # type: ignore[arg-type]
+    config = TrainConfig(steps=3, learning_rate=0.01)
+    result = fit(job.method, job.stream, config, run, job.evaluation)
     assert set(result["selected"]) == {"last", "oracle", "validation"}
-    after = {
-        name.replace("module.", ""): value
-        for name, value in job.method.network.state_dict().items()
-    }
+    state = job.method.network.state_dict()
+    after = {name.replace("module.", ""): value for name, value in state.items()}
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     expected = {"frozen": {"head.weight", "head.bias"}}.get(row)
-    if (
-        row == "gradual"
-    ):  # two blocks, the upper one from a quarter on, the lower one from half: all three have joined by the last step
+    if row == "gradual":
+        # The upper block learns from a quarter of the steps on, the lower one from half.
         assert "backbone.0.weight" in moved
     assert moved == expected if expected else {"backbone.0.weight", "head.weight"} <= moved
 
@@ -137,31 +124,24 @@ def test_shares_out_of_range(percent: tuple[int, ...]) -> None:
 
 def test_rows_that_keep_the_sources_classifier_need_features_as_they_are() -> None:
     flags = FinetuneFlags(backbone="squeezenet1_1", smoke_test=True)
-    with pytest.raises(ValueError, match="lwf and co_tuning keep the weights' own classifier"):
-        photograph_job(
-            flags, Cell("lwf", "imagenet", "amazon_05", 0), lambda name: Parts.of(numbered())
-        )
+    with pytest.raises(ValueError, match="lwf and co_tuning keep the classifier of the weights"):
+        cell = Cell("lwf", "imagenet", "amazon_05", 0)
+        photograph_job(flags, cell, lambda name: Parts.of(numbered()))
 
 
 def test_flags_keep_their_defaults_through_both_parents() -> None:
     flags = FinetuneFlags()
-    assert (
-        flags.loss == LabelFlags.loss
-        and flags.backbone == "resnet50"
-        and flags.percent == (5, 15, 100)
-    )
+    assert flags.loss == LabelFlags.loss and flags.percent == (5, 15, 100)
+    assert flags.backbone == "resnet50"
 
 
-# ---- CIFAR-10
+# CIFAR-10
 
 
 def test_cifar_10_is_read_as_it_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batches in the published format (pickled rows: 1,024 reds, then greens, then blues), small and with sums of their own."""
-    import hashlib
-    import pickle
-
+    """A small batch in the published format: pickled rows of 1,024 reds, greens and blues."""
     folder = tmp_path / "cifar10" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
@@ -169,18 +149,15 @@ def test_cifar_10_is_read_as_it_was_written(
         "test_batch": {"data": pixels, "labels": [3, 1, 4, 1]},
         "batches.meta": {"label_names": [str(i) for i in range(10)]},
     }
-    sums = {}
+    sums = {}  # the checksums of the small files stand in for the published ones
     for name, content in files.items():
         (folder / name).write_bytes(pickle.dumps(content))
         sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
     cifar = torchvision.datasets.CIFAR10
     monkeypatch.setattr(cifar, "train_list", [])
     monkeypatch.setattr(cifar, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(
-        cifar,
-        "meta",
-        {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]},
-    )
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]}
+    monkeypatch.setattr(cifar, "meta", meta)
     found = read_cifar10(tmp_path, "test")
     assert found.y.tolist() == [3, 1, 4, 1] and found.x.shape == (4, 3, 32, 32)  # type: ignore[union-attr]
     assert found.x[2, 1, 5, 7] == pixels[2, 1024 + 5 * 32 + 7]  # type: ignore[index]

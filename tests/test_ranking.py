@@ -1,5 +1,8 @@
-"""Rankings from records. Oracles: the definition of the weighted tau by a double loop, orders of which it is known, record folders written
-by hand; the scripts' own jobs, looked at before they train."""
+"""Rankings from records.
+
+Oracles: the definition of the weighted tau by a double loop, orders with a known tau, record
+folders written by hand, and the scripts' own jobs before they train.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +25,7 @@ from da.data.transforms import identity
 from da.model.evidence import logme
 from da.model.source_predictions import leep, nce
 from da.model.transferability import scores
+from da.networks.network import Network
 from da.networks.small import mlp
 from da.records import commands
 from da.records.grids import piped
@@ -30,9 +35,8 @@ from da.train.evaluation import predict
 from problems import ROOT
 
 TARGETS = ("noisy", "photo")
-ACCURACIES = np.array(
-    [[0.5, 0.6, 0.8, 0.9], [0.7, 0.6, 0.9, 0.65]]
-)  # of each target, from four candidates
+# A row for each target, a column for each of four candidates.
+ACCURACIES = np.array([[0.5, 0.6, 0.8, 0.9], [0.7, 0.6, 0.9, 0.65]])
 AGAIN = np.array([[0.9, 0.8, 0.6, 0.5], [0.6, 0.7, 0.9, 0.65]])  # with the second seed
 VALUES = {
     "logme": np.array([[-2.0, -1.0, 0.5, 3.0], [-1.0, -2.0, 5.0, 0.0]]),
@@ -41,7 +45,10 @@ VALUES = {
 
 
 def weighted_tau(x: Sequence[float], y: Sequence[float]) -> float:
-    """Vigna 2015: pairs of i and j count 1 / (1 + rank of i) + 1 / (1 + rank of j); the mean for the ranks by (x, y) and by (y, x)."""
+    """Vigna 2015: the mean of two taus, for the ranks by (x, y) and for those by (y, x).
+
+    A pair of i and j counts 1 / (1 + rank of i) + 1 / (1 + rank of j).
+    """
 
     def ranked(first: Sequence[float], second: Sequence[float]) -> float:
         order = sorted(range(len(x)), key=lambda i: (first[i], second[i]), reverse=True)
@@ -65,45 +72,33 @@ def write(
     accuracy: float,
     facts: dict[str, float | None],
 ) -> None:
-    names = {
-        "experiment": "toy",
-        "method": candidate,
-        "source": "digits",
-        "target": target,
-        "seed": seed,
-    }
-    selected = {"last": {"step": 9, "target_accuracy": accuracy}}
-    store(root, names, {"steps": 9}, {"selected": selected} | ({"facts": facts} if facts else {}))
+    """Store a run as a folder of its own."""
+    names = {"experiment": "toy", "method": candidate, "source": "digits"}
+    result: dict[str, Any] = {"selected": {"last": {"step": 9, "target_accuracy": accuracy}}}
+    if facts:
+        result["facts"] = facts
+    store(root, {**names, "target": target, "seed": seed}, {"steps": 9}, result)
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
-    """Two targets and two seeds; a score that is the same for all but for rounding; and a row without scores."""
+    """Two targets and two seeds. H-scores differ by rounding alone; row scratch has no scores."""
     root = tmp_path / "records"
     for target, first, second, *values in zip(
         TARGETS, ACCURACIES, AGAIN, *VALUES.values(), strict=True
     ):
         for seed, reached in enumerate([first, second]):
             for candidate, accuracy, *own in zip("abcd", reached, *values, strict=True):
-                write(
-                    root,
-                    candidate,
-                    target,
-                    seed,
-                    accuracy,
-                    dict(zip(VALUES, own, strict=True)) | {"h_score": 3 + 1e-12 * accuracy},
-                )
+                facts = {"h_score": 3 + 1e-12 * accuracy, **dict(zip(VALUES, own, strict=True))}
+                write(root, candidate, target, seed, accuracy, facts)
             write(root, "scratch", target, seed, 0.99, {})
     return root
 
 
 def test_each_tau_is_vignas(records: Path) -> None:
     table = ranking(read_runs(records, experiment="toy"))
-    assert (
-        table.rows == ("h_score", "logme", "leep")
-        and table.tasks == TARGETS
-        and table.seeds == (0, 1)
-    )
+    assert table.rows == ("h_score", "logme", "leep")
+    assert table.tasks == TARGETS and table.seeds == (0, 1)
     for score, values in VALUES.items():
         for target, own, first, second in zip(TARGETS, values, ACCURACIES, AGAIN, strict=True):
             expected = {0: weighted_tau(own, first), 1: weighted_tau(own, second)}
@@ -112,17 +107,16 @@ def test_each_tau_is_vignas(records: Path) -> None:
     assert table.values("leep", "noisy") == pytest.approx({0: -1.0, 1: 1.0})
 
 
-def test_what_differs_by_rounding_ranks_nothing(records: Path) -> None:
+def test_scores_that_differ_by_rounding_rank_nothing(records: Path) -> None:
     table = ranking(read_runs(records, experiment="toy"))
     assert table.values("h_score", "noisy") == {} and table.mean("h_score", "average") is None
     assert written(table).splitlines()[4].split() == ["h_score", "-", "-", "-"]
 
 
 def test_the_top_counts_more_than_the_bottom(tmp_path: Path) -> None:
-    """Two scores with one exchange each: of the two best candidates, and of the two worst."""
-    for candidate, accuracy, top, bottom in zip(
-        "abcde", (0.5, 0.6, 0.7, 0.8, 0.9), (1, 2, 3, 5, 4), (2, 1, 3, 4, 5), strict=True
-    ):
+    """leep exchanges the two best candidates, nce the two worst."""
+    accuracies, leeps, nces = (0.5, 0.6, 0.7, 0.8, 0.9), (1, 2, 3, 5, 4), (2, 1, 3, 4, 5)
+    for candidate, accuracy, top, bottom in zip("abcde", accuracies, leeps, nces, strict=True):
         write(tmp_path, candidate, "noisy", 0, accuracy, {"leep": float(top), "nce": float(bottom)})
     table = ranking(read_runs(tmp_path, experiment="toy"))
     assert table.values("leep", "noisy")[0] < table.values("nce", "noisy")[0] < 1
@@ -132,17 +126,16 @@ def test_ties_count_as_their_definition_says(tmp_path: Path) -> None:
     values, accuracies = [1.0, 1.0, 2.0, 3.0], [0.5, 0.6, 0.6, 0.4]
     for candidate, value, accuracy in zip("abcd", values, accuracies, strict=True):
         write(tmp_path, candidate, "noisy", 0, accuracy, {"leep": value})
-    assert ranking(read_runs(tmp_path, experiment="toy")).values("leep", "noisy")[
-        0
-    ] == pytest.approx(weighted_tau(values, accuracies))
+    table = ranking(read_runs(tmp_path, experiment="toy"))
+    expected = weighted_tau(values, accuracies)
+    assert table.values("leep", "noisy")[0] == pytest.approx(expected)
 
 
 def test_one_line_for_each_score_of_each_run(records: Path) -> None:
     found = points(read_runs(records, experiment="toy"))
     assert len(found) == 2 * 2 * 4 * 3 and {point.candidate for point in found} == set("abcd")
-    (one,) = [
-        p for p in found if (p.score, p.target, p.candidate, p.seed) == ("leep", "photo", "b", 1)
-    ]
+    wanted = ("leep", "photo", "b", 1)
+    (one,) = [p for p in found if (p.score, p.target, p.candidate, p.seed) == wanted]
     assert (one.value, one.accuracy) == (0.2, 0.7)
 
 
@@ -164,20 +157,15 @@ def test_a_ranking_as_text(records: Path) -> None:
     write(records, "e", "noisy", 0, 0.2, {"h_score": 2.0})
     table = ranking(read_runs(records, experiment="toy"))
     lines = written(table, piped).splitlines()
-    assert (
-        lines[0].startswith("toy: weighted Kendall tau")
-        and "over 2 seeds. In parentheses the number of seeds" in lines[0]
-    )
+    assert lines[0].startswith("toy: weighted Kendall tau")
+    assert "over 2 seeds. In parentheses the number of seeds" in lines[0]
     one = weighted_tau([3, 3, 3, 3, 2], [*ACCURACIES[0], 0.2])
-    assert (
-        lines[2] == "| score | noisy | photo | average |"
-        and lines[4] == f"| h_score | {one:.2f} (1) | - | - |"
-    )
+    assert lines[2] == "| score | noisy | photo | average |"
+    assert lines[4] == f"| h_score | {one:.2f} (1) | - | - |"
     photo = [weighted_tau(VALUES["logme"][1], reached[1]) for reached in (ACCURACIES, AGAIN)]
     overall = [(1 + photo[0]) / 2, (-1 + photo[1]) / 2]
-    cells = [
-        f"{np.mean(taus):.2f} ± {np.std(taus, ddof=1):.2f}" for taus in ([1, -1], photo, overall)
-    ]
+    pairs = ([1, -1], photo, overall)
+    cells = [f"{np.mean(taus):.2f} ± {np.std(taus, ddof=1):.2f}" for taus in pairs]
     assert lines[5] == f"| logme | {' | '.join(cells)} |"
 
 
@@ -196,16 +184,8 @@ def test_the_figure_shows_means_over_seeds_and_the_mean_tau(
     records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "paper_figures")
-    words = [
-        "ranking.py",
-        "--experiment",
-        "toy",
-        "--runs-dir",
-        str(records),
-        "--out",
-        str(tmp_path),
-    ]
-    monkeypatch.setattr(sys, "argv", words)
+    folders = ["--runs-dir", str(records), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["ranking.py", "--experiment", "toy", *folders])
     script = runpy.run_path(str(ROOT / "paper_figures/ranking.py"), run_name="__main__")
     with open(tmp_path / "toy_ranking.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -214,32 +194,25 @@ def test_the_figure_shows_means_over_seeds_and_the_mean_tau(
     panels = script["draw"](ranking(found), points(found), width="double").axes
     assert [axes.get_xlabel() for axes in panels] == ["H-score", "LogME", "LEEP"]
     drawn = panels[1].lines[1].get_xydata()  # LogME, photo
-    np.testing.assert_allclose(
-        drawn, np.column_stack([VALUES["logme"][1], 50 * (ACCURACIES[1] + AGAIN[1])])
-    )
+    expected = np.column_stack([VALUES["logme"][1], 50 * (ACCURACIES[1] + AGAIN[1])])
+    np.testing.assert_allclose(drawn, expected)
     assert panels[0].get_title(loc="left") == "no ranking: all candidates alike"
-    assert panels[1].get_title(
-        loc="left"
-    ) == f"weighted τ {ranking(found).mean('logme', 'average'):.2f}".replace("-", "−")
+    title = f"weighted τ {ranking(found).mean('logme', 'average'):.2f}".replace("-", "−")
+    assert panels[1].get_title(loc="left") == title
 
 
 def test_the_scores_are_those_of_the_networks_output() -> None:
-    """In evaluation, on the samples that were passed."""
+    """The network is in evaluation, on the samples that are passed."""
     torch.manual_seed(0)
     network, domain = mlp(5, 4), Labelled(torch.randn(30, 5), torch.arange(30) % 3)
     found = scores(network, domain, identity)
     features, logits = predict(network, domain, identity)
     assert list(found) == ["h_score", "regularized_h_score", "logme", "transrate", "leep", "nce"]
-    assert found["logme"] == logme(features, domain.y) and found["nce"] == nce(
-        logits.argmax(1), domain.y
-    )
+    assert found["logme"] == logme(features, domain.y)
+    assert found["nce"] == nce(logits.argmax(1), domain.y)
     assert found["leep"] == pytest.approx(leep(torch.softmax(logits, 1), domain.y), abs=1e-6)
-    assert list(scores(network, domain, identity, classifier=False)) == [
-        "h_score",
-        "regularized_h_score",
-        "logme",
-        "transrate",
-    ]
+    without = scores(network, domain, identity, classifier=False)
+    assert list(without) == ["h_score", "regularized_h_score", "logme", "transrate"]
 
 
 # The scripts
@@ -257,34 +230,32 @@ def trained(sources: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) 
     return sources.Config(steps=2, evaluate_every=2, runs_dir=runs, wandb="disabled")
 
 
+def candidate(sources: SimpleNamespace, config: Any) -> Network:
+    """The network that was trained on clean digits."""
+    network = sources.lenet(10)
+    cell = sources.Cell("source", "clean", "clean", 0)
+    sources.load_network(network, config, sources.EXPERIMENT, cell, sources.build)
+    return network
+
+
 def test_no_label_of_a_test_digit_reaches_a_score(
     sources: SimpleNamespace, trained: SimpleNamespace
 ) -> None:
-    """The scores are those of the very samples that training sees, which are not among the samples that judge."""
+    """The scores are those of the samples for training, and no such sample judges."""
     job = sources.build(trained, sources.Cell("clean", "digits", "noisy", 0))
     seen, judged = job.stream.domain, job.evaluation.target
     assert len(seen) == 100 and torch.equal(seen.y.bincount(), torch.full((10,), 10))
     pixels = {row.numpy().tobytes() for row in seen.x}
-    assert (
-        not pixels & {row.numpy().tobytes() for row in judged.x} and len(seen) + len(judged) == 450
-    )
-    network = sources.lenet(10)
-    sources.load_network(
-        network,
-        trained,
-        sources.EXPERIMENT,
-        sources.Cell("source", "clean", "clean", 0),
-        sources.build,
-    )
+    assert not pixels & {row.numpy().tobytes() for row in judged.x}
+    assert len(seen) + len(judged) == 450
+    network = candidate(sources, trained)
     assert job.facts == pytest.approx(scores(network, seen, sources.TRANSFORM))
-    other = Labelled(seen.x, seen.y.roll(1))
-    assert scores(network, other, sources.TRANSFORM)["leep"] != pytest.approx(
-        job.facts["leep"], rel=1e-6
-    )
+    other = scores(network, Labelled(seen.x, seen.y.roll(1)), sources.TRANSFORM)
+    assert other["leep"] != pytest.approx(job.facts["leep"], rel=1e-6)
 
 
 def test_no_digit_is_in_a_source_and_in_a_target(sources: SimpleNamespace) -> None:
-    """The changed conditions show the same digits in the same order, so that rows tell them apart."""
+    """All changed conditions show the same digits in one order, so a digit is its row's number."""
     rows = {
         domain: {row.numpy().tobytes(): i for i, row in enumerate(read_digits(domain).x)}
         for domain in ("photo", "noisy")
@@ -297,41 +268,27 @@ def test_no_digit_is_in_a_source_and_in_a_target(sources: SimpleNamespace) -> No
 def test_neither_scratch_nor_the_target_itself_is_a_candidate(
     sources: SimpleNamespace, trained: SimpleNamespace
 ) -> None:
-    assert all(
-        not sources.build(trained, sources.Cell(name, "digits", "noisy", 0)).facts
-        for name in ("scratch", "noisy")
-    )
+    for name in ("scratch", "noisy"):
+        assert not sources.build(trained, sources.Cell(name, "digits", "noisy", 0)).facts
 
 
 def test_fine_tuning_starts_from_the_candidate_under_a_new_head(
     sources: SimpleNamespace, trained: SimpleNamespace
 ) -> None:
     job = sources.build(trained, sources.Cell("clean", "digits", "noisy", 0))
-    network = sources.lenet(10)
-    sources.load_network(
-        network,
-        trained,
-        sources.EXPERIMENT,
-        sources.Cell("source", "clean", "clean", 0),
-        sources.build,
-    )
-    start, own = network.state_dict(), job.method.network.state_dict()
-    assert {name for name in start if not torch.equal(start[name], own[name])} == {
-        "head.weight",
-        "head.bias",
-    }
+    start, own = candidate(sources, trained).state_dict(), job.method.network.state_dict()
+    changed = {name for name in start if not torch.equal(start[name], own[name])}
+    assert changed == {"head.weight", "head.bias"}
 
 
 def test_a_run_is_the_same_whether_its_candidate_is_trained_now_or_was_before(
     sources: SimpleNamespace, tmp_path: Path
 ) -> None:
     config = sources.Config(steps=2, evaluate_every=2, runs_dir=tmp_path, wandb="disabled")
-    states = []
+    cell, states = sources.Cell("clean", "digits", "noisy", 0), []
     for _ in range(2):
         torch.manual_seed(0)
-        states.append(
-            sources.build(config, sources.Cell("clean", "digits", "noisy", 0)).method.state_dict()
-        )
+        states.append(sources.build(config, cell).method.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
@@ -344,7 +301,7 @@ def models() -> SimpleNamespace:
 def test_a_backbone_with_its_classifier_is_torchvisions_network(
     models: SimpleNamespace, name: str
 ) -> None:
-    """Pooled features, and the logits that torchvision's own forward pass gives."""
+    """Compare pooled features, and the logits of torchvision's own forward pass."""
     torch.manual_seed(0)
     network, whole = models.networks(models.Config(), models.CANDIDATES[name])
     x = torch.randn(2, 3, 97, 97)
@@ -357,34 +314,24 @@ def test_a_backbone_with_its_classifier_is_torchvisions_network(
 
 def test_a_backbone_that_was_cut_off_is_the_beginning_of_the_whole(models: SimpleNamespace) -> None:
     config = models.Config(smoke_test=True)
-    widths = {}
-    for name in (
-        "squeezenet_early",
-        "squeezenet_middle",
-        "squeezenet",
-        "mobilenet_early",
-        "mobilenet_middle",
-        "mobilenet",
-    ):
-        network, whole = models.networks(config, models.CANDIDATES[name])
-        widths[name] = network.head.in_features
-        assert (whole is None) == (not name.endswith("net")) and network(
-            torch.randn(2, 3, 64, 64)
-        ).logits.shape == (2, 10)
-    assert list(widths.values()) == [128, 256, 512, 32, 96, 1280]
+    widths = []
+    for backbone in ("squeezenet", "mobilenet"):
+        for name in (f"{backbone}_early", f"{backbone}_middle", backbone):
+            network, whole = models.networks(config, models.CANDIDATES[name])
+            widths.append(network.head.in_features)
+            assert (whole is None) == (name != backbone)
+            assert network(torch.randn(2, 3, 64, 64)).logits.shape == (2, 10)
+    assert widths == [128, 256, 512, 32, 96, 1280]
 
 
 def test_no_label_of_a_test_photograph_reaches_a_score(models: SimpleNamespace) -> None:
-    """In a smoke test, which differs by its photographs alone."""
+    """A smoke test differs by its photographs alone."""
     torch.manual_seed(0)
-    job = models.build(
-        models.Config(smoke_test=True), models.Cell("squeezenet_early", "imagenet", "amazon", 0)
-    )
+    cell = models.Cell("squeezenet_early", "imagenet", "amazon", 0)
+    job = models.build(models.Config(smoke_test=True), cell)
     seen, judged = job.stream.domain, job.evaluation.target
-    assert not {row.numpy().tobytes() for row in seen.x} & {
-        row.numpy().tobytes() for row in judged.x
-    }
+    pixels = {row.numpy().tobytes() for row in seen.x}
+    assert not pixels & {row.numpy().tobytes() for row in judged.x}
     plain = models.Network(job.method.network.backbone, torch.nn.Identity(), torch.nn.Identity())
-    assert job.facts == pytest.approx(
-        scores(plain, seen, job.evaluation.transform, classifier=False)
-    )
+    expected = scores(plain, seen, job.evaluation.transform, classifier=False)
+    assert job.facts == pytest.approx(expected)
