@@ -1,0 +1,79 @@
+"""Whole numbers as arguments: Python's and NumPy's integers are taken, floats and booleans are not.
+
+self.n_iter = whole_number(n_iter, "n_iter", least=1)
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+
+class WholeNumberError(ValueError, TypeError):
+    """The error for an argument that is no whole number, or one outside its range.
+
+    It is a ValueError and a TypeError, as the error of scikit-learn's checks of parameters is.
+
+    Example:
+        >>> from da.checks import WholeNumberError, whole_number
+        >>> try:
+        ...     whole_number(2.7, "n_iter", least=1)
+        ... except WholeNumberError as error:
+        ...     print(error)
+        n_iter must be a whole number >= 1; got 2.7
+    """
+
+
+def whole_number(
+    value: object,
+    name: str,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    note: str = "",
+) -> int:
+    """Check that an argument is a whole number in its range, and return it as Python's int.
+
+    NumPy's integers are taken, as those of `np.arange` in a grid of parameters. Floats are refused
+    even if they hold a whole number, as scikit-learn refuses them. So are booleans.
+
+    Args:
+        value: What the caller gave.
+        name: The argument's name, for the error.
+        least: The least value allowed. Default None: any.
+        most: The largest value allowed. Default None: any.
+        note: Says in the error where the range comes from, for instance "the number of rows".
+            Default "".
+
+    Returns:
+        The number.
+
+    Raises:
+        WholeNumberError: `value` is no whole number, or it is outside the range.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.checks import whole_number
+        >>> whole_number(np.int64(10), "n_iter", least=1)
+        10
+    """
+    if is_whole(value):
+        number = int(value)  # type: ignore[call-overload]
+        if (least is None or number >= least) and (most is None or number <= most):
+            return number
+    raise WholeNumberError(f"{name} must be {_expected(least, most, note)}; got {value!r}")
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy, and no boolean."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _expected(least: int | None, most: int | None, note: str) -> str:
+    """What an error says was expected."""
+    if least is not None and most is not None:
+        span = f" from {least} to {most}"
+    elif most is not None:
+        span = f" <= {most}"
+    else:
+        span = "" if least is None else f" >= {least}"
+    return f"a whole number{span}" + (f", {note}" if note else "")

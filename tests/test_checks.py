@@ -1,0 +1,84 @@
+"""Whole numbers and sources of randomness as arguments.
+
+Oracles: Python's own integers, scikit-learn's check_random_state, and NumPy's generators.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils import check_random_state
+
+from da.checks import WholeNumberError, seed_of, whole_number
+
+
+@pytest.mark.parametrize("kind", [int, np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64])
+def test_integers_of_numpy_are_whole_numbers(kind: type) -> None:
+    found = whole_number(kind(10), "n", least=1)
+    assert found == 10 and type(found) is int
+
+
+@pytest.mark.parametrize(
+    "value", [2.7, 2.0, np.float64(2), True, np.bool_(True), "2", None, [2], np.array([2]), 2j]
+)
+def test_all_else_is_no_whole_number(value: object) -> None:
+    with pytest.raises(WholeNumberError, match="n must be a whole number; got"):
+        whole_number(value, "n")
+
+
+def test_an_error_is_caught_as_either_kind() -> None:
+    for kind in (ValueError, TypeError):
+        with pytest.raises(kind):
+            whole_number(0, "n", least=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"least": 6}, "n must be a whole number >= 6; got 5"),
+        ({"most": 4}, "n must be a whole number <= 4; got 5"),
+        ({"least": 1, "most": 4}, "n must be a whole number from 1 to 4; got 5"),
+        ({"most": 4, "note": "the rank"}, "n must be a whole number <= 4, the rank; got 5"),
+    ],
+)
+def test_a_range_stands_in_the_error(options: dict, message: str) -> None:
+    with pytest.raises(WholeNumberError) as error:
+        whole_number(5, "n", **options)
+    assert str(error.value) == message
+    assert whole_number(5, "n", least=5, most=5) == 5
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, np.int64(7), np.uint32(7)])
+def test_an_integer_is_the_seed_itself(seed: int) -> None:
+    assert seed_of(seed) == int(seed) and type(seed_of(seed)) is int
+
+
+@pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
+def test_equal_states_give_equal_seeds_and_one_number_is_taken(make: type) -> None:
+    first, second, reference = make(3), make(3), make(3)
+    assert [seed_of(first) for _ in range(3)] == [seed_of(second) for _ in range(3)]
+    draw = reference.integers if hasattr(reference, "integers") else reference.randint
+    for _ in range(3):
+        draw(2**31 - 1)
+    assert draw(1000) == (first.integers if hasattr(first, "integers") else first.randint)(1000)
+    assert seed_of(first) != seed_of(first)
+
+
+def test_none_is_the_global_state_as_in_scikit_learn() -> None:
+    state = np.random.get_state()
+    try:
+        np.random.seed(5)
+        found = [seed_of(None), seed_of(None)]
+        np.random.seed(5)
+        expected = [check_random_state(None).randint(2**31 - 1) for _ in range(2)]
+    finally:
+        np.random.set_state(state)
+    assert found == expected
+
+
+@pytest.mark.parametrize("value", [-1, 2**32, 1.0, True, "1", torch.Generator(), np.random])
+def test_other_sources_are_refused_by_name(value: object) -> None:
+    message = "seed must be None, a whole number from 0 to 4294967295, a numpy"
+    with pytest.raises(WholeNumberError, match=message):
+        seed_of(value, "seed")  # type: ignore[arg-type]
