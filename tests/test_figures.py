@@ -1,5 +1,7 @@
-"""Oracles: NumPy's mean and standard deviation of the result.json files, scikit-learn's own t-SNE; record folders made by a real
-two-step run and by hand; real commands."""
+"""The figures of paper_figures/, drawn from records of a real run and from records made by hand.
+
+Oracles: NumPy's mean and standard deviation of the result.json files, and scikit-learn's t-SNE.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +32,15 @@ ACCURACIES = {
 
 
 def command(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, words)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    line = [sys.executable, str(ROOT / script), *map(str, words)]
+    return subprocess.run(line, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture
 def here(monkeypatch):
-    """Runs a script in this process, which spares the seconds of its imports."""
+    """Run a figure's script in this process, because its imports take seconds."""
 
     def run(script: str, *words: object) -> None:
         monkeypatch.syspath_prepend(ROOT / "paper_figures")
@@ -53,33 +52,30 @@ def here(monkeypatch):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> Path:
-    """Run folders written by hand, those of seed 0 with features of two classes far apart."""
+    """Run folders written by hand. Those of seed 0 have features of two classes far apart."""
     root = tmp_path_factory.mktemp("records")
     generator = np.random.default_rng(0)
     for (method, target), accuracies in ACCURACIES.items():
         for seed, accuracy in enumerate(accuracies):
-            names = {
-                "experiment": "toy",
-                "method": method,
-                "source": "clean",
-                "target": target,
-                "seed": seed,
-            }
+            names = {"experiment": "toy", "method": method, "source": "clean"}
             choices = {
                 "last": {"step": 9, "target_accuracy": accuracy},
                 "oracle": {"step": 5, "target_accuracy": 1.0},
             }
-            folder = store(root, names, {"steps": 9}, {"selected": choices})
+            where = {**names, "target": target, "seed": seed}
+            folder = store(root, where, {"steps": 9}, {"selected": choices})
             if seed == 0:
-                labels = np.arange(24) % 2
-                features = (generator.standard_normal((2, 24, 6)) + 40 * labels[:, None]).astype(
-                    np.float16
-                )
-                arrays = {"source_features": features[0], "target_features": features[1]}
-                np.savez(
-                    folder / "features.npz", **arrays, source_labels=labels, target_labels=labels
-                )
+                save_features(folder, generator)
     return root
+
+
+def save_features(folder: Path, generator: np.random.Generator) -> None:
+    """24 rows a domain, of two classes that are 40 standard deviations apart."""
+    labels = np.arange(24) % 2
+    features = generator.standard_normal((2, 24, 6)) + 40 * labels[:, None]
+    source, target = features.astype(np.float16)
+    arrays = {"source_features": source, "target_features": target}
+    np.savez(folder / "features.npz", **arrays, source_labels=labels, target_labels=labels)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -95,26 +91,13 @@ def is_pdf(path: Path) -> bool:
 def test_accuracy_writes_means_and_deviations_of_the_results(
     records, tmp_path, width, inches, here
 ):
-    here(
-        "accuracy",
-        "--experiment",
-        "toy",
-        "--runs-dir",
-        records,
-        "--classes",
-        10,
-        "--width",
-        width,
-        "--out",
-        tmp_path,
-    )
+    words = ("--experiment", "toy", "--runs-dir", records, "--out", tmp_path)
+    here("accuracy", *words, "--classes", 10, "--width", width)
     rows = {(row["method"], row["task"]): row for row in read(tmp_path / "toy_accuracy.csv")}
     for (method, target), values in ACCURACIES.items():
         row = rows[method, f"clean>{target}"]
-        np.testing.assert_allclose(
-            [float(row["mean"]), float(row["std"])],
-            [100 * np.mean(values), 100 * np.std(values, ddof=1)],
-        )
+        expected = [100 * np.mean(values), 100 * np.std(values, ddof=1)]
+        np.testing.assert_allclose([float(row["mean"]), float(row["std"])], expected)
         assert row["select"] == "last" and row["seeds"] == "3"
     both = np.mean([ACCURACIES["mmd", "rotated30"], ACCURACIES["mmd", "noisy"]])
     assert float(rows["mmd", "average"]["mean"]) == pytest.approx(100 * both)
@@ -124,27 +107,11 @@ def test_accuracy_writes_means_and_deviations_of_the_results(
 
 
 def test_accuracy_draws_a_run_of_two_steps(tmp_path, here):
-    run = (
-        "experiments/digits_mmd.py",
-        "--smoke-test",
-        "--runs-dir",
-        tmp_path,
-        "--wandb",
-        "disabled",
-        "--loss",
-        "none",
-    )
-    done = command(*run)
+    words = ("--smoke-test", "--runs-dir", tmp_path, "--wandb", "disabled", "--loss", "none")
+    done = command("experiments/digits_mmd.py", *words)
     assert done.returncode == 0, done.stderr
-    here(
-        "accuracy",
-        "--experiment",
-        "digits_mmd",
-        "--runs-dir",
-        tmp_path / "smoke",
-        "--out",
-        tmp_path / "out",
-    )
+    folders = ("--runs-dir", tmp_path / "smoke", "--out", tmp_path / "out")
+    here("accuracy", "--experiment", "digits_mmd", *folders)
     (row,) = read(tmp_path / "out" / "digits_mmd_accuracy.csv")
     (result,) = (tmp_path / "smoke").glob("digits_mmd/*/*/*/result.json")
     selected = json.loads(result.read_text())["selected"]
@@ -153,19 +120,9 @@ def test_accuracy_draws_a_run_of_two_steps(tmp_path, here):
 
 
 def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
-    task = ("--source", "clean", "--target", "rotated30")
-    done = command(
-        "paper_figures/tsne.py",
-        "--experiment",
-        "toy",
-        *task,
-        "--runs-dir",
-        records,
-        "--perplexity",
-        10,
-        "--out",
-        tmp_path,
-    )
+    words = ("--experiment", "toy", "--source", "clean", "--target", "rotated30")
+    folders = ("--runs-dir", records, "--out", tmp_path)
+    done = command("paper_figures/tsne.py", *words, *folders, "--perplexity", 10)
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "toy_tsne_clean-rotated30.csv")
     assert list(rows[0]) == ["x", "y", "domain", "label", "method"] and len(rows) == 2 * 48
@@ -175,23 +132,15 @@ def test_tsne_is_scikit_learns_and_keeps_domains_and_labels(records, tmp_path):
         assert [row["label"] for row in own] == ["0", "1"] * 24
         (folder,) = (records / "toy" / method / "clean-rotated30").glob("seed0-*")
         stored = np.load(folder / "features.npz")
-        features = np.concatenate([stored["source_features"], stored["target_features"]]).astype(
-            np.float32
-        )
+        features = np.concatenate([stored["source_features"], stored["target_features"]])
         points = np.array([[float(row["x"]), float(row["y"])] for row in own])
         if os.environ.get("OMP_NUM_THREADS") == "1":  # sums in another order end in another picture
-            np.testing.assert_allclose(
-                points,
-                TSNE(perplexity=10, init="pca", random_state=0).fit_transform(features),
-                atol=1e-3,
-            )
-        even, odd = (
-            points[::2],
-            points[1::2],
-        )  # two classes 40 standard deviations apart stay apart in the plane
-        assert np.linalg.norm(even.mean(0) - odd.mean(0)) > 2 * max(
-            even.std(0).max(), odd.std(0).max()
-        )
+            tsne = TSNE(perplexity=10, init="pca", random_state=0)
+            expected = tsne.fit_transform(features.astype(np.float32))
+            np.testing.assert_allclose(points, expected, atol=1e-3)
+        even, odd = points[::2], points[1::2]  # the two classes stay apart in the plane
+        spread = max(even.std(0).max(), odd.std(0).max())
+        assert np.linalg.norm(even.mean(0) - odd.mean(0)) > 2 * spread
     assert is_pdf(tmp_path / "toy_tsne_clean-rotated30.pdf")
     assert (tmp_path / "toy_tsne_clean-rotated30.png").is_file()
 
@@ -220,16 +169,9 @@ def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_
     }
     for (method, share), values in accuracies.items():
         for seed, accuracy in enumerate(values):
-            run = Run.start(
-                tmp_path,
-                {},
-                experiment="toy",
-                method=method,
-                source="s",
-                target=f"t_{share:02d}",
-                seed=seed,
-                wandb="disabled",
-            )
+            names = {"experiment": "toy", "method": method, "source": "s"}
+            where = {**names, "target": f"t_{share:02d}", "seed": seed}
+            run = Run.start(tmp_path, {}, **where, wandb="disabled")
             run.finish({"selected": {"validation": {"step": 1, "target_accuracy": accuracy}}})
     monkeypatch.syspath_prepend(ROOT / "paper_figures")
     script = runpy.run_path(str(ROOT / "paper_figures" / "labels.py"))
@@ -237,9 +179,8 @@ def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_
     left, right = script["draw"](options.table(), options).axes
     drawn = {c.get_label(): c.lines[0].get_ydata() for c in left.containers}
     for method in ("full", "l2_sp"):
-        np.testing.assert_allclose(
-            drawn[method], [100 * np.mean(accuracies[method, share]) for share in (5, 100)]
-        )
+        expected = [100 * np.mean(accuracies[method, share]) for share in (5, 100)]
+        np.testing.assert_allclose(drawn[method], expected)
     (curve,) = right.containers
     gains = [
         100 * (np.array(accuracies["l2_sp", share]) - accuracies["full", share])
@@ -262,7 +203,8 @@ TASK = (*TOY, "--source", "clean", "--target", "rotated30")
         (
             "tsne",
             (*TASK, "--seed", 1),
-            "features.npz is missing: this record was kept without features; train the run again with --force",
+            "features.npz is missing: this record was kept without features; "
+            "train the run again with --force",
         ),
         (
             "tsne",
