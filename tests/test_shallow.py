@@ -1,4 +1,8 @@
-"""Oracles: scikit-learn and NumPy by hand on the same rows; torchvision's network called directly; the published cells (DA_DATA)."""
+"""The recipes of the shallow methods, and features of a frozen network.
+
+Oracles: scikit-learn and NumPy by hand on the same rows, torchvision's network called directly, and
+published cells if DA_DATA has the data.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from da._torchvision import torchvision
 from da.data.benchmarks import Benchmark
-from da.data.domain import Labelled
+from da.data.domain import Labelled, Unlabelled
 from da.recipes.frozen_features import frozen_features
-from da.recipes.script import Cell, run_cell
+from da.recipes.job import Cell
+from da.recipes.script import run_cell
 from da.recipes.shallow import (
     Samples,
     ShallowFlags,
@@ -39,9 +44,18 @@ NN = KNeighborsClassifier(1, algorithm="brute")
 CELL = Cell("row", "clean", "rotated30", 0)
 
 
+CUBES = np.arange(1.0, 41) ** 3  # for the 40 source rows of `three_parts`
+
+
 def ramp(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Weights 1, 8, 27, ..., n^3."""
     return np.arange(1.0, len(source) + 1) ** 3
+
+
+def weighted_by_hand(samples: Samples) -> LogisticRegression:
+    """Fitted with the weights of `ramp`, divided by their mean, as a weigher's weights are."""
+    weights = CUBES / CUBES.mean()
+    return LogisticRegression().fit(samples.source.x, samples.source.y, sample_weight=weights)
 
 
 def drawn(source: np.ndarray, target: np.ndarray, *, random_state: int) -> np.ndarray:
@@ -49,69 +63,64 @@ def drawn(source: np.ndarray, target: np.ndarray, *, random_state: int) -> np.nd
 
 
 def three_parts(seed: int = 0, width: int = 6) -> Samples:
-    """Source, target, and other rows of the target's domain: classes along the columns, the target shifted."""
+    """Three samples whose class k lies on axis k: source, target, and more rows of the target.
+
+    The target's domain is shifted by 0.5.
+    """
     generator = np.random.default_rng(seed)
 
     def part(rows: int, shift: float) -> Labelled:
         y = generator.integers(3, size=rows)
-        return Labelled(
-            torch.from_numpy(np.eye(width)[y] + generator.normal(size=(rows, width)) + shift),
-            torch.from_numpy(y),
-        )
+        x = np.eye(width)[y] + generator.normal(size=(rows, width)) + shift
+        return Labelled(torch.from_numpy(x), torch.from_numpy(y))
 
     source, target, test = part(40, 0.0), part(30, 0.5), part(20, 0.5)
     return Samples(source, target.unlabelled(), test)
 
 
-# ---------------------------------------------------------------- one cell
+# One cell
 
 
 def test_an_adapter_and_a_classifier_as_by_hand() -> None:
     samples = three_parts()
     x, y, test = (np.asarray(part.x) for part in samples)
     pca = PCA(3, svd_solver="full").fit(np.concatenate([x, y]))
-    expected = (
-        KNeighborsClassifier(1).fit(pca.transform(x), samples.source.y).predict(pca.transform(test))
-    )
-    found = predicted(
-        DomainAdaptationClassifier(PrincipalComponents(n_components=3), estimator=NN), samples
-    )
+    neighbour = KNeighborsClassifier(1).fit(pca.transform(x), samples.source.y)
+    expected = neighbour.predict(pca.transform(test))
+    model = DomainAdaptationClassifier(PrincipalComponents(n_components=3), estimator=NN)
+    found = predicted(model, samples)
     assert np.array_equal(found, expected) and len(set(expected)) == 3
 
 
 def test_weights_reach_the_classifier() -> None:
     samples = three_parts()
-    expected = (
-        LogisticRegression()
-        .fit(samples.source.x, samples.source.y, sample_weight=np.arange(1.0, 41) ** 3)
-        .predict(samples.test.x)
-    )
-    unweighted = (
-        LogisticRegression().fit(samples.source.x, samples.source.y).predict(samples.test.x)
-    )
-    found = predicted(
-        DomainAdaptationClassifier(weigher=ramp, estimator=LogisticRegression()), samples
-    )
-    assert np.array_equal(found, expected) and not np.array_equal(unweighted, expected)
+    expected = weighted_by_hand(samples).predict(samples.test.x)
+    unweighted = LogisticRegression().fit(samples.source.x, samples.source.y)
+    model = DomainAdaptationClassifier(weigher=ramp, estimator=LogisticRegression())
+    assert np.array_equal(predicted(model, samples), expected)
+    assert not np.array_equal(unweighted.predict(samples.test.x), expected)
 
 
 def test_sparse_rows_stay_sparse() -> None:
     samples = three_parts()
-    rows = [sparse.csr_matrix(np.asarray(part.x).clip(0)) for part in samples]
-    counted = Samples(Labelled(rows[0], samples.source.y), Labelled(rows[1], samples.test.y.repeat(2)[:30]).unlabelled(),
-                      Labelled(rows[2], samples.test.y))  # fmt: skip
-    expected = (
-        LogisticRegression().fit(rows[0].toarray(), samples.source.y).predict(rows[2].toarray())
+    source, target, test = (sparse.csr_matrix(np.asarray(part.x).clip(0)) for part in samples)
+    counted = Samples(
+        Labelled(source, samples.source.y),
+        Unlabelled(target),
+        Labelled(test, samples.test.y),
     )
-    assert np.array_equal(
-        predicted(DomainAdaptationClassifier(estimator=LogisticRegression()), counted), expected
-    )
+    dense = LogisticRegression().fit(source.toarray(), samples.source.y)
+    found = predicted(DomainAdaptationClassifier(estimator=LogisticRegression()), counted)
+    assert np.array_equal(found, dense.predict(test.toarray()))
     with pytest.raises(TypeError, match=r"[Ss]parse"):
         predicted(DomainAdaptationClassifier(PrincipalComponents(n_components=2)), counted)
 
 
 def test_easytl_labels_the_rows_it_was_fitted_to_together() -> None:
-    """Every class gets a row, though all three target rows lie at the first class's mean; other rows take the nearest mean."""
+    """All target rows lie at the mean of the first class.
+
+    Labelled together, each class gets one of them. Rows that were not fitted get the nearest mean.
+    """
     source = Labelled(
         torch.tensor([[0.0, 0], [0, 1], [9, 0], [9, 1], [0, 9], [1, 9]], dtype=torch.float64),
         torch.arange(6) // 2,
@@ -121,9 +130,8 @@ def test_easytl_labels_the_rows_it_was_fitted_to_together() -> None:
     together = predicted(EasyTL(align=False), Samples(source, target.unlabelled(), target))
     assert sorted(together) == [0, 1, 2]
     others = Labelled(near.clone(), target.y)
-    assert predicted(
-        EasyTL(align=False), Samples(source, target.unlabelled(), others)
-    ).tolist() == [0, 0, 0]
+    one_by_one = predicted(EasyTL(align=False), Samples(source, target.unlabelled(), others))
+    assert one_by_one.tolist() == [0, 0, 0]
 
 
 def test_the_answers_do_not_depend_on_the_targets_labels() -> None:
@@ -133,15 +141,17 @@ def test_the_answers_do_not_depend_on_the_targets_labels() -> None:
     assert np.array_equal(predicted(model, samples), predicted(model, other))
 
 
-# ---------------------------------------------------------------- its record
+# Its record
 
 
 def model_of(cell: Cell) -> DomainAdaptationClassifier:
+    """The model of a row: without weights, with those of `ramp`, or with drawn ones."""
     weigher = {"row": None, "ramp": ramp, "drawn": partial(drawn, random_state=cell.seed)}
     return DomainAdaptationClassifier(weigher=weigher[cell.method], estimator=LogisticRegression())
 
 
 def fill(runs_dir: Path, seed: int = 0, force: bool = False, method: str = "row") -> Path:
+    """Run one cell and return its folder."""
     flags = ShallowFlags(loss=("row",), runs_dir=runs_dir, wandb="disabled", force=force)
     return run_cell(
         flags,
@@ -156,16 +166,13 @@ def test_what_a_record_says(tmp_path: Path) -> None:
     directory = fill(tmp_path, method="ramp")
     (record,) = read_runs(tmp_path, experiment="toy")
     samples = three_parts()
-    by_hand = LogisticRegression().fit(
-        samples.source.x, samples.source.y, sample_weight=np.arange(1.0, 41) ** 3
-    )
-    accuracy = by_hand.score(samples.test.x, samples.test.y)
+    accuracy = weighted_by_hand(samples).score(samples.test.x, samples.test.y)
     assert record.directory == directory and 0 < accuracy < 1
     assert record.result["selected"] == {
         "last": {"step": 0, "target_accuracy": pytest.approx(accuracy)}
     }
     assert record.metrics() == [{"step": 0, "target_accuracy": pytest.approx(accuracy)}]
-    size = sum(i**3 for i in range(1, 41)) ** 2 / sum(i**6 for i in range(1, 41))
+    size = CUBES.sum() ** 2 / np.square(CUBES).sum()
     assert record.result["facts"] == {"effective_sample_size": pytest.approx(size)}
     assert "weigher=ramp" in record.config["model"] and "data_root" not in record.config
 
@@ -176,13 +183,12 @@ def test_a_cell_is_fitted_once_and_force_does_it_again(tmp_path: Path) -> None:
         for force in (False, False, True)
     ]
     assert written[0] == written[1] < written[2]
-    assert "facts" not in json.loads((fill(tmp_path) / "result.json").read_text()), (
-        "nothing was weighed"
-    )
+    result = json.loads((fill(tmp_path) / "result.json").read_text())
+    assert "facts" not in result, "nothing was weighed"
 
 
 def test_seeds_of_a_row_are_one_row(tmp_path: Path) -> None:
-    """The weigher's random state is the seed's, and yet a table takes the runs for runs of one configuration."""
+    """The weigher's random state is the seed, but the runs have one configuration."""
     for seed in (0, 1, 2):
         fill(tmp_path, seed, method="drawn")
     records = read_runs(tmp_path)
@@ -208,8 +214,7 @@ def test_flags_out_of_range(options: dict, message: str) -> None:
         ShallowFlags(**{"loss": ("row",), **options})
 
 
-# ---------------------------------------------------------------- features of a frozen network
-
+# Features of a frozen network
 
 SQUARES = Benchmark(
     name="squares",
@@ -237,9 +242,8 @@ def photographs(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
 
 def features(root: Path, weights: Path, size: int = 64) -> Labelled:
     options = {"stored_size": 80, "image_size": size, "cache_dir": root / "cache"}
-    return frozen_features(
-        SQUARES, "grey", root, network="squeezenet1_1", weights=weights, **options
-    )
+    options |= {"network": "squeezenet1_1", "weights": weights}
+    return frozen_features(SQUARES, "grey", root, **options)
 
 
 def test_features_are_torchvisions(photographs: tuple[Path, Path, np.ndarray]) -> None:
@@ -257,7 +261,7 @@ def test_features_are_torchvisions(photographs: tuple[Path, Path, np.ndarray]) -
     assert found.y.tolist() == [0, 0, 1, 1]
 
 
-def test_features_are_computed_once_and_anew_where_something_changed(
+def test_features_are_computed_once_and_again_after_a_change(
     photographs: tuple[Path, Path, np.ndarray],
 ) -> None:
     root, weights, pixels = photographs
@@ -269,10 +273,12 @@ def test_features_are_computed_once_and_anew_where_something_changed(
     (kept,) = files()
     state = kept.stat().st_mtime_ns
     assert torch.equal(features(root, weights).x, first) and kept.stat().st_mtime_ns == state
-    assert not torch.equal(features(root, weights, size=72).x, first) and len(files()) == 2
+    assert not torch.equal(features(root, weights, size=72).x, first)
+    assert len(files()) == 2
     torch.manual_seed(1)
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), root / "other.pt")
-    assert not torch.equal(features(root, root / "other.pt").x, first) and len(files()) == 3
+    assert not torch.equal(features(root, root / "other.pt").x, first)
+    assert len(files()) == 3
     Image.fromarray(255 - pixels[0].transpose(1, 2, 0)).save(root / "squares/grey/a/0.png")
     assert not torch.equal(features(root, weights).x[0], first[0]) and len(files()) == 4
 
@@ -284,11 +290,8 @@ def test_a_damaged_file_of_features_is_made_anew(
     first = features(root, weights).x
     (kept,) = (root / "cache").glob("*.npz")
     content = kept.read_bytes()
-    for damaged in (
-        b"",
-        content[: len(content) // 2],
-        content[:300] + bytes([content[300] ^ 1]) + content[301:],
-    ):
+    changed = content[:300] + bytes([content[300] ^ 1]) + content[301:]
+    for damaged in (b"", content[: len(content) // 2], changed):
         kept.write_bytes(damaged)
         assert torch.equal(features(root, weights).x, first)
     assert kept.read_bytes() == content
@@ -305,13 +308,13 @@ def test_features_that_cannot_be_written(photographs: tuple[Path, Path, np.ndarr
     assert not list((root / "cache").glob("*.tmp"))
 
 
-# ---------------------------------------------------------------- the scripts print the published cells
+# The scripts print the published cells
 
 
 def cells(script: str, *arguments: str, cwd: Path) -> dict[str, float]:
-    done = run_script(
-        script, "--data-root", str(real_data()), "--wandb", "disabled", *arguments, cwd=cwd
-    )
+    """Run a script on the published data: accuracy in percent of each row."""
+    common = ("--data-root", str(real_data()), "--wandb", "disabled")
+    done = run_script(script, *common, *arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     records = read_runs(cwd / "runs")
     return {
@@ -322,25 +325,10 @@ def cells(script: str, *arguments: str, cwd: Path) -> dict[str, float]:
 
 def test_published_surf_cells(tmp_path: Path) -> None:
     real_data("office_caltech_surf")
-    rows = {
-        "nn": 59.24,
-        "pca": 77.07,
-        "tca": 87.26,
-        "jda": 89.17,
-        "tjm": 89.17,
-        "easytl": 79.6,
-        "jgsa": 90.5,
-    }
-    found = cells(
-        "office_caltech_shallow.py",
-        "--source",
-        "webcam",
-        "--target",
-        "dslr",
-        "--loss",
-        *rows,
-        cwd=tmp_path,
-    )
+    rows = {"nn": 59.24, "pca": 77.07, "tca": 87.26, "jda": 89.17, "tjm": 89.17}
+    rows |= {"easytl": 79.6, "jgsa": 90.5}
+    task = ("--source", "webcam", "--target", "dslr")
+    found = cells("office_caltech_shallow.py", *task, "--loss", *rows, cwd=tmp_path)
     assert found == pytest.approx(rows, abs=0.06)
 
 
