@@ -276,7 +276,7 @@ def test_kept_batch_statistics_normalise_and_stay_while_scales_learn() -> None:
     loss.backward()
     assert all(torch.equal(value, statistics[name]) for name, value in network.named_buffers())
     assert network.backbone[1].weight.grad.abs().sum() > 0  # type: ignore[index, union-attr]
-    with pytest.raises(ValueError, match="batch_norm must be train or keep; got 'never'"):
+    with pytest.raises(ValueError, match="batch_norm must be one of train, keep; got 'never'"):
         Regularize(network, None, batch_norm="never")  # type: ignore[arg-type]
 
 

@@ -1,6 +1,14 @@
-"""Checks of arguments that every room shares: whole numbers and sources of randomness."""
+"""Checks of arguments that every room shares: words, whole numbers, sources of randomness."""
 
+from da.checks.choices import check_choice, check_choices
 from da.checks.integers import WholeNumberError, whole_number
 from da.checks.random_states import RandomState, seed_of
 
-__all__ = ["RandomState", "WholeNumberError", "seed_of", "whole_number"]
+__all__ = [
+    "RandomState",
+    "WholeNumberError",
+    "check_choice",
+    "check_choices",
+    "seed_of",
+    "whole_number",
+]

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.checks.choices import check_choices
+from da.checks.integers import whole_number
+
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
@@ -188,8 +191,9 @@ class ImageTransform:
 
     Raises:
         TypeError: When called: the images are not uint8.
-        ValueError: When called: the images are smaller than `size`, or have another number of
-            channels than `mean` and `std`.
+        ValueError: `size` is no whole number >= 1, or `augmentation` is none of the four. When
+            called: the images are smaller than `size`, or have another number of channels than
+            `mean` and `std`.
 
     Example:
         >>> import torch
@@ -205,6 +209,10 @@ class ImageTransform:
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
     augmentation: Augmentation = "none"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        whole_number(self.size, "size", least=1)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Transform images (b, c, h, w) uint8 into network input (b, c, size, size) float32."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tyro
 
+from da.checks.choices import check_choices
 from da.networks.backbones import fingerprint
 from da.records.wandb_mirror import Mode
 from da.train.config import NO_RESULT, TrainConfig
@@ -58,6 +59,7 @@ class CommonFlags:
     smoke_test: bool = False
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
 

@@ -5,8 +5,12 @@ Pass a `TrainConfig` to `da.train.fit`. Scripts derive their flags from it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
+
+from da.checks.choices import check_choices
+from da.checks.integers import whole_number
 
 # Marks a setting that cannot change a result, except for rounding with other numbers of threads.
 NO_RESULT = {"result": False}
@@ -40,7 +44,7 @@ class TrainConfig:
         workers: Background processes that prepare batches; the batches are the same for any number.
 
     Raises:
-        ValueError: A setting is out of its range.
+        ValueError: A setting is out of its range, is no whole number, or is none of its words.
 
     Example:
         >>> from da.train import TrainConfig
@@ -67,15 +71,17 @@ class TrainConfig:
     workers: int = field(default=0, metadata=NO_RESULT)
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("steps", "batch_size", "log_every", "evaluate_every", "devices"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "backbone_factor", "weight_decay", "decay", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(
-                f"threads must be at least 1, or None for PyTorch's choice; got {self.threads}"
-            )
-        if self.clip is not None and self.clip <= 0:
+            # Python's int in place of NumPy's, because a record is JSON.
+            object.__setattr__(self, name, whole_number(getattr(self, name), name, least=1))
+        object.__setattr__(self, "workers", whole_number(self.workers, "workers", least=0))
+        for name in ("learning_rate", "backbone_factor", "weight_decay", "decay"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number >= 0; got {value}")
+        if self.threads is not None:
+            own = whole_number(self.threads, "threads", least=1, note="or None: PyTorch's choice")
+            object.__setattr__(self, "threads", own)
+        if self.clip is not None and not 0 < self.clip < math.inf:
             raise ValueError(f"clip must be positive, or None for no clipping; got {self.clip}")

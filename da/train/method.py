@@ -20,12 +20,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.checks.choices import check_choice
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, split_statistics, use_statistics
@@ -150,6 +151,15 @@ def sigmoid_ramp(progress: float) -> float:
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
+def check_factor(name: str, value: float) -> None:
+    """Raise a ValueError unless a weight in a sum of losses is a finite number >= 0."""
+    if not 0 <= value < math.inf:
+        raise ValueError(
+            f"{name} must be a finite number >= 0; got {value}: a loss with a negative weight is "
+            "driven up, not down"
+        )
+
+
 def everywhere(outputs: Outputs) -> Outputs:
     """Collect the outputs of all processes; see `da.train.distributed`."""
     return Outputs(*map(gather_rows, outputs))
@@ -180,7 +190,8 @@ class Adapt(Method[Batch]):
             in [0, 1). Default 0.
 
     Raises:
-        ValueError: `batch_statistics` is none of the three.
+        ValueError: `batch_statistics` is none of the three, `trade_off` is negative or not finite,
+            or `label_smoothing` is outside [0, 1).
 
     Example:
         >>> import torch
@@ -210,9 +221,10 @@ class Adapt(Method[Batch]):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(network)
-        if batch_statistics not in get_args(BatchStatistics):
-            names = ", ".join(get_args(BatchStatistics))
-            raise ValueError(f"batch_statistics must be one of {names}; got {batch_statistics!r}")
+        check_choice("batch_statistics", batch_statistics, BatchStatistics)
+        check_factor("trade_off", trade_off)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1); got {label_smoothing}")
         self.trade_off, self.ramp = trade_off, ramp
         self.batch_statistics, self.label_smoothing = batch_statistics, label_smoothing
         if batch_statistics == "domain":

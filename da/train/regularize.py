@@ -14,10 +14,11 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
+from da.checks.choices import check_choice
 from da.data.batches import LabelledBatch
 from da.networks.network import Network, remember
 from da.networks.statistics import frozen_statistics
-from da.train.method import Method, Terms
+from da.train.method import Method, Terms, check_factor
 
 BatchNormTreatment = Literal["train", "keep"]
 
@@ -70,7 +71,8 @@ class Regularize(Method[LabelledBatch]):
             Its scale and shift learn either way.
 
     Raises:
-        ValueError: `batch_norm` is neither "train" nor "keep".
+        ValueError: `batch_norm` is neither "train" nor "keep", or `strength` is negative or not
+            finite.
 
     Example:
         >>> import torch
@@ -109,8 +111,8 @@ class Regularize(Method[LabelledBatch]):
         batch_norm: BatchNormTreatment = "train",
     ) -> None:
         super().__init__(network)
-        if batch_norm not in ("train", "keep"):
-            raise ValueError(f"batch_norm must be train or keep; got {batch_norm!r}")
+        check_choice("batch_norm", batch_norm, BatchNormTreatment)
+        check_factor("strength", strength)
         self.penalty, self.strength = penalty, strength
         self.decay, self.batch_norm = decay, batch_norm
         start = source_network or (None if penalty is None else network)

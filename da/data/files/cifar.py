@@ -7,12 +7,13 @@ from typing import Literal
 
 import torch
 
+from da.checks.choices import check_choice
 from da.data.domain import Labelled
 
+Split = Literal["train", "test"]
 
-def read_cifar10(
-    root: str | Path, split: Literal["train", "test"], *, download: bool = False
-) -> Labelled:
+
+def read_cifar10(root: str | Path, split: Split, *, download: bool = False) -> Labelled:
     """Read CIFAR-10: small photographs of ten classes.
 
     torchvision reads the files and checks their MD5 sums.
@@ -29,6 +30,7 @@ def read_cifar10(
     Raises:
         FileNotFoundError: The files are missing or are not the published ones.
         OSError: They cannot be fetched.
+        ValueError: `split` is neither "train" nor "test".
 
     Example:
         >>> from da.data.files import read_cifar10
@@ -44,6 +46,7 @@ def read_cifar10(
     Differences:
         None known.
     """
+    check_choice("split", split, Split)
     from da._torchvision import torchvision  # two seconds of import that others do without
 
     folder = Path(root) / "cifar10"
