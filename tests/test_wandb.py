@@ -1,5 +1,9 @@
-"""Oracles: the .wandb files that the real wandb writes offline, read back here with a reader of their published format (LevelDB's log,
-protocol buffers) and wandb's own message types; real processes under a pseudo-terminal, without a key, with a false one, and killed."""
+"""What a run leaves in wandb.
+
+Oracles: the .wandb files that the real wandb writes offline. They are read back here by their
+published format (LevelDB's log, protocol buffers) with wandb's own message types. Real processes
+run under a pseudo-terminal without a key or with a false one, and are killed.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,14 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from da.records.run import Run, read_runs
+from da.records.reading import read_runs
+from da.records.run import Run
 from da.records.wandb_mirror import INIT_SECONDS, flatten, log_table, resolve_mode
 
 pytest.importorskip("wandb")
@@ -46,7 +51,7 @@ RESULT = {
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_user(monkeypatch, tmp_path):
-    """Neither the tester's key nor the tester's settings, and a working directory in which nothing may land."""
+    """Hide the tester's key and settings, and check that nothing lands in the working directory."""
     for key in [key for key in os.environ if key.startswith("WANDB_")]:
         monkeypatch.delenv(key)
     (tmp_path / "home").mkdir()
@@ -58,11 +63,12 @@ def no_settings_of_the_user(monkeypatch, tmp_path):
 
 
 def start(folder: Path, mode: str = "offline", **words) -> Run:
+    """Begin the run, or go on with it."""
     return Run.start(folder, CONFIG, **{**NAMES, "wandb": mode, **words})
 
 
 def payloads(path: Path) -> Iterator[bytes]:
-    """The records of a .wandb file: seven bytes of header, then LevelDB's log in blocks of 32 KiB."""
+    """The records of a .wandb file: seven bytes of header, then LevelDB's log in 32 KiB blocks."""
     data = path.read_bytes()
     assert data[:4] == b":W&B"
     position, record = 7, b""
@@ -79,18 +85,18 @@ def payloads(path: Path) -> Iterator[bytes]:
 
 
 def read_back(directory: Path) -> dict[str, Any]:
-    """What stands in the one .wandb file below `directory`: the run message, config, history rows and summary."""
+    """Parse the one .wandb file below `directory`."""
     (path,) = (directory / "wandb").glob("*run-*-*/*.wandb")
-    waited = 0.0
-    while (
-        not (found := parse(path))["exit"] and waited < 10
-    ):  # wandb's own process writes the last lines after finish() has returned
+    found, until = parse(path), time.monotonic() + 10
+    # wandb's own process writes the last lines after finish() has returned.
+    while not found["exit"] and time.monotonic() < until:
         time.sleep(0.05)
-        waited += 0.05
+        found = parse(path)
     return found
 
 
 def parse(path: Path) -> dict[str, Any]:
+    """The run message, the configuration, the rows of the history, the summary and exit codes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     found: dict[str, Any] = {"config": {}, "history": [], "summary": {}, "exit": []}
@@ -100,30 +106,25 @@ def parse(path: Path) -> dict[str, Any]:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             found["run"] = record.run
-            found["config"].update(
-                {item.key: json.loads(item.value_json) for item in record.run.config.update}
-            )
+            found["config"] |= values_of(record.run.config.update)
         elif kind == "history":
-            found["history"].append(
-                {
-                    item.key or ".".join(item.nested_key): json.loads(item.value_json)
-                    for item in record.history.item
-                }
-            )
+            found["history"].append(values_of(record.history.item, between="."))
         elif kind == "summary":
-            found["summary"].update(
-                {
-                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
-                    for item in record.summary.update
-                }
-            )
+            found["summary"] |= values_of(record.summary.update, between="/")
         elif kind == "exit":
             found["exit"].append(record.exit.exit_code)
     return found
 
 
+def values_of(items: Iterable[Any], between: str = "/") -> dict[str, Any]:
+    """The values by their keys. The parts of a nested key are joined."""
+    return {
+        item.key or between.join(item.nested_key): json.loads(item.value_json) for item in items
+    }
+
+
 def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The history as it was logged: wandb's own columns (_step, _runtime, ...) but the step left out."""
+    """The history as it was logged, without wandb's own columns, except the step."""
     return [
         {"step": row["_step"], **{k: v for k, v in row.items() if not k.startswith("_")}}
         for row in found["history"]
@@ -133,27 +134,29 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
 def python(
     code: str, *, terminal: bool = False, seconds: float = 60, **environment: str
 ) -> tuple[str, float]:
-    """What a process of its own prints, and how long it took; under a pseudo-terminal on request. It must end by itself."""
+    """Run code in a process of its own: what it prints, and how many seconds it takes.
+
+    It must end by itself. `terminal` gives it a pseudo-terminal.
+    """
     began = time.monotonic()
-    words: dict[str, Any] = {"env": {**os.environ, "PYTHONPATH": str(ROOT), **environment}}
-    if not terminal:
-        answer = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, **words
-        )
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout + answer.stderr, time.monotonic() - began
+    words = [sys.executable, "-c", code]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    if terminal:
+        return in_a_terminal(words, variables, seconds), time.monotonic() - began
+    answer = subprocess.run(words, capture_output=True, text=True, timeout=seconds, env=variables)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout + answer.stderr, time.monotonic() - began
+
+
+def in_a_terminal(words: list[str], variables: dict[str, str], seconds: float) -> str:
+    """Run a command under a pseudo-terminal and return what it prints."""
+    until = time.monotonic() + seconds
     master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        **words,
-    )
+    ends = {"stdin": slave, "stdout": slave, "stderr": slave}
+    process = subprocess.Popen(words, env=variables, start_new_session=True, **ends)
     os.close(slave)
     output = b""
-    while time.monotonic() < began + seconds:
+    while time.monotonic() < until:
         if select.select([master], [], [], 0.1)[0]:
             try:
                 output += os.read(master, 65536)
@@ -161,15 +164,16 @@ def python(
                 break
         elif process.poll() is not None:
             break
-    if process.poll() is None and time.monotonic() >= began + seconds:
+    if process.poll() is None and time.monotonic() >= until:
         process.kill()
         pytest.fail(f"still running after {seconds} s, having printed {output.decode()}")
     assert process.wait(timeout=10) == 0, output.decode()
     os.close(master)
-    return output.decode(), time.monotonic() - began
+    return output.decode()
 
 
 def whole_run(folder: Path, mode: str) -> str:
+    """The code of a run of three steps."""
     names = ", ".join(f"{key}={value!r}" for key, value in NAMES.items())
     return f"""
 import sys, time
@@ -202,9 +206,8 @@ def test_configuration_metrics_and_summary_land_in_the_offline_file(tmp_path):
         "seconds": 2.5,
     }
     assert {key: found["summary"][key] for key in expected} == expected
-    assert (
-        found["run"].display_name == "mmd amazon>webcam seed 0" and found["run"].run_group == "toy"
-    )
+    assert found["run"].display_name == "mmd amazon>webcam seed 0"
+    assert found["run"].run_group == "toy"
     assert found["run"].run_id == run.directory.name and found["exit"] == [0]
 
 
@@ -263,27 +266,18 @@ def test_other_ranks_and_finished_runs_have_no_mirror(tmp_path):
 
 def test_a_table_lands_in_a_run_of_its_own(tmp_path):
     cells = [["none", 61.5, "-"], ["mmd", 70.25, 80.0]]
-    log_table(
-        tmp_path / "runs",
-        "toy",
-        name="accuracy",
-        columns=["method", "amazon>webcam", "average"],
-        rows=cells,
-        wandb="offline",
-    )
+    columns = ["method", "amazon>webcam", "average"]
+    words = {"name": "accuracy", "columns": columns, "rows": cells, "wandb": "offline"}
+    log_table(tmp_path / "runs", "toy", **words)
     found = read_back(tmp_path / "runs" / "toy")
     assert found["run"].job_type == "table" and found["run"].run_group == "toy"
     (row,) = found["history"]
-    assert (
-        row["accuracy._type"] == "table-file"
-        and row["accuracy.nrows"] == 2
-        and row["accuracy.ncols"] == 3
-    )
-    (file,) = (tmp_path / "runs" / "toy" / "wandb").glob(
-        "offline-run-*/files/" + row["accuracy.path"]
-    )
+    assert row["accuracy._type"] == "table-file"
+    assert (row["accuracy.nrows"], row["accuracy.ncols"]) == (2, 3)
+    folder = tmp_path / "runs" / "toy" / "wandb"
+    (file,) = folder.glob("offline-run-*/files/" + row["accuracy.path"])
     assert json.loads(file.read_text())["data"] == cells
-    assert read_runs(tmp_path / "runs") == []  # the table's folder is not taken for a run
+    assert read_runs(tmp_path / "runs") == [], "the folder of the table is no run"
 
 
 def children_named(word: str) -> list[int]:
@@ -330,14 +324,10 @@ def test_disabled_never_imports_wandb(tmp_path):
 
 
 def test_without_wandb_training_goes_on(tmp_path):
-    output, _ = python(
-        "import sys; sys.modules['wandb'] = None\n"
-        + whole_run(tmp_path / "runs", "auto").replace('"wandb" not in sys.modules', "True")
-    )
-    assert (
-        output.count("RuntimeWarning: wandb cannot be imported") == 1
-        and read_runs(tmp_path / "runs")[0].result["seconds"] == 2.5
-    )
+    code = whole_run(tmp_path / "runs", "auto").replace('"wandb" not in sys.modules', "True")
+    output, _ = python("import sys; sys.modules['wandb'] = None\n" + code)
+    assert output.count("RuntimeWarning: wandb cannot be imported") == 1
+    assert read_runs(tmp_path / "runs")[0].result["seconds"] == 2.5
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -352,9 +342,8 @@ def test_without_a_key_auto_goes_offline_quietly(tmp_path, terminal):
 def test_online_without_a_key_never_asks_in_a_terminal(tmp_path, environment):
     code = whole_run(tmp_path / "runs", "offline" if environment else "online")
     output, seconds = python(code, terminal=True, **environment)
-    assert (
-        output.count("wandb has no key") == 1 and "Enter your choice" not in output and seconds < 20
-    )
+    assert output.count("wandb has no key") == 1 and seconds < 20
+    assert "Enter your choice" not in output
     (record,) = read_runs(tmp_path / "runs")
     assert [row["step"] for row in rows(read_back(record.directory))] == [1, 2, 3]
 
@@ -366,18 +355,16 @@ def test_a_key_without_an_answering_server_goes_offline_in_time(tmp_path, server
     with socket.socket() as port:
         port.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{port.getsockname()[1]}"
+        words = {"WANDB_BASE_URL": url}
         if server == "is silent":
             port.listen()
-            words = {"WANDB_API_KEY": key}
+            words["WANDB_API_KEY"] = key
         else:
-            words = {}
-            (tmp_path / "home" / ".netrc").write_text(
-                f"machine {url.removeprefix('http://')}\n  login user\n  password {key}\n"
-            )
-            (tmp_path / "home" / ".netrc").chmod(0o600)
-        output, seconds = python(
-            whole_run(tmp_path / "runs", "auto"), terminal=True, WANDB_BASE_URL=url, **words
-        )
+            netrc = tmp_path / "home" / ".netrc"
+            machine = url.removeprefix("http://")
+            netrc.write_text(f"machine {machine}\n  login user\n  password {key}\n")
+            netrc.chmod(0o600)
+        output, seconds = python(whole_run(tmp_path / "runs", "auto"), terminal=True, **words)
     assert seconds < INIT_SECONDS + 12
     assert output.count("wandb could not start online") == 1 and "going offline" in output
     (record,) = read_runs(tmp_path / "runs")
@@ -387,13 +374,10 @@ def test_a_key_without_an_answering_server_goes_offline_in_time(tmp_path, server
 
 
 def test_a_killed_process_is_resumed_with_a_whole_mirror(tmp_path):
-    code = whole_run(tmp_path / "runs", "offline").replace(
-        "run.finish(", 'print("logged", flush=True); time.sleep(60); run.finish('
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    waiting = 'print("logged", flush=True); time.sleep(60); run.finish('
+    code = whole_run(tmp_path / "runs", "offline").replace("run.finish(", waiting)
+    words = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, **words)
     assert process.stdout is not None and process.stdout.readline() == "logged\n"
     process.kill()
     process.communicate(timeout=10)
@@ -406,19 +390,11 @@ def test_a_killed_process_is_resumed_with_a_whole_mirror(tmp_path):
 
 
 def test_the_mode_of_the_environment_stands_above_the_one_asked_for(monkeypatch):
-    assert [resolve_mode(mode) for mode in ("auto", "online", "offline", "disabled")] == [
-        "auto",
-        "online",
-        "offline",
-        "disabled",
-    ]
-    for given, expected in (
-        ("offline", "offline"),
-        ("disabled", "disabled"),
-        ("online", "online"),
-        ("dryrun", "offline"),
-        ("run", "online"),
-    ):
+    for mode in ("auto", "online", "offline", "disabled"):
+        assert resolve_mode(mode) == mode
+    meanings = {"offline": "offline", "disabled": "disabled", "online": "online"}
+    meanings |= {"dryrun": "offline", "run": "online"}
+    for given, expected in meanings.items():
         monkeypatch.setenv("WANDB_MODE", given)
         assert resolve_mode("auto") == resolve_mode("disabled") == expected
     monkeypatch.setenv("WANDB_MODE", "")
