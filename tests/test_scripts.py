@@ -1,4 +1,7 @@
-"""Every script from another folder, some in a process of their own, without PYTHONPATH. Then every wrong way to start one."""
+"""The scripts of experiments/, started as their users start them, and every wrong way to start one.
+
+They run from another folder. Some run in a process of their own, without PYTHONPATH.
+"""
 
 from __future__ import annotations
 
@@ -20,43 +23,38 @@ from da.recipes.script import run_cell
 from da.train.engine import launch
 from problems import ROOT, real_data, run_script
 
-# two_sample*.py and covariate_shift.py train nothing; they and text_encoder.py have tests of their own.
+# These have tests of their own.
 OTHERS = ("two_sample", "covariate_shift", "text_encoder")
 NAMES = sorted(
     path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith(OTHERS)
 )
+# Their methods take no steps.
 SHALLOW = [
     "amazon_reviews_shallow.py",
     "digits_shallow.py",
     "office_caltech_instance.py",
     "office_caltech_shallow.py",
-]  # without steps
+]
 SCRIPTS = [name for name in NAMES if name not in SHALLOW]
-FEWER = {
-    name: ("--loss", "scratch", "full", "delta")
-    for name in ("office31_finetune.py", "cifar10_finetune.py")
-}  # of large networks
-FIXED = (
-    "--source",
-    "--target",
-    "--seed",
-    "--steps",
-    "--data-root",
-    "--runs-dir",
-    "--wandb",
-    "--smoke-test",
+# Their networks are large.
+FEWER = dict.fromkeys(
+    ("office31_finetune.py", "cifar10_finetune.py"), ("--loss", "scratch", "full", "delta")
 )
+FLAGS = ("--source", "--target", "--seed", "--data-root", "--runs-dir", "--wandb", "--smoke-test")
+ONE_RUN = "--target noisy --seed 0 --loss none --steps 5".split()
 
 
 def run_here(
     script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[str, str]:
-    """What a script's smoke test says, run in this process, which spares the seconds of its imports."""
+    """Run a script's smoke test in this process, because its imports take seconds.
+
+    Returns what it writes to standard output and to standard error.
+    """
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    monkeypatch.setattr(
-        "sys.argv", [script, "--smoke-test", "--wandb", "disabled", *FEWER.get(script, ())]
-    )
+    words = ["--smoke-test", "--wandb", "disabled", *FEWER.get(script, ())]
+    monkeypatch.setattr("sys.argv", [script, *words])
     runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
     told = capsys.readouterr()
     return told.out, told.err
@@ -70,11 +68,8 @@ def smoke_results(folder: Path) -> list[dict]:
 def test_two_steps_in_a_process_of_their_own(script: str, tmp_path: Path) -> None:
     done = run_script(script, "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (
-        "smoke test" in done.stderr
-        and "model selected by '" in done.stdout
-        and len(smoke_results(tmp_path)) >= 2
-    )
+    assert "smoke test" in done.stderr and "model selected by '" in done.stdout
+    assert len(smoke_results(tmp_path)) >= 2
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -85,15 +80,13 @@ def test_two_steps(
     results = smoke_results(tmp_path)
     assert len(results) >= 2 and all(result["selected"]["last"]["step"] == 2 for result in results)
     for result in results:
-        assert result["method"] in (*said.split(), "source"), (
-            "a source network is trained on the way"
-        )
+        # A source network is trained on the way and has no row.
+        assert result["method"] in (*said.split(), "source")
         measured = result["selected"]["last"]
-        assert (
-            0 <= measured["target_accuracy"] <= 1
-            if "target_accuracy" in measured
-            else measured["target_r2"] <= 1
-        )
+        if "target_accuracy" in measured:
+            assert 0 <= measured["target_accuracy"] <= 1
+        else:
+            assert measured["target_r2"] <= 1
     assert "smoke test" in warned and "model selected by '" in said
 
 
@@ -112,17 +105,14 @@ def test_every_shallow_method_runs(
 def test_data_that_shallow_methods_lack(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process, as the help."""
+    """A script names the missing file and the command that fetches it."""
     folders = ("--data-root", str(tmp_path), "--runs-dir", str(tmp_path / "runs"))
     monkeypatch.setattr("sys.argv", [script, *folders, "--wandb", "disabled"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
     message = str(stop.value.code)
-    assert (
-        message.startswith("error: ")
-        and "no file" in message
-        and "python -m da download" in message
-    )
+    assert message.startswith("error: ") and "no file" in message
+    assert "python -m da download" in message
     assert not list(tmp_path.rglob("result.json"))
 
 
@@ -130,30 +120,18 @@ def test_data_that_shallow_methods_lack(
 def test_help_explains_every_flag(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, which spares the seconds of its imports."""
     monkeypatch.syspath_prepend(ROOT / "experiments")
     monkeypatch.setattr("sys.argv", [script, "--help"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
     told = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(flag in told for flag in FIXED if script in SCRIPTS or flag != "--steps")
+    assert all(flag in told for flag in FLAGS) and ("--steps" in told or script in SHALLOW)
     assert "python experiments/" in told, "the header of the script is its description"
 
 
 def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
-    common = (
-        "--target",
-        "noisy",
-        "--seed",
-        "0",
-        "--loss",
-        "none",
-        "--steps",
-        "5",
-        "--wandb",
-        "disabled",
-    )
+    common = (*ONE_RUN, "--wandb", "disabled")
     run_script("digits_mmd.py", *common, cwd=tmp_path)
     result = next((tmp_path / "runs").rglob("result.json"))
     first = result.stat().st_mtime_ns
@@ -165,8 +143,9 @@ def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
 
 
 def test_adda_goes_on_from_the_source_only_network(tmp_path: Path) -> None:
-    """Row none is trained on the way; a second run, which finds it there, ends with the same figures."""
-    common = "--target noisy --seed 0 --loss adda --steps 3 --batch-size 16 --evaluate-every 1 --wandb disabled".split()
+    """Row none is trained on the way. A second run finds it and ends with the same figures."""
+    common = "--target noisy --seed 0 --loss adda --steps 3 --batch-size 16".split()
+    common += "--evaluate-every 1 --wandb disabled".split()
     metrics = []
     for extra in ([], ["--force"]):
         done = run_script("digits_mmd.py", *common, *extra, cwd=tmp_path)
@@ -177,36 +156,23 @@ def test_adda_goes_on_from_the_source_only_network(tmp_path: Path) -> None:
 
 
 def test_two_processes_fill_a_table_together(tmp_path: Path) -> None:
-    common = "--target noisy --seed 0 --loss none mmd --steps 4 --evaluate-every 2 --wandb disabled --devices 2 --accelerator cpu".split()
+    common = "--target noisy --seed 0 --loss none mmd --steps 4 --evaluate-every 2".split()
+    common += "--wandb disabled --devices 2 --accelerator cpu".split()
     for extra in ([], ["--force"], []):
         done = run_script("digits_mmd.py", *common, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("selected by 'last'") == 1, (
-            "the first process prints the table, once"
-        )
+        assert done.stdout.count("selected by 'last'") == 1  # the first process prints the table
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
 
 
 def test_wandb_offline_files_stay_with_the_run(tmp_path: Path) -> None:
-    common = (
-        "--target",
-        "noisy",
-        "--seed",
-        "0",
-        "--loss",
-        "none",
-        "--steps",
-        "5",
-        "--wandb",
-        "offline",
-    )
-    environment = {"HOME": str(tmp_path / "home")}  # where no key can be
-    done = run_script("digits_mmd.py", *common, cwd=tmp_path, env=environment)
+    environment = {"HOME": str(tmp_path / "home")}  # a home without a key
+    words = (*ONE_RUN, "--wandb", "offline")
+    done = run_script("digits_mmd.py", *words, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "runs/digits_mmd/none").rglob("run-*.wandb")), "the run's mirror"
-    assert list((tmp_path / "runs/digits_mmd/wandb").rglob("run-*.wandb")), (
-        "the final table's mirror"
-    )
+    runs = tmp_path / "runs/digits_mmd"
+    assert list((runs / "none").rglob("run-*.wandb")), "the mirror of the run"
+    assert list((runs / "wandb").rglob("run-*.wandb")), "the mirror of the table"
     assert {path.name for path in tmp_path.iterdir()} <= {"runs", "home"}
 
 
@@ -217,7 +183,10 @@ def test_the_record_names_the_batch_statistics(tmp_path: Path) -> None:
 
 
 def fails(script: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """The one message of a script that ends at once: no traceback, exit status 1 or 2, nothing half-written."""
+    """Start a script that fails at once, and return its message.
+
+    It exits with status 1 or 2 and leaves neither a traceback nor a result.
+    """
     done = run_script(script, "--wandb", "disabled", *arguments, cwd=cwd, env=env)
     assert done.returncode in (1, 2), (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
@@ -286,45 +255,28 @@ def test_an_unwritable_run_folder(tmp_path: Path) -> None:
     [("office_caltech_mmd.py", ()), ("office_caltech_shallow.py", ("--features", "squeezenet1_1"))],
 )
 def test_missing_weights(script: str, features: tuple[str, ...], tmp_path: Path) -> None:
-    message = fails(
-        script,
-        *features,
-        "--weights",
-        str(tmp_path / "none.pt"),
-        "--data-root",
-        str(ROOT),
-        cwd=tmp_path,
-    )
+    files = ("--weights", str(tmp_path / "none.pt"), "--data-root", str(ROOT))
+    message = fails(script, *features, *files, cwd=tmp_path)
     assert "none.pt" in message and "--weights" in message
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
-    message = fails(
-        "office_caltech_mmd.py",
-        "--weights",
-        str(tmp_path / "other.pt"),
-        "--data-root",
-        str(ROOT),
-        cwd=tmp_path,
-    )
+    files = ("--weights", str(tmp_path / "other.pt"), "--data-root", str(ROOT))
+    message = fails("office_caltech_mmd.py", *files, cwd=tmp_path)
     assert "does not hold the weights of squeezenet1_1" in message
 
 
 def test_no_weights_at_all(tmp_path: Path) -> None:
-    closed = "http://127.0.0.1:9"  # a proxy at a closed port, so that this machine's network does not matter
-    environment = {
-        "TORCH_HOME": str(tmp_path / "empty"),
-        "HTTPS_PROXY": closed,
-        "https_proxy": closed,
-        "no_proxy": "",
-    }
+    # A proxy at a closed port, so that the network of this machine does not matter.
+    environment = {"TORCH_HOME": str(tmp_path / "empty"), "no_proxy": ""}
+    environment |= dict.fromkeys(("HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9")
     message = fails("office31_mmd.py", "--data-root", str(ROOT), cwd=tmp_path, env=environment)
     assert "--weights FILE.pt" in message and "resnet50" in message
 
 
 def _copy_of_the_photographs(folder: Path) -> Path:
-    """amazon and webcam of the real data under `folder`, linked where they can be, to be damaged."""
+    """Copy amazon and webcam of the real data into `folder`, to be damaged."""
     root = folder / "data" / "office_caltech"
     for domain in ("amazon", "webcam"):
         shutil.copytree(real_data() / "office_caltech" / domain, root / domain)
@@ -334,27 +286,15 @@ def _copy_of_the_photographs(folder: Path) -> Path:
 
 
 def test_damaged_photographs(tmp_path: Path) -> None:
-    """One damage after another on a copy of the real files: each is one message that names the place."""
+    """Damage a copy of the real files in five ways: each time one message names the place."""
     weights = real_data() / "weights/squeezenet1_1_imagenet.pt"
     root = _copy_of_the_photographs(tmp_path)
-    arguments = (
-        "--source",
-        "amazon",
-        "--target",
-        "webcam",
-        "--weights",
-        str(weights),
-        "--data-root",
-        str(tmp_path / "data"),
-    )
+    task = ("--source", "amazon", "--target", "webcam")
+    files = ("--weights", str(weights), "--data-root", str(tmp_path / "data"))
+    environment = {"DA_CACHE": str(tmp_path / "cache")}
 
     def message() -> str:
-        return fails(
-            "office_caltech_mmd.py",
-            *arguments,
-            cwd=tmp_path,
-            env={"DA_CACHE": str(tmp_path / "cache")},
-        )
+        return fails("office_caltech_mmd.py", *task, *files, cwd=tmp_path, env=environment)
 
     photograph = next((root / "webcam/mug").glob("*.jpg"))
     content = photograph.read_bytes()
@@ -374,20 +314,11 @@ def test_damaged_photographs(tmp_path: Path) -> None:
 
 def test_two_steps_on_real_photographs(tmp_path: Path) -> None:
     data = real_data()
-    arguments = "--steps 2 --batch-size 4 --source dslr --target webcam --evaluate-every 2 --wandb disabled".split()
-    weights = (
-        "--weights",
-        str(data / "weights/squeezenet1_1_imagenet.pt"),
-        "--data-root",
-        str(data),
-    )
-    done = run_script(
-        "office_caltech_mmd.py",
-        *arguments,
-        *weights,
-        cwd=tmp_path,
-        env={"DA_CACHE": str(tmp_path / "cache")},
-    )
+    weights = data / "weights/squeezenet1_1_imagenet.pt"
+    words = "--source dslr --target webcam --steps 2 --batch-size 4 --evaluate-every 2".split()
+    words += ["--wandb", "disabled", "--weights", str(weights), "--data-root", str(data)]
+    environment = {"DA_CACHE": str(tmp_path / "cache")}
+    done = run_script("office_caltech_mmd.py", *words, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     config = json.loads(next((tmp_path / "runs").rglob("config.json")).read_text())["config"]
     assert config["weights"].startswith("squeezenet1_1_imagenet.pt sha256:")
