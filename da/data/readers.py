@@ -3,12 +3,12 @@
 Every image becomes a square of `size` pixels by PIL's bilinear resize, which is antialiased, of the
 whole image, whatever its proportions: `Resize((size, size))`, as is usual for these benchmarks.
 Grey becomes colour by repetition. Colour becomes grey by luminance (0.299 R + 0.587 G + 0.114 B).
+`da.data.files.images` says what becomes of 16 bits, EXIF orientations and transparency.
 """
 
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,9 @@ from PIL import Image
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.files.cache import cached_images
-from da.data.files.folders import list_images, naming
+from da.data.files.folders import list_images
+from da.data.files.images import MODES, ImageReader, fit_square
 from da.data.files.mnist_usps import read_digit_file
-
-_MODES = {1: "L", 3: "RGB"}
 
 
 def data_root(flag: str | Path | None = None) -> Path:
@@ -109,7 +108,7 @@ def read_domain(
         >>> home.x.shape, home.y.tolist()
         ((2, 3, 8, 8), [0, 1])
     """
-    if channels not in _MODES:
+    if channels not in MODES:
         raise ValueError(f"channels must be 1 or 3; got {channels!r}")
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"size must be a number of pixels, 1 or more; got {size!r}")
@@ -118,14 +117,19 @@ def read_domain(
     if domain in benchmark.splits:
         return _read_arrays(benchmark, domain, root, size=size, channels=channels, split=split)
     files, labels = list_images(benchmark, domain, root)
+    name = f"{benchmark.name}/{domain}"
+    reader = ImageReader(files, size, channels, exif_orientation=benchmark.exif_orientation)
     images = cached_images(
-        f"{benchmark.name}/{domain}",
+        name,
         files,
         root=root,
         shape=(channels, size, size),
-        decode=partial(_decode, size=size, channels=channels),
+        decode=reader,
+        variant="" if benchmark.exif_orientation else "as stored",
         cache_dir=cache_dir,
     )
+    if reader.counts:  # only if the images were decoded now, not if they were in the cache
+        print(f"{name}: of {len(files)} images, {reader.summary()}")
     return Labelled(images, torch.tensor(labels, dtype=torch.int64))
 
 
@@ -147,20 +151,6 @@ def _read_arrays(
                 f"{benchmark.count(domain, part)}; fetch it again"
             )
         for row, image in enumerate(x, start=len(labels)):
-            images[row] = _fit(Image.fromarray(image), size, channels)
+            images[row] = fit_square(Image.fromarray(image), size, channels)
         labels += y.tolist()
     return Labelled(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64))
-
-
-def _decode(file: Path, *, size: int, channels: int) -> np.ndarray:
-    """The image in `file` as (channels, size, size) uint8."""
-    with naming(file), Image.open(file) as image:
-        return _fit(image, size, channels)
-
-
-def _fit(image: Image.Image, size: int, channels: int) -> np.ndarray:
-    """`image` as (channels, size, size) uint8."""
-    pixels = np.asarray(
-        image.convert(_MODES[channels]).resize((size, size), Image.Resampling.BILINEAR)
-    )
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

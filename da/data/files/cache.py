@@ -2,9 +2,9 @@
 
 Decoding a JPEG takes a hundred times longer than reading its pixels, and every epoch of every run
 would pay for it. So it is done once, into the folder of the caches (`cache_folder`). A cache
-belongs to exactly one list of files (relative path, size and mtime of each), one shape and one
-`VERSION`. Its CRC-32 lies beside it and is checked at every opening. A cache that does not fit is
-built anew and never used.
+belongs to exactly one list of files (relative path, size and mtime of each), one shape, one
+variant and one `VERSION`. Its CRC-32 lies beside it and is checked at every opening. A cache that
+does not fit is built anew and never used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from da.data.progress import Progress
 
 # Raise it if the same files would give other pixels: another resize, another colour conversion.
-VERSION = 1
+VERSION = 2
 _ABANDONED = 24 * 3600  # seconds after which an unfinished build is taken for dead
 
 
@@ -41,6 +41,7 @@ def cached_images(
     root: Path,
     shape: tuple[int, int, int],
     decode: Callable[[Path], np.ndarray],
+    variant: str = "",
     cache_dir: str | Path | None = None,
 ) -> np.ndarray:
     """Decode images once and memory-map them from then on.
@@ -54,6 +55,7 @@ def cached_images(
         root: The folder that relative paths start from.
         shape: Shape (c, h, w) of a decoded image.
         decode: File -> pixels of that shape, uint8.
+        variant: What else decides the pixels. Default "".
         cache_dir: The folder of the caches. Default None: see `cache_folder`.
 
     Returns:
@@ -64,7 +66,7 @@ def cached_images(
         ValueError: `decode` gives another shape or dtype. Other errors of `decode` pass as well.
     """
     listing = _listing(files, root)
-    key = _digest([VERSION, listing, shape])
+    key = _digest([VERSION, listing, shape, variant])
     stem = name.replace("/", "-")
     path = cache_folder(cache_dir) / f"{stem}-{'x'.join(map(str, shape))}-{key[:16]}.npy"
     images = _open(path, key)

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from da.data.benchmarks import Benchmark
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .pgm .ppm .pbm".split()
+)
+# Images that PIL cannot read. They would be left out without a word.
+_OTHER_IMAGES = frozenset(
+    ".heic .heif .jxl .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .exr .hdr .dcm .nii .svg".split()
+)
 
 
 def squeeze(name: str) -> str:
@@ -94,12 +100,21 @@ def class_folders(benchmark: Benchmark, folder: Path) -> dict[str, list[Path]]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in `folder`, by name, without hidden ones."""
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    """List the image files in `folder`, by name, without hidden ones.
+
+    Raises:
+        ValueError: It holds images in a format that is not read.
+    """
+    files = sorted(
+        file for file in folder.iterdir() if not file.name.startswith(".") and not file.is_dir()
     )
+    other = [file.name for file in files if file.suffix.lower() in _OTHER_IMAGES]
+    if other:
+        raise ValueError(
+            f"{folder} holds {len(other)} images in a format that is not read, {other[0]} for "
+            "example; save them as .jpg or .png, or remove them"
+        )
+    return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def list_images(benchmark: Benchmark, domain: str, root: Path) -> tuple[list[Path], list[int]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from da.data.files.folders import child_folders, images_in, naming
+from da.data.files.folders import child_folders, images_in
+from da.data.files.images import ImageReader
 
 
 def list_photographs(folder: str | Path) -> tuple[list[Path], np.ndarray | None]:
@@ -23,13 +23,21 @@ def list_photographs(folder: str | Path) -> tuple[list[Path], np.ndarray | None]
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: Images lie both in the folder and in its sub-folders.
+        ValueError: Images lie both in the folder and in its sub-folders, or further down, or in a
+            format that is not read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     direct = images_in(folder)
-    classes = {child.name: images_in(child) for child in child_folders(folder)}
+    children = child_folders(folder)
+    for deep in (deep for child in children for deep in child_folders(child)):
+        if images_in(deep):
+            raise ValueError(
+                f"{deep} holds images, two folders below {folder}; images must lie in {folder} or "
+                "in its class folders"
+            )
+    classes = {child.name: images_in(child) for child in children}
     inside = [file for files in classes.values() for file in files]
     if direct and inside:
         raise ValueError(
@@ -44,7 +52,8 @@ def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
     """Read your own photographs as one array, all of one size.
 
     Each image is resized whole (bilinear, antialiased), as `da.data.read_domain` does it. All of
-    them are in memory at once.
+    them are in memory at once. Images of more than 8 bits are scaled to 8, EXIF orientations are
+    followed, and transparent pixels become white. One line is printed that counts these images.
 
     Args:
         files: Image files in any format that PIL reads, for example from a folder's glob.
@@ -54,7 +63,8 @@ def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
         Pixels (n, 3, size, size) uint8.
 
     Raises:
-        ValueError: A file cannot be decoded; the message names it.
+        ValueError: A file cannot be decoded, or it has grey levels whose range is not known. The
+            message names it.
 
     Example:
         >>> import tempfile
@@ -67,9 +77,10 @@ def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
         >>> pixels.shape, pixels[0, :, 0, 0].tolist()
         ((1, 3, 8, 8), [255, 0, 0])
     """
+    reader = ImageReader(files, size)
     pixels = np.empty((len(files), 3, size, size), np.uint8)
     for row, file in enumerate(files):
-        with naming(file), Image.open(file) as image:
-            square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            pixels[row] = np.asarray(square).transpose(2, 0, 1)
+        pixels[row] = reader(file)
+    if reader.counts:
+        print(f"of {len(files)} images, {reader.summary()}")
     return pixels
