@@ -64,7 +64,7 @@ def check_choices(options: Any) -> None:
         Traceback (most recent call last):
         ValueError: optimizer must be one of sgd, adamw; got 'adam'
     """
-    for name, choices in _fields_of_words(type(options)).items():
+    for name, choices in _fields_of_words(type(options)).items():  # type: ignore[arg-type]
         check_choice(name, getattr(options, name), choices)
 
 

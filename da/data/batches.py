@@ -18,12 +18,12 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from da.data.domain import Labelled, Unlabelled
+from da.checks.integers import is_whole
+from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
+from da.data.one_by_one import AnyTransform, Transform, as_transform
 from da.data.sampling import Order, seeded
-
-# (raw rows (b, ...), the step's random generator) -> network input
-Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Movable:
@@ -117,20 +117,22 @@ class TargetBatch(Movable):
 
 
 def positive(name: str, value: int) -> int:
-    """`value` itself; a ValueError if it is below 1."""
-    if value < 1:
+    """`value` itself; a ValueError if it is below 1 or no whole number."""
+    if not is_whole(value) or value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}")
-    return value
+    return int(value)
 
 
-def without_labels(target: Unlabelled) -> Unlabelled:
-    """`target` itself; a TypeError if it is `Labelled`, whose labels could reach training."""
-    if isinstance(target, Labelled):
-        raise TypeError(
-            "target must be Unlabelled, so that no label can reach training; "
-            "got Labelled: pass target.unlabelled()"
-        )
-    return target
+def without_labels(target: Unlabelled | Dataset) -> Unlabelled:
+    """The target without labels; a TypeError if it is `Labelled`, or no domain."""
+    return as_unlabelled(target, "target")
+
+
+def network_input(
+    domain: Unlabelled, index: Tensor, transform: Transform, generator: torch.Generator
+) -> Tensor:
+    """The samples at `index` (b,), transformed: (b, ...)."""
+    return transform(domain.rows(index, generator), generator)
 
 
 class PairedBatches:
@@ -140,15 +142,18 @@ class PairedBatches:
     samples without end, so the domains may differ in size.
 
     Args:
-        source: The labelled domain.
-        target: The other domain, without labels; `Labelled.unlabelled()` makes it.
+        source: The labelled domain, or a map-style dataset with labels, such as torchvision's
+            `ImageFolder`.
+        target: The other domain, without labels; `Labelled.unlabelled()` makes it. Of a map-style
+            dataset the labels are not read.
         batch_size: Samples of each domain a step and process, >= 1.
         seed: Seed of the order and of the augmentation.
         transform: Raw rows (b, ...) and a generator -> network input, for both domains, for example
-            `ImageTransform` or `identity`.
+            `ImageTransform` or `identity`. A callable of one argument, such as a transform of
+            torchvision, gets one sample at a time; its random numbers follow from the seed.
 
     Raises:
-        TypeError: The target has labels.
+        TypeError: The target has labels, or a domain is none.
         ValueError: `batch_size` is below 1.
 
     Example:
@@ -166,17 +171,18 @@ class PairedBatches:
 
     def __init__(
         self,
-        source: Labelled,
-        target: Unlabelled,
+        source: Labelled | Dataset,
+        target: Unlabelled | Dataset,
         *,
         batch_size: int,
         seed: int,
-        transform: Transform,
+        transform: AnyTransform,
     ) -> None:
-        self.source, self.target, self.transform = source, without_labels(target), transform
+        self.source, self.target = as_labelled(source, "source"), without_labels(target)
+        self.transform = as_transform(transform)
         self.batch_size, self.seed = positive("batch_size", batch_size), seed
-        self._source_order = Order(len(source), seed, 0)
-        self._target_order = Order(len(target), seed, 1)
+        self._source_order = Order(len(self.source), seed, 0)
+        self._target_order = Order(len(self.target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """Make batch number `step`, the shard of process `rank` of `world_size`."""
@@ -185,8 +191,8 @@ class PairedBatches:
         source_index = self._source_order.rows(start, stop)
         target_index = self._target_order.rows(start, stop)
         generator = seeded(self.seed, 2, shard)
-        source_x = self.transform(self.source.rows(source_index), generator)
-        target_x = self.transform(self.target.rows(target_index), generator)
+        source_x = network_input(self.source, source_index, self.transform, generator)
+        target_x = network_input(self.target, target_index, self.transform, generator)
         return Batch(source_x, self.source.y[source_index], target_x, source_index, target_index)
 
 
@@ -196,13 +202,17 @@ class LabelledBatches:
     It is the stream of supervised training, and of fine-tuning on few target labels.
 
     Args:
-        domain: The labelled domain.
+        domain: The labelled domain, or a map-style dataset with labels.
         batch_size: Samples a step and process, >= 1.
         seed: Seed of the order and of the augmentation.
-        transform: Raw rows (b, ...) and a generator -> network input.
+        transform: Raw rows (b, ...) and a generator -> network input; see `PairedBatches`.
+        repeat: Whether a batch may be larger than the domain. Each sample then comes several times
+            in a batch, all equally often but for one. Pass True for training on very few labels;
+            with False (default) `da.train.fit` refuses such a batch.
 
     Raises:
         ValueError: `batch_size` is below 1.
+        TypeError: The domain has no labels, or is none.
 
     Example:
         >>> import torch
@@ -214,17 +224,24 @@ class LabelledBatches:
     """
 
     def __init__(
-        self, domain: Labelled, *, batch_size: int, seed: int, transform: Transform
+        self,
+        domain: Labelled | Dataset,
+        *,
+        batch_size: int,
+        seed: int,
+        transform: AnyTransform,
+        repeat: bool = False,
     ) -> None:
-        self.domain, self.transform = domain, transform
+        self.domain, self.transform = as_labelled(domain, "domain"), as_transform(transform)
         self.batch_size, self.seed = positive("batch_size", batch_size), seed
-        self._order = Order(len(domain), seed, 0)
+        self.repeat = repeat
+        self._order = Order(len(self.domain), seed, 0)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> LabelledBatch:
         """Make batch number `step`, the shard of process `rank` of `world_size`."""
         shard = step * world_size + rank
         index = self._order.rows(shard * self.batch_size, (shard + 1) * self.batch_size)
-        x = self.transform(self.domain.rows(index), seeded(self.seed, 2, shard))
+        x = network_input(self.domain, index, self.transform, seeded(self.seed, 2, shard))
         return LabelledBatch(x, self.domain.y[index], index)
 
 
@@ -235,13 +252,14 @@ class TargetBatches:
     target's rows in `PairedBatches` with the same seed.
 
     Args:
-        target: The domain, without labels; `Labelled.unlabelled()` makes it.
+        target: The domain, without labels; `Labelled.unlabelled()` makes it. Of a map-style dataset
+            the labels are not read.
         batch_size: Samples a step and process, >= 1.
         seed: Seed of the order and of the augmentation.
-        transform: Raw rows (b, ...) and a generator -> network input.
+        transform: Raw rows (b, ...) and a generator -> network input; see `PairedBatches`.
 
     Raises:
-        TypeError: The target has labels.
+        TypeError: The target has labels, or is no domain.
         ValueError: `batch_size` is below 1.
 
     Example:
@@ -254,15 +272,15 @@ class TargetBatches:
     """
 
     def __init__(
-        self, target: Unlabelled, *, batch_size: int, seed: int, transform: Transform
+        self, target: Unlabelled | Dataset, *, batch_size: int, seed: int, transform: AnyTransform
     ) -> None:
-        self.target, self.transform = without_labels(target), transform
+        self.target, self.transform = without_labels(target), as_transform(transform)
         self.batch_size, self.seed = positive("batch_size", batch_size), seed
-        self._order = Order(len(target), seed, 1)
+        self._order = Order(len(self.target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TargetBatch:
         """Make batch number `step`, the shard of process `rank` of `world_size`."""
         shard = step * world_size + rank
         index = self._order.rows(shard * self.batch_size, (shard + 1) * self.batch_size)
-        x = self.transform(self.target.rows(index), seeded(self.seed, 2, shard))
+        x = network_input(self.target, index, self.transform, seeded(self.seed, 2, shard))
         return TargetBatch(x, index)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from da.data.batches import Batch, Transform, positive, without_labels
-from da.data.domain import Labelled, Unlabelled
+from da.data.batches import Batch, network_input, positive
+from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
+from da.data.one_by_one import AnyTransform, as_transform
 from da.data.sampling import Order, seeded
 
 
@@ -46,17 +48,18 @@ class MultiSourceBatches:
     one source it makes the same batches as `PairedBatches`.
 
     Args:
-        sources: The labelled domains, at least one, with the same classes and one dtype of labels.
-            After the transform their samples must have one shape.
+        sources: The labelled domains or map-style datasets, at least one, with the same classes and
+            one dtype of labels. After the transform their samples must have one shape.
         target: The other domain, without labels; `Labelled.unlabelled()` makes it.
         batch_size: Samples of each domain a step and process, >= 1.
         seed: Seed of the order and of the augmentation.
-        transform: Raw rows (b, ...) and a generator -> network input, for all domains.
+        transform: Raw rows (b, ...) and a generator -> network input, for all domains; see
+            `PairedBatches`.
 
     Raises:
         ValueError: There is no source, dtypes of labels differ, `batch_size` is below 1, or (when a
             batch is made) samples differ in shape.
-        TypeError: The target has labels.
+        TypeError: The target has labels, or a domain is none.
 
     Example:
         >>> import torch
@@ -70,26 +73,27 @@ class MultiSourceBatches:
 
     def __init__(
         self,
-        sources: Sequence[Labelled],
-        target: Unlabelled,
+        sources: Sequence[Labelled | Dataset],
+        target: Unlabelled | Dataset,
         *,
         batch_size: int,
         seed: int,
-        transform: Transform,
+        transform: AnyTransform,
     ) -> None:
-        if not sources or len({source.y.dtype for source in sources}) > 1:
-            kinds = ", ".join(str(source.y.dtype) for source in sources) or "none"
+        self.sources = tuple(as_labelled(each, f"sources[{i}]") for i, each in enumerate(sources))
+        if not sources or len({source.y.dtype for source in self.sources}) > 1:
+            kinds = ", ".join(str(source.y.dtype) for source in self.sources) or "none"
             raise ValueError(
                 f"sources must be one or more domains with one dtype of labels; got {kinds}"
             )
-        self.sources, self.target = tuple(sources), without_labels(target)
+        self.target = as_unlabelled(target, "target")
         self.batch_size, self.seed = positive("batch_size", batch_size), seed
-        self.transform = transform
+        self.transform = as_transform(transform)
         keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
         self._orders = [
-            Order(len(source), seed, key) for source, key in zip(sources, keys, strict=True)
+            Order(len(source), seed, key) for source, key in zip(self.sources, keys, strict=True)
         ]
-        self._target_order = Order(len(target), seed, 1)
+        self._target_order = Order(len(self.target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> MultiSourceBatch:
         """Make batch number `step`, the shard of process `rank` of `world_size`."""
@@ -98,11 +102,11 @@ class MultiSourceBatches:
         generator = seeded(self.seed, 2, shard)
         index = [order.rows(start, stop) for order in self._orders]
         chosen = list(zip(self.sources, index, strict=True))
-        x = [self.transform(source.rows(rows), generator) for source, rows in chosen]
+        x = [network_input(source, rows, self.transform, generator) for source, rows in chosen]
         _check_shapes(x)
         y = torch.cat([source.y[rows] for source, rows in chosen])
         target_index = self._target_order.rows(start, stop)
-        target_x = self.transform(self.target.rows(target_index), generator)
+        target_x = network_input(self.target, target_index, self.transform, generator)
         domain = torch.arange(len(index)).repeat_interleave(self.batch_size)
         return MultiSourceBatch(torch.cat(x), y, target_x, torch.cat(index), target_index, domain)
 

@@ -8,6 +8,11 @@ and several processes cut one global batch into shards.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +20,29 @@ from torch import Tensor
 def seeded(*keys: int) -> torch.Generator:
     """Make a generator from several numbers; the same numbers give the same draws everywhere."""
     return torch.Generator().manual_seed(_mix(*keys))
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Inside the context, the global random numbers follow from one draw of `generator`.
+
+    It is for code of others, such as torchvision's transforms, which knows no generator. The global
+    states of torch (on the CPU), NumPy and Python return afterwards. None changes nothing.
+    """
+    if generator is None:
+        yield
+        return
+    seed = int(torch.randint(2**31, (), generator=generator))
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
 
 
 class Order:
