@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from da.model.batchnorm import adapt_statistics, batch_norms
 from da.networks.network import Network
@@ -42,8 +44,13 @@ def batches(count: int = 4, size: int = 6) -> list[Tensor]:
     ]
 
 
-def by_hand(net: Network, data: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """(mean, variance) of each layer's inputs, averaged over the batches."""
+def by_hand(
+    net: Network, data: list[Tensor], new: list[int] | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """(mean, unbiased variance) of all that each layer sees, over the last `new` rows of a batch.
+
+    By default all rows of a batch are new.
+    """
     linear, norm = net.backbone[0], net.backbone[1]  # type: ignore[index]
     first = [x @ linear.weight.T + linear.bias for x in data]
     seen = []
@@ -54,10 +61,12 @@ def by_hand(net: Network, data: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         seen.append(z.clamp(min=0) @ net.bottleneck[0].weight.T + net.bottleneck[0].bias)
     result = []
     for inputs in (first, seen):
-        means = [h.sum(0) / len(h) for h in inputs]
-        variances = [((h - h.sum(0) / len(h)) ** 2).sum(0) / (len(h) - 1) for h in inputs]
-        result.append((sum(means) / len(data), sum(variances) / len(data)))
-    return result  # type: ignore[return-value]
+        counts = new or [len(h) for h in inputs]
+        rows = np.concatenate(
+            [h[len(h) - k :].detach().numpy() for h, k in zip(inputs, counts, strict=True)]
+        )
+        result.append((torch.from_numpy(rows.mean(0)), torch.from_numpy(rows.var(0, ddof=1))))
+    return result
 
 
 def test_statistics_by_hand() -> None:
@@ -66,10 +75,40 @@ def test_statistics_by_hand() -> None:
     for norm, (mean, variance) in zip(batch_norms(adapted), by_hand(net, data), strict=True):
         torch.testing.assert_close(norm.running_mean, mean)
         torch.testing.assert_close(norm.running_var, variance)
-    torch.testing.assert_close(
-        batch_norms(adapted)[0].running_mean,
-        (torch.cat(data) @ net.backbone[0].weight.T + net.backbone[0].bias).mean(0),
-    )  # type: ignore[index]
+
+
+@pytest.mark.parametrize("last", [1, 2, 5])
+def test_every_row_counts_alike_whatever_the_batches(last: int) -> None:
+    """The last rows are unusual. Rows of the batch before them normalise them and count once."""
+    net, rows = network().eval(), torch.cat(batches())[: 12 + last]
+    rows[12:] += 5
+    adapted = adapt_statistics(net, rows.split(6))
+    filled = [rows[:6], rows[6:12], rows[6 + last :]]
+    expected = by_hand(net, filled, [6, 6, last])
+    for norm, (mean, variance) in zip(batch_norms(adapted), expected, strict=True):
+        torch.testing.assert_close(norm.running_mean, mean)
+        torch.testing.assert_close(norm.running_var, variance)
+    whole = by_hand(net, [rows])[0]
+    torch.testing.assert_close(batch_norms(adapted)[0].running_mean, whole[0])
+    torch.testing.assert_close(batch_norms(adapted)[0].running_var, whole[1])
+
+
+def test_sorted_rows_have_the_variance_of_all() -> None:
+    """Batches of one class each differ in their means, which is variance as well."""
+    net = Network(nn.BatchNorm1d(1), nn.Identity(), nn.Linear(1, 2)).double()
+    rows = torch.tensor([0.0, 1, 0, 1, 9, 10, 9, 10], dtype=torch.float64)[:, None]
+    norm = adapt_statistics(net, rows.split(4)).backbone
+    assert norm.running_var.item() == pytest.approx(np.var(rows.numpy(), ddof=1))  # type: ignore
+
+
+def test_a_first_row_alone_is_joined_to_the_next_batch() -> None:
+    net, rows = network().eval(), torch.cat(batches())
+    joined = adapt_statistics(net, [rows[:1], rows[1:6], rows[6:12]])
+    halves = adapt_statistics(net, rows[:12].split(6))
+    for a, b in zip(joined.buffers(), halves.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+    for norm in batch_norms(adapt_statistics(net, rows[:7].split(1))):
+        assert norm.running_var is not None and norm.running_var.isfinite().all()
 
 
 def test_neither_the_order_nor_the_old_statistics_matter() -> None:
@@ -146,8 +185,16 @@ def by_hand_first_mean(net: Network) -> Tensor:
 def test_what_cannot_adapt() -> None:
     with pytest.raises(ValueError, match="network must have batch normalisation"):
         adapt_statistics(mlp(3, 2), batches())
-    with pytest.raises(ValueError, match="batches must hold at least one batch"):
-        adapt_statistics(network(), [])
+    for rows, count in (([], 0), ([torch.ones(1, 3).double()], 1)):
+        with pytest.raises(
+            ValueError, match=f"two target samples or more.* got {count}"
+        ):
+            adapt_statistics(network(), rows)
+    with pytest.raises(ValueError, match=r"one row or more each; got \(0, 3\)"):
+        adapt_statistics(network(), [*batches(), torch.ones(0, 3).double()])
+    loader = DataLoader(TensorDataset(torch.ones(4, 3), torch.ones(4)), batch_size=2)
+    with pytest.raises(TypeError, match="without labels; got list: from a loader of pairs"):
+        adapt_statistics(network(), loader)
     untracked = Network(
         nn.BatchNorm1d(3, track_running_stats=False), nn.Identity(), nn.Linear(3, 2)
     )

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from scipy.optimize import brentq
+from scipy.stats import entropy
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da._torchvision import torchvision
 from da.data.batches import TargetBatch
 from da.model.testtime import FLOOR, Tent, online, reliable_entropies
 from da.networks.network import Network
@@ -90,6 +93,33 @@ def test_unsure_rows_have_no_gradient_and_none_at_all_no_step() -> None:
     terms["entropy"].backward()
     assert terms["entropy"] == 0 and unsure.grad is not None and not unsure.grad.any()
     assert not method.recover(unsure.detach()) and method.average == -1
+
+
+def test_the_term_is_the_mean_over_the_rows_that_count() -> None:
+    """Three rows of five count: their sum is divided by 3, not by 5."""
+    logits = torch.tensor([[5.0, 0, 0], [0.2, 0, 0], [0, 4.0, 0], [0, 0, 3.0], [0, 0.1, 0]])
+    every = entropies_by_loop(logits)
+    sure = [h for h in every if h < 0.4 * math.log(3)]
+    assert len(sure) == 3
+    guarded, plain = (
+        Tent(network(), margin=margin).terms(logits)["entropy"].item() for margin in (0.4, None)
+    )
+    assert guarded == pytest.approx(sum(sure) / 3, rel=1e-5)
+    assert plain == pytest.approx(sum(every) / 5, rel=1e-5)
+
+
+def test_the_default_margin_is_that_of_its_paper() -> None:
+    """0.4 log K: of two rows just below and just above it one counts."""
+    method = Tent(network())
+    # Rows (p, (1 - p) / 2, (1 - p) / 2) of entropy 0.39 log 3 and 0.41 log 3, by SciPy.
+    rows = []
+    for share in (0.39, 0.41):
+        p = brentq(
+            lambda p, h=share: entropy([p, (1 - p) / 2, (1 - p) / 2]) - h * math.log(3), 0.5, 1
+        )
+        rows.append([math.log(p), math.log((1 - p) / 2), math.log((1 - p) / 2)])
+    found = method.terms(torch.tensor(rows))["entropy"].item()
+    assert found == pytest.approx(0.39 * math.log(3), rel=1e-4)
 
 
 # ---- what learns, and by what
@@ -180,6 +210,118 @@ def test_of_two_domains_the_targets_statistics_move() -> None:
     norm = net.bottleneck[0]  # type: ignore[index]
     assert isinstance(norm, DomainBatchNorm) and torch.equal(norm.source.running_mean, source)
     assert not torch.equal(norm.target.running_mean, source)
+
+
+# ---- networks without batch normalisation
+
+
+def by_row(name: str, h: Tensor) -> Tensor:
+    """h (n, 4) normalised as the layer says, number by number: over all, or over two halves."""
+    out = torch.empty_like(h)
+    for i, row in enumerate(h):
+        parts = [row] if name == "layer" else [row[:2], row[2:]]
+        out[i] = torch.cat([(v - v.mean()) / (v.var(correction=0) + 1e-5).sqrt() for v in parts])
+    return out
+
+
+@pytest.mark.parametrize("name", ["layer", "group"])
+def test_scales_and_shifts_of_layers_without_batch_statistics_learn(name: str) -> None:
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(4) if name == "layer" else nn.GroupNorm(2, 4)
+    net = Network(nn.Linear(2, 4), nn.Sequential(norm, nn.Dropout(0.5)), nn.Linear(4, 3)).double()
+    x = rows()
+    scale, shift = (p.detach().clone().requires_grad_() for p in (norm.weight, norm.bias))
+    h = scale * by_row(name, x @ net.backbone.weight.T + net.backbone.bias) + shift
+    p = (h @ net.head.weight.T + net.head.bias).softmax(1)
+    expected = torch.autograd.grad((p * p.log()).sum(1).mean().neg(), (scale, shift))
+    method = Tent(net, margin=None, floor=None).train()
+    method.loss(TargetBatch(x, torch.arange(len(x))), 0.0)["entropy"].backward()
+    torch.testing.assert_close([norm.weight.grad, norm.bias.grad], list(expected))
+    assert sum(parameter.grad is not None for parameter in method.parameters()) == 2
+
+
+def test_every_kind_of_layer_learns_and_recovers() -> None:
+    norms = [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4, affine=True)]
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), *norms, nn.InstanceNorm2d(4), nn.Flatten())
+    net = Network(body, nn.LayerNorm(16), nn.Linear(16, 3))
+    method = Tent(net, margin=None, floor=None)
+    (group,) = method.parameter_groups(0.1, 1.0)
+    layers = [*norms, net.bottleneck]
+    assert [id(p) for p in group["params"]] == [
+        id(p)
+        for norm in layers
+        for p in (norm.weight, norm.bias)  # type: ignore[union-attr]
+    ]
+    list(online(method, torch.rand(9, 1, 4, 4).split(4), adam(method, 0.1)))
+    assert all(not torch.equal(norm.weight, torch.ones_like(norm.weight)) for norm in layers)
+    method.floor = 1.0
+    method.recover(torch.zeros(2, 3) + torch.eye(2, 3))
+    assert all(torch.equal(norm.weight, torch.ones_like(norm.weight)) for norm in layers)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "vit_b_16", "swin_t"])
+def test_torchvisions_transformers_are_taken(name: str) -> None:
+    with torch.device("meta"):  # the weights are never read
+        body = torchvision.models.get_model(name)
+    expected = sum(isinstance(m, nn.LayerNorm) and m.weight is not None for m in body.modules())
+    method = Tent(Network(body, nn.Identity(), nn.Linear(1000, 3, device="meta")))
+    assert len(method.parameter_groups(0.1, 1.0)[0]["params"]) == 2 * expected > 0
+
+
+# ---- batches of one and two rows
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_small_last_batch_is_normalised_with_rows_before_it(last: int) -> None:
+    """Its answers are those of the filled batch, by the scale and shift that it meets."""
+    x = torch.cat([rows(seed=0), rows(seed=1)])[: 12 + last]
+    method = Tent(network(), margin=None, floor=None)
+    stream = online(method, x.split(12), adam(method, 0.1))
+    first = next(stream)
+    norm = method.network.bottleneck[0]  # type: ignore[index]
+    scale, shift = norm.weight, norm.bias
+    assert len(first) == 12
+    expected: list[Tensor] = []
+
+    def met(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        expected.append(by_hand(method.network, inputs[0], scale, shift).detach()[-last:])
+
+    handle = method.network.register_forward_pre_hook(met)
+    second = next(stream)
+    handle.remove()
+    torch.testing.assert_close(second, expected[0])
+    assert len(second) == last and next(stream, None) is None
+
+
+def test_as_many_answers_as_rows_in_any_batches() -> None:
+    for sizes in ([16, 1], [1, 16], [1, 1, 1], [5, 2, 9, 1]):
+        method = Tent(lenet(3, width=2, features=6))
+        x = torch.rand(sum(sizes), 1, 16, 16)
+        answers = list(online(method, x.split(sizes), adam(method)))
+        assert [len(logits) for logits in answers] == sizes
+        assert torch.cat(answers).isfinite().all()
+
+
+def test_a_single_row_is_normalised_by_the_running_statistics() -> None:
+    net = network()
+    norm, x = net.bottleneck[0], rows(1)  # type: ignore[index]
+    h = x @ net.backbone.weight.T + net.backbone.bias
+    z = norm.weight * (h - norm.running_mean) / (norm.running_var + 1e-5).sqrt() + norm.bias
+    expected = z.tanh() @ net.head.weight.T + net.head.bias
+    before = norm.running_mean.clone()
+    method = Tent(net, margin=None).train()
+    torch.testing.assert_close(method.logits(x), expected)
+    next(method.step(TargetBatch(x, torch.arange(1)), 0.0))["entropy"].backward()
+    assert norm.weight.grad is not None and torch.equal(norm.running_mean, before)
+    assert norm.training, "the next batch has statistics of its own"
+
+
+def test_batches_are_samples_alone() -> None:
+    method = Tent(network())
+    with pytest.raises(TypeError, match="batches must be tensors of samples alone.*got tuple"):
+        list(online(method, [(rows(), torch.zeros(12))], adam(method)))  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="batches must have one row or more each"):
+        list(online(method, [rows(), rows()[:0]], adam(method)))
 
 
 # ---- reset and recovery
@@ -305,7 +447,7 @@ def test_guards_prevent_collapse(seed: int) -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="network must have batch normalisation"):
+    with pytest.raises(ValueError, match="network must have batch, layer, group or instance norm"):
         Tent(mlp(2, 3))
     plain = Network(nn.BatchNorm1d(2, affine=False), nn.Identity(), nn.Linear(2, 3))
     with pytest.raises(ValueError, match="scale and shift"):
