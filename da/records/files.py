@@ -12,13 +12,16 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 NAMES = ("experiment", "method", "source", "target", "seed")
 FORMAT = 2  # of config.json; the first has no number, and cannot say which values were defaults
+FULL = (ENOSPC, EDQUOT, EFBIG)  # errors of a disk, a quota or a file size that is used up
 # Settings that format 1 kept in the configuration though no result depends on them.
 INCIDENTAL = ("threads", "log_every")
 
@@ -143,12 +146,28 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` whole or not at all, whenever the process or the machine stops."""
+    with replacing(path) as file:
+        file.write(pretty(value).encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` at the end, whole or not at all.
+
+    If writing it fails or is interrupted, the old file stays and nothing of the new one does.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(pretty(value))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with writing(path.parent, path.name):
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def parse_metrics(text: str, where: str) -> list[dict[str, float]]:
@@ -168,14 +187,31 @@ def parse_metrics(text: str, where: str) -> list[dict[str, float]]:
     return lines
 
 
+class WriteError(OSError):
+    """A file could not be written; the message names it and says what to do."""
+
+
 @contextmanager
-def writing(directory: Path) -> Iterator[None]:
-    """Inside, an OSError becomes one that names the folder and the flag that chooses another."""
+def writing(directory: Path, name: str = "") -> Iterator[None]:
+    """Inside, an OSError becomes a `WriteError` about the run folder, and its file `name`."""
     try:
         yield
+    except WriteError:
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(
-            f"cannot write the run folder {directory} ({reason}): choose a writable folder with "
-            "--runs-dir"
-        ) from error
+        advice = "choose a writable folder with --runs-dir"
+        if error.errno in FULL:
+            reason += f"; {_free(directory)} MB are free there"
+            advice = (
+                "make room, or choose another folder with --runs-dir. What was written before is "
+                "kept, and the same command continues"
+            )
+        what = f"{name} in the run folder" if name else "the run folder"
+        raise WriteError(f"cannot write {what} {directory} ({reason}): {advice}") from error
+
+
+def _free(folder: Path) -> int:
+    """The free space, in MB, of the disk that `folder` is on, or will be."""
+    place = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    return shutil.disk_usage(place).free // 10**6

@@ -5,7 +5,6 @@ A checkpoint is written whole or not at all. `fit` writes one after every evalua
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from da.records.files import replacing
 from da.records.run import Run
 from da.train.method import Method
 
@@ -24,13 +24,18 @@ def save_atomically(state: Any, path: Path) -> None:
     """Save with torch.save so that `path` always holds a whole file, even after a crash.
 
     The state goes into a temporary file beside `path`, to the disk, and is then renamed.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written. An earlier file is kept.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # torch hides that a disk is full behind its own complaint about the file's position.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def save_checkpoint(
