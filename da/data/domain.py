@@ -80,6 +80,14 @@ class Unlabelled:
             return torch.from_numpy(self.x[index.numpy()].toarray())
         return torch.from_numpy(np.ascontiguousarray(self.x[index.numpy()]))
 
+    def subset(self, index: Tensor) -> Unlabelled:
+        """The samples at `index` (k,), as a domain of its own."""
+        return Unlabelled(self._subset(index))
+
+    def _subset(self, index: Tensor) -> Tensor | DatasetSamples:
+        """The samples at `index` (k,); those of a dataset stay unread."""
+        return self.x.subset(index) if isinstance(self.x, DatasetSamples) else self.rows(index)
+
 
 @dataclass(frozen=True, init=False)
 class Labelled(Unlabelled):
@@ -158,9 +166,7 @@ class Labelled(Unlabelled):
 
     def subset(self, index: Tensor) -> Labelled:
         """The samples and labels at `index` (k,), as a domain of its own."""
-        if isinstance(self.x, DatasetSamples):
-            return Labelled(self.x.subset(index), self.y[index])
-        return Labelled(self.rows(index), self.y[index])
+        return Labelled(self._subset(index), self.y[index])
 
 
 def as_labelled(domain: Labelled | Dataset, name: str) -> Labelled:

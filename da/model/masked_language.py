@@ -130,9 +130,11 @@ class FilledGaps(Evaluation):
 
     def metrics(self, logits: Tensor) -> dict[str, float]:
         """The fraction of gaps filled correctly, and the mean cross-entropy in nats."""
+        labels = self.labels
+        assert labels is not None
         return {
-            "target_accuracy": accuracy(logits, self.target.y),
-            "target_cross_entropy": functional.cross_entropy(logits, self.target.y).item(),
+            "target_accuracy": accuracy(logits, labels),
+            "target_cross_entropy": functional.cross_entropy(logits, labels).item(),
         }
 
     def confusion(self, logits: Tensor) -> list[str]:

@@ -6,22 +6,24 @@ which step it would have picked, and the accuracy there.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from da.data.batches import Transform
-from da.data.domain import Labelled
+from da.checks.choices import check_choice, check_choices
+from da.checks.integers import whole_number
+from da.data.batches import network_input
+from da.data.datasets import labels_of
+from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
+from da.data.one_by_one import AnyTransform, as_transform
 from da.networks.network import Network, Outputs
 from da.networks.statistics import DomainName, evaluating, use_statistics
-from da.records.run import Run
-from da.train.method import Method
+from da.train.label_free import SCORES
 from da.train.metrics import (
     accuracy,
     balanced_accuracy,
@@ -33,18 +35,13 @@ from da.train.metrics import (
 )
 from da.train.open_set_metrics import open_set_metrics
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run is judged on: labelled target samples and the scores that read no label.
+    """What a run is judged on: target samples, labelled or not, and scores that read no label.
 
-    The labels of `target` are read here, for the reported accuracy, and nowhere else. What is
-    reported depends on `task`:
+    The labels of `target` are read here, for the reported accuracy, and nowhere else. If the target
+    has no labels, the scores alone are reported. What is reported with labels depends on `task`:
 
         task            labels      logits            metrics
         classification  (n,)        (n, classes)      target_accuracy, target_balanced_accuracy,
@@ -60,8 +57,10 @@ class Evaluation:
     The last logit of an open set is for "unknown".
 
     Attributes:
-        target: Labelled samples of the target domain.
-        transform: Raw rows -> network input, without augmentation.
+        target: Samples of the target domain, `Labelled` or `Unlabelled`; or a map-style dataset,
+            whose labels count if it has any.
+        transform: Raw rows -> network input, without augmentation. A callable of one argument, such
+            as a transform of torchvision, gets one sample at a time.
         source: Source samples whose features are stored beside the target's at the end.
             Default None: no such features, as in fine-tuning.
         batch_size: Samples a forward pass. Default 256.
@@ -74,10 +73,14 @@ class Evaluation:
             of the logits. Empty for every other task.
         scores: Label-free scores by name, such as `da.select.SCORES`: functions of the target's
             logits (n, classes) that are higher for a network that should be better. Each is logged
-            at every evaluation and picks a step. For classification and open sets only.
+            at every evaluation and picks a step. For classification and open sets only. Empty
+            (default): none with target labels; without target labels all of `da.select.SCORES`.
 
     Raises:
-        ValueError: `tasks` are given for another task, or missing for "multitask".
+        ValueError: `task` is none of the four, `tasks` are given for another task or missing for
+            "multitask", or `batch_size` is below 1.
+        TypeError: A domain is none, `validation` or `source` has no labels, or `transform` cannot
+            be called.
 
     Example:
         >>> import torch
@@ -90,8 +93,8 @@ class Evaluation:
         0.75
     """
 
-    target: Labelled
-    transform: Transform
+    target: Unlabelled
+    transform: AnyTransform
     source: Labelled | None = None
     batch_size: int = 256
     task: Literal["classification", "open_set", "regression", "multitask"] = "classification"
@@ -100,11 +103,30 @@ class Evaluation:
     scores: Mapping[str, Callable[[Tensor], float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        whole_number(self.batch_size, "batch_size", least=1)
+        object.__setattr__(self, "target", _judged(self.target))
+        object.__setattr__(self, "transform", as_transform(self.transform))
+        for name in ("source", "validation"):
+            domain = getattr(self, name)
+            if domain is not None:
+                object.__setattr__(self, name, as_labelled(domain, f"evaluation's {name}"))
         if (self.task == "multitask") != bool(self.tasks):
             raise ValueError(
                 "tasks must be given for task 'multitask' and for no other; "
                 f"got task {self.task!r} and tasks {dict(self.tasks)}"
             )
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels of the target, or None."""
+        return self.target.y if isinstance(self.target, Labelled) else None
+
+    @property
+    def used_scores(self) -> Mapping[str, Callable[[Tensor], float]]:
+        """The label-free scores that are reported."""
+        classes = self.task in ("classification", "open_set")
+        return SCORES if classes and not self.scores and self.labels is None else self.scores
 
     @property
     def judged_by(self) -> str:
@@ -115,34 +137,37 @@ class Evaluation:
 
     def metrics(self, logits: Tensor) -> dict[str, float]:
         """Compute the target's metrics by name from its logits (n, classes) or (n, 1)."""
+        labels = self.labels
+        if labels is None:
+            return {name: score(logits) for name, score in self.used_scores.items()}
         if self.task == "classification":
-            return target_metrics(logits, self.target.y, self.scores)
+            return target_metrics(logits, labels, self.scores)
         if self.task == "open_set":
-            return self._open_set(logits)
+            return self._open_set(logits, labels)
         if self.task == "multitask":
-            return self._multitask(logits)
-        predictions, labels = logits.squeeze(1), self.target.y
+            return self._multitask(logits, labels)
+        predictions = logits.squeeze(1)
         return {
             "target_mse": mean_squared_error(predictions, labels),
             "target_mae": mean_absolute_error(predictions, labels),
             "target_r2": r_squared(predictions, labels),
         }
 
-    def _open_set(self, logits: Tensor) -> dict[str, float]:
+    def _open_set(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         known = logits.shape[1] - 1
-        found = open_set_metrics(logits, self.target.y, known=known)
-        return target_metrics(logits, self.target.y.clamp(max=known), self.scores) | {
+        found = open_set_metrics(logits, labels, known=known)
+        return target_metrics(logits, labels.clamp(max=known), self.scores) | {
             "target_known_accuracy": found.os_star,
             "target_unknown_accuracy": found.unknown,
             "target_hos": found.hos,
         }
 
-    def _multitask(self, logits: Tensor) -> dict[str, float]:
+    def _multitask(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         parts = logits.split(list(self.tasks.values()), dim=1)  # (n, classes) of each task
-        columns = self.target.y.unbind(dim=1)  # (n,) of each task
+        columns = labels.unbind(dim=1)  # (n,) of each task
         accuracies = {
-            f"target_{name}_accuracy": accuracy(part, labels)
-            for name, part, labels in zip(self.tasks, parts, columns, strict=True)
+            f"target_{name}_accuracy": accuracy(part, own)
+            for name, part, own in zip(self.tasks, parts, columns, strict=True)
         }
         return accuracies | {"target_accuracy": sum(accuracies.values()) / len(accuracies)}
 
@@ -156,18 +181,26 @@ class Evaluation:
         """Count the target's samples by class and predicted class; classification only.
 
         Returns:
-            One string for each class, with a number for each predicted class; [] for other tasks.
+            One string for each class, with a number for each predicted class; [] for other tasks
+            and for a target without labels.
         """
-        if self.task != "classification":
+        if self.task != "classification" or self.labels is None:
             return []
-        return [" ".join(map(str, row)) for row in confusion_matrix(logits, self.target.y).tolist()]
+        return [" ".join(map(str, row)) for row in confusion_matrix(logits, self.labels).tolist()]
+
+
+def _judged(target: Unlabelled | Dataset) -> Unlabelled:
+    """The target, with labels if there are any."""
+    if isinstance(target, Dataset):
+        return Unlabelled(target) if labels_of(target) is None else Labelled.of(target)
+    return target if isinstance(target, Labelled) else as_unlabelled(target, "evaluation's target")
 
 
 @torch.no_grad()
 def predict(
     network: Network,
-    x: Labelled,
-    transform: Transform,
+    x: Unlabelled | Dataset,
+    transform: AnyTransform,
     *,
     statistics: DomainName = "target",
     batch_size: int = 256,
@@ -181,8 +214,8 @@ def predict(
 
     Args:
         network: Maps transformed rows to `Outputs`; it must be on `device`.
-        x: The samples; their labels are not read.
-        transform: Raw rows -> network input, without augmentation.
+        x: The samples, `Unlabelled`, `Labelled` or a map-style dataset; labels are not read.
+        transform: Raw rows -> network input, without augmentation; see `Evaluation`.
         statistics: Whose batch statistics to use, "source" or "target" (default), if the network
             keeps them for each domain; no effect otherwise.
         batch_size: Samples a forward pass. Default 256.
@@ -192,6 +225,9 @@ def predict(
     Returns:
         Features (n, d) and logits (n, classes) of all samples in order, float32 on the CPU, without
         gradients.
+
+    Raises:
+        ValueError: `statistics` is neither "source" nor "target".
 
     Example:
         >>> import torch
@@ -203,13 +239,16 @@ def predict(
         >>> outputs.features.shape, outputs.logits.shape
         (torch.Size([5, 4]), torch.Size([5, 2]))
     """
+    check_choice("statistics", statistics, DomainName)
+    domain = x if isinstance(x, Unlabelled) else as_unlabelled(x, "x")
+    prepare = as_transform(transform)
     use_statistics(network, statistics)
     generator = torch.Generator()  # transforms of evaluation draw nothing from it
     features, logits = [], []
     with evaluating(network):
-        for rows in torch.arange(len(x)).split(batch_size):
+        for rows in torch.arange(len(domain)).split(batch_size):
             with autocast():
-                outputs = network(transform(x.rows(rows), generator).to(device))
+                outputs = network(network_input(domain, rows, prepare, generator).to(device))
             features.append(outputs.features.float().cpu())
             logits.append(outputs.logits.float().cpu())
     return Outputs(torch.cat(features), torch.cat(logits))
@@ -235,34 +274,3 @@ def target_metrics(
         "target_macro_f1": macro_f1(counts),
     }
     return figures | {name: score(logits) for name, score in scores.items()}
-
-
-def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:
-    """Write features.npz: features of some rows of each domain, with labels to colour a picture by.
-
-    They are at most FEATURE_ROWS evenly spaced rows a domain, in half precision.
-    """
-    domains: dict[DomainName, Labelled | None] = {
-        "source": evaluation.source,
-        "target": evaluation.target,
-    }
-    arrays: dict[str, np.ndarray] = {}
-    for name, domain in domains.items():
-        if domain is None:
-            continue
-        count = min(FEATURE_ROWS, len(domain))
-        some = domain.subset(torch.linspace(0, len(domain) - 1, count).long())
-        outputs = predict(
-            method.network,
-            some,
-            evaluation.transform,
-            statistics=name,
-            batch_size=evaluation.batch_size,
-            device=fabric.device,
-            autocast=fabric.autocast,
-        )
-        arrays[f"{name}_features"] = outputs.features.half().numpy()
-        arrays[f"{name}_labels"] = some.y.numpy()
-    path = run.directory / "features.npz"
-    np.savez_compressed(path.with_name("features.tmp.npz"), **arrays)  # type: ignore[arg-type]
-    os.replace(path.with_name("features.tmp.npz"), path)

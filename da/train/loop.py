@@ -25,7 +25,8 @@ from da.records.run import Run
 from da.train.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from da.train.config import TrainConfig
 from da.train.engine import launch
-from da.train.evaluation import Evaluation, predict, save_features
+from da.train.evaluation import Evaluation
+from da.train.judging import judge, save_features
 from da.train.method import Method
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def fit(
     stream: Stream,
     config: TrainConfig,
     run: Run,
-    evaluation: Evaluation,
+    evaluation: Evaluation | None = None,
     *,
     facts: Mapping[str, float] | None = None,
     fabric: Fabric | None = None,
@@ -78,14 +79,16 @@ def fit(
         stream: Gives batch t for t = 0, 1, ..., config.steps - 1, for example `PairedBatches`.
         config: Steps, optimiser, schedule, precision and machine.
         run: The record, from `Run.start`; metrics, checkpoints and the result go into its folder.
-        evaluation: The labelled target samples and scores that the run is judged by.
+        evaluation: The target samples, labelled or not, and the scores that the run is judged by.
+            Default None: nothing is measured, and the last step is the only selection.
         facts: What else the result should say, by name. Default None: nothing.
         fabric: The engine, from `launch`. Default None: made from `config`.
 
     Returns:
         The result, which is also written as result.json. `result["selected"]` holds the step and
         the target's metrics of each selection: "last", every score, "validation" if there are
-        validation samples, and "oracle", the best by target labels.
+        validation samples, and "oracle", the best by target labels, if there are any. Without
+        target labels it holds the scores in place of the metrics.
 
     Raises:
         NonFiniteError: A term of the loss, or a parameter, is not finite.
@@ -141,7 +144,7 @@ def fit(
             _log_losses(run, done, losses, optimizer)
             progress.note(losses)
         if last or done % config.evaluate_every == 0:
-            _evaluate(method, done, run, evaluation, selected, fabric)
+            judge(method, done, run, evaluation, selected, fabric)
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric)
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
@@ -233,36 +236,13 @@ def _average_gradients(method: Method, fabric: Fabric) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def _evaluate(
-    method: Method, step: int, run: Run, evaluation: Evaluation, selected: dict, fabric: Fabric
-) -> None:
-    """Log the metrics, and note the best step so far of each selection; the earlier wins a tie."""
-    target, transform = evaluation.target, evaluation.transform
-    options: dict[str, Any] = {
-        "batch_size": evaluation.batch_size,
-        "device": fabric.device,
-        "autocast": fabric.autocast,
-    }
-    logits = predict(method.network, target, transform, **options).logits
-    metrics = evaluation.metrics(logits)
-    scores = {name: metrics[name] for name in evaluation.scores if name in metrics}
-    choices = {"last": step, **scores, "oracle": metrics[evaluation.judged_by]}
-    measured: dict[str, Any] = {
-        name: value for name, value in metrics.items() if name.startswith("target_")
-    }
-    if counts := evaluation.confusion(logits):
-        measured["target_confusion_matrix"] = counts
-    if evaluation.validation is not None:
-        held_out = predict(method.network, evaluation.validation, transform, **options).logits
-        metrics["validation"] = choices["validation"] = evaluation.validation_score(held_out)
-    run.log(step, metrics)
-    for name, score in choices.items():
-        if name not in selected or score > selected[name]["score"]:
-            selected[name] = {"step": step, **measured, "score": score}
-
-
 def _finish(
-    method: Method, run: Run, evaluation: Evaluation, selected: dict, facts: dict, fabric: Fabric
+    method: Method,
+    run: Run,
+    evaluation: Evaluation | None,
+    selected: dict,
+    facts: dict,
+    fabric: Fabric,
 ) -> dict:
     """Save the trained network and some features, write the result, then delete the checkpoint."""
     choices = {
@@ -271,7 +251,8 @@ def _finish(
     }
     if fabric.is_global_zero:
         save_atomically(method.network.state_dict(), run.directory / "network.pt")
-        save_features(method, run, evaluation, fabric)
+        if evaluation is not None:
+            save_features(method, run, evaluation, fabric)
     result = {"selected": choices} | ({"facts": facts} if facts else {})
     run.finish(result)
     if fabric.is_global_zero:

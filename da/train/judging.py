@@ -1,0 +1,96 @@
+"""What `fit` does with an `Evaluation`: logs its figures, notes the best steps, keeps features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from da.data.domain import Labelled, Unlabelled
+from da.networks.statistics import DomainName
+from da.records.files import replacing
+from da.records.run import Run
+from da.train.evaluation import Evaluation, predict
+from da.train.method import Method
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
+
+
+def judge(
+    method: Method,
+    step: int,
+    run: Run,
+    evaluation: Evaluation | None,
+    selected: dict[str, dict[str, Any]],
+    fabric: Fabric,
+) -> None:
+    """Log the metrics, and note the best step so far of each selection; the earlier wins a tie.
+
+    Without an evaluation the last step is noted and nothing else.
+    """
+    if evaluation is None:
+        selected["last"] = {"step": step, "score": step}
+        return
+    options: dict[str, Any] = {
+        "batch_size": evaluation.batch_size,
+        "device": fabric.device,
+        "autocast": fabric.autocast,
+    }
+    logits = predict(method.network, evaluation.target, evaluation.transform, **options).logits
+    metrics = evaluation.metrics(logits)
+    labelled = evaluation.labels is not None
+    scores = {name: metrics[name] for name in evaluation.used_scores if name in metrics}
+    choices = {"last": step, **scores}
+    if labelled:
+        choices["oracle"] = metrics[evaluation.judged_by]
+    measured: dict[str, Any] = {
+        name: value for name, value in metrics.items() if name.startswith("target_") or not labelled
+    }
+    if counts := evaluation.confusion(logits):
+        measured["target_confusion_matrix"] = counts
+    if evaluation.validation is not None:
+        held_out = predict(
+            method.network, evaluation.validation, evaluation.transform, **options
+        ).logits
+        metrics["validation"] = choices["validation"] = evaluation.validation_score(held_out)
+    if metrics:
+        run.log(step, metrics)
+    for name, score in choices.items():
+        if name not in selected or score > selected[name]["score"]:
+            selected[name] = {"step": step, **measured, "score": score}
+
+
+def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:
+    """Write features.npz: features of some rows of each domain, with labels to colour a picture by.
+
+    They are at most FEATURE_ROWS evenly spaced rows a domain, in half precision. A target without
+    labels has features alone.
+    """
+    domains: dict[DomainName, Unlabelled | None] = {
+        "source": evaluation.source,
+        "target": evaluation.target,
+    }
+    arrays: dict[str, np.ndarray] = {}
+    for name, domain in domains.items():
+        if domain is None:
+            continue
+        count = min(FEATURE_ROWS, len(domain))
+        some = domain.subset(torch.linspace(0, len(domain) - 1, count).long())
+        outputs = predict(
+            method.network,
+            some,
+            evaluation.transform,
+            statistics=name,
+            batch_size=evaluation.batch_size,
+            device=fabric.device,
+            autocast=fabric.autocast,
+        )
+        arrays[f"{name}_features"] = outputs.features.half().numpy()
+        if isinstance(some, Labelled):
+            arrays[f"{name}_labels"] = some.y.numpy()
+    with replacing(run.directory / "features.npz") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
