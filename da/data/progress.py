@@ -46,7 +46,8 @@ class Progress:
     ) -> None:
         terminal = sys.stderr.isatty()
         self.title, self.total, self.done, self.unit = title, total, done, unit
-        self._values = ""
+        self._values: dict[str, float] = {}
+        self.hidden = hidden
         self._lines = not terminal and not hidden
         self._printed = time.monotonic()
         self._bar = tqdm(
@@ -69,9 +70,17 @@ class Progress:
             print(self._line(), file=sys.stderr, flush=True)
 
     def note(self, values: Mapping[str, float]) -> None:
-        """Show these numbers behind the count from now on, for example the losses by name."""
-        self._values = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-        self._bar.set_postfix_str(self._values, refresh=False)
+        """Show these numbers behind the count from now on, for example the losses by name.
+
+        Numbers that were noted before under other names stay.
+        """
+        self._values |= values
+        self._bar.set_postfix_str(self._noted(), refresh=False)
+
+    def say(self, line: str) -> None:
+        """Print a line of its own on standard error, above the bar if there is one."""
+        if not self.hidden:
+            tqdm.write(line, file=sys.stderr)
 
     def over(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass the items on one by one; each counts as done when the next is asked for."""
@@ -87,10 +96,14 @@ class Progress:
         self._bar.close()
 
     def _line(self) -> str:
-        """For example "digits_mmd: 120 of 300 steps, task 0.412, align 0.031"."""
+        """For example "digits_mmd: 120 of 300 steps, task 0.412, align 0.0312"."""
         counts = [self.done] if self.total is None else [self.done, self.total]
         if self.unit == "B":
             count = " of ".join(f"{tqdm.format_sizeof(n)}B" for n in counts)
         else:
             count = f"{' of '.join(map(str, counts))} {self.unit}s"
-        return f"{self.title}: {count}" + (f", {self._values}" if self._values else "")
+        return ", ".join(filter(None, (f"{self.title}: {count}", self._noted())))
+
+    def _noted(self) -> str:
+        """For example "task 0.412, align 0.0312"."""
+        return ", ".join(f"{name} {value:.3g}" for name, value in self._values.items())

@@ -27,14 +27,18 @@ def judge(
     evaluation: Evaluation | None,
     selected: dict[str, dict[str, Any]],
     fabric: Fabric,
-) -> None:
+) -> dict[str, float]:
     """Log the metrics, and note the best step so far of each selection; the earlier wins a tie.
 
     Without an evaluation the last step is noted and nothing else.
+
+    Returns:
+        The figure that a person watches while the run goes on: that of the validation samples if
+        there are any, else the target's by its labels, else the first label-free score.
     """
     if evaluation is None:
         selected["last"] = {"step": step, "score": step}
-        return
+        return {}
     options: dict[str, Any] = {
         "batch_size": evaluation.batch_size,
         "device": fabric.device,
@@ -62,6 +66,8 @@ def judge(
     for name, score in choices.items():
         if name not in selected or score > selected[name]["score"]:
             selected[name] = {"step": step, **measured, "score": score}
+    watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
+    return next(({name: metrics[name]} for name in watched if name in metrics), {})
 
 
 def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:

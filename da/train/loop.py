@@ -23,6 +23,7 @@ from da.data.loading import Stream, load
 from da.data.progress import Progress
 from da.records.run import Run
 from da.train.checkpoint import load_checkpoint, save_atomically, save_checkpoint
+from da.train.checks import check_arguments, check_fit
 from da.train.config import TrainConfig
 from da.train.engine import launch
 from da.train.evaluation import Evaluation
@@ -92,7 +93,11 @@ def fit(
 
     Raises:
         NonFiniteError: A term of the loss, or a parameter, is not finite.
-        ValueError: The machine does not have the accelerator.
+        ValueError: The machine does not have the accelerator; or, before the first step, method,
+            stream and evaluation do not fit together: labels out of the head's range or of another
+            kind, samples that the network cannot take, weights of another length than the rows, a
+            batch larger than its domain. The message names the argument.
+        TypeError: An argument is of another kind, or the stream is not for this method.
 
     Example:
         >>> import tempfile
@@ -118,8 +123,18 @@ def fit(
         >>> result["selected"]["last"]["step"], result["selected"]["last"]["target_accuracy"]
         (15, 1.0)
     """
+    check_arguments(method, stream, config, run, evaluation)
     fabric = fabric or launch(config)
     method = _placed(method, fabric)
+    check_fit(
+        method,
+        stream,
+        evaluation,
+        device=fabric.device,
+        autocast=fabric.autocast,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
     optimizer = make_optimizer(method, config)
     torch.manual_seed(stream.seed + fabric.global_rank)
     selected: dict[str, dict[str, Any]] = {}
@@ -135,6 +150,8 @@ def fit(
     )
     hidden = not fabric.is_global_zero
     progress = Progress(run.title, config.steps, done=start, leave=False, hidden=hidden)
+    if start:
+        progress.say(f"{run.title} continues at step {start} of {config.steps}")
     for step, batch in enumerate(progress.over(batches), start):
         terms = _train_step(method, batch.to(fabric.device), step, config, optimizer, fabric)
         done = step + 1
@@ -144,7 +161,7 @@ def fit(
             _log_losses(run, done, losses, optimizer)
             progress.note(losses)
         if last or done % config.evaluate_every == 0:
-            judge(method, done, run, evaluation, selected, fabric)
+            progress.note(judge(method, done, run, evaluation, selected, fabric))
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric)
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
