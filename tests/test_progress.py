@@ -38,8 +38,9 @@ DATA = """
 import io, sys
 from pathlib import Path
 from PIL import Image
-from da.data import progress, readers, transfer
+from da.data import progress, transfer
 from da.data.files import cache
+from da.data.files.images import ImageReader
 
 transfer._BLOCK = 1_500_000
 for interval in (30.0, 0.0):
@@ -52,7 +53,7 @@ for interval in (30.0, 0.0):
         Image.new("RGB", (4, 4)).save(file)
     cache.cached_images(
         "office31/amazon", files, root=folder, shape=(3, 4, 4),
-        decode=lambda file: readers._decode(file, size=4, channels=3), cache_dir=folder,
+        decode=ImageReader(files, 4, 3), cache_dir=folder,
     )
     transfer._receive(io.BytesIO(bytes(3_000_000)), folder / "usps.h5.part", 0, 3_000_000)
 """
