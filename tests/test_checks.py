@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.utils import check_random_state
 
-from da.checks import WholeNumberError, seed_of, whole_number
+from da.checks import WholeNumberError, seed_of, whole_number, whole_number_or_none
 
 
 @pytest.mark.parametrize("kind", [int, np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64])
@@ -47,6 +47,13 @@ def test_a_range_stands_in_the_error(options: dict, message: str) -> None:
         whole_number(5, "n", **options)
     assert str(error.value) == message
     assert whole_number(5, "n", least=5, most=5) == 5
+
+
+def test_none_is_taken_where_the_function_chooses() -> None:
+    assert whole_number_or_none(None, "n", least=1) is None
+    assert whole_number_or_none(np.int32(3), "n", least=1) == 3
+    with pytest.raises(WholeNumberError, match="n must be None or a whole number >= 1; got 2.5"):
+        whole_number_or_none(2.5, "n", least=1)
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, np.int64(7), np.uint32(7)])

@@ -1,7 +1,7 @@
 """Checks of arguments that every room shares: words, whole numbers, sources of randomness."""
 
 from da.checks.choices import check_choice, check_choices
-from da.checks.integers import WholeNumberError, whole_number
+from da.checks.integers import WholeNumberError, whole_number, whole_number_or_none
 from da.checks.random_states import RandomState, seed_of
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "check_choices",
     "seed_of",
     "whole_number",
+    "whole_number_or_none",
 ]

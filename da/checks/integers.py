@@ -1,6 +1,7 @@
 """Whole numbers as arguments: Python's and NumPy's integers are taken, floats and booleans are not.
 
-self.n_iter = whole_number(n_iter, "n_iter", least=1)
+`whole_number` is for an argument that must be given, `whole_number_or_none` for one whose default
+None means that the function chooses.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def whole_number(
 ) -> int:
     """Check that an argument is a whole number in its range, and return it as Python's int.
 
-    NumPy's integers are taken, as those of `np.arange` in a grid of parameters. Floats are refused
-    even if they hold a whole number, as scikit-learn refuses them. So are booleans.
+    NumPy's integers are taken, such as those of `np.arange` in a grid of parameters. Floats are
+    refused even if they hold a whole number, as scikit-learn refuses them. So are booleans.
 
     Args:
         value: What the caller gave.
@@ -56,16 +57,58 @@ def whole_number(
         >>> whole_number(np.int64(10), "n_iter", least=1)
         10
     """
-    if is_whole(value):
-        number = int(value)  # type: ignore[call-overload]
-        if (least is None or number >= least) and (most is None or number <= most):
-            return number
-    raise WholeNumberError(f"{name} must be {_expected(least, most, note)}; got {value!r}")
+    if not _fits(value, least, most):
+        raise WholeNumberError(f"{name} must be {_expected(least, most, note)}; got {value!r}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def whole_number_or_none(
+    value: object,
+    name: str,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    note: str = "",
+) -> int | None:
+    """Check an argument whose default None means that the function chooses the number.
+
+    Args:
+        value: What the caller gave.
+        name: As in `whole_number`.
+        least: As in `whole_number`.
+        most: As in `whole_number`.
+        note: As in `whole_number`.
+
+    Returns:
+        The number, or None.
+
+    Raises:
+        WholeNumberError: `value` is neither None nor a whole number in the range.
+
+    Example:
+        >>> from da.checks import whole_number_or_none
+        >>> whole_number_or_none(None, "n_components", least=1) is None
+        True
+    """
+    if value is None:
+        return None
+    if not _fits(value, least, most):
+        expected = _expected(least, most, note)
+        raise WholeNumberError(f"{name} must be None or {expected}; got {value!r}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def is_whole(value: object) -> bool:
     """Whether a value is an integer of Python or NumPy, and no boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _fits(value: object, least: int | None, most: int | None) -> bool:
+    """Whether a value is a whole number from `least` to `most`."""
+    if not is_whole(value):
+        return False
+    number = int(value)  # type: ignore[call-overload]
+    return (least is None or number >= least) and (most is None or number <= most)
 
 
 def _expected(least: int | None, most: int | None, note: str) -> str:

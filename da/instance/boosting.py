@@ -28,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, check_two_samples
+from da.checks.integers import whole_number
 from da.instance.samples import class_labels
 
 SMALLEST_ERROR = 1e-10
@@ -74,10 +75,10 @@ class TransferBoosting(BaseEstimator, ABC):
 
     def _boost(self, x: np.ndarray, y: np.ndarray, n: int, base: BaseEstimator) -> None:
         """Run the rounds on rows x (n + m, d); the first n are the source's."""
-        check_positive(self.n_estimators, "n_estimators")
-        beta, weights = source_factor(n, self.n_estimators), np.full(len(x), 1 / len(x))
+        rounds = whole_number(self.n_estimators, "n_estimators", least=1)
+        beta, weights = source_factor(n, rounds), np.full(len(x), 1 / len(x))
         self.estimators_, errors, votes = [], [], []
-        for _ in range(self.n_estimators):
+        for _ in range(rounds):
             hypothesis = learn(base, x, y, weights)
             e = self._errors(hypothesis.predict(x), y)
             error = float(weights[n:] @ e[n:] / weights[n:].sum())
@@ -91,7 +92,7 @@ class TransferBoosting(BaseEstimator, ABC):
         self.source_weights_, self.target_weights_ = weights[:n], weights[n:]
         if not self.estimator_weights_.any():
             raise ValueError(
-                f"none of {self.n_estimators} rounds has an error below 1/2 on the target, so no "
+                f"none of {rounds} rounds has an error below 1/2 on the target, so no "
                 "round has a vote: pass more target rows, more n_estimators, or an estimator that "
                 "can learn the target's rows beside the source's"
             )
@@ -252,12 +253,6 @@ def weighted(estimator: BaseEstimator | None, default: BaseEstimator) -> BaseEst
             f"boosting works by weights; got {type(estimator).__name__}"
         )
     return estimator
-
-
-def check_positive(value: int, name: str, least: int = 1) -> None:
-    """Raise a ValueError if the number is not an integer >= least."""
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}; got {value}")
 
 
 def check_width(x: Array, d: int) -> np.ndarray:

@@ -20,12 +20,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from da.arrays import Array, NonFiniteError
+from da.checks.integers import whole_number, whole_number_or_none
+from da.checks.random_states import RandomState, seed_of
 from da.instance.adaboost_r2 import adaboost_r2, adjusted_errors, towards_target, weighted_median
 from da.instance.boosting import (
     Labels,
     TransferBoosting,
     as_given,
-    check_positive,
     check_width,
     learn,
     stack,
@@ -33,6 +34,7 @@ from da.instance.boosting import (
 )
 
 DEPTH = 3  # of the default trees
+FOLDS = 5  # by default
 
 
 class TrAdaBoostR2(RegressorMixin, TransferBoosting):
@@ -132,9 +134,11 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
             of depth 3.
         n_steps: S, the steps of the first stage, >= 2. Default 10.
         n_estimators: N, the most rounds of AdaBoost.R2 in each step, >= 1. Default 30.
-        folds: F, the parts that the target's rows are cut into, 2 to m. Default 5.
-        random_state: Seed of the folds, which do not depend on the order of the rows, and of the
-            default estimator. Default 0.
+        folds: F, the parts that the target's rows are cut into, 2 to m. None (default): 5, or m if
+            the target has fewer rows.
+        random_state: Source of the folds, which do not depend on the order of the rows, and of the
+            default estimator: None, an int, or a RandomState or Generator of NumPy. Each `fit`
+            takes one number from such an object. Default 0.
 
     Attributes:
         estimators_: After `fit`, the hypotheses of the model.
@@ -174,8 +178,8 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         *,
         n_steps: int = 10,
         n_estimators: int = 30,
-        folds: int = 5,
-        random_state: int = 0,
+        folds: int | None = None,
+        random_state: RandomState = 0,
     ) -> None:
         self.estimator, self.n_steps, self.n_estimators = estimator, n_steps, n_estimators
         self.folds, self.random_state = folds, random_state
@@ -200,10 +204,13 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         """
         x, y, n = _samples(source, source_labels, target, target_labels)
         self._check_options(len(x) - n)
-        base = _base(self.estimator, self.random_state)
+        seed = seed_of(self.random_state)
+        base = _base(self.estimator, seed)
         self.n_features_in_ = x.shape[1]
         steps = self._steps(x, y, n, base)
-        errors = [self._cross_validation_error(x, y, n, weights, base) for weights in steps]
+        folds = min(FOLDS, len(x) - n) if self.folds is None else self.folds
+        cut = KFold(folds, shuffle=True, random_state=seed)
+        errors = [self._cross_validation_error(x, y, n, weights, base, cut) for weights in steps]
         self.cross_validation_errors_ = np.array(errors)
         self.step_ = int(self.cross_validation_errors_.argmin()) + 1
         model = adaboost_r2(x, y, n, steps[self.step_ - 1], base, self.n_estimators)
@@ -222,13 +229,12 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
 
     def _check_options(self, m: int) -> None:
         """Check the numbers against each other and against m target rows."""
-        check_positive(self.n_steps, "n_steps", 2)
-        check_positive(self.n_estimators, "n_estimators")
-        check_positive(self.folds, "folds", 2)
-        if self.folds > m:
-            raise ValueError(
-                f"folds must be at most the number of target rows, {m}; got {self.folds}"
-            )
+        whole_number(self.n_steps, "n_steps", least=2)
+        whole_number(self.n_estimators, "n_estimators", least=1)
+        if m < 2:
+            raise ValueError(f"target must have at least 2 rows, to cut them into folds; got {m}")
+        note = "the number of target rows"
+        whole_number_or_none(self.folds, "folds", least=2, most=m, note=note)
 
     def _steps(self, x: np.ndarray, y: np.ndarray, n: int, base: BaseEstimator) -> list[np.ndarray]:
         """The weights (n + m,) of each step of the first stage."""
@@ -242,7 +248,13 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         return steps
 
     def _cross_validation_error(
-        self, x: np.ndarray, y: np.ndarray, n: int, weights: np.ndarray, base: BaseEstimator
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        n: int,
+        weights: np.ndarray,
+        base: BaseEstimator,
+        cut: KFold,
     ) -> float:
         """The mean squared error on target rows.
 
@@ -251,7 +263,6 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
         # Sorted, so that the folds do not depend on the order of the rows.
         order = n + np.lexsort([y[n:], *x[n:].T])
         squares = np.empty(len(order))
-        cut = KFold(self.folds, shuffle=True, random_state=self.random_state)
         for train, held in cut.split(order):
             rows = np.concatenate([np.arange(n), order[train]])
             model = adaboost_r2(x[rows], y[rows], n, weights[rows], base, self.n_estimators)

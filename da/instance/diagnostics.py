@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.checks.integers import whole_number
+
 UNIFORM = 0.999  # weights whose effective sample size is above this share of n count as uniform
 
 
@@ -153,8 +155,7 @@ def reliability(
         (array([0.5, 1.5]), array([0.5, 1.5]))
     """
     w, r = _same_rows(weights, ratio)
-    if bins < 1:
-        raise ValueError(f"bins must be >= 1; got {bins}")
+    bins = whole_number(bins, "bins", least=1)
     edges = w.sort().values[[len(w) * k // bins for k in range(1, bins)]]
     place = torch.searchsorted(edges, w, right=True)
     counts = torch.bincount(place, minlength=bins)

@@ -17,10 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from da.arrays import Array
+from da.checks.integers import whole_number_or_none
+from da.checks.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import Samples
 
 SMALLEST_PROBABILITY = 1e-6
+FOLDS = 5  # by default
 
 
 def discriminator_weights(
@@ -28,8 +31,8 @@ def discriminator_weights(
     target: Array,
     *,
     estimator: BaseEstimator | None = None,
-    folds: int = 5,
-    random_state: int = 0,
+    folds: int | None = None,
+    random_state: RandomState = 0,
 ) -> Array:
     """Weight source rows by the odds of a classifier that tells target rows from source rows.
 
@@ -43,14 +46,18 @@ def discriminator_weights(
         target: Rows (m, d), floats.
         estimator: A scikit-learn classifier with predict_proba, cloned for each fold. None
             (default) is a logistic regression on standardised columns.
-        folds: The number of parts that source and target are cut into, 2 to min(n, m). Default 5.
-        random_state: Seed of the cut, which does not depend on the order of the rows. Default 0.
+        folds: The number of parts that source and target are cut into, 2 to min(n, m). None
+            (default): 5, or min(n, m) if that is less.
+        random_state: Source of the cut, which does not depend on the order of the rows: None, an
+            int, or a RandomState or Generator of NumPy. Each call takes one number from such an
+            object. Default 0.
 
     Returns:
         Weights (n,) of mean 1, of the kind of `source`, without gradient.
 
     Raises:
-        ValueError: Widths or devices differ, a value is not finite, or `folds` is out of range.
+        ValueError: Widths or devices differ, a value is not finite, a sample has one row, or
+            `folds` is out of range.
         TypeError: The inputs are not two float arrays or two float tensors, or `estimator` has
             no predict_proba.
 
@@ -76,7 +83,7 @@ def discriminator_weights(
         The weights come first and a model is learned from them later (the paper's two-stage
         approximation). The paper also solves both in one problem.
     """
-    samples = Samples.of(source, target)
+    samples = Samples.of(source, target, least=2)
     n, m = len(samples.x), len(samples.y)
     if estimator is None:
         estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -85,12 +92,11 @@ def discriminator_weights(
             "estimator must be a scikit-learn classifier with predict_proba; "
             f"got {type(estimator).__name__}"
         )
-    if not 2 <= folds <= min(n, m):
-        raise ValueError(
-            f"folds must be from 2 to the smaller sample's rows, {min(n, m)}; got {folds}"
-        )
+    note = "the smaller sample's rows"
+    folds = whole_number_or_none(folds, "folds", least=2, most=min(n, m), note=note)
+    folds = min(FOLDS, n, m) if folds is None else folds
     rows = samples.pooled().cpu().numpy()
-    values = _cross_fitted_odds(rows, n, estimator, folds, random_state)
+    values = _cross_fitted_odds(rows, n, estimator, folds, seed_of(random_state))
     odds = torch.from_numpy(values).to(samples.x)
     weights = samples.restore(odds / odds.mean(), source)
     warn_if_uniform(weights, "discriminator_weights")

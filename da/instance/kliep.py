@@ -20,12 +20,15 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from da.arrays import Array, full_precision
+from da.checks.integers import whole_number, whole_number_or_none
+from da.checks.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import WIDTHS, Samples, draw
 from da.kernels.distances import gram_distances
 
 HALVINGS = 8  # lengths of the Newton step that are tried: 1, 1/2, ..., 1/128
 DAMPING = 1e-8  # of the curvature's mean diagonal entry, added to the diagonal
+FOLDS = 5  # by default
 ROUGH = 1e-3  # nats: while bandwidths are compared, likelihoods need not be more exact
 SMALLEST_SHARE = 1e-12  # no share becomes 0, so that a later step can raise it again
 
@@ -36,8 +39,8 @@ def kliep(
     *,
     n_centres: int = 100,
     bandwidth: float | None = None,
-    folds: int = 5,
-    random_state: int = 0,
+    folds: int | None = None,
+    random_state: RandomState = 0,
     tolerance: float = 1e-6,
     n_iter: int = 1000,
 ) -> Array:
@@ -58,9 +61,11 @@ def kliep(
         bandwidth: s, a squared distance > 0. None (default) chooses among 2^-6, 2^-5, ..., 2^2
             times the median squared distance of the pooled rows. It takes the one under which
             held-out target rows have the highest likelihood.
-        folds: The parts that the target is cut into for that choice, 2 to m. Default 5.
-        random_state: Seed of centres and folds. Neither depends on the order of the rows.
-            Default 0.
+        folds: The parts that the target is cut into for that choice, 2 to m. None (default): 5, or
+            m if the target has fewer rows.
+        random_state: Source of centres and folds, neither of which depends on the order of the
+            rows: None, an int, or a RandomState or Generator of NumPy. Each call takes one number
+            from such an object. Default 0.
         tolerance: The mean log-likelihood is certainly within this of its maximum, in nats, > 0.
             Default 1e-6.
         n_iter: The most Newton steps, >= 1. Default 1000.
@@ -96,19 +101,16 @@ def kliep(
     """
     samples = Samples.of(source, target)
     x, y = samples.x, samples.y
-    if n_iter < 1 or not tolerance > 0:
-        raise ValueError(f"n_iter must be >= 1 and tolerance > 0; got {n_iter} and {tolerance}")
-    if bandwidth is None and not 2 <= folds <= len(y):
-        raise ValueError(
-            f"folds must be from 2 to the target's rows, {len(y)}; got {folds}: or give a bandwidth"
-        )
+    _check_options(n_centres, n_iter, tolerance)
+    folds = _fold_count(folds, len(y)) if bandwidth is None else 1
+    seed = seed_of(random_state)
     with full_precision(x):
-        place = draw(len(y), n_centres, random_state).to(x.device)  # (b,): the centres' rows
+        place = draw(len(y), n_centres, seed).to(x.device)  # (b,): the centres' rows
         centres = y[place]
         from_source = gram_distances(x, centres)  # (n, b)
         from_target = gram_distances(y, centres)  # (m, b)
         if bandwidth is None:
-            part = (draw(len(y), len(y), random_state + 1) % folds).to(x.device)  # (m,)
+            part = (draw(len(y), len(y), seed + 1) % folds).to(x.device)  # (m,)
             s = _likeliest(samples.bandwidth(), from_source, from_target, part, place)
         else:
             s = samples.bandwidth(bandwidth)
@@ -117,6 +119,23 @@ def kliep(
         weights = samples.restore((-from_source / s - logs).exp() @ shares, source)
     warn_if_uniform(weights, "kliep")
     return weights
+
+
+def _check_options(n_centres: int, n_iter: int, tolerance: float) -> None:
+    """Check the numbers given to `kliep`."""
+    whole_number(n_centres, "n_centres", least=1)
+    whole_number(n_iter, "n_iter", least=1)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be > 0; got {tolerance}")
+
+
+def _fold_count(folds: int | None, m: int) -> int:
+    """The number of folds that m target rows are cut into, to choose the bandwidth."""
+    if m < 2:
+        raise ValueError(f"target must have at least 2 rows to choose a bandwidth; got {m}")
+    note = "the target's rows: or give a bandwidth"
+    folds = whole_number_or_none(folds, "folds", least=2, most=m, note=note)
+    return min(FOLDS, m) if folds is None else folds
 
 
 def _likeliest(

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, full_precision
+from da.checks.integers import whole_number, whole_number_or_none
+from da.checks.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.quadratic_programme import Polytope, Quadratic, minimiser
 from da.instance.samples import Gaussian, Samples, draw_centres, tiles
@@ -37,7 +39,7 @@ def kmm(
     epsilon: float | None = None,
     bandwidth: float | Literal["mean", "median"] = "median",
     n_landmarks: int | None = None,
-    random_state: int = 0,
+    random_state: RandomState = 0,
     n_iter: int = 20_000,
     tolerance: float = 1e-4,
 ) -> Array:
@@ -63,7 +65,8 @@ def kmm(
         n_landmarks: None (default): exact. An integer >= 1: a Nystroem approximation with that
             many rows of both samples, in O((n + m) d) time a landmark. It matches the parts of
             phi(x) and phi(y) in the span of the kernel functions at these rows.
-        random_state: Seed of the landmarks. Default 0.
+        random_state: Source of the landmarks: None, an int, or a RandomState or Generator of NumPy.
+            Each call takes one number from such an object. Default 0.
         n_iter: The most iterations, of one product with the kernel each. Default 20,000.
         tolerance: The squared MMD is certainly within this of its minimum (a duality gap; the MMD
             is usually far closer). Single weights settle later than the MMD: for weights within
@@ -107,13 +110,14 @@ def kmm(
     n = len(samples.x)
     epsilon = (math.sqrt(n) - 1) / math.sqrt(n) if epsilon is None else epsilon
     _check_options(bound, epsilon, n_landmarks, n_iter, tolerance)
+    seed = seed_of(random_state)
     polytope = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon))
     with full_precision(samples.x):
         s = samples.bandwidth(bandwidth)
         if n_landmarks is None:
             problem = _exact(samples.x, samples.y, s)
         else:
-            landmarks = draw_centres(samples.pooled(), n_landmarks, random_state)
+            landmarks = draw_centres(samples.pooled(), n_landmarks, seed)
             problem = _projected(samples.x, samples.y, landmarks, s)
         weights = samples.restore(minimiser(problem, polytope, n_iter, tolerance), source)
     warn_if_uniform(weights, "kmm")
@@ -170,7 +174,7 @@ def _check_options(
         )
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"epsilon must be a finite number >= 0; got {epsilon}")
-    if n_landmarks is not None and n_landmarks < 1:
-        raise ValueError(f"n_landmarks must be None or >= 1; got {n_landmarks}")
-    if n_iter < 1 or not tolerance > 0:
-        raise ValueError(f"n_iter must be >= 1 and tolerance > 0; got {n_iter} and {tolerance}")
+    whole_number_or_none(n_landmarks, "n_landmarks", least=1)
+    whole_number(n_iter, "n_iter", least=1)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be > 0; got {tolerance}")

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import Array, like
+from da.checks.integers import whole_number
 from da.instance.class_arrays import class_count, frequencies, integers_of, probabilities_of
 
 
@@ -161,8 +162,9 @@ def mlls(
     Differences:
         It stops once a certified gap to the maximum is below the tolerance.
     """
-    if n_iter < 1 or not tolerance > 0:
-        raise ValueError(f"n_iter must be >= 1 and tolerance > 0; got {n_iter} and {tolerance}")
+    whole_number(n_iter, "n_iter", least=1)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be > 0; got {tolerance}")
     posteriors = probabilities_of(target_probabilities, "target_probabilities", None)
     labels, k = integers_of(source_labels, "source_labels"), posteriors.shape[1]
     # p(x | k) up to a factor of the row: (m, k)

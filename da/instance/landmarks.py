@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.checks.integers import whole_number
 from da.instance.selection import Selection, class_numbers, index_like
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred, gram_distances
@@ -216,5 +217,6 @@ def _check_options(
         raise ValueError(f"scales must be one or more numbers > 0; got {scales}")
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must be from 0 to below 1, the mean weight; got {threshold}")
-    if n_iter < 1 or not tolerance > 0:
-        raise ValueError(f"n_iter must be >= 1 and tolerance > 0; got {n_iter} and {tolerance}")
+    whole_number(n_iter, "n_iter", least=1)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be > 0; got {tolerance}")

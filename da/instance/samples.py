@@ -106,16 +106,14 @@ def sorting(x: Tensor) -> Tensor:
     return torch.unique(x, dim=0, return_inverse=True)[1].argsort(stable=True)
 
 
-def draw(n: int, k: int, random_state: int) -> Tensor:
+def draw(n: int, k: int, seed: int) -> Tensor:
     """Draw min(k, n) different numbers from 0 to n - 1, in random order: int64 on the CPU."""
-    if k < 1:
-        raise ValueError(f"the number of centres or landmarks must be >= 1; got {k}")
-    return torch.randperm(n, generator=torch.Generator().manual_seed(random_state))[:k]
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:k]
 
 
-def draw_centres(rows: Tensor, k: int, random_state: int) -> Tensor:
+def draw_centres(rows: Tensor, k: int, seed: int) -> Tensor:
     """Draw min(k, n) of n rows without replacement; their order does not change the draw."""
-    return rows[sorting(rows)][draw(len(rows), k, random_state).to(rows.device)]
+    return rows[sorting(rows)][draw(len(rows), k, seed).to(rows.device)]
 
 
 def tiles(n: int, width: int) -> Iterator[slice]:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, full_precision
+from da.checks.integers import whole_number
+from da.checks.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.least_squares import coefficients, leave_one_out_scores
 from da.instance.samples import WIDTHS, Samples, draw, draw_centres
@@ -35,7 +37,7 @@ def ulsif(
     n_centres: int = 100,
     bandwidth: float | None = None,
     regularization: float | None = None,
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> Array:
     """Weight source rows by a density ratio fitted by least squares, in closed form.
 
@@ -54,8 +56,9 @@ def ulsif(
             times the median squared distance of the pooled rows, by leave-one-out scores.
         regularization: lambda > 0, without unit. None (default) chooses among 1e-4, 1e-3, ..., 10,
             by the same scores.
-        random_state: Seed of the centres and of the pairs that are left out. Neither depends on
-            the order of the rows. Default 0.
+        random_state: Source of the centres and of the pairs that are left out, neither of which
+            depends on the order of the rows: None, an int, or a RandomState or Generator of NumPy.
+            Each call takes one number from such an object. Default 0.
 
     Returns:
         Weights (n,) of mean 1, of the kind of `source`, without gradient.
@@ -100,7 +103,7 @@ def rulsif(
     n_centres: int = 100,
     bandwidth: float | None = None,
     regularization: float | None = None,
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> Array:
     """Weight source rows by a flattened density ratio, which is bounded and so steadier.
 
@@ -117,7 +120,8 @@ def rulsif(
         bandwidth: The kernel's bandwidth, a squared distance > 0, or None (default) to choose it;
             see `ulsif`.
         regularization: lambda > 0, or None (default) to choose it; see `ulsif`.
-        random_state: Seed of the centres and of the pairs that are left out. Default 0.
+        random_state: Source of the centres and of the pairs that are left out; see `ulsif`. Default
+            0.
 
     Returns:
         Weights (n,) of mean 1, of the kind of `source`, without gradient.
@@ -164,23 +168,25 @@ def _weights(
     bandwidth: float | None,
     regularization: float | None,
     alpha: float,
-    random_state: int,
+    random_state: RandomState,
 ) -> Array:
     """What `ulsif` and `rulsif` share."""
     if regularization is not None and not (math.isfinite(regularization) and regularization > 0):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization}")
+    whole_number(n_centres, "n_centres", least=1)
+    seed = seed_of(random_state)
     chosen = bandwidth is None or regularization is None
     samples = Samples.of(source, target, least=2 if chosen else 1)
     x, y = samples.x, samples.y
     with full_precision(x):
-        centres = draw_centres(y, n_centres, random_state)
+        centres = draw_centres(y, n_centres, seed)
         from_source = gram_distances(x, centres)  # (n, b)
         from_target = gram_distances(y, centres)  # (m, b)
         widths = _widths(samples, bandwidth)
         strengths = REGULARIZATIONS if regularization is None else (regularization,)
         s, strength = widths[0], strengths[0]
         if chosen:
-            pairs = _pairs(len(x), len(y), random_state).to(x.device)
+            pairs = _pairs(len(x), len(y), seed).to(x.device)
             s, strength = _choose(from_source, from_target, widths, strengths, alpha, pairs)
         at_source, at_target = (-from_source / s).exp(), (-from_target / s).exp()
         theta = coefficients(at_source, at_target, regularization=strength, alpha=alpha)
@@ -201,10 +207,10 @@ def _widths(samples: Samples, bandwidth: float | None) -> list[float]:
     return [factor * median for factor in WIDTHS]
 
 
-def _pairs(n: int, m: int, random_state: int) -> Tensor:
+def _pairs(n: int, m: int, seed: int) -> Tensor:
     """(k, 2): a source row and a target row each, no row twice."""
     k = min(n, m, LEFT_OUT)
-    return torch.stack([draw(n, k, random_state), draw(m, k, random_state + 1)], dim=1)
+    return torch.stack([draw(n, k, seed), draw(m, k, seed + 1)], dim=1)
 
 
 def _choose(

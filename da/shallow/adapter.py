@@ -168,11 +168,6 @@ def check_labels(
     return classes, torch.from_numpy(codes.astype(np.int64)).to(like_rows.device)
 
 
-def is_count(value: float) -> bool:
-    """Whether a value is a whole number >= 1, as an int or a float."""
-    return not isinstance(value, bool) and value == int(value) and value >= 1
-
-
 def nearest(known: Tensor, x: Tensor, *, tile: int = 2048) -> Tensor:
     """Find the nearest known row for each row, by squared Euclidean distance.
 

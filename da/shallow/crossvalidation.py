@@ -26,6 +26,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
+from da.checks.random_states import RandomState, seed_of
 from da.shallow.sample_domain import Weigher, checked_weights, is_source, labels_of
 
 
@@ -39,7 +40,9 @@ class SourceFolds(BaseCrossValidator):
 
     Args:
         n_splits: How many parts, >= 2; default 5.
-        random_state: Seed of the cut; default 0.
+        random_state: Source of the cut, as scikit-learn takes it: None, an int, or a RandomState or
+            Generator of NumPy; default 0. Each `split` takes one number from such an object, so two
+            splits differ.
 
     Raises:
         ValueError: In `split`, if `sample_domain` is missing.
@@ -64,7 +67,7 @@ class SourceFolds(BaseCrossValidator):
 
     __metadata_request__split = {"sample_domain": True}
 
-    def __init__(self, n_splits: int = 5, *, random_state: int = 0) -> None:
+    def __init__(self, n_splits: int = 5, *, random_state: RandomState = 0) -> None:
         self.n_splits = n_splits
         self.random_state = random_state
 
@@ -97,7 +100,7 @@ class SourceFolds(BaseCrossValidator):
         labels = np.zeros(len(rows)) if y is None else labels_of(y, source)
         holds_classes = y is not None and type_of_target(labels) in ("binary", "multiclass")
         kind = StratifiedKFold if holds_classes else KFold
-        folds = kind(self.n_splits, shuffle=True, random_state=self.random_state)
+        folds = kind(self.n_splits, shuffle=True, random_state=seed_of(self.random_state))
         for train, test in folds.split(rows, labels):
             yield _with(target, rows[train]), _with(target, rows[test])
 

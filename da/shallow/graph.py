@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da.shallow.adapter import is_count
+from da.checks.integers import whole_number
 
 _TILE = 1024  # rows at a time
 _TIE = 1e-12  # values that differ by less are equal: the order of the rows then does not matter
@@ -37,11 +37,8 @@ def graph_laplacian(x: Tensor, neighbours: int) -> Tensor:
         ValueError: `neighbours` is not a whole number from 1 to n - 1.
     """
     n = len(x)
-    if not (is_count(neighbours) and neighbours < n):
-        raise ValueError(
-            f"neighbours must be a whole number from 1 to {n - 1}, one less than the rows; "
-            f"got {neighbours!r}"
-        )
+    note = "one less than the rows"
+    neighbours = whole_number(neighbours, "neighbours", least=1, most=n - 1, note=note)
     pairs, distances = _edges(x - x.mean(0), neighbours)
     scale = distances.mean()
     weights = torch.exp(-distances / torch.where(scale > 0, scale, 1.0))

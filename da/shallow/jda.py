@@ -16,6 +16,7 @@ from typing import Literal
 from sklearn.base import ClassifierMixin
 from torch import Tensor
 
+from da.checks.random_states import RandomState
 from da.shallow.a_distance import balance_estimator
 from da.shallow.joint_adapter import JointAdapter
 from da.shallow.kernel_rows import Kernel
@@ -49,7 +50,8 @@ class JDA(JointAdapter):
             nearest neighbour, as in the paper.
         n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
             many rows.
-        random_state: Seed of the draw of landmarks.
+        random_state: Source of the draw of landmarks: None, an int, or a RandomState or Generator
+            of NumPy. Each `fit` takes one number from such an object.
 
     Raises:
         TypeError: In `fit`, if there are no labels.
@@ -113,7 +115,8 @@ class BDA(JointAdapter):
             nearest neighbour.
         n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
             many rows.
-        random_state: Seed of the draw of landmarks.
+        random_state: Source of the draw of landmarks: None, an int, or a RandomState or Generator
+            of NumPy. Each `fit` takes one number from such an object.
 
     Raises:
         TypeError: In `fit`, if there are no labels.
@@ -159,7 +162,7 @@ class BDA(JointAdapter):
         normalise: bool = True,
         classifier: ClassifierMixin | None = None,
         n_landmarks: int | None = None,
-        random_state: int = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(
             n_components=n_components,

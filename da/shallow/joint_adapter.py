@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from da.arrays import Array
+from da.checks.random_states import RandomState
 from da.shallow.adapter import Domain, check_labels, nearest
 from da.shallow.kernel_rows import Kernel, check_kernel
 from da.shallow.spectral import (
@@ -66,7 +67,7 @@ class JointAdapter(SpectralAdapter, ABC):
         normalise: bool = True,
         classifier: ClassifierMixin | None = None,
         n_landmarks: int | None = None,
-        random_state: int = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(
             n_components=n_components,

@@ -23,8 +23,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from da.checks.integers import is_whole
 from da.kernels.bandwidths import mean_bandwidth
-from da.shallow.adapter import is_count
 
 Kernel = Literal["linear", "rbf", "primal"]
 TILE = 256  # rows at a time: allocating more at once takes longer than the product
@@ -203,7 +203,8 @@ def check_kernel(
         raise ValueError(f"kernel must be {' or '.join(map(repr, allowed))}; got {kernel!r}")
     if gamma is not None and not 0 < gamma < float("inf"):
         raise ValueError(f"gamma must be None or a finite number > 0; got {gamma!r}")
-    if n_landmarks is not None and not (kernel == "rbf" and is_count(n_landmarks)):
+    possible = kernel == "rbf" and is_whole(n_landmarks) and (n_landmarks or 0) >= 1
+    if n_landmarks is not None and not possible:
         raise ValueError(
             "n_landmarks must be None, or a whole number >= 1 with kernel='rbf'; "
             f"got {n_landmarks!r} with {kernel!r}"

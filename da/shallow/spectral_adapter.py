@@ -10,7 +10,9 @@ from math import isfinite
 
 from torch import Tensor
 
-from da.shallow.adapter import Adapter, Domain, is_count
+from da.checks.integers import whole_number, whole_number_or_none
+from da.checks.random_states import RandomState, seed_of
+from da.shallow.adapter import Adapter, Domain
 from da.shallow.kernel_rows import Kernel, KernelRows, kernel_rows
 
 
@@ -28,7 +30,8 @@ class SpectralAdapter(Adapter, ABC):
             means together. Large values leave PCA in the feature space.
         n_landmarks: For "rbf". None: the exact kernel, in O(N^2) memory. A number: Nystroem's
             approximation by that many rows, in O(N n_landmarks) memory.
-        random_state: Seed of the draw of landmarks.
+        random_state: Source of the draw of landmarks, as scikit-learn takes it: None, an int, or a
+            RandomState or Generator of NumPy. Each `fit` takes one number from such an object.
     """
 
     lift_: KernelRows
@@ -42,7 +45,7 @@ class SpectralAdapter(Adapter, ABC):
         gamma: float | None = None,
         regularization: float = 1.0,
         n_landmarks: int | None = None,
-        random_state: int = 0,
+        random_state: RandomState = 0,
     ) -> None:
         self.n_components = n_components
         self.kernel = kernel
@@ -61,7 +64,7 @@ class SpectralAdapter(Adapter, ABC):
             kernel=self.kernel,
             gamma=self.gamma,
             n_landmarks=self.n_landmarks,
-            random_state=self.random_state,
+            random_state=seed_of(self.random_state),
         )
         rows = self.lift_(z)
         mean = rows.mean(0)
@@ -79,8 +82,7 @@ def check_spectral(n_components: int | None, regularization: float) -> None:
         ValueError: `n_components` is neither None nor a whole number >= 1, or `regularization` is
             not a finite number > 0.
     """
-    if n_components is not None and not is_count(n_components):
-        raise ValueError(f"n_components must be None or a whole number >= 1; got {n_components!r}")
+    whole_number_or_none(n_components, "n_components", least=1)
     if not (regularization > 0 and isfinite(regularization)):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization!r}")
 
@@ -91,5 +93,4 @@ def check_rounds(n_iter: int) -> None:
     Raises:
         ValueError: It is not a whole number >= 1.
     """
-    if not is_count(n_iter):
-        raise ValueError(f"n_iter must be a whole number of rounds, >= 1; got {n_iter!r}")
+    whole_number(n_iter, "n_iter", least=1)

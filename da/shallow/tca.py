@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array
+from da.checks.random_states import RandomState
 from da.shallow.adapter import check_labels
 from da.shallow.graph import graph_laplacian
 from da.shallow.kernel_rows import Kernel, check_kernel
@@ -53,7 +54,8 @@ class TCA(SpectralAdapter):
             means together. Large values leave PCA in the feature space.
         n_landmarks: For "rbf". None: the exact kernel, in O(N^2) memory for N pooled rows. A
             number: Nystroem's approximation by that many rows, in O(N n_landmarks) memory.
-        random_state: Seed of the draw of landmarks.
+        random_state: Source of the draw of landmarks: None, an int, or a RandomState or Generator
+            of NumPy. Each `fit` takes one number from such an object.
 
     Raises:
         ValueError: In `fit`, if a parameter is out of its range or `n_components` is above the
@@ -119,7 +121,8 @@ class SSTCA(SpectralAdapter):
             squared distance over all edges.
         n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
             many rows.
-        random_state: Seed of the draw of landmarks.
+        random_state: Source of the draw of landmarks: None, an int, or a RandomState or Generator
+            of NumPy. Each `fit` takes one number from such an object.
 
     Raises:
         TypeError: In `fit`, if there are no labels.
@@ -158,7 +161,7 @@ class SSTCA(SpectralAdapter):
         locality: float = 1.0,
         neighbours: int = 5,
         n_landmarks: int | None = None,
-        random_state: int = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(
             n_components=n_components,

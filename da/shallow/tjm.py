@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from da.arrays import Array
+from da.checks.random_states import RandomState, seed_of
 from da.shallow.adapter import Domain
 from da.shallow.kernel_rows import Kernel, KernelRows, check_kernel, inverse_root, kernel_features
 from da.shallow.spectral import directions, domain_gap, low_rank_root, oriented, scaled
@@ -58,7 +59,8 @@ class TJM(SpectralAdapter):
         normalise: Whether rows have norm 1 before the kernel.
         n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
             many rows.
-        random_state: Seed of the draw of landmarks.
+        random_state: Source of the draw of landmarks: None, an int, or a RandomState or Generator
+            of NumPy. Each `fit` takes one number from such an object.
 
     Raises:
         ValueError: In `fit`, if a parameter is out of its range or `n_components` is above the
@@ -97,7 +99,7 @@ class TJM(SpectralAdapter):
         n_iter: int = 10,
         normalise: bool = True,
         n_landmarks: int | None = None,
-        random_state: int = 0,
+        random_state: RandomState = 0,
     ) -> None:
         super().__init__(
             n_components=n_components,
@@ -144,7 +146,7 @@ class TJM(SpectralAdapter):
             kernel=self.kernel,
             gamma=self.gamma,
             n_landmarks=self.n_landmarks,
-            random_state=self.random_state,
+            random_state=seed_of(self.random_state),
         )
         if self.kernel == "rbf" and self.n_landmarks is None:
             return features.times(inverse_root(features(z)))

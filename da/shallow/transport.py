@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision
+from da.checks.integers import whole_number
 from da.kernels.distances import centred, gram_distances
 from da.shallow.adapter import Adapter, Domain, check_labels
 from da.shallow.plans import class_plan, entropic_plan, exact_plan
@@ -143,8 +144,7 @@ class OTMap(Adapter):
                 "class_regularization > 0 needs regularization > 0; got "
                 f"{self.class_regularization} and {self.regularization}"
             )
-        if isinstance(self.n_iter, bool) or not isinstance(self.n_iter, int) or self.n_iter < 1:
-            raise ValueError(f"n_iter must be a whole number >= 1; got {self.n_iter!r}")
+        whole_number(self.n_iter, "n_iter", least=1)
         if not (math.isfinite(self.tolerance) and self.tolerance > 0):
             raise ValueError(f"tolerance must be a finite number > 0; got {self.tolerance}")
 
