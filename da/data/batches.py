@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from da.checks.integers import is_whole
+from da.checks.integers import is_whole, whole_number
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, Transform, as_transform
 from da.data.sampling import Order, seeded
@@ -180,7 +180,8 @@ class PairedBatches:
     ) -> None:
         self.source, self.target = as_labelled(source, "source"), without_labels(target)
         self.transform = as_transform(transform)
-        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self.batch_size = positive("batch_size", batch_size)
+        self.seed = seed = whole_number(seed, "seed", least=0)
         self._source_order = Order(len(self.source), seed, 0)
         self._target_order = Order(len(self.target), seed, 1)
 
@@ -233,7 +234,8 @@ class LabelledBatches:
         repeat: bool = False,
     ) -> None:
         self.domain, self.transform = as_labelled(domain, "domain"), as_transform(transform)
-        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self.batch_size = positive("batch_size", batch_size)
+        self.seed = seed = whole_number(seed, "seed", least=0)
         self.repeat = repeat
         self._order = Order(len(self.domain), seed, 0)
 
@@ -275,7 +277,8 @@ class TargetBatches:
         self, target: Unlabelled | Dataset, *, batch_size: int, seed: int, transform: AnyTransform
     ) -> None:
         self.target, self.transform = without_labels(target), as_transform(transform)
-        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self.batch_size = positive("batch_size", batch_size)
+        self.seed = seed = whole_number(seed, "seed", least=0)
         self._order = Order(len(self.target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> TargetBatch:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from da.checks.integers import whole_number
 from da.data.batches import Batch, network_input, positive
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, as_transform
@@ -87,7 +88,8 @@ class MultiSourceBatches:
                 f"sources must be one or more domains with one dtype of labels; got {kinds}"
             )
         self.target = as_unlabelled(target, "target")
-        self.batch_size, self.seed = positive("batch_size", batch_size), seed
+        self.batch_size = positive("batch_size", batch_size)
+        self.seed = seed = whole_number(seed, "seed", least=0)
         self.transform = as_transform(transform)
         keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
         self._orders = [

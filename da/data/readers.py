@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from da.checks.integers import whole_number
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.files.cache import cached_images
@@ -110,8 +111,7 @@ def read_domain(
     """
     if channels not in MODES:
         raise ValueError(f"channels must be 1 or 3; got {channels!r}")
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a number of pixels, 1 or more; got {size!r}")
+    size = whole_number(size, "size", least=1, note="in pixels")
     benchmark.count(domain, split)  # names an unknown domain or split before anything is read
     root = Path(root)
     if domain in benchmark.splits:

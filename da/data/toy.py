@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from da.checks.integers import whole_number
 from da.data.domain import Labelled
 
 WEAK, WEAK_NOISE = 0.5, 0.2
@@ -220,9 +221,9 @@ def _by_parabola(x: Tensor) -> Labelled:
 
 
 def _generator(n: int, seed: int, *, least: int) -> torch.Generator:
-    if n < least:
+    if whole_number(n, "n") < least:
         raise ValueError(f"n must be at least {least}, the rows of each domain; got {n}")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(whole_number(seed, "seed", least=0))
 
 
 def _normal_cdf(z: float) -> float:

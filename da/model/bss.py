@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, full_precision, like
+from da.checks.integers import whole_number
 from da.networks.network import Network
 
 
@@ -36,11 +37,8 @@ def spectral_shrinkage(features: Array, *, k: int = 1) -> Array:
         TypeError: `features` does not hold floats.
     """
     f = as_matrix(features, "features")
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= min(f.shape):
-        raise ValueError(
-            f"k must be a whole number from 1 to {min(f.shape)}, the number of singular values of "
-            f"features {tuple(f.shape)}; got {k!r}"
-        )
+    note = f"the number of singular values of features {tuple(f.shape)}"
+    k = whole_number(k, "k", least=1, most=min(f.shape), note=note)
     with full_precision(f):
         return like(torch.linalg.svdvals(f)[-k:].square().sum(), features)
 

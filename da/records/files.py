@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOSPC
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,7 +84,7 @@ def check_names(names: Mapping[str, Any]) -> None:
                 f"_ . , + = - ; got {names[key]!r}"
             )
     seed = names["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or int(seed) < 0:
         raise ValueError(f"seed must be an integer from 0; got {seed!r}")
 
 
@@ -91,7 +92,8 @@ def plain(value: Any, where: str, *, finite: bool) -> Any:
     """`value` as JSON has it: tuples become lists, numbers that are not finite become null.
 
     Args:
-        value: Text, numbers, booleans, None, and lists, tuples and mappings of them.
+        value: Text, numbers (Python's or NumPy's), booleans, None, and lists, tuples and mappings
+            of them.
         where: What an error calls the value.
         finite: Whether a number that is not finite is an error instead.
 
@@ -101,7 +103,9 @@ def plain(value: Any, where: str, *, finite: bool) -> Any:
     """
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, float):
+    if isinstance(value, Integral):  # NumPy's integers
+        return int(value)
+    if isinstance(value, Real):
         if finite and not math.isfinite(value):
             raise ValueError(f"{where} must be finite to be written as JSON; got {value}")
         return float(value) if math.isfinite(value) else None

@@ -130,6 +130,7 @@ class Run:
         names: dict[str, Any] = {"experiment": experiment, "method": method}
         names |= {"source": source, "target": target, "seed": seed}
         check_names(names)
+        names["seed"] = seed = int(seed)  # NumPy's integers have no JSON
         resolve_mode(wandb)
         settings = plain(config, "config", finite=True)
         usual = plain(dict(defaults or {}), "defaults", finite=True)
