@@ -1,20 +1,26 @@
-"""Time and memory of the squared MMD and of other ways to it, from the CSVs of experiments/benchmarks/mmd.py.
+"""Time and memory of the squared MMD, from the CSVs of experiments/benchmarks/mmd.py.
 
-python paper_figures/bench_mmd.py
-python paper_figures/bench_mmd.py --csv runs/bench_mmd_cpu.csv
+    python paper_figures/bench_mmd.py
+    python paper_figures/bench_mmd.py --csv runs/bench_mmd_cpu.csv
 
-A row for each machine and precision. Left: time over that of the bare matrix products, against n, a panel for each width d; what lies
-below the floor computes less than a symmetric Gram matrix and one product with the samples. Right: memory beyond the inputs.
+A row is a machine and a precision. The left panels show time over the time of bare matrix products
+against n, one panel for each width d. Bars reach from the lowest round to the highest. The right
+panel shows memory beyond the inputs.
+
+The dotted floor stands for a symmetric Gram matrix and one product with the samples. A contestant
+below it computes less than that.
 """
 
 from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import style
 import tyro
 from matplotlib import pyplot
@@ -24,20 +30,13 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 RECORDS = Path("experiments/records")
 COLUMNS = (
-    "machine",
-    "precision",
-    "threads",
-    "clock",
-    "contestant",
-    "n",
-    "d",
-    "ratio",
-    "ratio_min",
-    "ratio_max",
-    "extra_mb",
+    *("machine", "precision", "threads", "clock", "contestant", "n", "d"),
+    *("ratio", "ratio_min", "ratio_max", "extra_mb"),
 )
-FLOOR = 1.5  # products that cannot be saved: half of Z Z^T, as it is symmetric, and one for the gradient
-PRODUCTS = {"cuda events": 2}  # that a ratio is taken to; three otherwise
+# Half of the symmetric Z Z^T, and one product for the gradient.
+FLOOR = 1.5
+FLOOR_LABEL = "floor: 1.5 products"
+PRODUCTS = {"cuda events": 2}  # that a ratio is taken to; three for any other clock
 LOOKS = {
     "da auto": (style.METHODS[0], "o", "-"),
     "da stream": (style.METHODS[5], "s", "-"),
@@ -55,7 +54,7 @@ class Options:
     """Draw the benchmark of the squared MMD."""
 
     csv: tuple[Path, ...] = ()
-    """What experiments/benchmarks/mmd.py wrote; none: every experiments/records/bench_mmd_*.csv."""
+    """Files of experiments/benchmarks/mmd.py; none: all experiments/records/bench_mmd_*.csv."""
     out: Path = style.OUT
     """Folder for bench_mmd.pdf, .png and .csv."""
 
@@ -69,44 +68,42 @@ class Group(NamedTuple):
 
 
 def read(paths: tuple[Path, ...]) -> list[Group]:
-    """Groups in the order of the files. Raises FileNotFoundError without files, ValueError for one of another kind."""
+    """Groups in the order of the files.
+
+    Raises:
+        FileNotFoundError: There is no file.
+        ValueError: A file is no CSV of this benchmark.
+    """
     paths = paths or tuple(sorted(RECORDS.glob("bench_mmd_*.csv")))
     if not paths:
         raise FileNotFoundError(
-            f"no {RECORDS}/bench_mmd_*.csv: run experiments/benchmarks/mmd.py and give its CSV with --csv"
+            f"no {RECORDS}/bench_mmd_*.csv: run experiments/benchmarks/mmd.py and give its CSV "
+            "with --csv"
         )
-    groups = []
-    for path in paths:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not set(COLUMNS) <= set(rows[0]):
-            raise ValueError(
-                f"{path} is not a CSV of experiments/benchmarks/mmd.py: its columns must include {', '.join(COLUMNS)}"
-            )
-        for precision in dict.fromkeys(row["precision"] for row in rows):
-            own = [
-                row for row in rows if row["precision"] == precision and row["contestant"] in LOOKS
-            ]
-            threads = (
-                ""
-                if own[0]["clock"] == "cuda events"
-                else f", {own[0]['threads']} thread{'s' * (own[0]['threads'] != '1')}"
-            )
-            groups.append(
-                Group(
-                    f"{own[0]['machine']}, {precision}{threads}",
-                    PRODUCTS.get(own[0]["clock"], 3),
-                    own,
-                )
-            )
-    return groups
+    return [group for path in paths for group in _groups(path)]
+
+
+def _groups(path: Path) -> Iterator[Group]:
+    """The groups of one file, one for each precision."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not set(COLUMNS) <= set(rows[0]):
+        raise ValueError(
+            f"{path} is not a CSV of experiments/benchmarks/mmd.py: "
+            f"its columns must include {', '.join(COLUMNS)}"
+        )
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        own = [row for row in rows if row["precision"] == precision and row["contestant"] in LOOKS]
+        machine, clock, count = (own[0][key] for key in ("machine", "clock", "threads"))
+        threads = "" if clock == "cuda events" else f", {count} thread{'s' * (count != '1')}"
+        yield Group(f"{machine}, {precision}{threads}", PRODUCTS.get(clock, 3), own)
 
 
 def draw(groups: list[Group]) -> Figure:
-    """A row of panels for each group: one for each width, and one for memory."""
+    """Draw a row of panels for each group: one for each width, and one for memory."""
     widths = sorted({int(row["d"]) for group in groups for row in group.rows if row["ratio"]})
-    height = 2.1 * len(groups) + 0.35
-    figure = pyplot.figure(figsize=(style.INCHES["double"], height), layout="constrained")
+    size = (style.INCHES["double"], 2.1 * len(groups) + 0.35)
+    figure = pyplot.figure(figsize=size, layout="constrained")
     shares = [1.0] * len(widths) + [0.8]
     grid = figure.subplots(len(groups), len(widths) + 1, squeeze=False, width_ratios=shares)
     for line, group in zip(grid, groups, strict=True):
@@ -118,60 +115,33 @@ def draw(groups: list[Group]) -> Figure:
         line[0].set_ylabel(f"time / {group.products} matrix products")
         line[0].set_title(f"{group.title}\nd = {widths[0]}", loc="left")
         _memory(line[-1], group)
-    shown = {row["contestant"] for group in groups for row in group.rows}
-    handles = {}
-    for axes in grid[:, :-1].flat:
-        handles |= {
-            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-    order = [name for name in LOOKS if name in shown and name in handles] + ["floor: 1.5 products"]
-    figure.legend(
-        [handles[name] for name in order],
-        order,
-        loc="outside lower center",
-        ncols=min(len(order), 5),  # more would not fit into the width
-    )
+    _legend(figure, grid[:, :-1])
     return figure
 
 
+def _legend(figure: Figure, grid: np.ndarray) -> None:
+    """The contestants that any panel shows, in the order of LOOKS, and the floor."""
+    handles = {}
+    for axes in grid.flat:
+        found, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    order = [name for name in (*LOOKS, FLOOR_LABEL) if name in handles]
+    # More than five columns are wider than the page.
+    place = {"loc": "outside lower center", "ncols": min(len(order), 5)}
+    figure.legend([handles[name] for name in order], order, **place)
+
+
 def _ratios(axes: Axes, group: Group, d: int) -> None:
-    """Median ratios against n, with bars from the lowest round to the highest."""
-    for name, (colour, marker, dash) in reversed(LOOKS.items()):
-        rows = sorted(
-            (
-                row
-                for row in group.rows
-                if (row["contestant"], int(row["d"])) == (name, d) and row["ratio"]
-            ),
-            key=_n,
-        )
-        if not rows:
-            continue
-        ratio, low, high = (
-            [float(row[key]) for row in rows] for key in ("ratio", "ratio_min", "ratio_max")
-        )
-        spread = [
-            [r - a for r, a in zip(ratio, low, strict=True)],
-            [b - r for r, b in zip(ratio, high, strict=True)],
-        ]
-        look = {
-            "color": colour,
-            "marker": marker,
-            "linestyle": dash,
-            "markersize": 3.2,
-            "linewidth": 1.0,
-            "elinewidth": 0.7,
-        }
-        axes.errorbar([_n(row) for row in rows], ratio, spread, label=name, **look)
-    axes.axhline(
-        FLOOR / group.products,
-        color="black",
-        linewidth=0.7,
-        linestyle=(0, (1, 2)),
-        label="floor: 1.5 products",
-    )
+    """Draw median ratios against n."""
+    measured = [row for row in group.rows if int(row["d"]) == d and row["ratio"]]
+    for name, look in reversed(LOOKS.items()):
+        rows = sorted((row for row in measured if row["contestant"] == name), key=_n)
+        if rows:
+            _curve(axes, rows, name, look)
+    dotted = {**style.RULE, "linestyle": (0, (1, 2))}
+    axes.axhline(FLOOR / group.products, **dotted, label=FLOOR_LABEL)
     axes.set(xscale="log", yscale="log", xlabel="n, rows of each sample")
-    ticks = sorted({_n(row) for row in group.rows if int(row["d"]) == d and row["ratio"]})
+    ticks = sorted({_n(row) for row in measured})
     axes.set_xticks(ticks, [f"{n // 1024}k" if n % 1024 == 0 else str(n) for n in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -180,35 +150,39 @@ def _ratios(axes: Axes, group: Group, d: int) -> None:
     axes.set_title(f"d = {d}", loc="left")
 
 
+def _curve(axes: Axes, rows: list[dict[str, str]], name: str, look: tuple[str, str, str]) -> None:
+    """Draw the ratios of one contestant, with bars from the lowest round to the highest."""
+    ratio, low, high = (
+        np.array([float(row[key]) for row in rows]) for key in ("ratio", "ratio_min", "ratio_max")
+    )
+    colour, marker, dash = look
+    lines = {"linestyle": dash, "linewidth": 1.0, "elinewidth": 0.7}
+    spread = [ratio - low, high - ratio]
+    marks = {"color": colour, "marker": marker, "markersize": 3.2}
+    axes.errorbar([_n(row) for row in rows], ratio, spread, label=name, **lines, **marks)
+
+
 def _memory(axes: Axes, group: Group) -> None:
-    """Points at the size that most contestants have; a run alone at another size is not comparable and not drawn."""
+    """Draw memory at the size that most contestants have.
+
+    A contestant that ran at another size alone cannot be compared and is left out.
+    """
     rows = [row for row in group.rows if row["extra_mb"]]
     sizes = [(_n(row), int(row["d"])) for row in rows]
     if not sizes:
         axes.set_axis_off()
         return
     size = max(sizes, key=sizes.count)
-    values = {
-        row["contestant"]: float(row["extra_mb"])
-        for row, own in zip(rows, sizes, strict=True)
-        if own == size
-    }
+    kept = [row for row, own in zip(rows, sizes, strict=True) if own == size]
+    values = {row["contestant"]: float(row["extra_mb"]) for row in kept}
     names = [name for name in reversed(LOOKS) if name in values]
     for place, name in enumerate(names):
-        axes.plot(values[name], place, color=LOOKS[name][0], marker=LOOKS[name][1], markersize=4)
-        axes.annotate(
-            f"{values[name]:,.0f}",
-            (values[name], place),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=6,
-        )
-    axes.set(
-        xscale="log",
-        xlabel="memory beyond inputs (MB)",
-        xlim=(max(min(values.values()) / 2, 0.1), 4 * max(values.values())),
-    )
+        value, (colour, marker, _) = values[name], LOOKS[name]
+        axes.plot(value, place, color=colour, marker=marker, markersize=4)
+        beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 6}
+        axes.annotate(f"{value:,.0f}", (value, place), **beside)
+    limits = (max(min(values.values()) / 2, 0.1), 4 * max(values.values()))
+    axes.set(xscale="log", xlabel="memory beyond inputs (MB)", xlim=limits)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(axis="y", linewidth=0.4, color="#dddddd")

@@ -1,7 +1,9 @@
-"""Many methods at a glance: a map of target accuracy, a row a method, best average on top, from finished run records.
+"""Many methods at a glance: target accuracies as a coloured table, from records of finished runs.
 
-python paper_figures/methods.py
-python paper_figures/methods.py --experiment mnist_usps_mmd
+    python paper_figures/methods.py
+    python paper_figures/methods.py --experiment mnist_usps_mmd
+
+A row is a method, and the row with the best average is on top. The baseline is in bold.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import style
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from da.records import Table
@@ -19,34 +22,19 @@ from da.records.table import AVERAGE
 
 @dataclass(frozen=True)
 class Options(style.TableOptions):
-    """Draw one experiment's mean target accuracies as a coloured table; the baseline stands where its average puts it, in bold."""
+    """Draw the mean target accuracies of one experiment as a coloured table."""
 
 
 def draw(table: Table, options: Options) -> Figure:
-    """Colour from the lowest mean to 100 %; a cell without runs stays empty."""
+    """Draw the table. Colours reach from the lowest mean to 100 %; no runs leave a cell empty."""
     columns = [*table.tasks, AVERAGE] if len(table.tasks) > 1 else list(table.tasks)
     rows = sorted(table.rows, key=lambda method: -_overall(table, method))
-    means = np.array(
-        [[table.mean(method, task) for task in columns] for method in rows], float
-    )  # None becomes NaN
-    figure, axes = pyplot.subplots(
-        figsize=(style.INCHES[options.width], 0.9 + 0.17 * len(rows)), layout="constrained"
-    )
-    low = float(np.nanmin(means))
-    axes.imshow(means, cmap="viridis", vmin=low, vmax=100, aspect="auto")
-    for row, column in np.argwhere(~np.isnan(means)):
-        dark = (means[row, column] - low) / max(100 - low, 1e-9) < 0.6
-        axes.text(
-            column,
-            row,
-            f"{means[row, column]:.1f}",
-            ha="center",
-            va="center",
-            color="white" if dark else "black",
-            fontsize=6,
-        )
-    one_source = len({task.split(">")[0] for task in table.tasks}) == 1
-    names = [name.split(">")[-1] if one_source else name.replace(">", " → ") for name in columns]
+    # A mean of None becomes NaN.
+    means = np.array([[table.mean(method, task) for task in columns] for method in rows], float)
+    size = (style.INCHES[options.width], 0.9 + 0.17 * len(rows))
+    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
+    _draw_cells(axes, means)
+    names = style.short_names(table, columns)
     axes.set_xticks(range(len(columns)), names, rotation=35, ha="left", rotation_mode="anchor")
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(rows)), rows)
@@ -56,25 +44,31 @@ def draw(table: Table, options: Options) -> Figure:
         label.set_fontweight("bold" if label.get_text() == table.baseline else "normal")
     if len(columns) > 1:
         axes.axvline(len(columns) - 1.5, color="white", linewidth=2)
-    oracle = ", which reads target labels" if table.select == "oracle" else ""
     axes.set_xlabel(
-        f"{table.experiment}: mean target accuracy (%)\nover {style.seeds(table)}, model selected by '{table.select}'{oracle}"
+        f"{table.experiment}: mean target accuracy (%)\nover {style.seeds(table)}, "
+        f"model selected by '{table.select}'{style.of_oracle(table)}"
     )
     return figure
 
 
+def _draw_cells(axes: Axes, means: np.ndarray) -> None:
+    """Colour the cells and write their means (methods, columns) into them."""
+    low = float(np.nanmin(means))
+    axes.imshow(means, cmap="viridis", vmin=low, vmax=100, aspect="auto")
+    for row, column in np.argwhere(~np.isnan(means)):
+        dark = (means[row, column] - low) / max(100 - low, 1e-9) < 0.6
+        look = {"color": "white" if dark else "black", "fontsize": 6}
+        text = f"{means[row, column]:.1f}"
+        axes.text(column, row, text, ha="center", va="center", **look)
+
+
 def _overall(table: Table, method: str) -> float:
-    """Its average, or the mean of what it has where tasks are missing."""
+    """The average of a method, or the mean of the tasks that it has."""
     average = table.mean(method, AVERAGE)
-    return (
-        average
-        if average is not None
-        else float(
-            np.mean(
-                [mean for task in table.tasks if (mean := table.mean(method, task)) is not None]
-            )
-        )
-    )
+    if average is not None:
+        return average
+    means = [table.mean(method, task) for task in table.tasks]
+    return float(np.mean([mean for mean in means if mean is not None]))
 
 
 if __name__ == "__main__":

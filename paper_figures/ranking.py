@@ -1,10 +1,11 @@
-"""Transferability scores, known before training, against the accuracy that fine-tuning reached from each candidate, from run records.
+"""Do transferability scores predict the accuracy after fine-tuning? From records of finished runs.
 
-python paper_figures/ranking.py
-python paper_figures/ranking.py --experiment rank_models
+    python paper_figures/ranking.py
+    python paper_figures/ranking.py --experiment rank_models
 
-A panel for each score, a mark for each candidate: its mean over seeds, coloured by the target. Only marks of one colour are to be compared,
-for a score of one target says nothing of another. Above each panel stands the weighted Kendall tau, its mean over targets and seeds.
+A panel shows one score. A mark is a candidate, as a mean over seeds, and its colour is the target.
+Compare marks of one colour only, because the scores of one target say nothing about another. The
+title of a panel is the weighted Kendall tau, as a mean over targets and seeds.
 """
 
 from __future__ import annotations
@@ -27,15 +28,19 @@ from da.records.ranking import Point, points
 
 COLUMNS = 3
 LABELS = {
-    "h_score": "H-score", "regularized_h_score": "regularised H-score", "logme": "LogME", "transrate": "TransRate", "leep": "LEEP",
+    "h_score": "H-score",
+    "regularized_h_score": "regularised H-score",
+    "logme": "LogME",
+    "transrate": "TransRate",
+    "leep": "LEEP",
     "nce": "NCE",
-}  # fmt: skip
+}
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Draw one experiment's scores against accuracies."""
+    """Draw the scores of one experiment against accuracies."""
 
     experiment: str = "rank_sources"
     """Experiment to draw."""
@@ -50,7 +55,7 @@ class Options:
 
 
 def draw(table: Table, found: Sequence[Point], *, width: style.Width) -> Figure:
-    """Three panels a line; `table` has the taus, `found` the points."""
+    """Draw a panel for each score. `table` has the taus, `found` the points."""
     columns = COLUMNS if width == "double" else 2
     lines = -(-len(table.rows) // columns)
     size = (style.INCHES[width], 1.75 * lines + 0.35)
@@ -69,29 +74,26 @@ def draw(table: Table, found: Sequence[Point], *, width: style.Width) -> Figure:
 
 
 def _panel(axes: Axes, table: Table, own: Sequence[Point]) -> None:
+    """Draw the points of one score."""
     for target, colour, mark in zip(table.tasks, style.METHODS, MARKS, strict=False):
         means = _means([point for point in own if point.target == target])  # (candidates, 2)
-        axes.plot(
-            means[:, 0],
-            100 * means[:, 1],
-            linestyle="none",
-            color=colour,
-            marker=mark,
-            markersize=3.5,
-            label=target,
-        )
+        look = {"linestyle": "none", "color": colour, "marker": mark, "markersize": 3.5}
+        axes.plot(means[:, 0], 100 * means[:, 1], label=target, **look)
     score = own[0].score
     axes.set_xlabel(LABELS.get(score, score))
     axes.ticklabel_format(useOffset=False)
+    axes.set_title(_title(table, score), loc="left")
+
+
+def _title(table: Table, score: str) -> str:
+    """The mean tau of a score, and over how many targets if not over all."""
     taus = [table.mean(score, target) for target in table.tasks]
     known = [tau for tau in taus if tau is not None]
     if not known:
-        axes.set_title("no ranking: all candidates alike", loc="left")
-    else:
-        left_out = f", {len(known)} of {len(taus)} targets" if len(known) < len(taus) else ""
-        axes.set_title(
-            f"weighted τ {np.mean(known):z.2f}{left_out}".replace("-", "−"), loc="left"
-        )  # z: no minus before 0.00
+        return "no ranking: all candidates alike"
+    left_out = f", {len(known)} of {len(taus)} targets" if len(known) < len(taus) else ""
+    # z: no minus before 0.00
+    return f"weighted τ {np.mean(known):z.2f}{left_out}".replace("-", "−")
 
 
 def _means(own: Sequence[Point]) -> np.ndarray:
@@ -108,17 +110,13 @@ def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
-        records = matching(
-            read_runs(options.runs_dir, experiment=options.experiment), options.where
-        )
-        table, found = ranking(records), points(records)
+        found = read_runs(options.runs_dir, experiment=options.experiment)
+        records = matching(found, options.where)
+        table, scores = ranking(records), points(records)
         style.set_style()
-        figure = draw(table, found, width=options.width)
-        style.save(
-            figure,
-            options.out / f"{options.experiment}_ranking",
-            style.csv_text(Point._fields, found),
-        )
+        figure = draw(table, scores, width=options.width)
+        stem = options.out / f"{options.experiment}_ranking"
+        style.save(figure, stem, style.csv_text(Point._fields, scores))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

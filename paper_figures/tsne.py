@@ -1,10 +1,11 @@
-"""Source and target features before and after adaptation, each network's embedded in the plane by t-SNE, from finished run records.
+"""Features before and after adaptation in the plane, by t-SNE, from records of finished runs.
 
     python paper_figures/tsne.py
-    python paper_figures/tsne.py --runs-dir runs --experiment digits_mmd --source clean --target noisy
+    python paper_figures/tsne.py --runs-dir runs --source clean --target noisy
 
-Upper row: coloured by domain. Lower row: by class. The two columns are two embeddings: positions and distances between clusters
-mean nothing across them, nor do axes have a unit (van der Maaten and Hinton, JMLR 2008).
+A column is the network of one run. The upper row is coloured by domain, the lower row by class.
+Each column is an embedding of its own: positions and distances between clusters cannot be compared
+across columns, and the axes have no unit (van der Maaten and Hinton, JMLR 2008).
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from da.records.commands import matching
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
 ARRAYS = ("source_features", "source_labels", "target_features", "target_labels")
+STRETCH = 50  # points that are drawn at once
 
 
 @dataclass(frozen=True)
 class Options:
-    """Draw t-SNE embeddings of two runs' features side by side."""
+    """Draw t-SNE embeddings of the features of two runs side by side."""
 
     experiment: str = "digits_mmd"
-    """Experiment the runs belong to."""
+    """Experiment of the runs."""
     source: str = "clean"
     """Source domain."""
     target: str = "rotated30"
@@ -61,12 +63,13 @@ class Options:
 
 
 class Embedding(NamedTuple):
-    """One network's features in the plane, source rows first."""
+    """The features of one network in the plane, source rows first.
+
+    The features are those of the last step, and so is the accuracy.
+    """
 
     method: str
-    accuracy: (
-        float  # on the target, in percent, after the last step: the features are the last network's
-    )
+    accuracy: float  # on the target, in percent
     points: np.ndarray  # (n, 2)
     domains: np.ndarray  # (n,) "source" or "target"
     labels: np.ndarray  # (n,)
@@ -74,24 +77,20 @@ class Embedding(NamedTuple):
 
 def find(records: list[Record], options: Options, method: str) -> Record:
     """The one run of `method` on the task and seed. Raises ValueError for none or several."""
-    names = {
-        "method": method,
-        "source": options.source,
-        "target": options.target,
-        "seed": options.seed,
-    }
+    names = {"method": method, "source": options.source, "target": options.target}
+    names |= {"seed": options.seed}
     found = [
         record
         for record in records
         if all(record.result[key] == value for key, value in names.items())
     ]
-    wanted = f"{options.experiment} {method} {options.source}>{options.target} seed {options.seed}"
+    line = "{method} {source}>{target} seed {seed}"
+    wanted = f"{options.experiment} {line.format(**names)}"
     if not found:
-        there = sorted(
-            {"{method} {source}>{target} seed {seed}".format(**record.result) for record in records}
-        )
+        there = sorted({line.format(**record.result) for record in records})
         raise ValueError(
-            f"no finished run of {wanted} under {options.runs_dir}; there are: {', '.join(there) or 'none'}"
+            f"no finished run of {wanted} under {options.runs_dir}; "
+            f"there are: {', '.join(there) or 'none'}"
         )
     if len(found) > 1:
         folders = ", ".join(str(record.directory) for record in found)
@@ -101,64 +100,61 @@ def find(records: list[Record], options: Options, method: str) -> Record:
     return found[0]
 
 
-def embed(record: Record, *, perplexity: float, random_state: int) -> Embedding:
-    """The stored features of a run in the plane. Raises FileNotFoundError or ValueError where they are missing or too few."""
-    path = record.features
+def read_features(path: Path) -> tuple[np.ndarray, ...]:
+    """The ARRAYS of a run. Raises FileNotFoundError or ValueError if they are missing."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: this record was kept without features; train the run again with --force"
+            f"{path} is missing: this record was kept without features; "
+            "train the run again with --force"
         )
     with np.load(path) as stored:
         missing = [name for name in ARRAYS if name not in stored]
         if missing:
             raise ValueError(
-                f"{path} has no {', '.join(missing)}: the run was trained without a source domain to compare with"
+                f"{path} has no {', '.join(missing)}: the run was trained without a source domain "
+                "to compare with"
             )
-        source, source_labels, target, target_labels = (stored[name] for name in ARRAYS)
+        return tuple(stored[name] for name in ARRAYS)
+
+
+def embed(record: Record, *, perplexity: float, random_state: int) -> Embedding:
+    """Embed the stored features of a run. Raises the errors of `read_features`.
+
+    Raises ValueError, too, if there are too few rows for the perplexity.
+    """
+    path = record.features
+    source, source_labels, target, target_labels = read_features(path)
     features = np.concatenate([source, target]).astype(np.float32)  # (n + m, d)
     if not 0 < perplexity < len(features):
         raise ValueError(
-            f"perplexity must be positive and less than the number of rows ({len(features)} in {path}); got {perplexity}"
+            "perplexity must be positive and less than the number of rows "
+            f"({len(features)} in {path}); got {perplexity}"
         )
-    points = TSNE(init="pca", perplexity=perplexity, random_state=random_state).fit_transform(
-        features
-    )
-    domains = np.repeat(["source", "target"], [len(source), len(target)])
-    accuracy = 100 * record.result["selected"]["last"]["target_accuracy"]
+    tsne = TSNE(init="pca", perplexity=perplexity, random_state=random_state)
     return Embedding(
         record.result["method"],
-        accuracy,
-        points,
-        domains,
+        100 * record.result["selected"]["last"]["target_accuracy"],
+        tsne.fit_transform(features),
+        np.repeat(["source", "target"], [len(source), len(target)]),
         np.concatenate([source_labels, target_labels]).astype(int),
     )
 
 
 def draw(embeddings: list[Embedding], options: Options) -> Figure:
-    """Two rows (domain, class) by one column for each embedding."""
+    """Draw a column for each embedding."""
     inches = style.INCHES[options.width]
-    size = (2.2 if options.width == "column" else 6.0) * min(
-        1.0, (1000 / len(embeddings[0].points)) ** 0.5
-    )
-    figure, grid = pyplot.subplots(
-        2,
-        len(embeddings),
-        figsize=(inches, min(inches * 1.04, 5.2)),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = 2.2 if options.width == "column" else 6.0
+    size *= min(1.0, (1000 / len(embeddings[0].points)) ** 0.5)
+    shape = {"figsize": (inches, min(inches * 1.04, 5.2)), "layout": "constrained"}
+    figure, grid = pyplot.subplots(2, len(embeddings), squeeze=False, **shape)
     classes = np.unique(np.concatenate([embedding.labels for embedding in embeddings]))
     for (upper, lower), embedding in zip(grid.T, embeddings, strict=True):
-        order = np.random.default_rng(0).permutation(
-            len(embedding.points)
-        )  # else all of the target would lie on the source
-        shuffled = embedding._replace(
-            points=embedding.points[order],
-            domains=embedding.domains[order],
-            labels=embedding.labels[order],
-        )
-        _scatter(upper, shuffled, [DOMAINS[domain][0] for domain in shuffled.domains], size)
-        _scatter(lower, shuffled, [class_colour(label, classes) for label in shuffled.labels], size)
+        # In the stored order the whole target would lie on the source.
+        order = np.random.default_rng(0).permutation(len(embedding.points))
+        arrays = ("points", "domains", "labels")
+        mixed = embedding._replace(**{name: getattr(embedding, name)[order] for name in arrays})
+        _scatter(upper, mixed, [DOMAINS[domain][0] for domain in mixed.domains], size)
+        _scatter(lower, mixed, [class_colour(label, classes) for label in mixed.labels], size)
         upper.set_title(f"{embedding.method}: {embedding.accuracy:.1f} % on target")
     grid[0, 0].set_ylabel("by domain")
     grid[1, 0].set_ylabel("by class")
@@ -167,83 +163,66 @@ def draw(embeddings: list[Embedding], options: Options) -> Figure:
 
 
 def _scatter(axes: Axes, embedding: Embedding, colours: list, size: float) -> None:
-    """Points in the order given, the marker by domain."""
+    """Draw the points in their order. The marker tells the domain."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
-    for start in range(
-        0, len(colours), 50
-    ):  # a marker is a whole collection's: short ones, so that neither domain covers the other
-        part = slice(start, start + 50)
+    # All points of one call have one marker. Short stretches keep either domain from covering the
+    # other.
+    for start in range(0, len(colours), STRETCH):
+        part = slice(start, start + STRETCH)
         for domain, (_, marker) in DOMAINS.items():
             mask = embedding.domains[part] == domain
             own = [colour for colour, kept in zip(colours[part], mask, strict=True) if kept]
-            axes.scatter(
-                *embedding.points[part][mask].T, s=size, c=own, marker=marker, linewidths=0
-            )
+            places = embedding.points[part][mask].T
+            axes.scatter(*places, s=size, c=own, marker=marker, linewidths=0)
 
 
 def class_colour(label: int, classes: np.ndarray) -> str | tuple:
-    """Up to ten classes have a colour made to be told apart; more share out a rainbow."""
+    """The colour of a class. More than ten classes share a rainbow."""
     place = int(np.searchsorted(classes, label))
-    return (
-        style.CLASSES[place]
-        if len(classes) <= len(style.CLASSES)
-        else colormaps["turbo"](place / (len(classes) - 1))
-    )
+    if len(classes) <= len(style.CLASSES):
+        return style.CLASSES[place]
+    return colormaps["turbo"](place / (len(classes) - 1))
 
 
 def _legends(figure: Figure, options: Options, classes: np.ndarray) -> None:
-    """One line for the domains and, where they fit, one for the classes."""
+    """A line for the domains. Up to ten classes have a line, too."""
 
     def handle(colour: str | tuple, marker: str, label: str) -> Line2D:
-        return Line2D(
-            [],
-            [],
-            linestyle="",
-            marker=marker,
-            markersize=4,
-            markeredgewidth=0,
-            color=colour,
-            label=label,
-        )
+        look = {"linestyle": "", "marker": marker, "markersize": 4, "markeredgewidth": 0}
+        return Line2D([], [], color=colour, label=label, **look)
 
     domains = [handle(*DOMAINS[name], f"{name}: {getattr(options, name)}") for name in DOMAINS]
     figure.legend(handles=domains, loc="outside upper center", ncols=2, handletextpad=0.2)
     if len(classes) <= len(style.CLASSES):
         handles = [handle(class_colour(label, classes), "s", str(label)) for label in classes]
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=len(classes),
-            handletextpad=-0.2,
-            columnspacing=0.5,
-        )
+        close = {"handletextpad": -0.2, "columnspacing": 0.5}
+        place = {"loc": "outside lower center", "ncols": len(classes)}
+        figure.legend(handles=handles, **place, **close)
+
+
+def numbers(embeddings: list[Embedding]) -> str:
+    """The CSV: a line for each point."""
+    rows = [
+        (*(f"{value:.4f}" for value in point), domain, label, each.method)
+        for each in embeddings
+        for point, domain, label in zip(each.points, each.domains, each.labels, strict=True)
+    ]
+    return style.csv_text(["x", "y", "domain", "label", "method"], rows)
 
 
 def main() -> None:
     """The command line: see --help."""
     try:
         options = tyro.cli(Options, description=__doc__)
-        records = matching(
-            read_runs(options.runs_dir, experiment=options.experiment), options.where
-        )
+        found = read_runs(options.runs_dir, experiment=options.experiment)
+        records = matching(found, options.where)
         runs = [find(records, options, method) for method in (options.before, options.after)]
-        embeddings = [
-            embed(run, perplexity=options.perplexity, random_state=options.random_state)
-            for run in runs
-        ]
-        rows = [
-            (*(f"{value:.4f}" for value in point), domain, label, each.method)
-            for each in embeddings
-            for point, domain, label in zip(each.points, each.domains, each.labels, strict=True)
-        ]
+        settings = {"perplexity": options.perplexity, "random_state": options.random_state}
+        embeddings = [embed(run, **settings) for run in runs]
         style.set_style()
         name = f"{options.experiment}_tsne_{options.source}-{options.target}"
-        style.save(
-            draw(embeddings, options),
-            options.out / name,
-            style.csv_text(["x", "y", "domain", "label", "method"], rows),
-        )
+        style.save(draw(embeddings, options), options.out / name, numbers(embeddings))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,9 +1,11 @@
-"""Power of the two-sample tests against sample size and number of perturbations, from the records of experiments/two_sample_power.py.
+"""Power of the two-sample tests, from the records of experiments/two_sample_power.py.
 
-python paper_figures/two_sample_power.py
-python paper_figures/two_sample_power.py --runs-dir runs
+    python paper_figures/two_sample_power.py
+    python paper_figures/two_sample_power.py --runs-dir runs
 
-Whiskers: 95 % intervals of Clopper and Pearson for a proportion of the repetitions. Dashed: the level, where no change is to be found.
+A panel shows the share of repetitions in which a test rejects, against the number of rows or of
+perturbations. Whiskers are 95 % intervals of Clopper and Pearson. The dashed line is the level: a
+test of two equal distributions rejects as often.
 """
 
 from __future__ import annotations
@@ -28,18 +30,6 @@ from da.records.commands import matching
 EXPERIMENT = "two_sample_power"
 LABELS = {"mmd_test": "MMD, median bandwidth", "mmd_fuse": "MMD-FUSE"}
 MARKS = {"mmd_test": (style.METHODS[0], "o", -1), "mmd_fuse": (style.METHODS[1], "s", 1)}
-COLUMNS = (
-    "problem",
-    "axis",
-    "place",
-    "test",
-    "repetitions",
-    "rejections",
-    "power",
-    "low",
-    "high",
-    "alpha",
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +47,7 @@ class Options:
 
 
 class Point(NamedTuple):
-    """A line of the CSV."""
+    """A point of a curve, and a line of the CSV."""
 
     problem: str
     axis: str
@@ -72,13 +62,14 @@ class Point(NamedTuple):
 
 
 def points(records: Sequence[Record]) -> list[Point]:
-    """Every point of every curve. Raises ValueError without records and where a curve has two."""
+    """Every point of every curve. Raises ValueError if a curve has two records or none has any."""
     found: dict[tuple[str, str], Record] = {}
     for record in records:
         key = (f"{record.result['source']} > {record.result['target']}", record.result["method"])
         if key in found:
             raise ValueError(
-                f"{found[key].directory} and {record.directory} are one curve: choose one with --where key=value"
+                f"{found[key].directory} and {record.directory} are one curve: "
+                "choose one with --where key=value"
             )
         found[key] = record
     if not found:
@@ -88,21 +79,14 @@ def points(records: Sequence[Record]) -> list[Point]:
         problem, _, axis = name.rpartition(" by ")
         for metrics in record.metrics():
             count, rejections = int(metrics["repetitions"]), int(metrics["rejections"])
-            interval = binomtest(rejections, count).proportion_ci()
-            numbers = (
-                count,
-                rejections,
-                rejections / count,
-                interval.low,
-                interval.high,
-                record.config["alpha"],
-            )
+            low, high = binomtest(rejections, count).proportion_ci()
+            numbers = (count, rejections, rejections / count, low, high, record.config["alpha"])
             lines.append(Point(problem, axis, int(metrics["step"]), test, *numbers))
     return lines
 
 
 def draw(lines: Sequence[Point], *, width: style.Width) -> Figure:
-    """A panel for each problem and axis: rows of samples above, the rest below."""
+    """Draw a panel for each problem and axis. The panels over rows come first."""
     panels = sorted({(line.problem, line.axis) for line in lines}, key=_order)
     columns = 3 if width == "double" else 2
     rows = -(-len(panels) // columns)
@@ -122,44 +106,31 @@ def draw(lines: Sequence[Point], *, width: style.Width) -> Figure:
 
 
 def _order(panel: tuple[str, str]) -> tuple[bool, bool, str]:
+    """The key by which panels are sorted."""
     problem, axis = panel
     return axis != "rows" or "clean > clean" in problem, problem.startswith("clean"), problem
 
 
 def _panel(axes: Axes, lines: Sequence[Point]) -> None:
+    """Draw a curve for each test."""
     places = sorted({line.place for line in lines})
     spread = 0.006 * (places[-1] - places[0])  # so that whiskers stand side by side
-    axes.axhline(
-        lines[0].alpha,
-        color="black",
-        linewidth=0.7,
-        linestyle=(0, (4, 3)),
-        label=f"level {lines[0].alpha:g}",
-        zorder=1,
-    )
+    level = lines[0].alpha
+    axes.axhline(level, **style.RULE, label=f"level {level:g}", zorder=1)
     for test in sorted({line.test for line in lines}, reverse=True):
         own = sorted((line for line in lines if line.test == test), key=lambda line: line.place)
         colour, marker, side = MARKS[test]
         x = np.array([line.place for line in own]) + side * spread
         power = np.array([line.power for line in own])
         reach = np.abs(np.array([(line.low, line.high) for line in own]).T - power)  # (2, points)
-        drawing = {
-            "color": colour,
-            "marker": marker,
-            "markersize": 3,
-            "linewidth": 1,
-            "elinewidth": 0.7,
-            "capsize": 1.5,
-            "capthick": 0.7,
-        }
-        axes.errorbar(x, power, reach, label=LABELS[test], zorder=3, **drawing)
-    axes.set(
-        ylim=(-0.03, 1.05),
-        xlabel="rows of each sample"
-        if lines[0].axis == "rows"
-        else "perturbations along each axis",
-    )
-    if lines[0].axis != "rows":
+        look = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1}
+        whisker = {"elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7}
+        axes.errorbar(x, power, reach, label=LABELS[test], zorder=3, **look, **whisker)
+    axes.set_ylim(-0.03, 1.05)
+    if lines[0].axis == "rows":
+        axes.set_xlabel("rows of each sample")
+    else:
+        axes.set_xlabel("perturbations along each axis")
         axes.set_xticks(places)
     axes.set_title(lines[0].problem.replace(">", "→"), loc="left")
 
@@ -170,11 +141,8 @@ def main() -> None:
         options = tyro.cli(Options, description=__doc__)
         lines = points(matching(read_runs(options.runs_dir, experiment=EXPERIMENT), options.where))
         style.set_style()
-        style.save(
-            draw(lines, width=options.width),
-            options.out / EXPERIMENT,
-            style.csv_text(COLUMNS, lines),
-        )
+        figure = draw(lines, width=options.width)
+        style.save(figure, options.out / EXPERIMENT, style.csv_text(Point._fields, lines))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
