@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, split_statistics, use_statistics
 from da.train.distributed import gather_rows
+from da.train.label_checks import LabelKind
 
 BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch)
 Terms = dict[str, Tensor]
@@ -46,6 +47,11 @@ class Method(nn.Module, ABC, Generic[BatchType]):
 
     Args:
         network: The network that is trained and evaluated; maps x (b, ...) to `Outputs`.
+
+    Attributes:
+        label_kind: What the labels of the stream must be, which `fit` checks before the first step:
+            "classes", "numbers", "classes or numbers", "tasks" or "unread". None, the default of a
+            method of your own, is not checked.
 
     Example:
         >>> import torch
@@ -64,6 +70,8 @@ class Method(nn.Module, ABC, Generic[BatchType]):
         >>> round(terms["task"].item(), 3)  # log 2: both classes are equally likely
         0.693
     """
+
+    label_kind: ClassVar[LabelKind | None] = None
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -210,6 +218,8 @@ class Adapt(Method[Batch]):
         >>> {name: round(term.item(), 3) for name, term in terms.items()}
         {'task': 0.693, 'confidence': -1.5}
     """
+
+    label_kind = "classes"
 
     def __init__(
         self,

@@ -100,6 +100,8 @@ class Regularize(Method[LabelledBatch]):
         The penalty is an argument. Each penalty names its own differences.
     """
 
+    label_kind = "classes or numbers"
+
     def __init__(
         self,
         network: Network,

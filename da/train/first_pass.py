@@ -1,0 +1,107 @@
+"""A pass of two rows of each domain before training: can the network take them, and what comes out?
+
+The network is in evaluation mode and without gradients, so nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from da.data.batches import network_input
+from da.data.one_by_one import as_transform
+from da.networks.network import Outputs
+from da.networks.statistics import evaluating
+from da.train.evaluation import Evaluation
+from da.train.method import Method
+
+ROWS = 2
+# Fields of batches that hold network input -> whose it is.
+INPUTS = {"source_x": "source", "target_x": "target", "x": "the stream's domain"}
+
+
+def training_inputs(method: Method, batch: Any) -> dict[str, Tensor]:
+    """Some rows of each domain of the batch, by name.
+
+    A method that says nothing of its labels may feed its network what it likes, so none of those.
+    """
+    if method.label_kind is None:
+        return {}
+    return {
+        name: getattr(batch, field)[:ROWS]
+        for field, name in INPUTS.items()
+        if hasattr(batch, field)
+    }
+
+
+def evaluation_inputs(evaluation: Evaluation | None) -> dict[str, Tensor]:
+    """Some rows of each domain of the evaluation, by name, as network input."""
+    if evaluation is None:
+        return {}
+    domains = {"target": evaluation.target, "source": evaluation.source}
+    domains["validation samples"] = evaluation.validation
+    transform = as_transform(evaluation.transform)
+    return {
+        f"evaluation's {name}": network_input(
+            domain, torch.arange(min(ROWS, len(domain))), transform, torch.Generator()
+        )
+        for name, domain in domains.items()
+        if domain is not None
+    }
+
+
+def count_outputs(
+    method: Method,
+    inputs: Mapping[str, Tensor],
+    device: torch.device | str,
+    autocast: Callable[[], AbstractContextManager],
+) -> int | None:
+    """How many outputs the head has; None without inputs."""
+    found = None
+    with torch.no_grad(), evaluating(method.network), _eagerly(method.network):
+        for name, x in inputs.items():
+            try:
+                with autocast():
+                    outputs = method.network(x.to(device))
+            except Exception as error:  # whatever a user's network raises
+                raise ValueError(
+                    f"network cannot take the samples of {name}, (b, "
+                    f"{', '.join(map(str, x.shape[1:]))}) {x.dtype} after the transform: "
+                    f"{type(error).__name__}: {error}{_dtype_hint(x)}"
+                ) from error
+            _check_outputs(outputs, name)
+            found = outputs.logits.shape[1]
+    return found
+
+
+def _check_outputs(outputs: Any, name: str) -> None:
+    """Raise a ValueError unless a network returned `Outputs` with logits (b, classes)."""
+    is_pair = isinstance(outputs, Outputs)
+    if is_pair and outputs.logits.ndim == 2:
+        return
+    got = f"logits {tuple(outputs.logits.shape)}" if is_pair else type(outputs).__name__
+    raise ValueError(
+        f"network must return Outputs(features (b, d), logits (b, classes)); got {got} for the "
+        f"samples of {name}: build it as a da.networks.Network"
+    )
+
+
+def _dtype_hint(x: Tensor) -> str:
+    if x.dtype == torch.float32:
+        return ""
+    return ": networks take float32; end the transform with a conversion, or use da.data.identity"
+
+
+@contextmanager
+def _eagerly(network: torch.nn.Module) -> Iterator[None]:
+    """Inside the context, a compiled network runs uncompiled: it is not compiled for two rows."""
+    compiled = any(
+        hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+        for module in network.modules()
+    )
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield
