@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from da.records.holm import holm
 from da.shift.class_drift import moved_classes, moved_proportions
 from da.shift.drift import moved_columns, witness
-from da.shift.holm import holm
 from da.shift.mmd_fuse import mmd_fuse
 
 GENERATOR = np.random.default_rng(0)

@@ -4,15 +4,23 @@
 
     d_i = value of the one with seed i - value of the other with seed i
 
-The interval is Student's for n paired differences, std with ddof 1.
+Interval and p-value are Student's for n paired differences, std with ddof 1. Among many differences
+some are large by chance alone: `corrected` raises the p-values by `da.records.holm.holm`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+
+from da.records.holm import holm
+
+LEVEL = 0.05  # of p-values; the interval is one of 95 %
+EQUAL = 1e-9  # a spread below this share of the mean is rounding
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -24,17 +32,22 @@ class Difference:
         low: Lower end of the 95 % interval; None from a single seed.
         high: Upper end.
         seeds: The number of paired seeds.
+        p_value: Of the paired t-test, two-sided; `corrected` raises it. None from a single seed, or
+            if all differences are equal: the interval then has length 0 and says nothing.
 
     Example:
         >>> from da.records import Difference
-        >>> print(Difference(2.0, 1.0, 3.0, 3))
+        >>> print(Difference(2.0, 1.0, 3.0, 3, 0.01))
         +2.0 [+1.0, +3.0] better
+        >>> print(Difference(2.0, 1.0, 3.0, 3, 0.2))
+        +2.0 [+1.0, +3.0] better, not significant
     """
 
     mean: float
     low: float | None
     high: float | None
     seeds: int
+    p_value: float | None = None
 
     def __str__(self) -> str:
         return self.text()
@@ -45,8 +58,13 @@ class Difference:
 
     @property
     def certain(self) -> bool:
-        """Whether the interval is there, and leaves out 0."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        """Whether there is a p-value, and it is at most 0.05."""
+        return self.p_value is not None and self.p_value <= LEVEL
+
+    @property
+    def untested(self) -> bool:
+        """Whether several differences are all equal, so that no test can be made."""
+        return self.seeds > 1 and self.p_value is None
 
     def text(self, *, decimals: int = 1, smaller_is_better: bool = False) -> str:
         """The difference, its interval, and in words whether the method is better.
@@ -65,6 +83,7 @@ class Difference:
         if self.low is None or self.high is None:
             return f"{self.mean:+.{decimals}f} {verdict} (one seed)"
         doubt = "" if self.certain else ", not significant"
+        doubt = ", not tested" if self.untested else doubt
         interval = f"[{self.low:+.{decimals}f}, {self.high:+.{decimals}f}]"
         return f"{self.mean:+.{decimals}f} {interval} {verdict}{doubt}"
 
@@ -92,5 +111,34 @@ def paired_difference(own: Mapping[int, float], base: Mapping[int, float]) -> Di
         return Difference(mean, None, None, 1)
     from scipy.stats import t as student  # half a second of import, which reading does without
 
-    half = float(student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
-    return Difference(mean, mean - half, mean + half, len(gains))
+    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    if error <= EQUAL * max(abs(mean), 1):
+        return Difference(mean, mean, mean, len(gains))
+    half = float(student.ppf(1 - LEVEL / 2, len(gains) - 1)) * error
+    p_value = 2 * float(student.sf(abs(mean) / error, len(gains) - 1))
+    return Difference(mean, mean - half, mean + half, len(gains), p_value)
+
+
+def corrected(differences: Mapping[Key, Difference]) -> dict[Key, Difference]:
+    """Raise the p-values of differences that are looked at together, by Holm's method.
+
+    The chance of calling any of them significant that is none is then at most 0.05.
+
+    Args:
+        differences: The differences by any key; those without a p-value do not count.
+
+    Returns:
+        The same differences with larger p-values; intervals stay those of each difference alone.
+
+    Example:
+        >>> from da.records import Difference
+        >>> from da.records.difference import corrected
+        >>> first, second = Difference(2.0, 1.0, 3.0, 3, 0.01), Difference(1.0, 0.0, 2.0, 3, 0.05)
+        >>> found = corrected({"a": first, "b": second})
+        >>> [difference.p_value for difference in found.values()]
+        [0.02, 0.05]
+    """
+    tested = [key for key, found in differences.items() if found.p_value is not None]
+    p_values = holm(np.array([differences[key].p_value for key in tested]))
+    raised = dict(zip(tested, p_values.tolist(), strict=True))
+    return {key: replace(found, p_value=raised.get(key)) for key, found in differences.items()}

@@ -4,7 +4,8 @@ A row is a method, a column a task (source>target), and a cell the mean and stan
 (ddof 1) over seeds. The heading says by which rule the model of a run was selected: "last" (the
 last step), the name of a label-free score, or "oracle", which reads target labels. Under the table
 come each method's difference to a baseline row (`da.records.difference`) and the methods that are
-significantly worse than it. `da.records.table_text` writes all of it.
+significantly worse than it, by tests that are corrected for their number.
+`da.records.table_text` writes all of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from da.records.cells import Metric, check_alike
-from da.records.difference import Difference, paired_difference
+from da.records.difference import Difference, corrected, paired_difference
 from da.records.record import Record
 
 AVERAGE = "average"
@@ -146,6 +147,11 @@ class Table:
     def difference(self, method: str, task: str) -> Difference | None:
         """`method` less the baseline over the seeds that both have; None if there is none."""
         return paired_difference(self.values(method, task), self.values(self.baseline, task))
+
+    def differences(self) -> dict[tuple[str, str], Difference]:
+        """All differences of the table by method and column, with p-values corrected by Holm."""
+        cells = [(row, task) for row in self.rows if row != self.baseline for task in self.columns]
+        return corrected({cell: gain for cell in cells if (gain := self.difference(*cell))})
 
 
 def _by_seed(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from da.records.difference import Difference
 from da.records.grids import aligned, piped
-from da.records.table import Table
+from da.records.table import AVERAGE, Table
 
 MISSING = "-"
 CSV_COLUMNS = (
@@ -15,6 +16,7 @@ CSV_COLUMNS = (
     *("baseline", "difference", "low", "high"),
 )
 Grid = Callable[[Sequence[Sequence[str]]], str]
+Gains = Mapping[tuple[str, str], Difference]
 
 
 def to_text(table: Table) -> str:
@@ -48,11 +50,12 @@ def to_csv(table: Table) -> str:
 
 
 def _written(table: Table, grid: Grid) -> str:
-    parts = [f"{title}\n\n{grid(cells)}" for title, cells in _parts(table)]
-    return "\n\n".join([*parts, *_losses(table), *_footer(table)])
+    gains = table.differences()
+    parts = [f"{title}\n\n{grid(cells)}" for title, cells in _parts(table, gains)]
+    return "\n\n".join([*parts, *_losses(table, gains), *_tests(gains), *_footer(table)])
 
 
-def _parts(table: Table) -> list[tuple[str, list[list[str]]]]:
+def _parts(table: Table, found: Gains) -> list[tuple[str, list[list[str]]]]:
     """Title and grid of the table and, if there is something to compare, of the differences."""
     header = ["method", *table.columns]
     sets = {frozenset(values) for values in table.measured.values()}
@@ -70,17 +73,16 @@ def _parts(table: Table) -> list[tuple[str, list[list[str]]]]:
         return [(title, grid)]
     gains = [header]
     for method in others:
-        gains.append([method, *(_gain(table, method, task) for task in table.columns)])
+        differences = (found.get((method, task)) for task in table.columns)
+        gains.append([method, *(_gain(table, difference) for difference in differences)])
     unit = " in percentage points" if table.metric.percent else ""
     words = f"Difference to {table.baseline!r}{unit}, paired by seed, with its 95 % t-interval."
     return [(title, grid), (words, gains)]
 
 
-def _losses(table: Table) -> list[str]:
+def _losses(table: Table, gains: Gains) -> list[str]:
     """What became worse than the baseline, in a sentence; none if there is nothing to compare."""
-    others = [method for method in table.rows if method != table.baseline]
-    cells = [(method, task) for method in others for task in table.tasks]
-    found = {cell: gain for cell in cells if (gain := table.difference(*cell))}
+    found = {cell: gain for cell, gain in gains.items() if cell[1] != AVERAGE}
     if not found:
         return []
     smaller = table.metric.smaller_is_better
@@ -91,6 +93,22 @@ def _losses(table: Table) -> list[str]:
     if rest := len(worse) - len(certain):
         said += f" {rest} more of {len(found)} are worse, not significantly or by one seed alone."
     return [said]
+
+
+def _tests(gains: Gains) -> list[str]:
+    """How the differences were tested; none if there is no test."""
+    lines = []
+    if tested := sum(gain.p_value is not None for gain in gains.values()):
+        lines.append(
+            f"Significant: p <= 0.05 in the paired t-test, by Holm's correction for {tested} tests "
+            "in this table. Each interval is that of its difference alone."
+        )
+    if untested := sum(gain.untested for gain in gains.values()):
+        lines.append(
+            f"Not tested: {untested} differences are equal for all seeds, so their intervals have "
+            "length 0 and say nothing."
+        )
+    return [" ".join(lines)] if lines else []
 
 
 def _footer(table: Table) -> list[str]:
@@ -117,8 +135,7 @@ def _cell(table: Table, method: str, task: str, counted: bool) -> str:
     return f"{text} ({len(table.values(method, task))})" if counted else text
 
 
-def _gain(table: Table, method: str, task: str) -> str:
-    gain = table.difference(method, task)
+def _gain(table: Table, gain: Difference | None) -> str:
     if gain is None:
         return MISSING
     metric = table.metric

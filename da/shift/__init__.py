@@ -1,8 +1,8 @@
 """Has the data shifted, and how? Two-sample tests and drift reports."""
 
+from da.records.holm import holm
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
-from da.shift.holm import holm
 from da.shift.mmd import MMDTest, mmd_test
 from da.shift.mmd_fuse import mmd_fuse
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2

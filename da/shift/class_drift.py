@@ -14,7 +14,9 @@ import torch
 from scipy.stats import chi2_contingency
 
 from da.arrays import Array, check_two_samples
-from da.shift.holm import holm
+from da.checks.integers import whole_number
+from da.checks.random_states import RandomState, seed_of
+from da.records.holm import holm
 from da.shift.mmd import MMDTest, mmd_test
 
 RESOLUTION = 5  # corrected p-values can fall to 1 / RESOLUTION of the level, for any class count
@@ -78,7 +80,7 @@ def moved_classes(
     test: Callable[..., MMDTest] = mmd_test,
     permutations: int = 1000,
     alpha: float = 0.05,
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> list[ClassTest]:
     """Test each class for a change of its rows.
 
@@ -94,7 +96,8 @@ def moved_classes(
             After the correction the least p-value of a class is k / (1 + permutations). With many
             classes it could not reach alpha otherwise. Default 1000.
         alpha: The level at which the p-values will be judged. Default 0.05.
-        random_state: Seed of the relabellings. Default 0.
+        random_state: Source of the relabellings; see `mmd_test`. All classes share one seed.
+            Default 0.
 
     Returns:
         A test for each class, in the order of the classes; empty if no class can be tested.
@@ -130,11 +133,13 @@ def moved_classes(
         for label in np.intersect1d(own, other)
         if min((own == label).sum(), (other == label).sum()) > 1
     ]
+    permutations = whole_number(permutations, "permutations", least=1)
+    seed = seed_of(random_state)
     permutations = max(permutations, int(np.ceil(RESOLUTION * len(common) / alpha)))
     found = []
     for label in common:
         a, b = x[torch.from_numpy(own == label)], y[torch.from_numpy(other == label)]
-        result = test(a, b, permutations=permutations, random_state=random_state)
+        result = test(a, b, permutations=permutations, random_state=seed)
         found.append(ClassTest(str(label), len(a), len(b), result.statistic, result.p_value))
     corrected = holm(np.array([line.p_value for line in found]))
     return [line._replace(p_value=float(p)) for line, p in zip(found, corrected, strict=True)]
