@@ -1,111 +1,172 @@
-"""Tables in .csv files: numbers, with an optional heading and an optional column of classes."""
+"""Tables in .csv and .tsv files: numbers, with an optional heading and a column of classes."""
 
 from __future__ import annotations
 
-import csv
+import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from da.data.files.folders import naming
+from da.data.files.csv_headings import first_row_of_numbers, heading, label_places
+from da.data.files.csv_layout import Row, decimal_comma, is_number, read_rows
 
-LABELS = ("labels", "label", "y", "class")  # names of a column, or key, of classes
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_MISSING = ("", "na", "n/a", "#n/a", "null", "none", "-", "?", ".")  # what stands for no value
 
 
 def read_csv(path: Path) -> tuple[np.ndarray, list[str] | None, tuple[str, ...] | None]:
-    """Read a table separated by commas.
+    """Read a table whose columns are divided by commas, semicolons, tabs or bars.
 
     Args:
-        path: The file. Its first row is a heading if it is text. A column called label, labels, y
-            or class holds the classes.
+        path: The file, in UTF-8, UTF-16 or Latin-1. Its first row is a heading if it is text, or if
+            it is numbers in order that are unlike all rows below it; then a line is printed. A
+            column called label, labels, y, class, target, targets or classification holds the
+            classes. Numbers may have a decimal comma if columns are not divided by commas. Empty
+            columns at the end are left out.
 
     Returns:
-        Numbers (n, d) float64; the classes, or None; the names of the d columns, or None.
+        Numbers (n, d) float64; the classes, or None if there is no such column or all of it is
+        empty; the names of the d columns, or None.
 
     Raises:
-        ValueError: The file has no rows, rows of different lengths, text among the numbers, an
-            unclear heading, or two columns of classes. The message names file and line.
+        ValueError: The file has no rows, rows of different lengths, text or nothing among the
+            numbers, numbers written in two ways, an unclear heading, two columns of one name, or
+            two columns of classes. The message names the file, and line and column where it can.
     """
-    lines = _csv_lines(path)
-    start, first = next(lines, (0, []))
-    if not first:
+    delimiter, rows = read_rows(path)
+    first = next(rows, Row(0, []))
+    width = _width(first.cells)
+    if not width:
         raise ValueError(f"{path} has no rows")
-    names = _heading(first, path)
-    label_places = _label_places(names or (), first, path)
-    number_places = [place for place in range(len(first)) if place not in label_places]
-    values, labels = array("d"), []
-    for number, row in lines if names else chain([(start, first)], lines):
-        if len(row) != len(first):
+    names = heading([_plain(cell, delimiter) for cell in first.cells[:width]], path)
+    table = _Table(path, delimiter, width, names, label_places(names or (), path))
+    for row in rows if names else chain([first], rows):
+        table.add(row)
+    x, columns = table.numbers(), table.columns()
+    if columns is None and len(x) and _is_heading(x, first.cells, path):
+        x, columns = x[1:], tuple(cell.strip() for cell in first.cells[:width])
+    return x, table.classes(), columns
+
+
+@dataclass
+class _Table:
+    """The rows that were read so far, and how they are written."""
+
+    path: Path
+    delimiter: str
+    width: int
+    names: tuple[str, ...] | None
+    labels_at: list[int]
+    values: array[float] = field(default_factory=lambda: array("d"))
+    labels: list[Row] = field(default_factory=list)
+    points: bool = False  # whether a number has a decimal point
+    comma: str = ""  # a number with a decimal comma
+    surely: bool = False  # whether one of them cannot mean thousands
+
+    def __post_init__(self) -> None:
+        self.numbers_at = [place for place in range(self.width) if place not in self.labels_at]
+
+    def add(self, row: Row) -> None:
+        line, cells = row
+        if len(cells) > self.width:
+            cells = cells[: max(_width(cells), self.width)]
+        if len(cells) != self.width:
+            hint = "; if the comma is the decimal sign, divide the columns by semicolons"
             raise ValueError(
-                f"{path}, line {number}: {len(row)} cells, but the first line has {len(first)}"
+                f"{self.path}, line {line}: {len(cells)} cells, but the first line has "
+                f"{self.width}{hint if self.delimiter == ',' else ''}"
             )
-        labels += [row[place].strip() for place in label_places]
-        values.extend(_numbers([row[place] for place in number_places], path, number))
-    x = np.array(values).reshape(-1, max(len(number_places), 1))
-    columns = tuple(names[place] for place in number_places) if names else None
-    return x, labels if label_places else None, columns
+        if self.labels_at:
+            self.labels += [Row(line, [cells[place]]) for place in self.labels_at]
+            cells = [cells[place] for place in self.numbers_at]
+        text = "".join(cells)
+        self.points = self.points or "." in text
+        try:
+            if "_" in text:  # Python reads 1_000 as a number
+                raise ValueError
+            self.values.extend([float(cell) for cell in cells])
+        except ValueError:
+            places = zip(self.numbers_at, cells, strict=True)
+            self.values.extend([self._number(cell, place, line) for place, cell in places])
+
+    def _number(self, cell: str, place: int, line: int) -> float:
+        """A number as Python or with a decimal comma."""
+        if is_number(cell):
+            return float(cell)
+        value = decimal_comma(cell)
+        where = f"{self.path}, line {line}, column {self._name(place)}"
+        if cell.strip().lower() in _MISSING:
+            raise ValueError(f"{where}: no value ({cell!r}); fill it, or drop the row or column")
+        if value is None:
+            raise ValueError(
+                f"{where}: {cell!r} is no number; only a column called label, y, class or target "
+                "may be text"
+            )
+        if self.delimiter == ",":
+            raise ValueError(f"{where}: {cell!r} is no number; write it with a decimal point")
+        self.comma = cell.strip()
+        self.surely = self.surely or not _THOUSANDS.fullmatch(self.comma)
+        return value
+
+    def _name(self, place: int) -> str:
+        return repr(self.names[place]) if self.names else str(place + 1)
+
+    def numbers(self) -> np.ndarray:
+        """All numbers, (n, d)."""
+        if self.comma and self.points:
+            raise ValueError(
+                f"{self.path}: numbers with a comma ({self.comma}) and numbers with a point; write "
+                "all of them with a decimal point and without thousands' signs"
+            )
+        if self.comma and not self.surely:
+            raise ValueError(
+                f"{self.path}: the comma in {self.comma} and all other numbers may be a decimal "
+                "sign or divide thousands; write a decimal point, or no sign"
+            )
+        return np.array(self.values).reshape(-1, max(len(self.numbers_at), 1))
+
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the columns of numbers."""
+        return tuple(self.names[place] for place in self.numbers_at) if self.names else None
+
+    def classes(self) -> list[str] | None:
+        """The classes; None if none is given, as in a target without labels."""
+        classes = [row.cells[0].strip() for row in self.labels]
+        if not any(classes):
+            return None
+        if "" in classes:
+            raise ValueError(
+                f"{self.path}, line {self.labels[classes.index('')].line}, column "
+                f"{self._name(self.labels_at[0])}: no class; labels must be whole numbers or "
+                "text, none empty, or all of them"
+            )
+        return classes
 
 
-def is_number(cell: str) -> bool:
-    """Whether Python reads the text as a number; "nan" and "inf" are numbers too."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _width(cells: Sequence[str]) -> int:
+    """Number of cells without the empty ones at the end."""
+    return next((place for place in range(len(cells), 0, -1) if cells[place - 1].strip()), 0)
 
 
-def _label_places(names: Sequence[str], first: Sequence[str], path: Path) -> list[int]:
-    """Where the column of classes is: at most one place."""
-    places = [place for place, name in enumerate(names) if name.lower() in LABELS]
-    if len(places) > 1:
-        candidates = ", ".join(repr(first[place]) for place in places)
-        raise ValueError(f"{path}: {candidates} could all be the column of labels; keep one")
-    return places
+def _plain(cell: str, delimiter: str) -> str:
+    """A number with a decimal comma as one with a point."""
+    value = None if delimiter == "," else decimal_comma(cell)
+    return cell if value is None else str(value)
 
 
-def _numbers(cells: Sequence[str], path: Path, line: int) -> list[float]:
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError:
-        cell = next(cell for cell in cells if not is_number(cell))
+def _is_heading(x: np.ndarray, first: Sequence[str], path: Path) -> bool:
+    """Whether the first row of numbers is a heading."""
+    shown = ", ".join(cell.strip() for cell in first[:3]) + (", ..." if len(first) > 3 else "")
+    verdict = first_row_of_numbers(x)
+    if verdict == "unclear":
         raise ValueError(
-            f"{path}, line {line}: {cell!r} is no number; "
-            "only a column called label, y or class may be text"
-        ) from None
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every line that is not blank."""
-    with naming(path), open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-
-
-def _heading(first: Sequence[str], path: Path) -> tuple[str, ...] | None:
-    """The names of the columns, or None if the first row is numbers."""
-    names = tuple(cell.strip() for cell in first)
-    numbers = sum(is_number(name) for name in names)
-    if "" in names and numbers < len(names):
-        raise ValueError(
-            f"{path}, first line: cell {names.index('') + 1} is empty; if the file was written by "
-            "pandas, write it with index=False"
+            f"{path}: the first row ({shown}) may be a heading or a row; if it is a heading, put a "
+            "letter before each number; if it is a row, write a heading of names above it"
         )
-    if len(names) > 2 and names == tuple(str(number) for number in range(len(names))):
-        raise ValueError(
-            f"{path}: the first row is 0, 1, ..., {len(names) - 1}, like numbers of columns; "
-            "give them names, or remove it"
-        )
-    if numbers == len(names):
-        return None
-    if numbers and not any(name.lower() in LABELS for name in names):
-        raise ValueError(
-            f"{path}: the first row holds numbers and text ({', '.join(names[:5])}, ...): "
-            "neither a heading nor a row"
-        )
-    return names
+    if verdict == "heading":
+        print(f"{path}: the first row ({shown}) is taken as the names of the columns")
+    return verdict == "heading"

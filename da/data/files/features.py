@@ -4,8 +4,8 @@
                 `source_labels`, `target_features` and `target_labels`, as in a run's features.npz.
     .pt         A dict of tensors with the same keys, or one tensor.
     .npy        One array.
-    .csv        Commas; a heading if the first row is text. A column called label, labels, y or
-                class holds the classes.
+    .csv        Also .tsv. Commas, semicolons, tabs or bars; a heading if the first row is text. A
+                column called label, y, class or target holds the classes.
     .svmlight   Also .libsvm. Columns are numbered from 0. The first value of a line is its class.
     a folder    Such files, one below the other in the order of their names. Files with other
                 suffixes are left out.
@@ -23,7 +23,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from da.data.files.csv_files import LABELS, is_number, read_csv
+from da.data.files.csv_files import read_csv
+from da.data.files.csv_headings import LABELS
+from da.data.files.csv_layout import is_number
 from da.data.files.folders import naming
 from da.data.files.photographs import list_photographs
 
@@ -54,7 +56,7 @@ class Features:
 def read_features(path: str | Path, *, domain: Literal["source", "target"] = "source") -> Features:
     """Read features from your own file, or from a folder of files.
 
-    The suffix decides the format: .npz, .npy, .pt, .csv, .svmlight or .libsvm. The files of a
+    The suffix decides the format: .npz, .npy, .pt, .csv, .tsv, .svmlight or .libsvm. The files of a
     folder are put one below the other.
 
     Args:
@@ -177,6 +179,7 @@ READERS: dict[str, Callable[[Path, str], _Content]] = {
     ".npz": _read_npz,
     ".npy": _read_npy,
     ".csv": _read_csv,
+    ".tsv": _read_csv,
     ".pt": _read_pt,
     ".svmlight": _read_svmlight,
     ".libsvm": _read_svmlight,
@@ -235,7 +238,8 @@ def _checked_labels(value: Any, rows: int, path: Path) -> np.ndarray:
         wrong = labels[labels != np.round(labels)]  # NaN too
         if len(wrong):
             raise ValueError(
-                f"{path}: labels must be classes, whole numbers or text; got {wrong[0]}"
+                f"{path}: labels must be classes, whole numbers or text; got {wrong[0]}; if they "
+                "are a feature, give it another name"
             )
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iubU" or "" in labels.astype(str):
