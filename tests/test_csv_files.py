@@ -265,3 +265,30 @@ def test_thousands_of_columns(tmp_path: Path) -> None:
         found = read_features(write(tmp_path / "x.csv", table(x, names, delimiter)))
         np.testing.assert_array_equal(found.x, x)
         assert found.names == tuple(names)
+
+
+# ---------------------------------------------------------------- tables that do not fit together
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ("a,b,d\n1,2,3\n", "only y.csv has d; only x.csv has c"),
+        ("a,c,b\n1,2,3\n", "the same in another order, c in y.csv where x.csv has b"),
+        ("1,2,3\n", "no names in y.csv"),
+    ],
+)
+def test_files_of_a_folder_tell_which_columns_differ(other: str, told: str, tmp_path: Path) -> None:
+    write(tmp_path / "x.csv", "a,b,c\n1,2,3\n")
+    write(tmp_path / "y.csv", other)
+    with pytest.raises(ValueError, match=rf"y\.csv and .*x\.csv differ in column names: {told}$"):
+        read_features(tmp_path)
+
+
+def test_source_and_target_tell_which_columns_differ(tmp_path: Path) -> None:
+    from da.shift.inputs import InputOptions, read_pair
+
+    source = write(tmp_path / "s.csv", table(X, [f"{place} nm" for place in range(6)]))
+    target = write(tmp_path / "t.csv", table(X[:, :4], [f"{place} nm" for place in range(2, 6)]))
+    with pytest.raises(ValueError, match=r"got 6 and 4 columns: only the source has 0 nm, 1 nm$"):
+        read_pair(InputOptions(source=source, target=target))

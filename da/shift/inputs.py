@@ -16,6 +16,7 @@ from torch import nn
 
 from da.data.digits import read_digits
 from da.data.domain import Labelled
+from da.data.files.column_names import names_apart
 from da.data.files.features import Features, read_features
 from da.data.files.photographs import list_photographs, read_photographs
 from da.data.transforms import HALF, IMAGENET, ImageTransform
@@ -159,17 +160,20 @@ def check_pair(source: Sample, target: Sample) -> None:
     Raises:
         ValueError: Widths or names of columns differ, or a sample has fewer than 2 rows.
     """
+    named = source.names and target.names
+    apart = names_apart(source.names, target.names, ("the source", "the target")) if named else ""
     if source.x.shape[1] != target.x.shape[1]:
         raise ValueError(
             "source and target must have equal widths; "
             f"got {source.x.shape[1]} and {target.x.shape[1]} columns"
+            f"{': ' if apart else ''}{apart}"
         )
     if source.names and target.names and source.names != target.names:
         pairs = zip(source.names, target.names, strict=True)
         own, other = next((a, b) for a, b in pairs if a != b)
         raise ValueError(
             "source and target must have the same columns in the same order; "
-            f"got {own!r} in the source and {other!r} in the target"
+            f"got {own!r} in the source and {other!r} in the target: {apart}"
         )
     for name, sample in (("source", source), ("target", target)):
         if len(sample.x) < 2:

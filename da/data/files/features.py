@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from da.data.files.column_names import names_apart
 from da.data.files.csv_files import read_csv
 from da.data.files.csv_headings import LABELS
 from da.data.files.csv_layout import is_number
@@ -256,6 +257,9 @@ def _stacked(parts: Sequence[Features], files: Sequence[Path]) -> Features:
         for what, own in _form(part).items():
             if own != first[what]:
                 raise ValueError(f"{file} and {files[0]} differ in {what}: {own} and {first[what]}")
+        if part.names != parts[0].names:
+            told = names_apart(part.names, parts[0].names, (file.name, files[0].name))
+            raise ValueError(f"{file} and {files[0]} differ in column names: {told}")
     labels = [part.labels for part in parts if part.labels is not None]
     return Features(
         np.concatenate([part.x for part in parts]),
@@ -268,6 +272,5 @@ def _form(features: Features) -> dict[str, object]:
     """What all files of a folder must have in common, by name."""
     return {
         "columns": features.x.shape[1],
-        "column names": features.names,
         "labels": "none" if features.labels is None else "some",
     }

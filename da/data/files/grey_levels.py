@@ -8,6 +8,8 @@ darker than a bright one.
                     largest value in the list (more than 16: as many bits as it needs). Cameras of
                     12 bits save files of 16 bits, so the file's own depth does not tell.
     floats          White is 1. Floats that are whole numbers are treated as such.
+
+Source and target are two lists. The lines that are printed for them should name the same bits.
 """
 
 from __future__ import annotations
