@@ -24,6 +24,7 @@ from da.data.files import read_word_counts
 from da.feature import DANN, coral, energy_distance, mmd2
 from da.networks import Network, discriminator
 from da.recipes import Cell, Flags, Job, main, paired_job
+from da.recipes.trade_offs import TradeOff, trade_off_of
 from da.train import Align, Method, sigmoid_ramp
 
 
@@ -45,8 +46,8 @@ class Config(Flags):
 
     loss: tuple[Loss, ...] = ("none", "mmd", "coral", "dann")
     """What is compared. none: source only."""
-    trade_off: float = 1.0
-    """Weight of the discrepancy at the end, to which it rises from 0. dann: of its gradient."""
+    trade_off: TradeOff = 1.0
+    """Weight at the end, to which it rises from 0 (dann: of its gradient), or row=number."""
     hidden: int = 50
     """Units of the hidden layer, whose outputs are the features."""
     steps: int = 300
@@ -75,12 +76,13 @@ def build(config: Config, cell: Cell) -> Job:
     classes = 10 if config.smoke_test else 2
     backbone = nn.Sequential(nn.Linear(source.x.shape[1], config.hidden), nn.ReLU())
     network = Network(backbone, nn.Identity(), nn.Linear(config.hidden, classes))
+    trade_off = trade_off_of(config.trade_off, cell.method)
     if cell.method == "dann":
         linear = discriminator(config.hidden, hidden=())  # as the paper's for this experiment
-        method: Method = DANN(network, linear, trade_off=config.trade_off)
+        method: Method = DANN(network, linear, trade_off=trade_off)
     else:
         loss = LOSSES[cell.method]
-        method = Align(network, loss, trade_off=config.trade_off, ramp=sigmoid_ramp)
+        method = Align(network, loss, trade_off=trade_off, ramp=sigmoid_ramp)
     return paired_job(config, cell, method, source, target, log_counts, test=test)
 
 

@@ -23,7 +23,8 @@ from da.data import DIGITS, Batch, ImageTransform, read_digits
 from da.feature import ADDA
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, load_network, main, paired_job
-from da.recipes.methods import METHODS, make_method
+from da.recipes.methods import METHODS, describe_row, make_method
+from da.recipes.trade_offs import TradeOff, trade_off_of
 from da.train import Method
 
 EXPERIMENT = "digits_mmd"
@@ -36,8 +37,8 @@ class Config(DigitFlags):
 
     loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
     """What is compared. none: source only. adabn: the same with the target's batch statistics."""
-    trade_off: float = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the method's own."""
+    trade_off: TradeOff = 1.0
+    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
     batch_statistics: Literal["source", "joint", "domain"] = "joint"
     """What batch normalisation sees: the source, both domains as one batch, or each its own."""
 
@@ -53,7 +54,7 @@ def prepare(config: Config, cell: Cell) -> Method[Batch]:
     return make_method(
         METHODS[cell.method],
         network,
-        trade_off=config.trade_off,
+        trade_off=trade_off_of(config.trade_off, cell.method),
         batch_statistics=config.batch_statistics,
     )
 
@@ -66,4 +67,4 @@ def build(config: Config, cell: Cell) -> Job:
 
 
 if __name__ == "__main__":
-    main(Config, experiment=EXPERIMENT, benchmark=DIGITS, build=build)
+    main(Config, experiment=EXPERIMENT, benchmark=DIGITS, build=build, describe=describe_row)

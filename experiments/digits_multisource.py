@@ -26,6 +26,7 @@ from da.data import DIGITS, ImageTransform, Labelled, MultiSourceBatches, read_d
 from da.feature import M3SDA, mmd2
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, main, split
+from da.recipes.trade_offs import TradeOff, trade_off_of
 from da.train import Align, Evaluation
 
 DOMAINS = ("clean", "rotated45", "noisy", "photo")
@@ -47,8 +48,8 @@ class Config(DigitFlags):
 
     loss: tuple[Literal[*LOSSES], ...] = tuple(LOSSES)
     """What is compared. single: the clean source. none: all sources. adabn, mmd, m3sda: adapted."""
-    trade_off: float = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the method's own."""
+    trade_off: TradeOff = 1.0
+    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
 
 
 def read(domain: str, *, target: bool = False) -> Labelled:
@@ -68,7 +69,7 @@ def build(config: Config, cell: Cell) -> Job:
     sources = [read(domain) for domain in cell.source.split("+")]
     target, transform = read(cell.target, target=True), ImageTransform(16)
     method = LOSSES[cell.method](lenet(10))
-    method.trade_off *= config.trade_off
+    method.trade_off *= trade_off_of(config.trade_off, cell.method)
     stream = MultiSourceBatches(
         sources[:1] if cell.method == "single" else sources,
         target.unlabelled(),

@@ -20,7 +20,8 @@ from typing import Literal
 from da.data import MNIST_USPS, ImageTransform, Labelled, data_root, read_digits, read_domain
 from da.networks import lenet
 from da.recipes import Cell, Flags, Job, main, paired_job
-from da.recipes.methods import METHODS, make_method
+from da.recipes.methods import METHODS, describe_row, make_method
+from da.recipes.trade_offs import TradeOff, trade_off_of
 
 SIZE = 28
 Loss = Literal[*METHODS]
@@ -32,8 +33,8 @@ class Config(Flags):
 
     loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
     """What is compared. none: source only. adabn: the same with the target's batch statistics."""
-    trade_off: float = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the method's own."""
+    trade_off: TradeOff = 1.0
+    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
     batch_statistics: Literal["source", "joint", "domain"] = "joint"
     """What batch normalisation sees: the source, both domains as one batch, or each its own."""
     steps: int = 1000
@@ -66,11 +67,17 @@ def build(config: Config, cell: Cell) -> Job:
     method = make_method(
         METHODS[cell.method],
         lenet(10, channels=channels),
-        trade_off=config.trade_off,
+        trade_off=trade_off_of(config.trade_off, cell.method),
         batch_statistics=config.batch_statistics,
     )
     return paired_job(config, cell, method, source, target, ImageTransform(SIZE), test=test)
 
 
 if __name__ == "__main__":
-    main(Config, experiment="mnist_usps_mmd", benchmark=MNIST_USPS, build=build)
+    main(
+        Config,
+        experiment="mnist_usps_mmd",
+        benchmark=MNIST_USPS,
+        build=build,
+        describe=describe_row,
+    )

@@ -22,7 +22,7 @@ from typing import Literal
 
 from da.data import OFFICE31
 from da.recipes import Cell, DANFlags, Job, image_job, main
-from da.recipes.methods import DAN_METHODS
+from da.recipes.methods import DAN_METHODS, describe_row
 
 Loss = Literal[*DAN_METHODS]
 
@@ -41,4 +41,10 @@ def build(config: Config, cell: Cell) -> Job:
 
 
 if __name__ == "__main__":
-    main(Config, experiment="office31_mmd", benchmark=OFFICE31, build=build)
+    main(
+        Config,
+        experiment="office31_mmd",
+        benchmark=OFFICE31,
+        build=build,
+        describe=describe_row,
+    )

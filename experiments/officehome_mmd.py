@@ -16,7 +16,7 @@ from typing import Literal
 
 from da.data import OFFICE_HOME
 from da.recipes import Cell, DANFlags, Job, image_job, main
-from da.recipes.methods import DAN_METHODS
+from da.recipes.methods import DAN_METHODS, describe_row
 
 Loss = Literal[*DAN_METHODS]
 
@@ -35,4 +35,10 @@ def build(config: Config, cell: Cell) -> Job:
 
 
 if __name__ == "__main__":
-    main(Config, experiment="officehome_mmd", benchmark=OFFICE_HOME, build=build)
+    main(
+        Config,
+        experiment="officehome_mmd",
+        benchmark=OFFICE_HOME,
+        build=build,
+        describe=describe_row,
+    )

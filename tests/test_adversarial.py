@@ -327,8 +327,22 @@ def test_equal_entropies_make_cdan_e_cdan() -> None:
     torch.testing.assert_close(entropic, plain)
 
 
+def test_cdan_takes_the_outer_product_unless_it_is_asked_for_the_random_map() -> None:
+    """Office-31 has 256 features times 31 classes, more than the paper's 4,096."""
+    assert CDAN(mlp(D, 31, features=256), small(256 * 31)).multilinear.width == 256 * 31 > 4096
+    wide = CDAN(mlp(D, 31, features=256), small(1024), random_map=True).multilinear
+    narrow = CDAN(mlp(D, 16, features=256), small(4096), random_map=True).multilinear
+    assert (wide.random, wide.width) == (True, 1024) and (narrow.random, narrow.width) == (
+        False,
+        4096,
+    )
+
+
 def test_a_wide_cdan_is_randomised_and_its_map_survives_a_restart() -> None:
-    one, two = (CDAN(mlp(D, 40), discriminator(1024, hidden=(6,), dropout=0.0)) for _ in range(2))
+    one, two = (
+        CDAN(mlp(D, 40), discriminator(1024, hidden=(6,), dropout=0.0), random_map=True)
+        for _ in range(2)
+    )
     assert one.multilinear.random and not torch.equal(one.multilinear.left, two.multilinear.left)
     two.load_state_dict(one.state_dict())
     data = Batch(
@@ -479,6 +493,39 @@ def test_half_precision_keeps_the_penalty_and_the_losses_single() -> None:
                 for name, value in terms.items()
                 if name != "task"
             )
+
+
+def test_defaults_are_the_papers() -> None:
+    """WDGRL: 5 moves of the critic, penalty 10, one layer of 100. ADDA: two layers of 500."""
+    data, method = batch(), WDGRL(network(), ramp=lambda progress: 1.0)
+    method.double()
+    source, target = (outputs.features.detach() for outputs in method.outputs(data))
+    torch.manual_seed(0)
+    expected = 10 * gradient_penalty(method.critic, source, target)
+    torch.manual_seed(0)
+    moves_made = list(method.step(data, 0.0))
+    assert [list(terms) for terms in moves_made] == 5 * [["critic", "penalty"]] + [
+        ["task", "wasserstein"]
+    ]
+    torch.testing.assert_close(moves_made[0]["penalty"], expected)
+
+    def widths(module: nn.Module) -> list[tuple[int, int]]:
+        return [(m.in_features, m.out_features) for m in module if isinstance(m, nn.Linear)]
+
+    assert widths(method.critic) == [(WIDTH, 100), (100, 1)]
+    assert widths(ADDA(network()).discriminator) == [(WIDTH, 500), (500, 500), (500, 1)]
+
+
+def test_bsp_weighs_the_largest_squared_singular_values_by_a_ten_thousandth() -> None:
+    data = batch()
+    for options, weight, k in (({}, 1e-4, 1), ({"spectral_weight": 0.5, "k": 2}, 0.5, 2)):
+        method = BSP(network(), adversary(), **options)
+        values = [
+            np.linalg.svd(outputs.features.detach().numpy(), compute_uv=False)[:k]
+            for outputs in method.outputs(data)
+        ]
+        expected = weight * sum((v**2).sum() for v in values)
+        assert method.loss(data, 0.5)["spectral"].item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_is_refused() -> None:

@@ -237,6 +237,47 @@ def test_a_head_treats_statistics_as_the_network_does(mode):
     torch.testing.assert_close(logits[1], target.logits)
 
 
+@pytest.mark.parametrize("make", [MCD, MDD])
+def test_the_second_head_learns_at_the_rate_of_the_first(make):
+    network = plain_network()
+    network.pretrained = True
+    method = make(network)
+    rates = {
+        id(p): group["lr"] for group in method.parameter_groups(0.4, 0.1) for p in group["params"]
+    }
+    for name, p in method.named_parameters():
+        assert rates[id(p)] == pytest.approx(0.04 if name.startswith("network.backbone") else 0.4)
+    assert sum(name.startswith("second_head") for name, _ in method.named_parameters()) == 2
+
+
+@pytest.mark.parametrize("make", [MCD, MDD])
+@pytest.mark.parametrize("mode", MODES)
+def test_hidden_layers_make_two_deep_heads_and_one_evaluates(make, mode):
+    network = plain_network()
+    method = make(network, hidden=(7, 6), batch_statistics=mode).train()
+    for head in (network.head, method.second_head):
+        widths = [(m.in_features, m.out_features) for m in head if isinstance(m, nn.Linear)]
+        assert widths == [(4, 7), (7, 6), (6, CLASSES)]
+        kinds = {type(layer).__name__ for layer in head.modules()}
+        assert ("Dropout" in kinds) == (make is MDD)
+        assert {p.dtype for p in head.parameters()} == {torch.float64}
+    pairs = zip(network.head.parameters(), method.second_head.parameters(), strict=True)
+    assert any(not torch.equal(p, q) for p, q in pairs)
+    for terms in method.step(batch(), 0.5):
+        total(terms).backward()
+    assert all(p.grad is not None for p in method.parameters())
+    x = batch().target_x
+    x = method.eval().network(x)
+    torch.testing.assert_close(x.logits, network.head(x.features))
+
+
+def test_hidden_layers_that_cannot_be_made_are_refused():
+    with pytest.raises(ValueError, match=r"hidden must be .* at least 1; got \(8, 0\)"):
+        MDD(plain_network(), hidden=(8, 0))
+    with pytest.raises(TypeError, match="linear head"):
+        MCD(normalised_network(), hidden=(8,))
+
+
 def test_evaluation_is_the_networks_own_head():
     method = MCD(plain_network()).eval()
     x = batch().target_x

@@ -222,6 +222,28 @@ def test_a_deep_head_keeps_its_statistics(mode: BatchStatistics) -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["source", "joint", "domain"])
+def test_a_deep_heads_second_look_has_the_statistics_of_its_mode(mode: BatchStatistics) -> None:
+    """By NumPy: the target's own batch, or in mode "source" the running statistics.
+
+    Those moved once before the second look: 0.9 of (mean 0, variance 1), 0.1 of the source batch.
+    """
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, KNOWN + 1))
+    net = Network(nn.Linear(D, WIDTH), nn.Tanh(), head).double()
+    extractor, linear, data = nn.Sequential(net.backbone, net.bottleneck), head[1], batch()
+    source, target = (extractor(x).detach().numpy() for x in (data.source_x, data.target_x))
+    means, variances = target.mean(0), target.var(0)
+    if mode == "source":
+        means, variances = 0.1 * source.mean(0), 0.9 + 0.1 * source.var(0, ddof=1)
+    normalised = (target - means) / np.sqrt(variances + 1e-5)
+    logits = normalised @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
+    unknown = softmax(logits, axis=1)[:, -1]
+    expected = -(np.log(unknown) + np.log(1 - unknown)).mean() / 2
+    terms = OSBP(net, batch_statistics=mode).train().loss(data, 0.5)
+    assert terms["unknown"].item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_source_label_for_unknown_is_refused() -> None:
     data = batch()
     wrong = Batch(

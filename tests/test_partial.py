@@ -140,9 +140,49 @@ def test_pada_by_hand() -> None:
     probability = softmax(net(data.source_x).logits.detach().numpy(), axis=1)[
         np.arange(N), data.source_y.numpy()
     ]
-    assert terms["task"].item() == pytest.approx((gamma * -np.log(probability)).mean(), rel=1e-9)
+    by_rows = (gamma * -np.log(probability)).sum() / gamma.sum()
+    assert terms["task"].item() == pytest.approx(by_rows, rel=1e-9)
     assert_reversed(terms["domain"], by_hand(net, critic, data, gamma), critic, net, 0.6)
     assert is_zero(gradients(terms["task"], critic))
+
+
+def test_padas_gradient_is_that_of_the_published_codes() -> None:
+    """Torch's own losses, as both codes call them, for a batch that lacks the largest class.
+
+    Class weights are divided by their mean in the weighted cross-entropy, and by their maximum over
+    the batch in the binary one.
+    """
+    net, critic, data = network(), adversary(), batch()
+    share = torch.tensor([0.05, 0.15, 0.8], dtype=torch.float64)
+    labels = data.source_y % 2
+    data = Batch(data.source_x, labels, data.target_x, data.source_index, data.target_index)
+    method = PADA(net, critic, ramp=lambda progress: 1.0).eval()
+    method.target_share.copy_(share)
+    logits = net(data.source_x).logits
+    task = nn.CrossEntropyLoss(weight=share / share.mean())(logits, labels)
+    row_weights = (share / share.mean())[labels]
+    domain = by_hand(net, critic, data, (row_weights / row_weights.max()).numpy())
+    found = torch.stack(list(method.loss(data, 1.0).values())).sum()
+    expected = [a - b for a, b in zip(gradients(task, net), gradients(domain, net), strict=True)]
+    assert_all_close(gradients(found, net), expected)
+
+
+def test_a_batch_without_weight_costs_nothing() -> None:
+    net, data = network(), batch()
+    method = PADA(net, adversary()).eval()
+    method.target_share.copy_(torch.tensor([0.0, 0.0, 1.0]))
+    data = Batch(
+        data.source_x, data.source_y % 2, data.target_x, data.source_index, data.target_index
+    )
+    assert method.loss(data, 1.0)["task"].item() == 0
+
+
+def test_pada_remembers_a_hundred_batches() -> None:
+    net, data = network(), batch()
+    method = PADA(net, adversary()).train()
+    method.loss(data, 0.5)
+    mean = softmax(net(data.target_x).logits.detach().numpy(), axis=1).mean(0)
+    np.testing.assert_allclose(method.target_share.numpy(), 0.99 / CLASSES + 0.01 * mean)
 
 
 def test_pada_gives_the_target_no_gradient_through_the_weights() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import runpy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,22 +46,35 @@ def samples(n: int, m: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return source @ mix, 1.3 * target @ mix + 0.4
 
 
-def gram(x: np.ndarray) -> np.ndarray:
+def gram_matrix(x: np.ndarray, kind: str) -> np.ndarray:
     z = np.column_stack([np.ones(len(x)), x])
-    return sum(np.outer(row, row) for row in z) / len(z)
+    return sum(np.outer(row, row) for row in z) / (len(z) if kind == "mean" else 1)
+
+
+def kept_by_the_authors(values: np.ndarray, threshold: float) -> int:
+    """The last place, counted from 0, whose cumulative share is at most the threshold.
+
+    If two values are more than the threshold, their own share takes its place.
+    """
+    if threshold == 1:
+        return int((values > 1e-9 * values[0]).sum())
+    shares = np.cumsum(values) / values.sum()
+    if shares[1] > threshold:
+        return 1
+    return max(place for place, share in enumerate(shares) if share <= threshold)
 
 
 def dare_by_numpy(
-    source: np.ndarray, target: np.ndarray, angle: float, scale: float, threshold: float
+    source: np.ndarray,
+    target: np.ndarray,
+    angle: float,
+    scale: float,
+    threshold: float,
+    kind: str = "sum",
 ) -> float:
-    grams = gram(source), gram(target)
+    grams = gram_matrix(source, kind), gram_matrix(target, kind)
     spectra = [np.linalg.eigvalsh(g)[::-1] for g in grams]
-    k = 0
-    for values in spectra:
-        total, count = 0.0, 0
-        while total < threshold * values.sum() * (1 - 1e-12):
-            total, count = total + values[count], count + 1
-        k = max(k, count)
+    k = max(kept_by_the_authors(values, threshold) for values in spectra)
     inverses = []
     for g, values in zip(grams, spectra, strict=True):
         first_dropped = values[k] if k < len(values) else 0
@@ -78,23 +92,39 @@ def dare_by_numpy(
 
 @pytest.mark.parametrize(("n", "m", "d"), [(20, 20, 4), (30, 12, 6), (5, 7, 10), (1, 1, 3)])
 @pytest.mark.parametrize("threshold", [0.5, 0.9, 0.999, 1.0])
-def test_dare_gram_by_numpy(n: int, m: int, d: int, threshold: float) -> None:
+@pytest.mark.parametrize("kind", ["sum", "mean"])
+def test_dare_gram_by_numpy(n: int, m: int, d: int, threshold: float, kind: str) -> None:
     source, target = samples(n, m, d)
-    found = dare_gram(source, target, trade_off_angle=0.7, trade_off_scale=0.2, threshold=threshold)
+    weights = {"trade_off_angle": 0.7, "trade_off_scale": 0.2}
+    found = dare_gram(source, target, **weights, threshold=threshold, gram=kind)
     assert float(found) == pytest.approx(
-        dare_by_numpy(source.numpy(), target.numpy(), 0.7, 0.2, threshold), rel=1e-8
+        dare_by_numpy(source.numpy(), target.numpy(), 0.7, 0.2, threshold, kind), rel=1e-8
     )
 
 
-def test_dare_gram_of_one_column_in_closed_form() -> None:
-    """x = +-1 has G = I, and x = +-2 has G = diag(1, 4).
+def test_dare_gram_starts_from_the_authors_numbers() -> None:
+    """0.05 and 0.001 of sums over the rows, cut at 0.9; over 36 rows the means weigh 0.036."""
+    source, target = samples(36, 36, 8)
+    by_default = float(dare_gram(source, target))
+    assert by_default == pytest.approx(
+        dare_by_numpy(source.numpy(), target.numpy(), 0.05, 0.001, 0.9), rel=1e-8
+    )
+    assert by_default == pytest.approx(
+        float(dare_gram(source, target, trade_off_scale=0.036, gram="mean")), rel=1e-8
+    )
+    other_cuts = [dare_by_numpy(source.numpy(), target.numpy(), 0.05, 0.001, t) for t in (0.8, 1.0)]
+    assert all(abs(by_default - other) > 1e-6 for other in other_cuts)
 
-    The inverses have equal directions, and the eigenvalues are 3 apart.
+
+def test_dare_gram_of_one_column_in_closed_form() -> None:
+    """x = +-1 has the mean G = I, and x = +-2 has G = diag(1, 4); the sums are twice as large.
+
+    The inverses have equal directions, and the eigenvalues are 3 or 6 apart.
     """
     source, target = np.array([[1.0], [-1.0]]), np.array([[2.0], [-2.0]])
-    assert float(
-        dare_gram(source, target, trade_off_angle=5.0, trade_off_scale=1.0, threshold=1.0)
-    ) == pytest.approx(3 / 2)
+    weights = {"trade_off_angle": 5.0, "trade_off_scale": 1.0, "threshold": 1.0}
+    assert float(dare_gram(source, target, **weights, gram="mean")) == pytest.approx(3 / 2)
+    assert float(dare_gram(source, target, **weights)) == pytest.approx(6 / 2)
     assert float(
         dare_gram(source, target, trade_off_angle=5.0, trade_off_scale=0.0, threshold=1.0)
     ) == pytest.approx(0, abs=1e-12)
@@ -107,7 +137,8 @@ def test_dare_gram_sees_what_least_squares_would_do() -> None:
     """
     source, _ = samples(50, 1, 3)
     doubled = torch.cat([source, source])
-    assert float(dare_gram(source, doubled)) < 1e-12  # a mean over rows, not a sum
+    assert float(dare_gram(source, doubled, gram="mean")) < 1e-12
+    assert float(dare_gram(source, doubled)) > 0.01  # a sum is twice as large
     assert float(dare_gram(source, source + 3)) > 0.01
 
 
@@ -158,6 +189,13 @@ def test_rsd_with_its_mismatch_by_numpy(n: int, m: int, d: int) -> None:
     sines = np.sqrt(np.clip(1 - cosines**2, 0, None))
     expected = sines.sum() + 0.3 * np.linalg.norm(np.abs(a) - np.abs(bt.T))
     assert float(rsd(source, target, trade_off=0.3)) == pytest.approx(expected, rel=1e-7)
+
+
+def test_rsd_weighs_the_mismatch_by_a_hundredth() -> None:
+    source, target = samples(4, 5, 9)
+    alone, whole = (float(rsd(source, target, trade_off=share)) for share in (0.0, 1.0))
+    assert float(rsd(source, target)) == pytest.approx(alone + 0.01 * (whole - alone), rel=1e-10)
+    assert whole > alone + 0.1
 
 
 def test_rsd_of_two_lines_is_the_sine_between_them() -> None:
@@ -319,6 +357,8 @@ def test_bad_options_are_named() -> None:
         dare_gram(source, target, trade_off_angle=-1.0)
     with pytest.raises(ValueError, match="trade_off_scale must be"):
         dare_gram(source, target, trade_off_scale=math.inf)
+    with pytest.raises(ValueError, match="gram must be .*'total'"):
+        dare_gram(source, target, gram="total")
     with pytest.raises(ValueError, match="trade_off must be"):
         rsd(source, target, trade_off=-0.1)
 
@@ -446,7 +486,8 @@ def test_dare_gram_lets_go_of_the_moved_sensor(seed: int) -> None:
     problem = moved_sensor(seed=seed)
     source, target = trained(problem, None, seed)
     assert source > 0.99 and target < 0
-    source, target = trained(problem, dare_gram, seed)
+    by_means = partial(dare_gram, gram="mean", trade_off_scale=0.036, threshold=1.0)
+    source, target = trained(problem, by_means, seed)
     assert source > 0.9 and target > 0.7
 
 

@@ -161,6 +161,11 @@ def test_afn_has_the_value_of_tllib_and_moves_every_norm_by_its_step():
     )
 
 
+def test_hard_afn_asks_for_a_mean_norm_of_25():
+    x = np.array([[20.0, 0.0], [0.0, 30.0]])
+    assert float(hard_afn(x)) == 0 and float(hard_afn(2 * x)) == pytest.approx(25**2)
+
+
 def test_hard_afn_by_numpy():
     x = INPUTS["source"]
     for radius in (25.0, 2.0):

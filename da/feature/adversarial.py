@@ -193,6 +193,9 @@ class CDAN(Reversed):
             `DANN`.
         entropy_conditioning: True gives CDAN+E: within each domain, rows are weighted by the
             certainty of their predictions (`entropy_weights`). Default False.
+        random_map: False (default) takes the outer product of features and probabilities, d k wide,
+            as the published code does. True takes a random sketch of 1024 of it if d k > 4096, the
+            paper's rule: it costs less if there are many classes (Office-31: 256 * 31 = 7,936).
         trade_off: Largest factor of the reversed gradient (the paper's lambda); default 1.
         ramp: Progress in [0, 1] -> share of trade_off; default `sigmoid_ramp`.
         batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
@@ -222,7 +225,8 @@ class CDAN(Reversed):
         Predictions reach the discriminator and the entropy weights without their gradient, so the
         adversary teaches the features alone. The published code also detaches the predictions that
         it maps, but sends a reversed gradient through its weights. The paper's minimax runs
-        through both. The mean of each domain counts half, as in the published code.
+        through both. The mean of each domain counts half, as in the published code. The random map
+        is an option; the paper takes it if d k > 4096, and the published code if it is asked to.
     """
 
     def __init__(
@@ -231,13 +235,15 @@ class CDAN(Reversed):
         discriminator: nn.Module | None = None,
         *,
         entropy_conditioning: bool = False,
+        random_map: bool = False,
         trade_off: float = 1.0,
         ramp: Ramp = sigmoid_ramp,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
         head = linear_head(network)
-        multilinear = MultilinearMap(head.in_features, head.out_features)
+        d, k = head.in_features, head.out_features
+        multilinear = MultilinearMap(d, k) if random_map else MultilinearMap(d, k, limit=d * k)
         super().__init__(
             network,
             discriminator or default_discriminator(multilinear.width),

@@ -17,6 +17,11 @@ def coral(source: Array, target: Array) -> Array:
 
         ||C_s - C_t||_F^2 / (4 d^2),    C the covariances with n - 1
 
+    The factor 1 / (4 d^2) makes it small for wide features. With the 256 features of a bottleneck
+    on photographs it is about 1e-4 of the cross-entropy, and `Align(network, coral)` trains as on
+    the source alone. Give it a trade-off that makes both terms alike in size, such as 4 d^2 for
+    features of unit norm. A run says at its end how large the term was.
+
     Args:
         source: Rows (n, d), floats, n >= 2.
         target: Rows (m, d), m >= 2, of the kind of `source`.
@@ -41,7 +46,8 @@ def coral(source: Array, target: Array) -> Array:
         2016, equations 1 to 3.
 
     Differences:
-        None known.
+        The paper chooses the trade-off so that both losses are alike in size at the end of the
+        training; here it is 1 unless given.
     """
     x, y = check_two_samples(source, target, least=2)
     with full_precision(x):

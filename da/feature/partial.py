@@ -28,6 +28,7 @@ from da.feature.target import entropy
 from da.networks.adversary import adversary_group
 from da.networks.adversary import discriminator as default_discriminator
 from da.networks.network import Network, Outputs, linear_head
+from da.train.distributed import gather_rows
 from da.train.method import BatchStatistics, Ramp, Terms, sigmoid_ramp
 
 
@@ -49,8 +50,9 @@ class PADA(Reversed):
     times (`da.feature.partial_weights.class_weights`), in the cross-entropy and for the
     discriminator D, below which the gradient is reversed:
 
-        task      mean_i gamma_y_i CE(logits_i, y_i)
-        domain    [mean_i gamma_y_i log(1 + exp(-D(f_i))) + mean_j log(1 + exp(D(f_j)))] / 2
+        task      sum_i gamma_y_i CE(logits_i, y_i) / sum_i gamma_y_i
+        domain    [mean_i w_i log(1 + exp(-D(f_i))) + mean_j log(1 + exp(D(f_j)))] / 2
+        w_i = gamma_y_i / max_l gamma_y_l over the rows of the batch
 
     Predictions and weights confirm each other, right or wrong. An average that forgets fast starves
     classes that the target is not predicted to be of at first. A source with classes in unequal
@@ -98,11 +100,14 @@ class PADA(Reversed):
         The paper predicts the whole target anew every 500 steps. Here a running average over
         batches takes its place, which needs no second pass over the data: the buffer
         `target_share` (k,), which moves before it is used and only in training. The adversary
-        waits for the first tenth of the training. Weights are divided by their maximum throughout;
-        the authors' code divides by the mean in the cross-entropy.
+        waits for the first tenth of the training. As in both published codes, the cross-entropy is
+        a weighted mean and the discriminator's weights are divided by their maximum over the batch.
+        The paper divides gamma by its maximum alone, so its gradient is smaller by the mean weight.
     """
 
     target_share: Tensor
+
+    label_kind = "classes"
 
     def __init__(
         self,
@@ -142,17 +147,20 @@ class PADA(Reversed):
             share = at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
             self.target_share.lerp_(share.to(self.target_share.dtype), 1 - self.decay)
         weights = self.weights[labels]  # (n,)
+        weights = weights / weights.max().clamp(min=torch.finfo(weights.dtype).tiny)
         return {"domain": self.confusion(source.features, target.features, factor, weights)}
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """Cross-entropy of the logits, each row times its class's weight.
+        """Mean cross-entropy of the logits, each row weighted by its class's weight.
 
-        The mean is over rows, not over weights.
+        The weights' sum is that of the global batch, so that several processes agree with one.
         """
         losses = functional.cross_entropy(
             outputs.logits, labels, reduction="none", label_smoothing=self.label_smoothing
         )  # (n,)
-        return (self.weights[labels] * losses).mean()
+        weights = self.weights[labels]  # (n,)
+        mean = gather_rows(weights).mean().clamp(min=torch.finfo(weights.dtype).tiny)
+        return (weights * losses).mean() / mean
 
 
 @final

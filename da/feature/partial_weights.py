@@ -39,8 +39,9 @@ def class_weights(probabilities: Tensor) -> Tensor:
         Cao, Ma, Long, Wang: Partial Adversarial Domain Adaptation. ECCV 2018, equation 2.
 
     Differences:
-        The mean is divided by its maximum, as the paper says. The authors' code divides by the mean
-        in the cross-entropy, and by the maximum over the batch in the discriminator's loss.
+        The mean is divided by its maximum, as the paper says. `PADA` divides it further, as the
+        published codes do: by the weights' mean over the batch in the cross-entropy, and by their
+        maximum over the batch in the discriminator's loss.
     """
     if probabilities.ndim != 2 or not probabilities.numel():
         raise ValueError(

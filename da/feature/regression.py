@@ -14,12 +14,15 @@ Gradients are the exact first derivatives, as `da.feature.spectra` computes them
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.checks.choices import check_choice
+from da.devices import narrowed, widened
 from da.feature.spectra import (
     GAP,
     MovingSVD,
@@ -34,22 +37,25 @@ from da.networks.network import Network, Outputs
 from da.train.align import Align
 from da.train.method import BatchStatistics, Ramp, constant
 
+GramMatrix = Literal["sum", "mean"]
+
 
 def dare_gram(
     source: Array,
     target: Array,
     *,
     trade_off_angle: float = 0.05,
-    trade_off_scale: float = 0.036,
+    trade_off_scale: float = 0.001,
     threshold: float = 0.9,
+    gram: GramMatrix = "sum",
 ) -> Array:
     """Measure how differently a least-squares regressor would weigh the features of two domains.
 
     Use it as the alignment loss of a regression. The least-squares regressor on rows x is
-    pinv(G) Z^T y / n, so the inverse Gram matrices are compared:
+    pinv(G) Z^T y, so the inverse Gram matrices are compared:
 
         a mean_i (1 - cos(P_s[:, i], P_t[:, i])) + b ||l_s - l_t|| / k
-        Z = [1, x],    G = Z^T Z / n,    P = pinv_k(G)
+        Z = [1, x],    G = Z^T Z,    P = pinv_k(G)
 
     The first term compares the directions of their d + 1 columns, the second the k largest
     eigenvalues l of G.
@@ -60,19 +66,24 @@ def dare_gram(
         trade_off_angle: a >= 0, weight of the mean of 1 - cosine, which lies in [0, 2]; default
             0.05.
         trade_off_scale: b >= 0, weight of the distance of eigenvalues, in the features' unit
-            squared; default 0.036.
-        threshold: A share in (0, 1]; default 0.9. k is the smallest number of leading eigenvalues
-            whose share of their sum reaches it, the larger one of the two domains. 1 inverts all
-            that are not zero. If the k-th eigenvalue and the next are close (isotropic features),
-            the inverses depend on which direction comes first in the sample.
+            squared; default 0.001, the authors' for sums over batches of 36.
+        threshold: A share in (0, 1]; default 0.9. k is one less than the number of leading
+            eigenvalues whose share of their sum is at most the threshold, at least 1, and the
+            larger one of the two domains. 1 inverts all that are not zero. If the k-th eigenvalue
+            and the next are close (isotropic features), the inverses depend on which direction
+            comes first in the sample.
+        gram: "sum" (default) takes Gram matrices as sums over rows, as the authors' code does.
+            "mean" divides them by the number of rows: n and m may then differ, and batches of any
+            size weigh the same. `gram="mean", trade_off_scale=0.036` is the default for batches of
+            36.
 
     Returns:
         A scalar >= 0 of the kind of `source`, 0 for equal Gram matrices; differentiable once in
         both. It is computed in float64.
 
     Raises:
-        ValueError: A trade-off is negative, the threshold is outside (0, 1], widths or devices
-            differ, or a value is not finite.
+        ValueError: A trade-off is negative, the threshold is outside (0, 1], `gram` is unknown,
+            widths or devices differ, or a value is not finite.
         TypeError: An input does not hold floats, or one is a tensor and the other an array.
 
     Example:
@@ -80,29 +91,29 @@ def dare_gram(
         >>> from da.feature import dare_gram
         >>> source, target = np.array([[1.0], [-1.0]]), np.array([[2.0], [-2.0]])
         >>> value = dare_gram(source, target, trade_off_scale=1.0, threshold=1.0)
-        >>> round(float(value), 6)  # G = diag(1, 1) and diag(1, 4): eigenvalues 3 apart, k = 2
-        1.5
+        >>> round(float(value), 6)  # G = diag(2, 2) and diag(2, 8): eigenvalues 6 apart, k = 2
+        3.0
 
     Paper:
         Nejjar, Wang, Fink: DARE-GRAM: Unsupervised Domain Adaptation Regression by Aligning Inverse
         Gram Matrices. CVPR 2023.
 
     Differences:
-        From the authors' code: Gram matrices are means over rows, not sums, so n and m may differ
-        and batches of any size weigh the same. Its trade-off of 0.001, for sums over batches of 36,
-        is 0.036 here. Its count of eigenvalues stops two earlier, but keeps at least one. A column
-        that is zero in both domains (a dead unit) costs nothing, and one that is zero in one domain
-        costs 1/2. In the authors' code its cosine is 0 in both cases and costs 1. Eigenvalues that
-        are zero up to rounding are left out, not inverted.
+        From the authors' code: a column that is zero in both domains (a dead unit) costs nothing,
+        and one that is zero in one domain costs 1/2. There its cosine is 0 in both cases and costs
+        1. Eigenvalues that are zero up to rounding are left out, not inverted. A threshold of 1
+        keeps all others. The authors' cut is at the (k + 1)-th eigenvalue itself, so rounding says
+        there whether k or k + 1 are inverted; here k are.
     """
     if not 0 < threshold <= 1:
         raise ValueError(
             f"threshold must be in (0, 1], a share of the Gram matrix's trace; got {threshold!r}"
         )
+    check_choice("gram", gram, GramMatrix)
     _check_trade_offs(trade_off_angle=trade_off_angle, trade_off_scale=trade_off_scale)
     x, y = check_two_samples(source, target)
     with full_precision(x):
-        first, second = gram_spectrum(x), gram_spectrum(y)
+        first, second = (gram_spectrum(rows, mean=gram == "mean") for rows in (x, y))
         k = max(leading(first.eigenvalues, threshold), leading(second.eigenvalues, threshold))
         p_source = unit_columns(truncated_inverse(first, k))  # (d + 1, d + 1)
         p_target = unit_columns(truncated_inverse(second, k))
@@ -111,7 +122,7 @@ def dare_gram(
         gaps = (first.moving.diagonal() - second.moving.diagonal())[:k]  # (k,)
         scale = torch.linalg.vector_norm(gaps) / k
         value = trade_off_angle * angle / (x.shape[1] + 1) + trade_off_scale * scale
-        return like(value.to(x.dtype), source)
+        return like(narrowed(value, x), source)
 
 
 def rsd(source: Array, target: Array, *, trade_off: float = 0.01) -> Array:
@@ -174,13 +185,13 @@ def rsd(source: Array, target: Array, *, trade_off: float = 0.01) -> Array:
             f"wider features"
         )
     with full_precision(x):
-        first, second = moving_svd(x.double().T), moving_svd(y.double().T)
+        first, second = moving_svd(widened(x).T), moving_svd(widened(y).T)
         r = max(min(rank(first.values), rank(second.values)), 1)
         u, v = first.left[:, :r], second.left[:, :r]  # (d, r)
         cosines = moving_svd(u.T @ v)
         mismatch = torch.linalg.vector_norm(cosines.left.abs() - cosines.right.abs())
         value = _sines(u.detach(), v.detach(), cosines).sum() + trade_off * mismatch
-        return like(value.to(x.dtype), source)
+        return like(narrowed(value, x), source)
 
 
 class AlignRegression(Align):
@@ -218,6 +229,8 @@ class AlignRegression(Align):
         >>> list(terms), bool(terms["align"] > 0)
         (['task', 'align'], True)
     """
+
+    label_kind = "numbers"
 
     def __init__(
         self,

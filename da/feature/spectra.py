@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from da.devices import widened
+
 RANK = 1e-9  # eigenvalues below this share of the largest count as zero: rounding is not inverted
 GAP = 1e-6  # the smallest gap, as a share of the largest value, that a derivative divides by
 
@@ -32,21 +34,29 @@ class Spectrum(NamedTuple):
     moving: Tensor
 
 
-def gram_spectrum(x: Tensor) -> Spectrum:
-    """Decompose the Gram matrix of rows x (n, d) beside a column of ones, Z^T Z / n, in float64."""
-    z = torch.cat([x.new_ones(len(x), 1), x], dim=1).double()  # (n, d + 1)
-    gram = z.T @ z / len(z)
+def gram_spectrum(x: Tensor, *, mean: bool) -> Spectrum:
+    """Decompose the Gram matrix of rows x (n, d) beside a column of ones, in float64.
+
+    It is Z^T Z, divided by n if `mean`.
+    """
+    z = widened(torch.cat([x.new_ones(len(x), 1), x], dim=1))  # (n, d + 1)
+    gram = z.T @ z / (len(z) if mean else 1)
     eigenvalues, vectors = torch.linalg.eigh(gram.detach())  # ascending
     eigenvalues, vectors = eigenvalues.flip(-1), vectors.flip(-1)
     return Spectrum(eigenvalues, vectors, vectors.T @ gram @ vectors)
 
 
 def leading(eigenvalues: Tensor, threshold: float) -> int:
-    """Count the fewest leading eigenvalues (p,) whose share of the sum reaches `threshold`."""
+    """Count the leading eigenvalues (p,) that DARE-GRAM keeps.
+
+    They are one less than those whose cumulative share of the sum is at most `threshold`, and at
+    least one. A threshold of 1 keeps all that are not zero.
+    """
     values = torch.where(eigenvalues > RANK * eigenvalues[0], eigenvalues, 0)
-    share = values.cumsum(0) / values.sum()
-    below = share < threshold * (1 - 1e-12)  # a share of 1 is reached up to rounding
-    return int(below.sum()) + 1
+    if threshold == 1:
+        return int((values > 0).sum())
+    within = values.cumsum(0) / values.sum() <= threshold
+    return max(int(within.sum()) - 1, 1)
 
 
 def truncated_inverse(spectrum: Spectrum, k: int) -> Tensor:

@@ -101,8 +101,8 @@ class WDGRL(Adapt):
             network then needs a linear head.
         critic_steps: Moves of the critic in each step, all on one batch; >= 1, default 5.
         penalty: Factor of the gradient penalty (the paper's gamma); default 10.
-        trade_off: Factor of the distance; default 1, as in the authors' code for Amazon reviews,
-            which takes 0.01 for digits.
+        trade_off: Factor of the distance; default 1, as in the authors' code for Amazon reviews.
+            For digits it takes 0.01, and so does the row `wdgrl` of the scripts.
         ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
         batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
         label_smoothing: Probability mass spread over the classes, in [0, 1); see

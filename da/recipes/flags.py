@@ -16,6 +16,7 @@ import tyro
 
 from da.checks.choices import check_choices
 from da.networks.backbones import fingerprint
+from da.recipes.trade_offs import check_trade_offs, trade_off_of
 from da.records.wandb_mirror import Mode
 from da.train.config import NO_RESULT, TrainConfig
 
@@ -62,6 +63,8 @@ class CommonFlags:
         check_choices(self)
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
+        if hasattr(self, "trade_off"):
+            check_trade_offs(self.trade_off, self.loss)
 
     def shortened(self) -> Self:
         """The flags of a smoke test: one seed, and records in a folder of their own."""
@@ -110,13 +113,15 @@ class DigitFlags(Flags):
     """CPU threads. More help on an idle machine and can be many times slower on a shared one."""
 
 
-def configuration(flags: CommonFlags | TrainConfig) -> dict[str, Any]:
+def configuration(flags: CommonFlags | TrainConfig, row: str | None = None) -> dict[str, Any]:
     """List the settings that a result depends on, as a run records them.
 
     A file of weights is named by its content, so that a record holds on another machine.
 
     Args:
         flags: The flags of a script.
+        row: The row of the run: the trade-off is recorded as the row's number, however the flag was
+            written. Default None: as the flag has it.
 
     Returns:
         The fields that are not marked `NO_RESULT`, by name.
@@ -126,7 +131,10 @@ def configuration(flags: CommonFlags | TrainConfig) -> dict[str, Any]:
         >>> configuration(CommonFlags(runs_dir="elsewhere"))
         {'smoke_test': False}
     """
-    return {f.name: _content(getattr(flags, f.name)) for f in _counted(flags)}
+    settings = {f.name: _content(getattr(flags, f.name)) for f in _counted(flags)}
+    if row is not None and "trade_off" in settings:
+        settings["trade_off"] = trade_off_of(settings["trade_off"], row)
+    return settings
 
 
 def defaults_of(flags: CommonFlags) -> dict[str, Any]:

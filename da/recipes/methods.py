@@ -7,6 +7,9 @@ A new loss is one file in da/feature and one line here:
 Scripts offer `Literal[*METHODS]`, the property tests take every row, and the paper index is made
 from the docstrings. If a recipe asks for another variant of a row, it replaces the row, as
 `DAN_METHODS` does.
+
+Every row has the trade-off of its paper or published code: that of its class, or the one that the
+row gives. Rows of the same class on other data (reviews) may have another.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
@@ -33,6 +37,8 @@ from da.feature.target import BNM, MCC, EntropyMinimisation
 from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
 from da.networks.network import Network
+from da.recipes.flags import CommonFlags
+from da.recipes.job import Cell
 from da.train.align import Align
 from da.train.method import Adapt, BatchStatistics, Ramp, constant
 
@@ -41,6 +47,8 @@ Make = Callable[..., Adapt]
 # `frechet` and `sinkhorn` are squared distances that grow with the width of the features. One
 # 128th of them counts, once for each feature of the LeNet, as in `sliced`.
 _PER_FEATURE = 1 / 128
+# Units of the hidden layer of both heads: MDD's for photographs, and as wide as its features there.
+_HIDDEN = (1024,)
 
 
 def _sliced(
@@ -71,7 +79,7 @@ METHODS: dict[str, Make] = {
     "energy": partial(Align, alignment=energy_distance),
     "frechet": partial(Align, alignment=frechet_distance, trade_off=_PER_FEATURE),
     "cmd": partial(Align, alignment=partial(cmd, bounds=None)),
-    "homm": partial(Align, alignment=homm),
+    "homm": partial(Align, alignment=partial(homm, tanh=True), trade_off=200.0),  # for photographs
     "sinkhorn": partial(Align, alignment=sinkhorn_divergence, trade_off=_PER_FEATURE),
     "sliced": _sliced,
     "jan": JAN,
@@ -80,10 +88,10 @@ METHODS: dict[str, Make] = {
     "dann": DANN,
     "cdan": CDAN,
     "cdan_e": partial(CDAN, entropy_conditioning=True),
-    "wdgrl": WDGRL,
+    "wdgrl": partial(WDGRL, trade_off=0.01),  # the authors' for digits
     "bsp": BSP,
-    "mcd": MCD,
-    "mdd": MDD,
+    "mcd": partial(MCD, hidden=_HIDDEN),
+    "mdd": partial(MDD, hidden=_HIDDEN),
     "entropy": EntropyMinimisation,
     "mcc": MCC,
     "bnm": BNM,
@@ -94,6 +102,37 @@ METHODS: dict[str, Make] = {
 }
 # DAN's published estimator takes time linear in the rows.
 DAN_METHODS = METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}
+
+
+# Rows whose arguments were others when runs were first recorded. Their runs record the arguments of
+# the row, so an older record is not taken for a run of the row as it is now.
+_RENEWED = ("homm", "mcd", "mdd", "wdgrl")
+
+
+def describe_row(flags: CommonFlags, cell: Cell) -> dict[str, Any]:
+    """Say what a run records of its row beside the flags; pass it to `main` as `describe`.
+
+    Args:
+        flags: The flags of the script; they do not count.
+        cell: The names of the run.
+
+    Returns:
+        The setting "row", the arguments that the row gives its class, if they were others in older
+        records; otherwise nothing.
+
+    Example:
+        >>> from da.recipes import Cell, DigitFlags
+        >>> from da.recipes.methods import describe_row
+        >>> describe_row(DigitFlags(), Cell("wdgrl", "clean", "noisy", 0))
+        {'row': {'trade_off': 0.01}}
+        >>> describe_row(DigitFlags(), Cell("mmd", "clean", "noisy", 0))
+        {}
+    """
+    if cell.method not in _RENEWED:
+        return {}
+    make = METHODS[cell.method]
+    given = make.keywords if isinstance(make, partial) else {}
+    return {"row": {name: value for name, value in given.items() if not callable(value)}}
 
 
 def make_method(

@@ -24,6 +24,7 @@ from da.networks.network import Network, bottleneck
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
 from da.recipes.methods import Make, make_method
+from da.recipes.trade_offs import TradeOff, trade_off_of
 from da.train.evaluation import Evaluation, predict
 from da.train.method import BatchStatistics, sigmoid_ramp
 
@@ -85,8 +86,8 @@ class ImageFlags(PhotographFlags):
     """Start the head as a logistic regression on source features with this C; none: at random."""
     label_smoothing: float = 0.0
     """Mass spread evenly over the classes."""
-    trade_off: float = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the method's own."""
+    trade_off: TradeOff = 1.0
+    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
     ramp: Literal["constant", "sigmoid"] = "constant"
     """How the trade-off grows over training; constant leaves a method its own schedule."""
     batch_statistics: BatchStatistics = "joint"
@@ -171,11 +172,16 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
     method = make_method(
         make,
         network,
-        trade_off=flags.trade_off,
+        trade_off=trade_off_of(flags.trade_off, cell.method),
         ramp=None if flags.ramp == "constant" else sigmoid_ramp,
         batch_statistics=flags.batch_statistics,
         label_smoothing=flags.label_smoothing,
     )
+    if flags.probe is not None and not isinstance(network.head, nn.Linear):
+        raise ValueError(
+            f"probe must be left out for {cell.method}: it starts a linear head, and this row's "
+            f"head has hidden layers; got probe {flags.probe}"
+        )
     training = replace(evaluating, augmentation=flags.augmentation)
     stream = PairedBatches(
         source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training

@@ -43,13 +43,13 @@ def information_maximisation(logits: Tensor) -> float:
     Paper:
         Bridle, Heading, MacKay: Unsupervised Classifiers, Mutual Information and 'Phantom
         Targets'. NIPS 1991.
-        Saito, Kim, Teterwak, Sclaroff, et al.: Tune It the Right Way: Unsupervised Validation of
-        Domain Adaptation via Soft Neighborhood Density. ICCV 2021 (choosing a model without target
-        labels).
+        Gomes, Krause, Perona: Discriminative Clustering by Regularized Information Maximization.
+        NIPS 2010.
+        Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer for
+        Unsupervised Domain Adaptation. ICML 2020 (SHOT, on target data).
 
     Differences:
-        The first paper maximises it in training; here it is only a score.
-        The second paper proposes another score, the density of soft neighbourhoods.
+        All three maximise it in training; here it is only a score that chooses a model.
     """
     p = widened(logits).softmax(1)
     return (torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()).item()
