@@ -229,8 +229,8 @@ def normalised_weights(weights: Array, rows: int, *, name: str = "weights") -> A
         name: What an error calls them.
 
     Returns:
-        Weights (n,) of mean 1, without gradient, of the kind and precision of `weights`; integers
-        become float64.
+        Weights (n,) of mean 1, without gradient, of the kind and precision of `weights`; an
+        array of integers becomes float64, a tensor of integers float32.
 
     Raises:
         ValueError: The weights have another shape, a negative or no finite value, or are all zero.
@@ -242,7 +242,8 @@ def normalised_weights(weights: Array, rows: int, *, name: str = "weights") -> A
         [0.5, 1.5]
     """
     w = torch.as_tensor(weights).detach()
-    w = w if w.is_floating_point() else w.double()
+    if not w.is_floating_point():
+        w = w.double() if isinstance(weights, np.ndarray) else w.float()
     fits = w.shape == (rows,) and bool(w.isfinite().all()) and not bool((w < 0).any())
     if not fits or not float(w.sum()) > 0:
         raise ValueError(

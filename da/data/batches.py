@@ -24,6 +24,7 @@ from da.checks.integers import is_whole, whole_number
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, Transform, as_transform
 from da.data.sampling import Order, seeded
+from da.devices import sent
 
 
 class Movable:
@@ -31,7 +32,7 @@ class Movable:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on `device`."""
-        return self._each(lambda values: values.to(device, non_blocking=True))
+        return self._each(lambda values: sent(values, device))
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory, from where a GPU copies in the background."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.devices import capable, narrowed, widened
 from da.kernels.distances import centred
 
 
@@ -53,11 +54,12 @@ def energy_distance(source: Array, target: Array) -> Array:
         z = centred(torch.cat([x, y]))
         x, y = z[: len(x)], z[len(x) :]
         value = 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
-        return like(value.to(z.dtype), source)
+        return like(narrowed(value, z), source)
 
 
 def _mean_distance(x: Tensor, y: Tensor) -> Tensor:
     """The mean of ||x_i - y_j|| over all pairs of rows of x (n, d) and y (m, d)."""
     # Differences, not matrix products: the distance of identical rows is then exactly 0, and not
     # the root of a rounding error.
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").mean(dtype=torch.float64)
+    mode = "donot_use_mm_for_euclid_dist"
+    return widened(torch.cdist(capable(x), capable(y), compute_mode=mode)).mean()

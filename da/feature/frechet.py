@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.devices import narrowed, widened
 
 
 def frechet_distance(source: Array, target: Array) -> Array:
@@ -53,10 +54,10 @@ def frechet_distance(source: Array, target: Array) -> Array:
     """
     x, y = check_two_samples(source, target)
     with full_precision(x):
-        a = x.double() - x.double().mean(dim=0)  # (n, d)
-        b = y.double() - y.double().mean(dim=0)  # (m, d)
-        means = (x.double().mean(dim=0) - y.double().mean(dim=0)).square().sum()
+        a = widened(x) - widened(x).mean(dim=0)  # (n, d)
+        b = widened(y) - widened(y).mean(dim=0)  # (m, d)
+        means = (widened(x).mean(dim=0) - widened(y).mean(dim=0)).square().sum()
         spread = a.square().sum() / len(a) + b.square().sum() / len(b)
         singular_values = torch.linalg.svdvals(a @ b.T)  # of an (n, m) matrix
         value = means + spread - 2 * singular_values.sum() / (len(a) * len(b)) ** 0.5
-    return like(value.to(x.dtype), source)
+    return like(narrowed(value, x), source)

@@ -193,11 +193,12 @@ def joint_transport_plan(cost: Tensor) -> Tensor:
     except ImportError as error:
         raise ImportError("optimal transport needs the package POT: pip install POT") from error
     # A shift of all costs does not change the plan. POT calls some negative costs infeasible.
-    shifted = (matrix - matrix.min()).double().cpu().numpy()
+    costs = matrix.cpu().numpy()
+    shifted = (costs - costs.min()).astype("float64")
     plan, log = ot.emd([], [], shifted, numItermax=10_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"no optimal plan of a {tuple(matrix.shape)} cost: {log['warning']}")
-    return torch.from_numpy(plan).to(matrix)
+    return torch.from_numpy(plan.astype(costs.dtype)).to(matrix.device)
 
 
 def _check_weights(feature_weight: float, label_weight: float) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import Array, check_two_samples, like
+from da.devices import narrowed, wide_type
 from da.feature.mmd_estimators import MULTIPLIERS, layer_of
 from da.ops.discrepancy import Backend, kernel_discrepancy
 from da.ops.mixture import Bandwidth, KernelName, check_kernel
@@ -102,13 +103,13 @@ def local_mmd2(
         backend=backend,
         pooled=[z.pooled],
     )
-    return like(value.to(x.dtype), source)
+    return like(narrowed(value, x), source)
 
 
 def _class_weights(labels: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """u (n, common), v (m, common): they sum to 1 in each class that both domains have."""
     classes = p.shape[1]
-    one_hot = functional.one_hot(labels, classes).double()  # (n, classes)
+    one_hot = functional.one_hot(labels, classes).to(p.dtype)  # (n, classes)
     in_source = one_hot.sum(dim=0) > 0  # (classes,)
     in_target = torch.bincount(p.argmax(dim=1), minlength=classes) > 0
     common = in_source & in_target
@@ -119,9 +120,9 @@ def _class_weights(labels: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 def _check_classes(
     labels: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Labels (n,) int64 and probabilities (m, classes) float64 that fit each other and x and y."""
+    """Labels (n,) int64 and wide probabilities (m, classes) that fit each other and x and y."""
     own = torch.as_tensor(labels).to(x.device)
-    p = torch.as_tensor(probabilities).detach().to(x.device, torch.float64)
+    p = torch.as_tensor(probabilities).detach().to(x.device, wide_type(x.device))
     if own.is_floating_point() or own.shape != (len(x),):
         raise ValueError(
             f"source_labels must be integers, ({len(x)},), one for each source row; got "

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import full_precision
+from da.devices import narrowed, widened
 from da.kernels.bandwidths import Norm, scale_free
 from da.ops.discrepancy import Backend, kernel_discrepancy
 from da.ops.discrepancy_sums import pool
@@ -103,8 +104,8 @@ def quadratic_estimate(
         own_x, own_y = _product(mixtures, x, x), _product(mixtures, y, y)  # pairs i = i
         if weights is not None:
             own_x = weights.square() * own_x
-        value = value - a * own_x.sum(dtype=torch.float64) - b * own_y.sum(dtype=torch.float64)
-    return value.to(x[0].dtype)
+        value = value - a * widened(own_x).sum() - b * widened(own_y).sum()
+    return narrowed(value, x[0])
 
 
 def linear_estimate(layers: Sequence[Layer]) -> Tensor:
@@ -133,7 +134,7 @@ def linear_estimate(layers: Sequence[Layer]) -> Tensor:
     y1, y2 = [z[even] for z in y], [z[odd] for z in y]
     within = _product(mixtures, x1, x2) + _product(mixtures, y1, y2)
     h = within - _product(mixtures, x1, y2) - _product(mixtures, x2, y1)  # (n // 2,)
-    return h.mean(dtype=torch.float64).to(x[0].dtype)
+    return narrowed(widened(h).mean(), x[0])
 
 
 def _coefficients(
@@ -142,8 +143,8 @@ def _coefficients(
     """The factors of the sums over pairs (x, x), (y, y) and (x, y) that make them means."""
     total, squares = float(n), float(n)
     if weights is not None:
-        total = float(weights.sum(dtype=torch.float64))
-        squares = float(weights.double().square().sum())
+        total = float(widened(weights).sum())
+        squares = float(widened(weights).square().sum())
     across = 1 / (total * m)
     if not unbiased:
         return 1 / total**2, 1 / m**2, across

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.checks.integers import whole_number
 from da.data.batches import Batch
 from da.data.multisource import MultiSourceBatch
+from da.devices import narrowed, widened
 from da.networks.network import Network, Outputs
 from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere
@@ -81,8 +83,8 @@ def moment_distance(sources: Sequence[Array], target: Array, *, order: int = 2) 
         gaps = of_sources[first] - of_sources[second]  # (C(N, 2), order, d)
         between = torch.linalg.vector_norm(gaps, dim=2)  # (C(N, 2), order)
         value = to_target.sum() / len(sources) + between.sum() / max(1, len(between))
-    single = all(x.dtype == torch.float32 for x in samples)
-    return like(value.float() if single else value, target)
+    widest = max(samples, key=lambda x: x.dtype.itemsize)
+    return like(narrowed(value, widest), target)
 
 
 @final
@@ -184,11 +186,10 @@ class M3SDA(Adapt):
 
 def _check_order(order: int) -> None:
     """Raise an error for an order that is not a whole number >= 1."""
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise ValueError(f"order must be a whole number >= 1; got {order!r}")
+    whole_number(order, "order", least=1)
 
 
 def _moments(x: Tensor, order: int) -> Tensor:
     """Raw moments 1 to `order` of each column of x (n, d): (order, d)."""
-    x = x.double()
+    x = widened(x)
     return torch.stack([(x**k).mean(dim=0) for k in range(1, order + 1)])

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.checks.integers import whole_number
+from da.devices import narrowed, widened
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred, gram_distances
 
@@ -83,7 +85,7 @@ def sinkhorn_divergence(
     _check_positive(regularization, iterations, tolerance)
     x, y = check_two_samples(source, target)
     with full_precision(x):
-        z = centred(torch.cat([x, y]).double())
+        z = centred(widened(torch.cat([x, y])))
         first, second = z[: len(x)], z[len(x) :]
         if regularization is None:
             e = RELATIVE * float(resolve_bandwidth(z.detach(), "mean"))
@@ -93,7 +95,7 @@ def sinkhorn_divergence(
         within_x = _regularized_cost(gram_distances(first, first), e, iterations, tolerance)
         within_y = _regularized_cost(gram_distances(second, second), e, iterations, tolerance)
         value = across - (within_x + within_y) / 2
-    return like(value.to(x.dtype), source)
+    return like(narrowed(value, x), source)
 
 
 def _check_positive(regularization: float | None, iterations: int, tolerance: float) -> None:
@@ -103,8 +105,7 @@ def _check_positive(regularization: float | None, iterations: int, tolerance: fl
             f"regularization must be a finite number > 0, or None for a tenth of the mean squared "
             f"distance; got {regularization}"
         )
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations must be a whole number >= 1; got {iterations!r}")
+    whole_number(iterations, "iterations", least=1)
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance must be a finite number >= 0; got {tolerance}")
 

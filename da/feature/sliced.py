@@ -14,11 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.checks.integers import whole_number
+from da.checks.random_states import RandomState, seed_of
+from da.devices import narrowed, wide_type, widened
 from da.kernels.distances import centred
 
 
 def sliced_wasserstein(
-    source: Array, target: Array, *, projections: int = 128, p: float = 2.0, random_state: int = 0
+    source: Array,
+    target: Array,
+    *,
+    projections: int = 128,
+    p: float = 2.0,
+    random_state: RandomState = 0,
 ) -> Array:
     """Measure how far apart two samples are along random directions, and average over them.
 
@@ -37,8 +45,9 @@ def sliced_wasserstein(
         projections: The number of directions, >= 1; default 128.
         p: Exponent >= 1 of the distances on the line; default 2. No root is taken, so for p = 2
             the value is a squared distance.
-        random_state: Seed of the directions; default 0. The same seed gives the same directions on
-            every device.
+        random_state: Source of the directions: None, an int, or a RandomState or Generator of
+            NumPy; default 0. Each call takes one number from such an object. The same seed gives
+            the same directions on every device.
 
     Returns:
         A scalar >= 0 in the features' unit to the power p, of the kind of `source`; differentiable
@@ -65,20 +74,19 @@ def sliced_wasserstein(
         The value is the p-th power, without a root, and exact if n != m. It compares the features
         of two domains; Lee et al. compare the outputs of two classifiers.
     """
-    if isinstance(projections, bool) or not isinstance(projections, int) or projections < 1:
-        raise ValueError(f"projections must be a whole number >= 1; got {projections!r}")
+    projections = whole_number(projections, "projections", least=1)
     if not (math.isfinite(p) and p >= 1):
         raise ValueError(f"p must be a finite number >= 1; got {p}")
     x, y = check_two_samples(source, target)
     with full_precision(x):
-        z = centred(torch.cat([x, y]).double())
-        directions = _directions(x.shape[1], projections, random_state).to(z.device)
+        z = centred(widened(torch.cat([x, y])))
+        directions = _directions(x.shape[1], projections, seed_of(random_state)).to(z.device)
         line = z @ directions  # (n + m, projections)
         row, column, length = (part.to(z.device) for part in _common_steps(len(x), len(y)))
         of_x = line[: len(x)].sort(dim=0).values[row]  # (steps, projections)
         of_y = line[len(x) :].sort(dim=0).values[column]
         value = (length @ (of_x - of_y).abs() ** p).mean()
-    return like(value.to(x.dtype), source)
+    return like(narrowed(value, x), source)
 
 
 class FreshDraws(nn.Module):
@@ -115,10 +123,10 @@ class FreshDraws(nn.Module):
         return value
 
 
-def _directions(d: int, count: int, random_state: int) -> Tensor:
+def _directions(d: int, count: int, seed: int) -> Tensor:
     """`count` unit vectors, uniform on the sphere: (d, count)."""
-    generator = torch.Generator().manual_seed(random_state)
-    normal = torch.randn(d, count, generator=generator, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(d, count, generator=generator, dtype=wide_type("cpu"))
     return normal / torch.linalg.vector_norm(normal, dim=0)
 
 
@@ -130,4 +138,4 @@ def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     # Edges are counted in units of 1 / (n m), so that equal ones are exactly equal.
     edges = torch.cat([torch.arange(n + 1) * m, torch.arange(1, m) * n]).unique()
     starts = edges[:-1]
-    return starts // m, starts // n, edges.diff().double() / (n * m)
+    return starts // m, starts // n, widened(edges.diff()) / (n * m)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, full_precision, like
+from da.devices import narrowed, widened
 from da.networks.network import Network, Outputs, entropies
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
@@ -91,14 +92,13 @@ def mcc(logits: Array, *, temperature: float = 2.5) -> Array:
         raise ValueError(f"temperature must be a finite number > 0; got {temperature}")
     z = as_matrix(logits, "logits")
     with full_precision(z):
-        tempered = z.double() / temperature
+        tempered = widened(z) / temperature
         p = tempered.softmax(dim=1)  # (n, K)
         weight = 1 + torch.exp(-entropies(tempered.detach()))  # (n,)
         confusion = (p * (weight / weight.mean())[:, None]).T @ p  # (K, K), symmetric
-        between = confusion - confusion.diag().diag()  # (K, K)
-        total = confusion.sum(dim=1).clamp(min=1e-30)  # (K,)
-        value = (between / total[:, None]).sum() / z.shape[1]
-    return like(value.to(z.dtype), logits)
+        total = confusion.sum(dim=1, keepdim=True).clamp(min=1e-30)  # (K, 1)
+        between = (confusion - confusion.diag().diag()) / total  # (K, K), 0 on the diagonal
+    return like(narrowed(between.sum() / z.shape[1], z), logits)
 
 
 def bnm(logits: Array) -> Array:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays import full_precision
+from da.devices import capable, narrowed
 
 View = Callable[[Tensor], Tensor]
 
@@ -106,9 +107,10 @@ def affine(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     theta = torch.cat([units, (shift / half)[:, :, None]], dim=2).to(x.dtype)  # (b, 2, 3)
     with full_precision(x):
         grid = functional.affine_grid(theta, list(x.shape), align_corners=False)  # (b, h, w, 2)
-        return functional.grid_sample(
-            x, grid, mode="bilinear", padding_mode="border", align_corners=False
+        moved = functional.grid_sample(
+            capable(x), capable(grid), mode="bilinear", padding_mode="border", align_corners=False
         )
+        return narrowed(moved, x)
 
 
 def random_erasing(x: Tensor, *, side: float = 0.5) -> Tensor:

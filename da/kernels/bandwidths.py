@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, full_precision, like
+from da.devices import capable, narrowed, wide_type, widened
 from da.kernels.distances import centred, squared_norms
 
 MEDIAN_ROWS = 1000
@@ -84,15 +85,15 @@ def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
     _check_pairs(tensor)
     n = len(tensor)
     if n > MEDIAN_ROWS:
-        evenly = torch.linspace(0, n - 1, MEDIAN_ROWS, dtype=torch.float64, device=tensor.device)
-        tensor = tensor[evenly.long()]
+        evenly = torch.linspace(0, n - 1, MEDIAN_ROWS, dtype=wide_type("cpu"))
+        tensor = tensor[evenly.long().to(tensor.device)]
     with full_precision(tensor):
-        distances = torch.pdist(tensor - tensor[0], p=norm)
+        distances = torch.pdist(capable(tensor - tensor[0]), p=norm)
         positive = distances[distances > 0]
         if len(positive) == 0:
             return like(tensor.new_zeros(()), x)
         lengths = positive.square() if norm == 2 else positive
-        return like(lengths.quantile(0.5), x)
+        return like(narrowed(lengths.quantile(0.5), tensor), x)
 
 
 def resolve_bandwidth(z: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> float | Tensor:
@@ -221,7 +222,7 @@ def _mean_distance(z: Tensor, norm: Norm) -> Tensor:
     if norm == 1:
         rank = torch.arange(n, dtype=z.dtype, device=z.device)
         sorted_columns = z.sort(dim=0).values  # (n, d)
-        total = 2 * ((2 * rank - n + 1) @ sorted_columns).sum(dtype=torch.float64) / n
+        total = 2 * widened((2 * rank - n + 1) @ sorted_columns).sum() / n
     else:
-        total = 2 * squared_norms(z).sum(dtype=torch.float64)
-    return (total / (n - 1)).clamp(min=0).to(z.dtype)
+        total = 2 * widened(squared_norms(z)).sum()
+    return narrowed((total / (n - 1)).clamp(min=0), z)

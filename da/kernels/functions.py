@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.devices import capable, narrowed
 from da.kernels.bandwidths import check_bandwidth
 from da.kernels.distances import gram_distances
 
@@ -82,7 +83,8 @@ def laplacian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
     """
     first, second = check_two_samples(x, y, names=("x", "y"))
     with full_precision(first):
-        return like(torch.exp(-torch.cdist(first, second, p=1) / check_bandwidth(bandwidth)), x)
+        distances = narrowed(torch.cdist(capable(first), capable(second), p=1), first)
+        return like(torch.exp(-distances / check_bandwidth(bandwidth)), x)
 
 
 def rational_quadratic(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.devices import narrowed, widened
 from da.model.finetune import fit_head
 from da.model.maps import block_names, single, stage_layers, submodule, watched
 from da.networks.network import Network
@@ -82,7 +83,7 @@ def channel_attention(
     probe, y = _probe(network, x, labels)
     names = stage_layers(probe, x) if layers is None else list(layers)
     increases = _by_removal(probe, x, y, names) if exact else _by_gradient(probe, x, y, names)
-    return [_scaled_softmax(increase).to(x.dtype) for increase in increases]
+    return [narrowed(_scaled_softmax(increase), x) for increase in increases]
 
 
 def _probe(network: Network, x: Tensor, labels: Tensor) -> tuple[Network, Tensor]:
@@ -173,6 +174,7 @@ def _always(output: Tensor) -> Callable[..., Tensor]:
 
 def _scaled_softmax(increase: Tensor) -> Tensor:
     """softmax(z / 5) of the standardised increases; even weights if all are equal."""
-    z = increase.double() - increase.double().mean()
+    z = widened(increase)
+    z = z - z.mean()
     spread = z.std(correction=0)
     return (z / (5 * spread if spread > 0 else 1)).softmax(dim=0)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.devices import capable, widened
 from da.model.score_inputs import labelled_rows
 
 
@@ -58,7 +59,8 @@ def transrate(
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon must be positive and finite; got {epsilon}")
     x, classes = labelled_rows(features, labels)
-    z = x.double() - x.double().mean(0)
+    z, classes = widened(x), capable(classes)
+    z = z - z.mean(0)
     parts = [z[classes == k] for k in range(int(classes.max()) + 1)]
     return _rate(z, epsilon) - sum(len(part) / len(z) * _rate(part, epsilon) for part in parts)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import as_matrix
+from da.devices import widened
 from da.model.score_inputs import class_numbers, indicator, label_tensor, principal_components
 
 # The largest logarithm of beta / alpha, in units of the inverse mean squared singular value.
@@ -119,7 +120,7 @@ def _columns(labels: Tensor | np.ndarray, x: Tensor) -> Tensor:
     given = label_tensor(labels, "labels", x)
     if not given.is_floating_point():
         return indicator(class_numbers(labels, "labels", x))
-    y = as_matrix(given[:, None], "labels").double()
+    y = widened(as_matrix(given[:, None], "labels"))
     if bool((y == y[0]).all()):
         raise ValueError(f"labels must not all be equal; got {len(y)} times {y[0].item():g}")
     return y

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from da.data.batches import Batch
+from da.devices import widened
 from da.networks.network import Frozen, Network, linear_head
 from da.train.method import Method, Terms
 
@@ -142,13 +143,14 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
             f"labels must hold each of the head's {classes} classes (2 or more); "
             f"got {labels.unique().tolist()}"
         )
-    radius = features.double().square().sum(1).mean().sqrt()
+    wide = widened(features)
+    radius = wide.square().sum(1).mean().sqrt()
     if not radius > 0:
         raise ValueError(
             "features must not all be zero (or NaN), because then no class can be told from "
             "another; look at what computed them"
         )
-    unit = (features.double() / radius).cpu().numpy()
+    unit = (wide / radius).cpu().numpy()
     probe = LogisticRegression(C=strength, max_iter=5000).fit(unit, labels.cpu().numpy())
     weight, bias = torch.from_numpy(probe.coef_) / radius.cpu(), torch.from_numpy(probe.intercept_)
     if classes == 2:  # scikit-learn gives one logit, of the second class against the first
@@ -166,6 +168,8 @@ class Probe(Method[Batch]):
     Args:
         network: A network with a linear head.
     """
+
+    label_kind = "unread"
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         """Zero, whatever the batch."""

@@ -101,7 +101,7 @@ def regularized_h_score(features: Tensor | np.ndarray, labels: Tensor | np.ndarr
     variances, explained = _explained(x, classes)
     if len(variances) == 0:  # all features are equal
         return 0.0
-    shrinkage = float(ledoit_wolf_shrinkage(x.double().cpu().numpy()))
+    shrinkage = float(ledoit_wolf_shrinkage(x.cpu().numpy().astype("float64")))
     kept = (1 - shrinkage) * variances  # (r,)
     return float((kept / (kept + shrinkage * variances.sum() / x.shape[1]) * explained).sum())
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 Approach = Literal["reverse", "direct"]
 
-# The inverse L2 strengths of the reverse approach's logistic regression: whole decades, as in the
+# The inverse L2 strengths of the reverse approach's logistic regression: the whole decades of the
 # published code.
 _STRENGTHS = [10.0**k for k in range(4, -5, -1)]
 _FOLDS = 3
@@ -56,7 +56,7 @@ def calibration_temperature(logits: Tensor, labels: Tensor) -> float:
             "logits and labels must be (n, k) and (n,), n > 0; "
             f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    return _temperature(logits.detach().double().cpu().numpy(), labels.cpu().numpy())
+    return _temperature(logits.detach().cpu().numpy().astype(np.float64), labels.cpu().numpy())
 
 
 def category_relationship(
@@ -101,7 +101,9 @@ def category_relationship(
 
     Differences:
         Strength and temperature are cross-validated. The published code splits off one validation
-        set, takes the strength with the best accuracy there, and does not refit.
+        set, takes the strength with the best accuracy there, and does not refit. It tries 17
+        strengths, two in a decade; here there are nine, one in a decade. T has no bounds there.
+        Rows are scaled to sum 1, as in that code; the paper divides by p(t).
     """
     if approach not in get_args(Approach):
         raise ValueError(
@@ -112,7 +114,7 @@ def category_relationship(
     if approach == "direct":
         of_class = functional.one_hot(labels, len(counts)).to(source_probabilities)  # (n, classes)
         return of_class.T @ source_probabilities / counts[:, None].to(source_probabilities)
-    p, y = source_probabilities.detach().double().cpu().numpy(), labels.cpu().numpy()
+    p, y = source_probabilities.detach().cpu().numpy().astype(np.float64), labels.cpu().numpy()
     p /= p.sum(1, keepdims=True)
     log_q = _log_target_given_source(p, y, folds=min(_FOLDS, int(counts.min())))  # (classes, S)
     marginal = torch.from_numpy(p.mean(0))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import as_matrix
+from da.devices import widened
 
 
 def labelled_rows(
@@ -103,7 +104,7 @@ def _from_numpy(labels: np.ndarray, name: str) -> Tensor:
 
 def indicator(classes: Tensor) -> Tensor:
     """(n, K) float64: 1 if a row is of the class, else 0."""
-    return torch.nn.functional.one_hot(classes).double()
+    return widened(torch.nn.functional.one_hot(classes))
 
 
 def principal_components(x: Tensor, *, centred: bool = False) -> tuple[Tensor, Tensor]:
@@ -119,7 +120,7 @@ def principal_components(x: Tensor, *, centred: bool = False) -> tuple[Tensor, T
     Returns:
         Left singular vectors (n, r) and singular values (r,), float64, with r the rank.
     """
-    z = x.double()
+    z = widened(x)
     size = torch.linalg.matrix_norm(z)
     u, s, _ = torch.linalg.svd(z - z.mean(0) if centred else z, full_matrices=False)
     kept = s > size * max(torch.finfo(x.dtype).eps, max(x.shape) * torch.finfo(z.dtype).eps)

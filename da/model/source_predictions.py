@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.devices import capable, widened
 from da.model.score_inputs import class_numbers, indicator, labelled_rows
 
 
@@ -55,10 +56,9 @@ def nce(source_labels: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> floa
     given = class_numbers(source_labels, "source_labels", least=1)
     classes = class_numbers(labels, "labels", given)
     shape = (int(given.max()) + 1, int(classes.max()) + 1)
-    joint = torch.zeros(shape, dtype=torch.float64, device=given.device)
-    ones = torch.ones(len(given), dtype=torch.float64, device=given.device)
-    joint.index_put_((given, classes), ones, accumulate=True)
-    joint /= len(given)
+    pairs = torch.zeros(shape, dtype=torch.long, device=given.device)
+    pairs.index_put_((given, classes), torch.ones_like(given), accumulate=True)
+    joint = widened(pairs) / len(given)
     of_source = torch.special.entr(joint.sum(1)).sum()  # H(z)
     return float(of_source - torch.special.entr(joint).sum())  # H(z) - H(z, y)
 
@@ -103,7 +103,7 @@ def leep(source_probabilities: Tensor | np.ndarray, labels: Tensor | np.ndarray)
         None known. What comes from the source is the first argument.
     """
     p, classes = labelled_rows(source_probabilities, labels, "source_probabilities")
-    p = p.double()
+    p, classes = widened(p), capable(classes)
     sums = p.sum(1)
     if bool((p < 0).any()) or float((sums - 1).abs().max()) > 0.01:
         raise ValueError(

@@ -1,16 +1,21 @@
 """SHOT: adapt a trained network to the target without its source data.
 
-    L = mean_i H(p_i) - H(mean_i p_i) + beta mean_i CE(p_i, y_i)
+    L = mean_i H(p_i) - diversity H(mean_i p_i) + beta mean_i CE(p_i, y_i)
 
 The classifier stays, and the features come to it. p_i are the network's predictions on target row
 i. The first two terms (information maximisation) make each prediction sure, and spread all of them
 over the classes. y_i is the class of the nearest centroid of the target's features, computed over
 the whole target once an epoch.
+
+The second term asks for classes of equal size. On a target of unequal classes it does harm: pass
+the expected shares of the classes as `prior`, or a smaller `diversity`. Batch normalisation does
+harm there too, because a batch of nearly one class is centred at that class.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import final
 
@@ -21,43 +26,22 @@ from torch.nn import functional
 from da.arrays import Array, as_matrix, full_precision, like
 from da.data.batches import TargetBatch, Transform, without_labels
 from da.data.domain import Unlabelled
-from da.networks.network import Network, entropies
+from da.data.one_by_one import as_transform
+from da.devices import widened
+from da.model.information import (
+    Shares,
+    check_weight,
+    class_shares,
+    information_maximisation_loss,
+)
+from da.networks.network import Network
 from da.networks.statistics import evaluating
 from da.train.distributed import gather_rows
 from da.train.method import Method, Terms, everywhere
 
 ROWS = 256  # target rows in one forward pass without gradients
-
-
-def information_maximisation_loss(logits: Array) -> Array:
-    """Measure how sure the predictions are, and how evenly they use the classes.
-
-    It is minus the mutual information of row and class: 0 if all rows have the same prediction,
-    -log K if all are certain and all classes are equally frequent.
-
-        mean_i H(p_i) - H(mean_i p_i),    p = softmax(logits)
-
-    Args:
-        logits: (n, K), floats.
-
-    Returns:
-        A scalar from -log K to 0, in nats, of the kind of `logits`.
-
-    Raises:
-        ValueError: The logits are not a matrix, or a value is not finite.
-        TypeError: The logits are not floats.
-
-    Paper:
-        Liang, Hu, Feng: Do We Really Need to Access the Source Data? Source Hypothesis Transfer for
-        Unsupervised Domain Adaptation. ICML 2020.
-
-    Differences:
-        None known.
-    """
-    z = as_matrix(logits, "logits")
-    with full_precision(z):
-        log_mean = z.log_softmax(dim=1).logsumexp(dim=0, keepdim=True) - math.log(len(z))  # (1, K)
-        return like((entropies(z) - entropies(log_mean)).mean(), logits)
+# `SHOT` warns if more than this share of the predictions would have to change for equal classes.
+UNEQUAL = 0.25
 
 
 @torch.no_grad()
@@ -67,8 +51,9 @@ def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int
         c_k = sum_i w_ik z_i / sum_i w_ik,    y_i = argmax_k cos(z_i, c_k)
 
     In the first round w are the probabilities. In each later one w_ik = [y_i = k] by the labels of
-    the round before. A class that has lost all its rows gets none back. A row of zeros has no
-    direction, and gets its most probable class.
+    the round before. A class that is the most probable one of no row gets no label. Neither does a
+    class that has lost all its rows. A row of zeros has no direction, and gets its most probable
+    class.
 
     Args:
         features: z (n, d), floats.
@@ -88,12 +73,13 @@ def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int
 
     Differences:
         The features are averaged as they are. The authors' code extends them by a 1 and scales
-        them to norm 1 first.
+        them to norm 1 first. Classes without a predicted row are left out as in the authors' code
+        for photographs; their code for digits keeps them.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1; got {rounds}")
-    z = as_matrix(features, "features").double()
-    p = as_matrix(probabilities, "probabilities").double()
+    z = widened(as_matrix(features, "features"))
+    p = widened(as_matrix(probabilities, "probabilities"))
     if len(z) != len(p) or bool((p < 0).any()):
         raise ValueError(
             f"probabilities must be >= 0, a row for each of features {tuple(z.shape)}; "
@@ -103,13 +89,16 @@ def centroid_pseudo_labels(features: Array, probabilities: Array, *, rounds: int
         labels, weights = p.argmax(dim=1), p
         directed = z.any(dim=1)  # (n,) False for rows of zeros
         for _ in range(rounds):
-            centroids = (weights / weights.sum(dim=0).clamp(min=1e-300)).T @ z  # (K, d)
+            totals = weights.sum(dim=0).clamp(min=torch.finfo(p.dtype).tiny)  # (K,)
+            centroids = (weights / totals).T @ z  # (K, d)
             directions = functional.normalize(centroids, dim=1)  # (K, d)
             cosine = functional.normalize(z, dim=1) @ directions.T  # (n, K)
-            nearest = cosine.masked_fill(~centroids.any(dim=1), -math.inf).argmax(dim=1)  # (n,)
+            present = torch.zeros_like(totals, dtype=torch.bool).index_fill(0, labels, True)
+            absent = ~(present & centroids.any(dim=1))  # (K,)
+            nearest = cosine.masked_fill(absent, -math.inf).argmax(dim=1)  # (n,)
             labels = torch.where(directed, nearest, labels)
-            weights = functional.one_hot(labels, p.shape[1]).double()
-    return like(labels, features)
+            weights = functional.one_hot(labels, p.shape[1]).to(p.dtype)
+    return like(labels.to(torch.as_tensor(features).device), features)
 
 
 @final
@@ -119,12 +108,15 @@ class SHOT(Method[TargetBatch]):
     Use it if the source data may not leave its place. The head is frozen and in evaluation mode;
     backbone and bottleneck learn.
 
-        mean_i H(p_i) - H(mean_i p_i) + beta * cross_entropy(logits, pseudo-labels)
+        mean_i H(p_i) - diversity * H(mean_i p_i) + beta * cross_entropy(logits, pseudo-labels)
 
-    The first two terms are `da.model.sourcefree.information_maximisation_loss`. The pseudo-labels
+    The first two terms are `da.model.information.information_maximisation_loss`. The pseudo-labels
     are `da.model.sourcefree.centroid_pseudo_labels` of the whole target, by the network in
     evaluation mode. They are computed at the first step, and again whenever as many rows have
     passed as the target has: once an epoch.
+
+    The second term asks for equally frequent classes. A warning says so if the predictions before
+    the first step are far from that. They may be wrong; no label is read.
 
     Args:
         network: A network trained on the source; it is changed in place. The paper trains it with
@@ -133,10 +125,18 @@ class SHOT(Method[TargetBatch]):
         transform: Raw rows -> network input, without augmentation, for the pseudo-labels.
         beta: Weight of the cross-entropy of the pseudo-labels, >= 0. Default 0.3; for digits the
             authors take 0.1.
+        prior: (K,), > 0, of sum 1: the expected shares of the target's classes, such as those of
+            the source, or an estimate by `da.instance.mlls`. H(mean_i p_i) then becomes
+            -KL(mean_i p_i || prior). Default None: equal shares.
+        diversity: Weight of the second term, >= 0. Default 1, as in the paper.
 
     Raises:
         TypeError: The target has labels.
-        ValueError: `beta` is negative or not finite.
+        ValueError: `beta` or `diversity` is negative or not finite, or `prior` is not as above.
+
+    Warns:
+        UserWarning: Before the first step more than a quarter of the predictions would have to
+            change for equal classes, and there is no prior.
 
     Example:
         >>> import torch
@@ -156,27 +156,43 @@ class SHOT(Method[TargetBatch]):
         Unsupervised Domain Adaptation. ICML 2020.
 
     Differences:
-        The network is the caller's. The authors' network ends in a bottleneck with batch
-        normalisation and a weight-normalised head. The centroids average the features as they are;
-        see `da.model.sourcefree.centroid_pseudo_labels`.
+        The prior is not in the paper. The network is the caller's. The authors' network ends in a
+        bottleneck with batch normalisation and a weight-normalised head. The centroids average the
+        features as they are; see `da.model.sourcefree.centroid_pseudo_labels`.
     """
 
     pseudo_labels: Tensor  # (m,) class of each target row
     rows_left: Tensor  # () rows that pass before the next pseudo-labels
+    prior: Tensor | None  # (K,)
+
+    label_kind = "unread"
 
     def __init__(
-        self, network: Network, target: Unlabelled, transform: Transform, *, beta: float = 0.3
+        self,
+        network: Network,
+        target: Unlabelled,
+        transform: Transform,
+        *,
+        beta: float = 0.3,
+        prior: Shares | None = None,
+        diversity: float = 1.0,
     ) -> None:
         super().__init__(network)
-        if not (math.isfinite(beta) and beta >= 0):
-            raise ValueError(f"beta must be a finite number >= 0; got {beta}")
-        self.target, self.transform, self.beta = without_labels(target), transform, beta
+        check_weight("beta", beta)
+        check_weight("diversity", diversity)
+        self.target, self.transform = without_labels(target), as_transform(transform)
+        self.beta, self.diversity = beta, diversity
+        self._looked = False  # at how unequal the predicted classes are
         network.head.requires_grad_(False)
         device = next(network.parameters()).device
         self.register_buffer(
             "pseudo_labels", torch.zeros(len(target), dtype=torch.long, device=device)
         )
         self.register_buffer("rows_left", torch.zeros((), dtype=torch.long, device=device))
+        if prior is not None:
+            classes = getattr(network.head, "out_features", None)
+            prior = class_shares(prior, classes).float().to(device)
+        self.register_buffer("prior", prior, persistent=False)  # it comes from the caller
 
     def train(self, mode: bool = True) -> SHOT:
         """Sets the mode; the head stays in evaluation mode."""
@@ -197,7 +213,10 @@ class SHOT(Method[TargetBatch]):
         logits = everywhere(self.network(batch.target_x)).logits
         labels = self.pseudo_labels[gather_rows(batch.target_index)]
         pseudo = self.beta * functional.cross_entropy(logits, labels)
-        return {"information": information_maximisation_loss(logits), "pseudo": pseudo}
+        information = information_maximisation_loss(
+            logits, prior=self.prior, diversity=self.diversity
+        )
+        return {"information": information, "pseudo": pseudo}
 
     @torch.no_grad()
     def _label_target(self) -> Tensor:
@@ -210,4 +229,22 @@ class SHOT(Method[TargetBatch]):
                 for rows in parts
             ]
         features, logits = (torch.cat(values) for values in zip(*outputs, strict=True))
+        self._warn_of_unequal_classes(logits)
         return centroid_pseudo_labels(features, logits.float().softmax(dim=1))
+
+    def _warn_of_unequal_classes(self, logits: Tensor) -> None:
+        """Warn once if the classes that are predicted by logits (m, K) are far from equal."""
+        if self._looked or self.prior is not None or self.diversity == 0:
+            return
+        self._looked = True
+        classes = logits.shape[1]
+        shares = logits.argmax(dim=1).bincount(minlength=classes) / len(logits)  # (K,)
+        moved = (shares - 1 / classes).clamp(min=0).sum().item()
+        if moved > UNEQUAL:
+            warnings.warn(
+                f"the network predicts unequal classes on the target, with shares from "
+                f"{shares.min():.1%} to {shares.max():.1%}. SHOT's second term asks for equal "
+                f"ones: {moved:.0%} of the predictions would have to change. If the target's "
+                "classes are unequal, pass prior=(their expected shares) or a smaller diversity",
+                stacklevel=4,  # the caller of `step`
+            )

@@ -21,6 +21,7 @@ from torch import nn
 
 from da.data.batches import Transform
 from da.data.domain import Labelled
+from da.devices import widened
 from da.model.coding_rate import transrate
 from da.model.evidence import logme
 from da.model.h_scores import h_score, regularized_h_score
@@ -62,7 +63,7 @@ def scores(
     found = {name: score(features, labelled.y) for name, score in OF_FEATURES.items()}
     if classifier:
         found |= {
-            "leep": leep(logits.double().softmax(1), labelled.y),
+            "leep": leep(widened(logits).softmax(1), labelled.y),
             "nce": nce(logits.argmax(1), labelled.y),
         }
     return found

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from da.devices import capable, narrowed, widened
 from da.kernels.distances import squared_norms
 from da.ops.mixture import Mixture, Scratch, tile
 
@@ -80,7 +81,7 @@ class Sums(NamedTuple):
     """A sum and its gradients.
 
     Attributes:
-        value: A float64 scalar.
+        value: A scalar in float64, on the CPU if the device has none.
         gradients: For each sample the gradients (n, d_l) of its layers; [] if they were not wanted.
     """
 
@@ -110,7 +111,7 @@ def kernel_sums(
     """
     scratch = Scratch()
     states = [_State(sample, gradient) for sample in samples]
-    value = samples[0].layers[0].new_zeros((), dtype=torch.float64)
+    value = widened(samples[0].layers[0].new_zeros(()))
     for first, second, factor in pairs:
         part = torch.zeros_like(value)
         for rows in _slices(len(samples[first]), size):
@@ -156,7 +157,7 @@ def gram_sums(
     kernel = _weigh(made, pooled, everything, pooled, everything, gradient)  # (N, N)
     a, b, c = factors
     x, y = slice(None, n), slice(n, None)
-    value = torch.zeros((), dtype=torch.float64, device=kernel.device)
+    value = widened(kernel.new_zeros(()))
     value += a * _accurate_sum(kernel[x, x])
     value += b * _accurate_sum(kernel[y, y])
     value += 2 * c * _accurate_sum(kernel[x, y])
@@ -200,9 +201,10 @@ class _State:
             moved.addmm_(w, other, alpha=factor, beta=beta)
         elif mixture.name == "laplacian":  # t = ||x - y||_1
             with torch.enable_grad():
-                x = self.sample.layers[layer][rows].detach().requires_grad_()
-                distances = torch.cdist(x, other, p=1)
-            part = torch.autograd.grad(distances, x, grad_outputs=w)[0] * factor
+                x = capable(self.sample.layers[layer][rows]).detach().requires_grad_()
+                distances = torch.cdist(x, capable(other), p=1)
+            part = torch.autograd.grad(distances, x, grad_outputs=capable(w))[0] * factor
+            part = narrowed(part, moved)
             moved.copy_(moved + part if beta else part)
         else:  # t = ||x - y||^2
             moved.addmm_(w, other, alpha=-2 * factor, beta=beta)
@@ -279,12 +281,12 @@ def _weigh(
 
 
 def _accurate_sum(tile: Tensor) -> Tensor:
-    """The sum of a tile, a float64 scalar.
+    """The sum of a tile, a scalar in float64.
 
     Row sums of a few hundred terms are accurate enough in float32. A sum of thousands of them is
     not.
     """
-    return tile.sum(dim=1).sum(dtype=torch.float64)
+    return widened(tile.sum(dim=1)).sum()
 
 
 def _slices(n: int, size: int) -> list[slice]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import full_precision
+from da.devices import narrowed
 from da.ops.discrepancy_sums import Options, discrepancy_sums, pool
 from da.ops.mixture import Mixture
 from da.ops.specification import discrepancy_by_specification
@@ -66,7 +67,8 @@ def kernel_discrepancy(
             already. Default None.
 
     Returns:
-        D, a float64 scalar, twice differentiable in all layers.
+        D, a scalar in float64, on the CPU if the device has none; twice differentiable in all
+        layers.
 
     Raises:
         ValueError: There is no such back-end, or "triton" cannot compute this; the message says
@@ -157,7 +159,7 @@ class _Discrepancy(torch.autograd.Function):
         layers, gradients = _halves(saved)
         not_layers = (None, None, None, None)  # options, pooled, u and v have no gradient
         if not torch.is_grad_enabled():
-            return *not_layers, *(g * upstream[0].to(g.dtype) for g in gradients)
+            return *not_layers, *(g * narrowed(upstream[0], g) for g in gradients)
         # create_graph=True: somebody will differentiate the gradient.
         x, y = _halves(layers)
         options: Options = ctx.options

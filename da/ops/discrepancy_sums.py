@@ -8,7 +8,8 @@ scales. So rows are centred first:
     each sample close together                  each sample on its own   their own precision
     far apart even within a sample              each sample on its own   float64
 
-"Close" is relative to the narrowest scale; `COARSE` is the bound.
+"Close" is relative to the narrowest scale; `COARSE` is the bound. A device without float64 leaves
+what needs it to the CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import full_precision
+from da.devices import narrowed, widened
 from da.kernels.distances import centred
 from da.ops.blocks import Pair, Sample, Sums, gram_sums, kernel_sums
 from da.ops.mixture import KernelName, Mixture, of_distance
@@ -86,7 +88,7 @@ def discrepancy_sums(
         options: How to compute it.
 
     Returns:
-        The value, a float64 scalar, and the gradients in x's layers, then in y's; [] if they are
+        The value, a scalar in float64, and the gradients in x's layers, then in y's; [] if they are
         not wanted.
     """
     weights = None if u is None or v is None else torch.cat([u, v])
@@ -129,7 +131,9 @@ def _apart(
     value = first.value + second.value + cross.value
     own = [g for gradients in (*first.gradients, *second.gradients) for g in gradients]
     other = [g for gradients in cross.gradients for g in gradients]
-    return value, [(g + h).to(x[0].dtype) for g, h in zip(own, other, strict=True)]
+    # A block in float64 may have been computed on the CPU.
+    sums = [widened(g) + widened(h) for g, h in zip(own, other, strict=True)]
+    return value, [narrowed(g, x[0]) for g in sums]
 
 
 def _split(everything: Sample, n: int) -> list[Sample]:
@@ -142,9 +146,9 @@ def _pooled_in_double(
 ) -> Sample:
     """All rows in float64, centred in float64 too: float32 would round rows that are far away."""
     layers = [
-        pool(s.double(), t.double(), k.name) for s, t, k in zip(x, y, options.mixtures, strict=True)
+        pool(widened(s), widened(t), k.name) for s, t, k in zip(x, y, options.mixtures, strict=True)
     ]
-    return Sample.of(layers, None if weights is None else weights.double())
+    return Sample.of(layers, None if weights is None else widened(weights))
 
 
 def _centred(layers: Sequence[Tensor], weights: Tensor | None, options: Options) -> Sample:
@@ -159,7 +163,8 @@ def _centred(layers: Sequence[Tensor], weights: Tensor | None, options: Options)
     sample = Sample.of(centre(layers), weights)
     if _coarseness(sample, options.mixtures) <= COARSE:
         return sample
-    return Sample.of(centre([z.double() for z in layers]), weights)
+    layers = centre([widened(z) for z in layers])
+    return Sample.of(layers, None if weights is None else weights.to(layers[0]))
 
 
 def _coarseness(sample: Sample, mixtures: Sequence[Mixture]) -> float:

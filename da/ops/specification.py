@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from da.devices import widened
 from da.kernels.functions import gaussian, linear, polynomial, rational_quadratic
 from da.ops.mixture import Mixture
 
@@ -39,7 +40,7 @@ def discrepancy_by_specification(
         coefficients: a, b and c.
 
     Returns:
-        A float64 scalar.
+        A scalar in float64, on the CPU if the device has none.
     """
     first = x[0].new_ones(len(x[0]), 1) if u is None else u.to(x[0].dtype)
     second = y[0].new_ones(len(y[0]), 1) if v is None else v.to(y[0].dtype)
@@ -48,7 +49,7 @@ def discrepancy_by_specification(
         product = u @ v.T
         for a, b, mixture in zip(x, y, mixtures, strict=True):
             product = product * _gram(a, b, mixture)
-        return product.sum(dtype=torch.float64)
+        return widened(product).sum()
 
     a, b, c = coefficients
     return (

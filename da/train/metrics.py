@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from da.devices import capable, widened
+
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Count how often the largest logit is at the right class.
@@ -36,7 +38,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
         >>> round(accuracy(logits, torch.tensor([0, 1, 1])), 3)
         0.667
     """
-    return (logits.argmax(1) == _classes(labels)).double().mean().item()
+    return widened(logits.argmax(1) == _classes(labels)).mean().item()
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
@@ -92,7 +94,7 @@ def per_class_recall(confusion: Tensor) -> Tensor:
         >>> per_class_recall(torch.tensor([[1, 0], [1, 3]])).tolist()
         [1.0, 0.75]
     """
-    return confusion.diagonal().double() / confusion.sum(1)
+    return widened(confusion.diagonal()) / capable(confusion).sum(1)
 
 
 def balanced_accuracy(confusion: Tensor) -> float:
@@ -136,8 +138,8 @@ def macro_f1(confusion: Tensor) -> float:
         >>> round(macro_f1(torch.tensor([[1, 0], [1, 3]])), 3)  # the mean of 2/3 and 6/7
         0.762
     """
-    either = (confusion.sum(0) + confusion.sum(1)).double()
-    return (2 * confusion.diagonal() / either).nanmean().item()
+    either = widened(confusion.sum(0) + confusion.sum(1))
+    return (2 * capable(confusion).diagonal() / either).nanmean().item()
 
 
 def mean_squared_error(predictions: Tensor, labels: Tensor) -> float:
@@ -217,7 +219,8 @@ def r_squared(predictions: Tensor, labels: Tensor) -> float:
             "labels must not all be equal, because then there is no variance to explain; "
             f"got {len(labels)} times {labels[0].item():g}"
         )
-    centred = labels.double() - labels.double().mean()
+    centred = widened(labels)
+    centred = centred - centred.mean()
     return (1 - residuals.square().sum() / centred.square().sum()).item()
 
 
@@ -239,4 +242,4 @@ def _residuals(predictions: Tensor, labels: Tensor) -> Tensor:
             f"{tuple(predictions.shape)} and {tuple(labels.shape)}: "
             "for a head with one output pass logits.squeeze(1)"
         )
-    return predictions.double() - labels.double()
+    return widened(predictions) - widened(labels)

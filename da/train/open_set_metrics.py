@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from da.devices import widened
+
 
 class OpenSetMetrics(NamedTuple):
     """The three figures of an open-set classifier, as `open_set_metrics` gives them.
@@ -75,8 +77,8 @@ def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMe
             f"samples; got {labels.unique().tolist()}"
         )
     found = logits.argmax(1) == labels.clamp(max=known)  # (n,)
-    rates = [found[labels == c].double().mean().item() for c in labels[is_known].unique()]
+    rates = [widened(found[labels == c]).mean().item() for c in labels[is_known].unique()]
     os_star = sum(rates) / len(rates)
-    unknown = found[~is_known].double().mean().item()
+    unknown = widened(found[~is_known]).mean().item()
     total = os_star + unknown
     return OpenSetMetrics(os_star, unknown, 2 * os_star * unknown / total if total else 0.0)
