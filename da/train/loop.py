@@ -22,6 +22,7 @@ from da.arrays import NonFiniteError
 from da.data.loading import Stream, load
 from da.data.progress import Progress
 from da.records.run import Run
+from da.train.balance import imbalance, logged, sizes_beside_the_task
 from da.train.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from da.train.checks import check_arguments, check_fit
 from da.train.config import TrainConfig
@@ -164,6 +165,8 @@ def fit(
             progress.note(judge(method, done, run, evaluation, selected, fabric))
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric)
+    if fabric.is_global_zero and (words := imbalance(sizes_beside_the_task(logged(run)))):
+        progress.say(f"{run.title}: {words}")
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
 
 
