@@ -238,6 +238,25 @@ def test_unwritable_folder_names_da_cache(sources: Sources, tmp_path: Path) -> N
         sources.read(cache_dir=tmp_path / "file" / "deeper")
 
 
+def test_a_disk_without_room_is_told_before_anything_is_decoded(sources: Sources) -> None:
+    with pytest.raises(
+        OSError, match=r"it needs 18000000000 MB and \d+ MB are free.*; set DA_CACHE"
+    ):
+        sources.read(shape=(3, 10**6, 10**9))
+    assert sources.decoded == 0 and list(sources.cache.iterdir()) == []
+
+
+def test_no_room_for_the_sidecar_leaves_nothing(sources: Sources) -> None:
+    """The images fit below the limit on the size of files, the sidecar does not."""
+    for file in sources.files:
+        np.save(file, np.zeros((1, 1, 1), np.uint8))
+    program = PROGRAM.replace("(3, 4, 4)", "(1, 1, 1)")
+    process = start(sources, together=1, limit=150, program=program)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "set DA_CACHE to a folder with room" in errors
+    assert list(sources.cache.iterdir()) == []
+
+
 PROGRAM = """
 import os, resource, signal, sys, time
 from pathlib import Path
@@ -262,7 +281,9 @@ assert (images == np.stack([np.load(file) for file in files])).all()
 """
 
 
-def start(sources: Sources, *, together: int, limit: int = 0) -> subprocess.Popen[str]:
+def start(
+    sources: Sources, *, together: int, limit: int = 0, program: str = PROGRAM
+) -> subprocess.Popen[str]:
     """A process that reads through the cache and compares what it gets.
 
     `limit` bounds the size of its files, in bytes.
@@ -271,7 +292,7 @@ def start(sources: Sources, *, together: int, limit: int = 0) -> subprocess.Pope
     command = [
         sys.executable,
         "-c",
-        PROGRAM,
+        program,
         str(sources.root),
         str(sources.cache),
         str(together),

@@ -206,6 +206,11 @@ def test_what_is_no_image_is_named(name: str, content: bytes, told: str, tmp_pat
         read(tmp_path / name)
 
 
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"x\.png cannot be read \(FileNotFoundError"):
+        read(tmp_path / "x.png")
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "webp", "bmp"])
 def test_truncated_files_are_named(suffix: str, tmp_path: Path) -> None:
     file = save(tmp_path / f"x.{suffix}", np.tile(COLOURS, (8, 8, 1)))

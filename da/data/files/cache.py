@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
+import shutil
 import time
 import uuid
 import zlib
@@ -80,6 +82,7 @@ def cached_images(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent, stem, sidecar)
+        _check_room(path.parent, len(files) * math.prod(shape))
         _publish(path, sidecar, (len(files), *shape), decoded)
     except OSError as error:
         raise OSError(
@@ -128,6 +131,13 @@ def _crc32(path: Path) -> int:
         return zlib.crc32(content)
 
 
+def _check_room(folder: Path, needed: int) -> None:
+    """Refuse a disk that is too full before hours of decoding, not after them."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"it needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free")
+
+
 def _publish(
     path: Path, sidecar: dict[str, object], shape: tuple[int, ...], images: Iterable[np.ndarray]
 ) -> None:
@@ -137,7 +147,8 @@ def _publish(
     error and not a SIGBUS. Two processes that build the same cache write the same bytes, each into
     a file of its own, so it does not matter which is last.
     """
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    own = uuid.uuid4().hex
+    temporary, note = path.with_suffix(f".{own}.tmp"), path.with_suffix(f".{own}.json.tmp")
     try:
         with open(temporary, "xb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -149,11 +160,12 @@ def _publish(
                     )
                 file.write(image.tobytes())
         record = {**sidecar, "shape": shape, "crc32": _crc32(temporary)}
+        note.write_text(json.dumps(record, indent=1))  # before the images: the disk may fill up
         os.replace(temporary, path)
-        temporary.write_text(json.dumps(record, indent=1))
-        os.replace(temporary, path.with_suffix(".json"))
+        os.replace(note, path.with_suffix(".json"))
     finally:
         temporary.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
 
 def _remove_stale(folder: Path, stem: str, current: dict[str, object]) -> None:

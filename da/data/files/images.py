@@ -156,7 +156,9 @@ def load_image(file: Path, *, turn: bool = True) -> tuple[Image.Image, list[str]
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
     """An image file as PIL opens it. Whatever PIL raises becomes a ValueError."""
-    if file.stat().st_size == 0:
+    with naming(file):
+        empty = file.stat().st_size == 0
+    if empty:
         raise ValueError(f"{file} cannot be read: it is empty; fetch it again, or remove it")
     try:
         with naming(file), warnings.catch_warnings():
