@@ -458,7 +458,7 @@ TWO = TwoStageTrAdaBoostR2(LinearRegression(), n_steps=2, n_estimators=1, folds=
         (
             bad(estimator=TrAdaBoost(n_estimators=0)),
             ValueError,
-            "n_estimators must be an integer >= 1",
+            "n_estimators must be a whole number >= 1",
         ),
         (
             bad(source_labels=np.arange(30) % 3),
@@ -497,12 +497,12 @@ TWO = TwoStageTrAdaBoostR2(LinearRegression(), n_steps=2, n_estimators=1, folds=
         (
             bad(estimator=clone(TWO).set_params(folds=11)),
             ValueError,
-            "folds must be at most the number of target rows, 10",
+            "folds must be None or a whole number from 2 to 10, the number of target rows; got",
         ),
         (
             bad(estimator=clone(TWO).set_params(n_steps=1)),
             ValueError,
-            "n_steps must be an integer >= 2",
+            "n_steps must be a whole number >= 2",
         ),
         (
             lambda: bad(estimator=clone(TWO))().predict(np.zeros((2, 3))),

@@ -251,9 +251,9 @@ def test_kmm_says_when_it_stopped_early_and_when_weights_are_uniform():
     [
         ({"bound": 0.5}, "bound must be a finite number >= 1"),
         ({"epsilon": -0.1}, "epsilon must be"),
-        ({"n_landmarks": 0}, "n_landmarks must be None or >= 1; got 0"),
-        ({"n_iter": 0}, "n_iter must be >= 1"),
-        ({"tolerance": 0.0}, "tolerance > 0"),
+        ({"n_landmarks": 0}, "n_landmarks must be None or a whole number >= 1; got 0"),
+        ({"n_iter": 0}, "n_iter must be a whole number >= 1; got 0"),
+        ({"tolerance": 0.0}, "tolerance must be > 0; got 0.0"),
         ({"bandwidth": "silverman"}, "bandwidth must be 'mean', 'median' or a number"),
     ],
 )
@@ -418,7 +418,9 @@ def test_the_discriminator_refuses_bad_options():
         discriminator_weights(x, y, estimator=LinearSVC())
     for folds in (1, 31):
         with pytest.raises(
-            ValueError, match=f"folds must be from 2 to the smaller sample's rows, 30; got {folds}"
+            ValueError,
+            match="folds must be None or a whole number from 2 to 30, the smaller sample's rows; "
+            f"got {folds}",
         ):
             discriminator_weights(x, y, folds=folds)
     with pytest.raises(ValueError, match="target must be finite"):
@@ -476,7 +478,7 @@ def test_reliability():
     tied = reliability(np.array([1.0, 1.0, 1.0, 5.0]), ratio, bins=4)
     np.testing.assert_array_equal(tied.rows, [3, 1])
     assert float((tied.weight * tied.rows).sum() / 4) == pytest.approx(1)
-    with pytest.raises(ValueError, match="bins must be >= 1; got 0"):
+    with pytest.raises(ValueError, match="bins must be a whole number >= 1; got 0"):
         reliability(weights, ratio, bins=0)
 
 

@@ -270,8 +270,8 @@ def test_constant_columns_equal_rows_and_a_row_of_zeros(
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        (JDA(n_iter=0), "n_iter must be a whole number of rounds, >= 1; got 0"),
-        (TJM(n_iter=1.5), "n_iter must be a whole number of rounds, >= 1; got 1.5"),
+        (JDA(n_iter=0), "n_iter must be a whole number >= 1; got 0"),
+        (TJM(n_iter=1.5), "n_iter must be a whole number >= 1; got 1.5"),
         (JDA(regularization=-1.0), "regularization must be a finite number > 0; got -1.0"),
         (BDA(balance=1.2), r"balance must be 'auto' or in \[0, 1\]; got 1.2"),
         (BDA(balance="best"), r"balance must be 'auto' or in \[0, 1\]; got 'best'"),

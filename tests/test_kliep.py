@@ -217,12 +217,12 @@ def test_what_it_says():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n_centres": 0}, "centres or landmarks must be >= 1; got 0"),
+        ({"n_centres": 0}, "n_centres must be a whole number >= 1; got 0"),
         ({"bandwidth": 0.0}, "bandwidth must be a finite number > 0"),
-        ({"folds": 1}, "folds must be from 2 to the target's rows, 30; got 1"),
+        ({"folds": 1}, "folds must be None or a whole number from 2 to 30, the target's rows"),
         ({"folds": 31}, "got 31"),
-        ({"n_iter": 0}, "n_iter must be >= 1"),
-        ({"tolerance": math.nan}, "tolerance > 0"),
+        ({"n_iter": 0}, "n_iter must be a whole number >= 1; got 0"),
+        ({"tolerance": math.nan}, "tolerance must be > 0; got nan"),
     ],
 )
 def test_bad_options(options, says):

@@ -361,7 +361,7 @@ LABELS = np.array([0, 1, 0, 1])
             ValueError,
             "target_probabilities must be finite",
         ),
-        (lambda: mlls(LABELS, UNIFORM, n_iter=0), ValueError, "n_iter must be >= 1"),
+        (lambda: mlls(LABELS, UNIFORM, n_iter=0), ValueError, "n_iter must be a whole number >= 1"),
         (lambda: mlls(LABELS, LABELS), TypeError, "target_probabilities must hold floats"),
         (
             lambda: adjust(UNIFORM, np.ones(3)),

@@ -304,8 +304,8 @@ WRONG = [
     ({"source": [[0.0]]}, TypeError, "source must be a torch tensor"),
     ({"target": np.zeros((3, 2), dtype=int)}, TypeError, "target must hold floats"),
     ({"source": np.full((3, 2), np.nan)}, ValueError, "source must be finite"),
-    ({"permutations": 0}, ValueError, "permutations must be at least 1; got 0"),
-    ({"permutations": 9.5}, TypeError, "permutations must be an integer; got 9.5"),
+    ({"permutations": 0}, ValueError, "permutations must be a whole number >= 1; got 0"),
+    ({"permutations": 9.5}, TypeError, "permutations must be a whole number >= 1; got 9.5"),
 ]
 
 
@@ -332,7 +332,7 @@ def test_errors_name_the_argument(
         (mmd_test, {"bandwidth": 0.0}, "bandwidth"),
         (mmd_test, {"multipliers": ()}, "multipliers"),
         (mmd_test, {"kernel": "cosine"}, "kernel"),
-        (mmd_fuse, {"bandwidths": 1}, "bandwidths must be at least 2; got 1"),
+        (mmd_fuse, {"bandwidths": 1}, "bandwidths must be a whole number >= 2; got 1"),
     ],
 )
 def test_errors_of_one_test(test: Callable[..., MMDTest], change: dict, told: str) -> None:

@@ -157,7 +157,7 @@ def test_uniform_weights_are_named():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n_centres": 0}, "centres or landmarks must be >= 1; got 0"),
+        ({"n_centres": 0}, "n_centres must be a whole number >= 1; got 0"),
         ({"bandwidth": -1.0}, "bandwidth must be a finite number > 0"),
         ({"regularization": 0.0}, "regularization must be a finite number > 0; got 0.0"),
         ({"regularization": math.inf}, "regularization must be a finite number > 0"),
