@@ -509,8 +509,8 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
 def test_epochs_do_not_end(tmp_path: Path) -> None:
     """More steps than the smaller domain has batches."""
     source, target = (
-        read_digits("clean").subset(torch.arange(20)),
-        read_digits("noisy").subset(torch.arange(7)),
+        read_digits("clean").subset(torch.arange(40)),
+        read_digits("noisy").subset(torch.arange(17)),
     )
     stream = PairedBatches(source, target.unlabelled(), batch_size=16, seed=0, transform=TRANSFORM)
     result = fit(

@@ -61,6 +61,8 @@ class ADDA(Method[Batch]):
         The source encoder keeps its batch statistics.
     """
 
+    label_kind = "unread"
+
     def __init__(self, network: Network, discriminator: nn.Module | None = None) -> None:
         super().__init__(network)
         self.source_network = copy.deepcopy(network).requires_grad_(False)

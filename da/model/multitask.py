@@ -102,6 +102,8 @@ class MultiTask(Method[LabelledBatch]):
         All tasks are classifications of the same samples, and all labels are known.
     """
 
+    label_kind = "tasks"
+
     def __init__(self, network: Network, tasks: Mapping[str, int]) -> None:
         super().__init__(network)
         if len(tasks) < 2 or min(tasks.values()) < 2:

@@ -123,6 +123,8 @@ class Tent(Method[TargetBatch]):
 
     average: Tensor  # () running mean in nats; -1 before the first batch
 
+    label_kind = "unread"
+
     def __init__(
         self, network: Network, *, margin: float | None = 0.4, floor: float | None = FLOOR
     ) -> None:
