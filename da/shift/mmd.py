@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from da.arrays import Array, check_two_samples, full_precision
+from da.checks.random_states import RandomState, seed_of
 from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
 from da.shift.permutations import gram_matrix, permutation_p_value, relabelled_mmd2, relabellings
 
@@ -49,7 +50,7 @@ def mmd_test(
     kernel: KernelName = "gaussian",
     bandwidth: Bandwidth = "median",
     multipliers: Sequence[float] = (1.0,),
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> MMDTest:
     """Test whether two samples come from one distribution, with one kernel.
 
@@ -78,8 +79,9 @@ def mmd_test(
             random rows.
         multipliers: The kernels' bandwidths as multiples > 0 of the bandwidth; the kernels are
             summed. Default (1.0,).
-        random_state: Seed of the relabellings and of those 1,000 rows. The same seed gives the
-            same result on every device. Default 0.
+        random_state: Source of the relabellings and of those 1,000 rows: None, an int, or a
+            RandomState or Generator of NumPy. Each call takes one number from such an object. The
+            same seed gives the same result on every device. Default 0.
 
     Returns:
         The statistic (the squared MMD), its p-value, and the statistics of the relabellings.
@@ -87,8 +89,7 @@ def mmd_test(
     Raises:
         ValueError: A sample has fewer than 2 rows, widths or devices differ, a value is not
             finite, or an option is out of range.
-        TypeError: The inputs are not two float arrays or two float tensors, or `permutations` is
-            no integer.
+        TypeError: The inputs are not two float arrays or two float tensors.
 
     Example:
         >>> import numpy as np
@@ -109,7 +110,7 @@ def mmd_test(
         raise ValueError(f"estimator must be 'biased' or 'unbiased'; got {estimator!r}")
     check_kernel(kernel)
     x, y = check_two_samples(source, target, least=2)
-    generator = torch.Generator().manual_seed(random_state)
+    generator = torch.Generator().manual_seed(seed_of(random_state))
     members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
     with torch.no_grad(), full_precision(x):
         z = torch.cat([x, y]).double()

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision
+from da.checks.integers import whole_number
+from da.checks.random_states import RandomState, seed_of
 from da.shift.mmd import MMDTest
 from da.shift.permutations import permutation_p_value, relabelled_mmd2, relabellings
 
@@ -34,7 +36,7 @@ def mmd_fuse(
     *,
     permutations: int = 1000,
     bandwidths: int = 10,
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> MMDTest:
     """Test whether two samples come from one distribution, with kernels of many bandwidths at once.
 
@@ -52,7 +54,7 @@ def mmd_fuse(
             evenly spaced, from half the 5 % quantile to twice the 95 % quantile of the distances
             between different pooled rows. One Gram matrix (n + m)^2 of float64 is in memory at a
             time. Default 10.
-        random_state: Seed of the relabellings. Default 0.
+        random_state: Source of the relabellings; see `mmd_test`. Default 0.
 
     Returns:
         The statistic, its p-value, and the statistics of the relabellings.
@@ -60,8 +62,7 @@ def mmd_fuse(
     Raises:
         ValueError: A sample has fewer than 2 rows, widths or devices differ, a value is not
             finite, or an option is out of range.
-        TypeError: The inputs are not two float arrays or two float tensors, or an option is no
-            integer.
+        TypeError: The inputs are not two float arrays or two float tensors.
 
     Example:
         >>> import numpy as np
@@ -80,12 +81,9 @@ def mmd_fuse(
         lambda is the paper's sqrt(n (n - 1)). The authors' released code computes with
         lambda = n (n - 1), which is nearly the hard maximum. The level is the same for both.
     """
-    if isinstance(bandwidths, bool) or not isinstance(bandwidths, int):
-        raise TypeError(f"bandwidths must be an integer; got {bandwidths!r}")
-    if bandwidths < 2:
-        raise ValueError(f"bandwidths must be at least 2; got {bandwidths}")
+    bandwidths = whole_number(bandwidths, "bandwidths", least=2)
     x, y = check_two_samples(source, target, least=2)
-    generator = torch.Generator().manual_seed(random_state)
+    generator = torch.Generator().manual_seed(seed_of(random_state))
     members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
     n = min(len(x), len(y))
     ratios, scale = [], 0.0

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from da.checks.integers import whole_number
 from da.kernels.distances import centred
 from da.kernels.functions import gaussian, laplacian, linear, polynomial, rational_quadratic
 from da.ops.mixture import Mixture
@@ -68,13 +69,9 @@ def relabellings(n: int, m: int, permutations: int, *, generator: torch.Generato
         The others are independent uniform draws of n rows.
 
     Raises:
-        TypeError: `permutations` is no integer.
-        ValueError: `permutations` is below 1.
+        WholeNumberError: `permutations` is no whole number >= 1.
     """
-    if isinstance(permutations, bool) or not isinstance(permutations, int):
-        raise TypeError(f"permutations must be an integer; got {permutations!r}")
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1; got {permutations}")
+    permutations = whole_number(permutations, "permutations", least=1)
     members = torch.zeros(permutations + 1, n + m, dtype=torch.bool)
     members[0, :n] = True
     for chunk in members[1:].split(max(1, CELLS // (n + m))):

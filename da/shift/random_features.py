@@ -33,6 +33,8 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
+from da.checks.integers import is_whole, whole_number
+from da.checks.random_states import RandomState, seed_of
 from da.kernels.bandwidths import check_bandwidth, resolve_bandwidth
 
 CELLS = 2**22  # entries of the largest temporary matrix
@@ -45,7 +47,7 @@ def random_feature_mmd2(
     bandwidth: float | Literal["mean", "median"] = "mean",
     multipliers: Sequence[float] = (1.0,),
     features: int = 1024,
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> Array:
     """Estimate the squared MMD of two very large samples, in time linear in their rows.
 
@@ -63,8 +65,9 @@ def random_feature_mmd2(
             (1.0,).
         features: The length of phi for each kernel, even: J = features / 2 frequencies. Default
             1024.
-        random_state: Seed of the frequencies. The same seed gives the same value on every device.
-            Default 0.
+        random_state: Source of the frequencies: None, an int, or a RandomState or Generator of
+            NumPy. Each call takes one number from such an object. The same seed gives the same
+            value on every device. Default 0.
 
     Returns:
         A scalar of the kind of `source`, differentiable in both samples; negative values occur.
@@ -96,7 +99,8 @@ def random_feature_mmd2(
     factors = _check_factors(multipliers)
     with full_precision(x):
         scale = float(resolve_bandwidth(torch.cat([x, y]).detach(), bandwidth))
-        frequencies = _frequencies(x.shape[1], [scale * a for a in factors], features, random_state)
+        scales = [scale * a for a in factors]
+        frequencies = _frequencies(x.shape[1], scales, features, seed_of(random_state))
         own, other = _feature_sum(x, frequencies), _feature_sum(y, frequencies)
         value = _unbiased(own, len(x), other, len(y), len(factors))
     return like(value.to(x.dtype), source)
@@ -115,7 +119,8 @@ class MeanEmbedding:
             compared: for example `da.kernels.median_bandwidth` of some rows.
         multipliers: The factors > 0 of the summed kernels' bandwidths. Default (1.0,).
         features: The length of phi for each kernel, even. Default 1024.
-        random_state: Seed of the frequencies. Default 0.
+        random_state: Source of the frequencies. Embeddings that are to be compared need the same
+            int: a RandomState or Generator of NumPy, or None, gives each its own. Default 0.
 
     Attributes:
         settings: The arguments, by name.
@@ -156,20 +161,19 @@ class MeanEmbedding:
         bandwidth: float,
         multipliers: Sequence[float] = (1.0,),
         features: int = 1024,
-        random_state: int = 0,
+        random_state: RandomState = 0,
     ) -> None:
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise ValueError(f"width must be an integer of at least 1; got {width!r}")
+        width, seed = whole_number(width, "width", least=1), seed_of(random_state)
         factors = _check_factors(multipliers)
         self.settings = {
             "width": width,
             "bandwidth": float(check_bandwidth(bandwidth)),
             "multipliers": factors,
             "features": features,
-            "random_state": random_state,
+            "random_state": seed,
         }
         scales = [float(bandwidth) * a for a in factors]
-        self._frequencies = _frequencies(width, scales, features, random_state)
+        self._frequencies = _frequencies(width, scales, features, seed)
         self.total = torch.zeros(len(factors), features, dtype=torch.float64)
         self.count = 0
 
@@ -237,7 +241,7 @@ class MeanEmbedding:
 
 def _frequencies(width: int, scales: Sequence[float], features: int, seed: int) -> Tensor:
     """w (kernels, width, J) in float64, from the CPU's generator: every device gets the same."""
-    if isinstance(features, bool) or not isinstance(features, int) or features < 2 or features % 2:
+    if not is_whole(features) or features < 2 or features % 2:
         raise ValueError(
             "features must be an even integer of at least 2, a cosine and a sine for each "
             f"frequency; got {features!r}"
