@@ -87,7 +87,7 @@ def build(config: Config, cell: Cell) -> Job:
 def batches(config: Config, cell: Cell, digits: Labelled) -> LabelledBatches:
     """Labelled digits as a stream."""
     return LabelledBatches(
-        digits, batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM
+        digits, batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM, repeat=True
     )
 
 

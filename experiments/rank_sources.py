@@ -87,7 +87,9 @@ def build(config: Config, cell: Cell) -> Job:
 
 def batches(config: Config, digits: Labelled, seed: int) -> LabelledBatches:
     """Labelled digits as a stream."""
-    return LabelledBatches(digits, batch_size=config.batch_size, seed=seed, transform=TRANSFORM)
+    return LabelledBatches(
+        digits, batch_size=config.batch_size, seed=seed, transform=TRANSFORM, repeat=True
+    )
 
 
 def tasks(config: Config) -> tuple[tuple[str, str], ...]:
