@@ -6,6 +6,7 @@ A checkpoint is written whole or not at all. `fit` writes one after every evalua
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from da.records.files import replacing
 from da.records.run import Run
 from da.train.method import Method
+from da.train.settings import check_settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -45,6 +47,7 @@ def save_checkpoint(
     selected: dict,
     step: int,
     fabric: Fabric,
+    settings: Mapping[str, str],
 ) -> None:
     """Write checkpoint.pt into the run's folder: the state after `step` steps.
 
@@ -57,6 +60,7 @@ def save_checkpoint(
         return
     state = {
         "step": step,
+        "settings": dict(settings),
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
         "selected": selected,
@@ -69,19 +73,43 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run: Run, method: Method, optimizer: torch.optim.Optimizer, selected: dict, fabric: Fabric
+    run: Run,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    selected: dict,
+    fabric: Fabric,
+    settings: Mapping[str, str],
 ) -> int:
     """Restore what `save_checkpoint` wrote, in place.
 
+    Args:
+        run: The run to continue.
+        method: Restored in place.
+        optimizer: Restored in place.
+        selected: Filled with the best steps so far.
+        fabric: The engine.
+        settings: From `settings_of`; they must be those that the run was begun with.
+
     Returns:
         The step to resume from; 0 if there is no checkpoint, and then metrics.jsonl is emptied.
+
+    Raises:
+        ValueError: The run was begun with other settings or another network; the message says what
+            differs.
     """
     path = run.directory / "checkpoint.pt"
     if not path.is_file():
         run.rewind(0)
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    method.load_state_dict(state["method"])
+    check_settings(state.get("settings", {}), settings, state["step"], run.directory)
+    try:
+        method.load_state_dict(state["method"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"network: the run in {run.directory} was begun with another one; continue with that "
+            f"network, or begin again with force=True. {error}"
+        ) from error
     optimizer.load_state_dict(state["optimizer"])
     selected.update(state["selected"])
     run.rewind(state["metrics_position"])
@@ -90,6 +118,14 @@ def load_checkpoint(
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy(), *rest))
     return state["step"]
+
+
+def kept_step(directory: Path) -> int:
+    """The step that the checkpoint in a run's folder continues from; 0 if there is none."""
+    path = directory / "checkpoint.pt"
+    if not path.is_file():
+        return 0
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"]
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

@@ -8,12 +8,10 @@ expected. It costs one batch and a pass of two rows of each domain.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from da.data.batches import Batch, LabelledBatch, TargetBatch
@@ -26,6 +24,9 @@ from da.train.label_checks import LabelKind, check_labels, check_numbers
 from da.train.method import Adapt, Method, check_factor
 from da.train.metrics import r_squared
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 STREAMS = {
     "Batch": "PairedBatches or MultiSourceBatches",
     "LabelledBatch": "LabelledBatches",
@@ -36,10 +37,14 @@ STREAMS = {
 def check_arguments(
     method: object, stream: object, config: object, run: object, evaluation: object
 ) -> None:
-    """Raise a TypeError that names an argument of `fit` that is something else.
+    """Raise an error that names an argument of `fit` that is something else.
 
     Args:
         method, stream, config, run, evaluation: As for `da.train.fit`.
+
+    Raises:
+        TypeError: One is of another kind.
+        RuntimeError: The run is finished.
     """
     expected: dict[str, tuple[object, type, str]] = {
         "method": (method, Method, "such as Align(network, mmd2)"),
@@ -50,6 +55,8 @@ def check_arguments(
     for name, (value, kind, hint) in expected.items():
         if not isinstance(value, kind) and not (name == "evaluation" and value is None):
             raise TypeError(f"{name} must be a {kind.__name__}, {hint}; got {type(value).__name__}")
+    if isinstance(run, Run) and isinstance(config, TrainConfig) and run.finished:
+        raise RuntimeError(_finished(run, config.steps))
     if not callable(getattr(stream, "batch", None)) or not hasattr(stream, "seed"):
         raise TypeError(
             "stream must give batches, such as PairedBatches or LabelledBatches; "
@@ -57,28 +64,31 @@ def check_arguments(
         )
 
 
+def _finished(run: Run, steps: int) -> str:
+    """What `fit` says of a run that has its result."""
+    done = run.result().get("selected", {}).get("last", {}).get("step")
+    return (
+        f"the run {run.directory} is finished after {done} steps and takes no more; got steps="
+        f"{steps}: run.result() has its result; for other steps or settings put them into the "
+        "configuration of Run.start, which then makes another run, or begin again with force=True"
+    )
+
+
 def check_fit(
     method: Method,
     stream: Any,
     evaluation: Evaluation | None,
-    *,
-    device: torch.device | str = "cpu",
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
-    rank: int = 0,
-    world_size: int = 1,
+    fabric: Fabric,
 ) -> None:
     """Raise an error unless method, stream and evaluation fit together.
 
     Nothing is changed: the network is looked at in evaluation mode, and no batch is used up.
 
     Args:
-        method: What will be trained, on `device`.
+        method: What will be trained, on the engine's device.
         stream: Its batches.
         evaluation: What it will be judged on, or None.
-        device: Where the method is.
-        autocast: Makes the context of the precision to compute in.
-        rank: Number of this process among those that train together.
-        world_size: How many processes train together.
+        fabric: The engine: device, precision and processes.
 
     Raises:
         TypeError: The stream's batches are not of the kind that the method reads.
@@ -86,13 +96,13 @@ def check_fit(
             domain, labels do not fit the head or the method, weights do not fit the rows, or the
             trade-off is negative.
     """
-    batch = stream.batch(0, rank, world_size)
+    batch = stream.batch(0, fabric.global_rank, fabric.world_size)
     _check_batch(method, stream, batch)
-    _check_sizes(stream, world_size)
+    _check_sizes(stream, fabric.world_size)
     _check_parts(method, stream)
     _check_shapes(method, batch)
     inputs = training_inputs(method, batch) | evaluation_inputs(evaluation)
-    outputs = count_outputs(method, inputs, device, autocast)
+    outputs = count_outputs(method, inputs, fabric.device, fabric.autocast)
     if outputs is None:
         return
     open_set = evaluation is not None and evaluation.task == "open_set"

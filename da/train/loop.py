@@ -30,6 +30,7 @@ from da.train.engine import launch
 from da.train.evaluation import Evaluation
 from da.train.judging import judge, save_features
 from da.train.method import Method
+from da.train.settings import settings_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -97,8 +98,10 @@ def fit(
         ValueError: The machine does not have the accelerator; or, before the first step, method,
             stream and evaluation do not fit together: labels out of the head's range or of another
             kind, samples that the network cannot take, weights of another length than the rows, a
-            batch larger than its domain. The message names the argument.
+            batch larger than its domain; or the run was begun with other settings. The message
+            names the argument.
         TypeError: An argument is of another kind, or the stream is not for this method.
+        RuntimeError: The run is finished.
 
     Example:
         >>> import tempfile
@@ -127,19 +130,12 @@ def fit(
     check_arguments(method, stream, config, run, evaluation)
     fabric = fabric or launch(config)
     method = _placed(method, fabric)
-    check_fit(
-        method,
-        stream,
-        evaluation,
-        device=fabric.device,
-        autocast=fabric.autocast,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
+    check_fit(method, stream, evaluation, fabric)
+    settings = settings_of(method, stream, config, evaluation)
     optimizer = make_optimizer(method, config)
     torch.manual_seed(stream.seed + fabric.global_rank)
     selected: dict[str, dict[str, Any]] = {}
-    start = load_checkpoint(run, method, optimizer, selected, fabric)
+    start = load_checkpoint(run, method, optimizer, selected, fabric, settings)
     batches = load(
         stream,
         start=start,
@@ -164,7 +160,7 @@ def fit(
         if last or done % config.evaluate_every == 0:
             progress.note(judge(method, done, run, evaluation, selected, fabric))
             _check_parameters(method, done)
-            save_checkpoint(run, method, optimizer, selected, done, fabric)
+            save_checkpoint(run, method, optimizer, selected, done, fabric, settings)
     if fabric.is_global_zero and (words := imbalance(sizes_beside_the_task(logged(run)))):
         progress.say(f"{run.title}: {words}")
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
