@@ -150,9 +150,11 @@ def test_contrast_gradcheck() -> None:
     )
 
 
-def test_terms_by_loop() -> None:
+@pytest.mark.parametrize("t", [0.07, 0.5])
+def test_terms_by_loop(t: float) -> None:
     """The second step's terms from the two networks' own weights, in NumPy."""
-    method, first, second = small(momentum=0.5), batch(0), batch(1)
+    options = {} if t == 0.07 else {"temperature": t}  # 0.07 is the published default
+    method, first, second = small(momentum=0.5, **options), batch(0), batch(1)
     queued = copy.deepcopy(method)
     advance(method, first, sgd(method))
     features, logits = (v.detach().numpy() for v in method.network(second.x))
@@ -184,10 +186,10 @@ def test_terms_by_loop() -> None:
             ]
         ),
         "classifier": by_loop(
-            weights[labels], hidden(features), labels, hidden(old)[kept], key_labels, 0.07
+            weights[labels], hidden(features), labels, hidden(old)[kept], key_labels, t
         ),
         "projection": by_loop(
-            projected(method.projection, features), mine, labels, kept_z, key_labels, 0.07
+            projected(method.projection, features), mine, labels, kept_z, key_labels, t
         ),
     }
     assert list(terms) == list(expected)
@@ -260,6 +262,51 @@ def test_momentum_closed_form() -> None:
         expected = m**4 * path[0][j] + (1 - m) * sum(m ** (4 - i) * path[i][j] for i in range(1, 5))
         torch.testing.assert_close(found, expected)
         assert (path[4][j] != path[0][j]).any() and not found.requires_grad
+
+
+def test_defaults_are_those_of_the_published_code() -> None:
+    """40 keys a class, 128 columns of z, and copies that keep 0.999 of themselves."""
+    torch.manual_seed(0)
+    method = BiTuning(mlp(4, CLASSES, hidden=6, features=5).double()).train()
+    start = [p.detach().clone() for p in method.network.parameters()]
+    many = LabelledBatch(unit(45, 4), torch.zeros(45, dtype=torch.long), torch.arange(45))
+    advance(method, many, sgd(method))
+    assert method.feature_keys[0].any(1).sum() == method.projection_keys[0].any(1).sum() == 40
+    assert method.projection_keys.shape == (CLASSES, 40, 128)
+    for slow, first, now in zip(
+        method.key_network.parameters(), start, method.network.parameters(), strict=True
+    ):
+        torch.testing.assert_close(slow, 0.999 * first + 0.001 * now, rtol=0, atol=1e-12)
+        assert not torch.equal(first, now)
+
+
+def normalised() -> Network:
+    """Batch normalisation with moved statistics, and no dropout."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh())
+    network = Network(backbone, nn.Identity(), nn.Linear(5, CLASSES)).double()
+    backbone(3 * torch.randn(20, 4).double() + 1)
+    return network
+
+
+def test_kept_statistics_normalise_queries_and_keys_and_stay() -> None:
+    """Then training mode gives what evaluation mode gives."""
+    method = BiTuning(normalised(), queue_size=2, batch_norm="keep").train()
+    before = {name: value.clone() for name, value in method.named_buffers() if "running" in name}
+    optimizer = sgd(method)
+    for t in range(2):
+        advance(method, batch(t), optimizer)
+    now = dict(method.named_buffers())
+    assert len(before) == 4 and all(torch.equal(now[name], before[name]) for name in before)
+    trained, evaluated = method.loss(batch(2), 0.0), method.eval().loss(batch(2), 0.0)
+    assert all(torch.equal(trained[name], evaluated[name]) for name in trained)
+    assert all(m.training for m in method.train().modules())
+    moving = BiTuning(normalised(), queue_size=2).train()
+    advance(moving, batch(0), sgd(moving))
+    now = dict(moving.named_buffers())
+    assert not any(torch.equal(now[name], before[name]) for name in before)
+    with pytest.raises(ValueError, match="batch_norm must be one of train, keep; got 'never'"):
+        BiTuning(normalised(), batch_norm="never")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 1.0])

@@ -13,6 +13,7 @@ import os
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from da.data.batches import TargetBatch, TargetBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.model.sourcefree import SHOT, centroid_pseudo_labels, information_maximisation_loss
+from da.model.information import information_maximisation_loss
+from da.model.sourcefree import SHOT, centroid_pseudo_labels
 from da.networks.network import Network, entropies
 from da.networks.small import lenet
 from problems import ROOT, TRANSFORM, run_script
@@ -74,11 +76,43 @@ def test_information_gradient() -> None:
     assert information_maximisation_loss(torch.randn(4, 3).bfloat16()).dtype == torch.float32
 
 
+PRIOR = [0.7, 0.2, 0.1]
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.4, 1.0])
+def test_information_with_a_prior_by_loop(diversity: float) -> None:
+    logits = 3 * draw(5, 3)
+    p = probabilities(logits.numpy())
+    unsure = -sum(v * math.log(v) for row in p for v in row) / 5
+    mean = [sum(row[k] for row in p) / 5 for k in range(3)]
+    even = -sum(v * math.log(v) for v in mean)
+    far = sum(v * math.log(v / share) for v, share in zip(mean, PRIOR, strict=True))
+    plain = information_maximisation_loss(logits, diversity=diversity)
+    assert plain.item() == pytest.approx(unsure - diversity * even, rel=1e-10)
+    for prior in (PRIOR, np.array(PRIOR), torch.tensor(PRIOR, dtype=torch.float64)):
+        found = information_maximisation_loss(logits, prior=prior, diversity=diversity)
+        assert found.item() == pytest.approx(unsure + diversity * far, rel=1e-10)
+
+
+def test_equal_shares_are_the_default_and_a_prior_is_where_its_term_is_least() -> None:
+    logits = draw(6, 4).requires_grad_()
+    slopes = [
+        torch.autograd.grad(information_maximisation_loss(logits, prior=prior), logits)[0]
+        for prior in (None, [0.25] * 4)
+    ]
+    torch.testing.assert_close(*slopes)
+    certain = 1e4 * torch.eye(3)[torch.tensor([0] * 7 + [1] * 2 + [2])]
+    assert information_maximisation_loss(certain, prior=PRIOR).item() == pytest.approx(0, abs=1e-6)
+
+
 def nearest_by_loop(z: list[list[float]], p: list[list[float]], rounds: int) -> list[int]:
-    """Sums over rows, then the angle between each row and each centroid, number by number."""
+    """Sums over rows, then the angle between each row and each centroid, number by number.
+
+    Only a class that some row has is a candidate, from the most probable class of each row on.
+    """
     n, d, classes = len(z), len(z[0]), len(p[0])
     weights = p
-    labels: list[int] = []
+    labels = [max(range(classes), key=lambda k, row=row: row[k]) for row in p]
     for _ in range(rounds):
         masses = [sum(weights[i][k] for i in range(n)) for k in range(classes)]
         centroids = [
@@ -88,11 +122,11 @@ def nearest_by_loop(z: list[list[float]], p: list[list[float]], rounds: int) -> 
             ]
             for k in range(classes)
         ]
-        labels = []
+        candidates, labels = set(labels), []
         for row in z:
             similar = {}
             for k, centroid in enumerate(centroids):
-                if masses[k]:
+                if k in candidates:
                     lengths = math.sqrt(sum(v * v for v in row)) * math.sqrt(
                         sum(v * v for v in centroid)
                     )
@@ -143,6 +177,23 @@ def test_pseudo_labels_correct_unsure_predictions() -> None:
     assert isinstance(array, np.ndarray) and array.tolist() == [0] * 8 + [1] * 8
 
 
+def test_a_class_that_no_row_is_predicted_to_be_gets_no_label() -> None:
+    """The centroid of class 2 is nearest to the first row, but class 2 is no row's first choice."""
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.5]])
+    p = torch.tensor([[0.5, 0.1, 0.4], [0.1, 0.9, 0.0], [0.1, 0.9, 0.0]])
+    with_all = functional.normalize(p.T @ features, dim=1)
+    assert (functional.normalize(features, dim=1) @ with_all.T).argmax(1)[0] == 2
+    assert centroid_pseudo_labels(features, p, rounds=1).tolist() == [0, 1, 0]
+
+
+def test_two_rounds_are_the_default() -> None:
+    """The paper's. Here one, two and three rounds give three answers."""
+    features, p = draw(12, 2, 31), (4 * draw(12, 4, 32)).softmax(1)
+    by_rounds = [nearest_by_loop(features.tolist(), p.tolist(), rounds) for rounds in (1, 2, 3)]
+    assert by_rounds[0] != by_rounds[1] != by_rounds[2]
+    assert centroid_pseudo_labels(features, p).tolist() == by_rounds[1]
+
+
 def test_rows_and_classes_of_nothing() -> None:
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     p = torch.tensor([[0.7, 0.0, 0.3], [0.3, 0.0, 0.7], [0.2, 0.5, 0.3]])
@@ -160,6 +211,20 @@ def test_what_functions_refuse() -> None:
         centroid_pseudo_labels(torch.ones(2, 2), -torch.ones(2, 2))
     with pytest.raises(ValueError, match="logits must be finite"):
         information_maximisation_loss(torch.full((2, 2), math.nan))
+    for prior, got in (
+        ([0.5, 0.5], r"\(2,\) of sum 1, 0 of them"),
+        ([0.5, 0.5, 0.0], r"\(3,\) of sum 1, 1 of them"),
+        ([0.5, 0.5, 0.5], "sum 1.5"),
+        ([[0.5, 0.5, 0.5]], r"\(1, 3\)"),
+        ([math.nan] * 3, "sum nan"),
+        ([], r"\(0,\)"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"prior must be \(3,\), > 0 and of sum 1.* got .*" + got
+        ):
+            information_maximisation_loss(torch.zeros(2, 3), prior=prior)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="diversity must be a finite number >= 0; got -1"):
+        information_maximisation_loss(torch.zeros(2, 3), diversity=-1)
 
 
 # ---- the method
@@ -247,6 +312,21 @@ def test_loss_by_hand() -> None:
     assert list(terms) == ["information", "pseudo"]
 
 
+def test_default_weights_are_the_authors() -> None:
+    """beta 0.3 and 1 for the second term."""
+    target = clusters(20, 0, n=12)
+    method = SHOT(small_network(0), target.unlabelled(), identity).eval()
+    method.pseudo_labels.copy_(torch.arange(12) % 3)
+    terms = method.loss(TargetBatch(target.x, torch.arange(12)), 0.5)
+    logits = method.network(target.x).logits
+    expected = 0.3 * functional.nll_loss(logits.log_softmax(1), torch.arange(12) % 3)
+    assert terms["pseudo"].item() == pytest.approx(expected.item(), rel=1e-6)
+    p = logits.softmax(1)
+    mean = p.mean(0)
+    information = (mean * mean.log()).sum() - (p * p.log()).sum(1).mean()
+    assert terms["information"].item() == pytest.approx(information.item(), rel=1e-4)
+
+
 def test_who_learns() -> None:
     method = SHOT(small_network(0), clusters(20, 0).unlabelled(), identity).train()
     x = clusters(20, 0).x
@@ -324,8 +404,67 @@ def test_a_stopped_run_goes_on_as_if_it_had_not() -> None:
     )
 
 
+def unequal(counts: tuple[int, int, int], turn: float) -> Labelled:
+    """So many rows of each of the three clusters, turned by `turn` degrees."""
+    domain = clusters(turn, 5, n=3 * max(counts))
+    rows = [(domain.y == k).nonzero()[:count, 0] for k, count in enumerate(counts)]
+    return domain.subset(torch.cat(rows))
+
+
+@pytest.fixture(scope="module")
+def network_without_batch_statistics() -> Network:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Linear(2, 32), nn.ReLU())
+    bottleneck = nn.Sequential(nn.Linear(32, 16), nn.ReLU())
+    network, source = Network(backbone, bottleneck, nn.Linear(16, 3)), clusters(0, 0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
+    for _ in range(150):
+        optimizer.zero_grad()
+        functional.cross_entropy(network(source.x).logits, source.y, label_smoothing=0.1).backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.mark.filterwarnings("ignore:the network predicts unequal classes")
+@pytest.mark.parametrize(
+    ("options", "harm"),
+    [({}, True), ({"prior": [0.95, 0.04, 0.01]}, False), ({"diversity": 0.0}, False)],
+)
+def test_unequal_classes_need_a_prior_or_less_diversity(
+    network_without_batch_statistics: Network, options: dict, harm: bool
+) -> None:
+    """285, 12 and 3 rows of the classes. The source's network is right on most of them."""
+    network, target = copy.deepcopy(network_without_batch_statistics), unequal((285, 12, 3), 30)
+    assert accuracy(network, target) > 0.95
+    torch.manual_seed(0)
+    method = SHOT(network, target.unlabelled(), identity, **options)
+    train(method, adam(method), 0, 100)
+    assert accuracy(network, target) < 0.7 if harm else accuracy(network, target) > 0.98
+
+
+def test_unequal_predictions_are_told_once() -> None:
+    """Of 300 rows 285 are predicted to be of class 0; equal classes would be 100 each."""
+    network, target = source_network(0), unequal((285, 12, 3), 0).unlabelled()
+    method = SHOT(network, target, identity)
+    batch = TargetBatch(target.x[:50], torch.arange(50))
+    with pytest.warns(UserWarning, match="1.0% to 95.0%.* 62% of the predictions.* pass prior="):
+        next(method.step(batch, 0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method.rows_left.zero_()
+        next(method.step(batch, 0.5))
+        for options in ({"prior": [0.95, 0.04, 0.01]}, {"diversity": 0.0}):
+            next(SHOT(network, target, identity, **options).step(batch, 0.0))  # type: ignore
+        equal = clusters(0, 3)
+        next(SHOT(network, equal.unlabelled(), identity).step(batch, 0.0))
+
+
 def test_what_the_method_refuses() -> None:
     target = clusters(0, 0)
+    with pytest.raises(ValueError, match=r"prior must be \(3,\).* got \(2,\)"):
+        SHOT(small_network(0), target.unlabelled(), identity, prior=[0.5, 0.5])
+    with pytest.raises(ValueError, match="diversity must be a finite number >= 0; got nan"):
+        SHOT(small_network(0), target.unlabelled(), identity, diversity=math.nan)
     with pytest.raises(TypeError, match="target must be Unlabelled"):
         SHOT(small_network(0), target, identity)
     for beta in (-0.1, math.inf, math.nan):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, final
 
 import torch
@@ -23,11 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.arrays import at_least_single
+from da.checks.choices import check_choice
 from da.data.batches import LabelledBatch
 from da.model.contrast import check_positive, contrast
 from da.networks.network import Network, linear_head
+from da.networks.statistics import frozen_statistics
 from da.train.distributed import gather_rows
 from da.train.method import Method, Terms
+from da.train.regularize import BatchNormTreatment
 
 
 class _Keys(NamedTuple):
@@ -62,10 +66,11 @@ class BiTuning(Method[LabelledBatch]):
         momentum: Momentum of the copies, in [0, 1]. Default 0.999.
         temperature: Temperature of both contrasts, > 0, in units of the cosine. Default 0.07.
         projection: Width of z. Default 128.
+        batch_norm: "train" (default) or "keep", for the copy too; see `da.train.Regularize`.
 
     Raises:
         TypeError: The head is not linear, so that there are no weights of classes.
-        ValueError: A number is out of its range.
+        ValueError: A number is out of its range, or `batch_norm` is none of the two words.
 
     Example:
         >>> import torch
@@ -90,13 +95,16 @@ class BiTuning(Method[LabelledBatch]):
         augmentations. So z^k_i is an easy positive of z_i. A queue is empty until keys come; the
         published code fills it with random ones. The batch's keys enter after the step; in that
         code they enter before the classifier's contrast. This contrast moves the classifier's
-        weights too; that code holds them fixed. MoCo and Bi-Tuning update the copy before its
-        forward pass. That is the same after the first step, in which both are equal.
+        weights too; that code holds them fixed. The projection learns at the full rate, in that
+        code at a tenth like the backbone. MoCo and Bi-Tuning update the copy before its forward
+        pass. That is the same after the first step, in which both are equal.
     """
 
     feature_keys: Tensor
     projection_keys: Tensor
     seen: Tensor
+
+    label_kind = "classes"
 
     def __init__(
         self,
@@ -106,6 +114,7 @@ class BiTuning(Method[LabelledBatch]):
         momentum: float = 0.999,
         temperature: float = 0.07,
         projection: int = 128,
+        batch_norm: BatchNormTreatment = "train",
     ) -> None:
         super().__init__(network)
         head = linear_head(network)
@@ -114,6 +123,8 @@ class BiTuning(Method[LabelledBatch]):
         check_positive("projection", projection)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1]; got {momentum}")
+        check_choice("batch_norm", batch_norm, BatchNormTreatment)
+        self.batch_norm = batch_norm
         self.queue_size, self.momentum, self.temperature = queue_size, momentum, temperature
         self.projection = nn.Linear(head.in_features, projection).to(head.weight)
         self.key_network = copy.deepcopy(network).requires_grad_(False)
@@ -130,12 +141,15 @@ class BiTuning(Method[LabelledBatch]):
 
     def loss(self, batch: LabelledBatch, progress: float) -> Terms:
         """The terms "task", "classifier" (CCE) and "projection" (CCL); the queues do not change."""
-        return self._terms(batch, self._keys(batch))
+        with self._statistics():
+            return self._terms(batch, self._keys(batch))
 
     def step(self, batch: LabelledBatch, progress: float) -> Iterator[Terms]:
         """One move. After the optimiser's step the copies follow and the keys enter the queues."""
-        keys = self._keys(batch)
-        yield self._terms(batch, keys)
+        with self._statistics():
+            keys = self._keys(batch)
+            terms = self._terms(batch, keys)
+        yield terms
         self._follow()
         self._enqueue(_Keys(*(gather_rows(rows) for rows in keys)))
 
@@ -143,6 +157,10 @@ class BiTuning(Method[LabelledBatch]):
         """The network's groups, and the projection at the full rate."""
         own = {"params": list(self.projection.parameters()), "lr": learning_rate}
         return [*super().parameter_groups(learning_rate, backbone_factor), own]
+
+    def _statistics(self) -> AbstractContextManager:
+        """Inside the context, batch normalisation does in both networks what `batch_norm` says."""
+        return frozen_statistics(self) if self.batch_norm == "keep" else nullcontext()
 
     def _terms(self, batch: LabelledBatch, keys: _Keys) -> Terms:
         """The three terms, against the keys that are in the queues now."""

@@ -88,6 +88,12 @@ class LabelFlags(Flags):
             raise ValueError(
                 f"percent must be one or more whole numbers from 1 to 100; got {self.percent}"
             )
+        if self.batch_norm == "keep" and "stoch_norm" in self.loss:
+            raise ValueError(
+                "batch_norm: keep would make the row stoch_norm plain fine-tuning, because its "
+                "layers would use moving statistics alone; got both: pass --batch-norm train, or "
+                "a --loss without stoch_norm"
+            )
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def labelled_job(
     labelled = few(parts.train, share, seed=cell.seed)
     method = _method(flags, cell.method, network, source_network, labelled, transform)
     stream = LabelledBatches(
-        labelled, batch_size=flags.batch_size, seed=cell.seed, transform=augmented
+        labelled, batch_size=flags.batch_size, seed=cell.seed, transform=augmented, repeat=True
     )
     judged = Evaluation(parts.test, transform, batch_size=64, validation=parts.validation)
     return Job(method, stream, judged)
@@ -209,11 +215,12 @@ def _method(
     if name == "delta":
         return _delta(flags, network, labelled, transform)
     if name == "bi_tuning":
-        return BiTuning(network)
+        return BiTuning(network, batch_norm=keep)
     if name == "co_tuning":
         assert source_network is not None
         answers = predict(source_network, labelled, transform, batch_size=64).logits.softmax(1)
-        return CoTuning(network, source_network, category_relationship(answers, labelled.y))
+        relationship = category_relationship(answers, labelled.y)
+        return CoTuning(network, source_network, relationship, batch_norm=keep)
     if name == "layerwise":
         return LayerwiseDecay(network, batch_norm=keep)
     if name == "gradual":
