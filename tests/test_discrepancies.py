@@ -1,12 +1,17 @@
 """The properties of every discrepancy between two samples, tested from one list.
 
-All alignment losses of `da.recipes.methods` are in the list automatically. Oracles: the properties
-themselves, gradcheck, float64, and SciPy, NumPy and stored values for CORAL, the energy distance
-and the Fréchet distance.
+All alignment losses of `da.recipes.methods` are in the list automatically, and so is the example in
+README. What holds for such a loss is found by calling it, or read in its docstring (`described`);
+docs/add_a_loss.md lists the words.
+
+Oracles: the properties themselves, gradcheck, float64, and SciPy, NumPy and stored values for
+CORAL, the energy distance and the Fréchet distance.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +24,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from da.arrays import check_two_samples, full_precision, like
 from da.feature.coral import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
@@ -28,6 +34,7 @@ from da.feature.regression import dare_gram
 from da.feature.sinkhorn import sinkhorn_divergence
 from da.feature.sliced import sliced_wasserstein
 from da.recipes.methods import METHODS
+from problems import ROOT
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,18 @@ class Discrepancy:
     nonnegative: bool = True  # up to rounding; it is then zero between a sample and itself
     translatable: bool = True  # one shift of both samples changes nothing
     equal_sizes: bool = False  # needs n = m
+    held: bool = False  # a part that comes from the data has no derivative
+    fixed: Callable | None = None  # the same with a number for that part
 
 
 DISCREPANCIES = [
     Discrepancy("mmd2", mmd2, rows=2, nonnegative=False),
     Discrepancy("mmd2 biased", partial(mmd2, estimator="biased")),
-    Discrepancy("mmd2 median", partial(mmd2, estimator="biased", bandwidth="median")),
+    Discrepancy(
+        "mmd2 median",
+        partial(mmd2, estimator="biased", bandwidth="median"),
+        fixed=partial(mmd2, estimator="biased", bandwidth=3.0),
+    ),
     Discrepancy(
         "mmd2 linear",
         lambda s, t: mmd2(s, t, estimator="linear"),
@@ -61,11 +74,80 @@ DISCREPANCIES = [
     Discrepancy("cmd", cmd),
     Discrepancy("homm", homm, rows=2),
     Discrepancy("homm of order 4", lambda s, t: homm(s, t, order=4), rows=2),
-    Discrepancy("sinkhorn_divergence", sinkhorn_divergence),
+    Discrepancy("homm of tanh", partial(homm, tanh=True), rows=2, translatable=False),
+    Discrepancy(
+        "sinkhorn_divergence",
+        sinkhorn_divergence,
+        fixed=partial(sinkhorn_divergence, regularization=1.0, iterations=5000, tolerance=1e-9),
+    ),
     Discrepancy("sliced_wasserstein", sliced_wasserstein),
     # It sees the mean beside a column of ones.
     Discrepancy("dare_gram", lambda s, t: dare_gram(s, t, threshold=1.0), translatable=False),
 ]
+
+
+def described(name: str, function: Callable) -> Discrepancy:
+    """A discrepancy of which nothing is known but its docstring and its answers."""
+    text = inspect.getdoc(getattr(function, "func", function)) or ""
+    words = " ".join(text.split()).lower()
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return Discrepancy(
+        name,
+        function,
+        rows=1 if takes(function, x[:1], x[1:2]) else 2,
+        symmetric="not symmetric" not in words,
+        permutable="order of the rows matters" not in words,
+        nonnegative="scalar >= 0" in words,
+        translatable="shift of both samples changes" not in words,
+        equal_sizes=not takes(function, x[:2], x[2:]),
+        held=re.search("held constant|without gradient", words) is not None,
+    )
+
+
+def takes(function: Callable, source: torch.Tensor, target: torch.Tensor) -> bool:
+    """Whether a function takes as many rows of either sample."""
+    try:
+        function(source, target)
+    except ValueError:
+        return False
+    return True
+
+
+def means_over_spread(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Measure how far apart two means are in units of the rows' spread: a scalar >= 0.
+
+    The spread comes from both samples and is held constant.
+    """
+    x, y = check_two_samples(source, target, least=2)
+    with full_precision(x):
+        spread = torch.cat([x - x.mean(0), y - y.mean(0)]).detach().square().mean()
+        gap = (x.mean(0) - y.mean(0)).square().sum()
+        return like(gap / spread.clamp(min=torch.finfo(x.dtype).tiny), source)
+
+
+def first_rows_beside_the_target(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compare sums of a sample that count later rows less; the order of the rows matters.
+
+    It is not symmetric, and a shift of both samples changes it.
+    """
+    x, y = check_two_samples(source, target)
+    if len(x) != len(y):
+        raise ValueError(f"source and target need as many rows; got {len(x)} and {len(y)}")
+    with full_precision(x):
+        share = 1 / torch.arange(1, len(x) + 1, device=x.device, dtype=x.dtype)  # (n,)
+        gap = ((share @ (x - y)) / len(x)).square().sum()
+        return like(gap * (1 + y.square().mean()), source)
+
+
+def loss_of_readme() -> Callable:
+    """The function that README writes out."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def mine(" in b]
+    names: dict[str, Callable] = {}
+    exec(block, names)
+    return names["mine"]
+
+
 OFFERED = {
     name: loss.keywords["alignment"]
     for name, loss in METHODS.items()
@@ -73,9 +155,14 @@ OFFERED = {
 }
 LISTED = [known.function for known in DISCREPANCIES]
 DISCREPANCIES += [
-    Discrepancy(name, function)
+    described(name, function)
     for name, function in OFFERED.items()
     if getattr(function, "func", function) not in LISTED  # func is that of a partial
+]
+DISCREPANCIES += [
+    described("the loss of README", loss_of_readme()),
+    described("a scale from the data", means_over_spread),
+    described("an order of the rows", first_rows_beside_the_target),
 ]
 every = pytest.mark.parametrize("discrepancy", DISCREPANCIES, ids=lambda d: d.name)
 
@@ -164,30 +251,18 @@ def test_one_shift_of_both_samples_changes_nothing(discrepancy):
     )
 
 
-def with_fixed_rules(discrepancy: Discrepancy) -> Callable:
-    """The function with numbers in place of rules.
-
-    A bandwidth by rule carries no gradient, so finite differences would not agree.
-    """
-    if discrepancy.name == "sinkhorn_divergence":
-        return lambda s, t: sinkhorn_divergence(
-            s, t, regularization=1.0, iterations=5000, tolerance=1e-9
-        )
-    fixed = {
-        "mmd2 biased": "biased",
-        "mmd2 median": "biased",
-        "mmd2 unbiased": "unbiased",
-        "mmd2 linear": "linear",
-    }
-    if discrepancy.name not in fixed:
-        return discrepancy.function
-    return lambda s, t: mmd2(s, t, estimator=fixed[discrepancy.name], bandwidth=3.0)
-
-
 @every
 def test_its_gradient_is_that_of_finite_differences(discrepancy):
+    """A scale that is held constant has no derivative, so a small step must lower the value."""
     source, target = (x.requires_grad_() for x in samples(discrepancy, n=4, m=5))
-    assert torch.autograd.gradcheck(with_fixed_rules(discrepancy), (source, target))
+    if not discrepancy.held:
+        function = discrepancy.fixed or discrepancy.function
+        assert torch.autograd.gradcheck(function, (source, target))
+        return
+    value = discrepancy.function(source, target)
+    (gradient,) = torch.autograd.grad(value, source)
+    step = 1e-4 / gradient.norm()
+    assert discrepancy.function(source - step * gradient, target) < value
 
 
 @every
@@ -268,6 +343,24 @@ def test_bad_input_is_one_error_that_names_the_argument(discrepancy):
         discrepancy.function(source.long(), target)
     with pytest.raises(ValueError, match="source must have shape"):
         discrepancy.function(source[0], target)
+
+
+def test_properties_are_found_by_calls_and_in_the_docstring():
+    found = {d.name: d for d in DISCREPANCIES}
+    readme, scaled = found["the loss of README"], found["a scale from the data"]
+    ordered = found["an order of the rows"]
+    assert (readme.rows, readme.nonnegative, readme.held) == (1, True, False)
+    assert (scaled.rows, scaled.nonnegative, scaled.held) == (2, True, True)
+    assert ordered.equal_sizes and not ordered.nonnegative
+    assert not (ordered.symmetric or ordered.permutable or ordered.translatable)
+    assert readme.symmetric and readme.permutable and readme.translatable
+
+
+def test_homm_of_tanh_is_homm_of_the_tanh():
+    source, target = (torch.randn(6, 3, dtype=torch.float64) for _ in range(2))
+    torch.testing.assert_close(
+        homm(source, target, tanh=True), homm(source.tanh(), target.tanh()), rtol=1e-12, atol=0
+    )
 
 
 def test_coral_equals_numpy_and_the_value_of_deepda():

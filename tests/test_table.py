@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,56 @@ def test_differences_and_intervals_are_scipys(tmp_path):
         assert found is not None and found.seeds == 3
         assert found.mean == pytest.approx(100 * (own - base).mean())
         assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def p_values(table: Table, methods: list[str]) -> dict[tuple[str, str], float]:
+    """By SciPy's paired t-test, in percentage points as the table has them."""
+    base = {task: list(table.values("none", task).values()) for task in table.columns}
+    return {
+        (method, task): ttest_rel(list(table.values(method, task).values()), base[task]).pvalue
+        for method in methods
+        for task in table.columns
+    }
+
+
+def test_p_values_are_scipys_and_corrected_by_holm(tmp_path):
+    generator = np.random.default_rng(0)
+    methods = {
+        name: {task: (0.5 + gain + 0.01 * generator.normal(size=5)).tolist() for task in NONE}
+        for name, gain in {"none": 0.0, "a": 0.02, "b": -0.02, "c": 0.2}.items()
+    }
+    table = Table.of(load(write_all(tmp_path, methods)))
+    plain = p_values(table, ["a", "b", "c"])
+    for cell, p_value in plain.items():
+        assert table.difference(*cell).p_value == pytest.approx(p_value, rel=1e-9)
+    # By the definition: a hypothesis falls if all smaller ones fall at their levels.
+    found = table.differences()
+    ranked = sorted(plain, key=plain.get)
+    fallen = 0
+    while fallen < 9 and plain[ranked[fallen]] * (9 - fallen) <= 0.05:
+        fallen += 1
+    assert {cell for cell, gain in found.items() if gain.certain} == set(ranked[:fallen])
+    assert 0 < fallen < sum(p <= 0.05 for p in plain.values())
+    text = to_text(table)
+    assert len(re.findall(r", not significant\b", text)) == 9 - fallen
+    assert "by Holm's correction for 9 tests in this table" in text
+
+
+def test_equal_differences_are_not_tested_and_the_table_says_so(tmp_path):
+    """0.60 - 0.50 and 0.70 - 0.60 differ by rounding alone."""
+    methods = {"none": {"a>b": [0.50, 0.60]}, "worse": {"a>b": [0.40, 0.50]}}
+    table = Table.of(load(write_all(tmp_path, methods)))
+    text = to_text(table)
+    assert "-10.0 [-10.0, -10.0] worse, not tested" in text
+    assert "significantly worse than 'none': none. 1 more of 1 are worse" in text
+    said = (
+        "Not tested: 1 with equal differences for all seeds; an interval of length 0 says nothing."
+    )
+    assert said in text and "Significant:" not in text
+    (gain,) = table.differences().values()
+    assert (gain.p_value, gain.certain, gain.untested) == (None, False, True)
+    one_seed = Table.of([run for run in load(tmp_path) if run.result["seed"] == 0])
+    assert "Not tested" not in to_text(one_seed)
 
 
 def test_the_interval_covers_the_truth_in_95_of_100_cases():

@@ -105,8 +105,8 @@ def _tests(gains: Gains) -> list[str]:
         )
     if untested := sum(gain.untested for gain in gains.values()):
         lines.append(
-            f"Not tested: {untested} differences are equal for all seeds, so their intervals have "
-            "length 0 and say nothing."
+            f"Not tested: {untested} with equal differences for all seeds; an interval of length 0 "
+            "says nothing."
         )
     return [" ".join(lines)] if lines else []
 
