@@ -37,6 +37,7 @@ def with_label(rows: np.ndarray, labels: np.ndarray, place: int) -> list[list[ob
 
 WRITERS: dict[str, Callable[[Path], object]] = {
     "x.npz": lambda path: np.savez(path, x=X, y=Y),
+    "target.npz": lambda path: np.savez(path, x=X, target=Y),
     "capitals.npz": lambda path: np.savez(path, X=X, Labels=Y[:, None]),
     "features.npz": lambda path: np.savez(path, features=X, labels=Y.astype(float)),
     "x.pt": lambda path: torch.save(

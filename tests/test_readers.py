@@ -206,8 +206,8 @@ def test_damaged_image_is_named_and_nothing_is_cached(root: Path, damage: str) -
     ("options", "message"),
     [
         ({"channels": 2}, "channels must be 1 or 3; got 2"),
-        ({"size": 0}, "size must be a number of pixels, 1 or more; got 0"),
-        ({"size": 8.5}, "size must be a number of pixels"),
+        ({"size": 0}, "size must be a whole number >= 1, in pixels; got 0"),
+        ({"size": 8.5}, "size must be a whole number >= 1, in pixels; got 8.5"),
         ({"split": "train"}, "Toy-3 has no split 'train' of left; pass 'all'"),
         ({"domain": "right"}, "Toy-3 has no domain 'right'; it has left, real_world"),
     ],
