@@ -165,8 +165,8 @@ def test_products_alone_find_the_same_directions() -> None:
     )
     rows -= rows.mean(0)
     root = low_rank_root(rows.T @ scaled(domain_gap(100, 200, rows)), 0.5)
-    dense = directions(root, 10, gram=rows.T @ rows)
-    found = directions(root, 10, gram=None, centred_rows=rows)
+    dense = directions(root, 10, factor=rows)
+    found = directions(root, 10, factor=None, centred_rows=rows)
     torch.testing.assert_close(oriented(found, rows), oriented(dense, rows), atol=1e-8, rtol=0)
 
 
@@ -185,8 +185,8 @@ def test_products_alone_find_what_few_rows_have_and_what_is_small() -> None:
     rows[10:13, 190:193] = torch.diag(torch.tensor([0.03, 0.02, 0.01], dtype=torch.float64))
     rows -= rows.mean(0)
     root = low_rank_root(rows.T @ scaled(domain_gap(150, 250, rows)), 0.5)
-    dense = directions(root, 7, gram=rows.T @ rows)
-    found = directions(root, 7, gram=None, centred_rows=rows)
+    dense = directions(root, 7, factor=rows)
+    found = directions(root, 7, factor=None, centred_rows=rows)
     torch.testing.assert_close(oriented(found, rows), oriented(dense, rows), atol=1e-5, rtol=0)
 
 

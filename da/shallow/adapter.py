@@ -13,6 +13,7 @@ permuted result.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Literal, Self, get_args
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from da.arrays import Array, as_matrix, check_two_samples, like
 
 Domain = Literal["source", "target"]
+UNLIKE = 1e5  # columns whose standard deviations differ by a larger factor get a warning
 
 
 class Adapter(BaseEstimator, ABC):
@@ -77,6 +79,9 @@ class Adapter(BaseEstimator, ABC):
             TypeError: A sample does not hold floats, or labels are needed and missing.
             ValueError: Widths or devices differ, a value is not finite, or a parameter is out of
                 its range.
+
+        Warns:
+            UserWarning: One column varies more than 1e5 times as much as another.
         """
 
     def transform(self, x: Array, *, domain: Domain = "source") -> Array:
@@ -112,7 +117,37 @@ class Adapter(BaseEstimator, ABC):
         """Check both samples, remember their width for `transform`, return them in float64."""
         x, y = check_two_samples(source, target)
         self.n_features_in_ = x.shape[1]
-        return x.detach().double(), y.detach().double()
+        x, y = x.detach().double(), y.detach().double()
+        warn_if_unlike_scales(x, y, calls=2)
+        return x, y
+
+
+def warn_if_unlike_scales(x: Tensor, y: Tensor, *, calls: int = 1) -> None:
+    """Warn if one column varies more than 1e5 times as much as another.
+
+    The small column then hardly counts in distances and variances, and its squares come near the
+    rounding of the large ones. Constant columns do not count.
+
+    Args:
+        x: Source rows (n, d).
+        y: Target rows (m, d).
+        calls: How many calls lie between the caller of `fit` and this one; default 1.
+    """
+    rows = torch.cat([x, y])
+    spread = rows.std(0, correction=0)  # (d,)
+    varies = spread > 1e-12 * rows.abs().amax(0)
+    if not bool(varies.any()):
+        return
+    largest = int(spread.argmax())
+    smallest = int(spread.where(varies, torch.inf).argmin())
+    ratio = float(spread[largest] / spread[smallest])
+    if ratio > UNLIKE:
+        warnings.warn(
+            f"the columns are of very unlike scale: column {largest} varies {ratio:.0e} times as "
+            f"much as column {smallest}, which hardly counts beside it: standardise the columns, "
+            "for instance with sklearn.preprocessing.StandardScaler",
+            stacklevel=calls + 2,  # the caller of fit
+        )
 
 
 def rows_of_width(x: Array, width: int) -> Tensor:

@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples
-from da.shallow.adapter import check_labels, rows_of_width
+from da.shallow.adapter import check_labels, rows_of_width, warn_if_unlike_scales
 from da.shallow.coral import coral_map
 
 
@@ -87,6 +87,7 @@ class EasyTL(ClassifierMixin, BaseEstimator):
         """
         first, second = check_two_samples(source, target, least=2)
         x, y = first.detach().double(), second.detach().double()
+        warn_if_unlike_scales(x, y)
         self.classes_, codes = check_labels(source_labels, x)
         self.n_features_in_ = x.shape[1]
         aligned = x @ coral_map(x, y) if self.align else x

@@ -27,7 +27,7 @@ eigenproblem of the size of R^T R. P^-1 R is made once.
 
 from __future__ import annotations
 
-from numbers import Integral
+from dataclasses import dataclass
 from typing import Self, final
 
 import numpy as np
@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.linalg import solve_triangular
 
 from da.arrays import Array
+from da.checks.integers import whole_number, whole_number_or_none
 from da.kernels.distances import centred
 from da.shallow.adapter import Adapter, Domain, check_labels, nearest
 from da.shallow.spectral import class_gaps, domain_gap, leading_eigenvectors, low_rank_root
@@ -55,7 +56,8 @@ class JGSA(Adapter):
     MMD, which is scaled. Give rows of norm 1: the published accuracies rest on them.
 
     Args:
-        n_components: Width k of the common space, >= 1. None: 30, or m - 1 or d if that is less.
+        n_components: Width k of the common space, >= 1. None: 30, or m - 1, d or the rank of S_max
+            if that is less. The rank is judged up to rounding in each round.
         n_iter: Rounds of labelling the target and solving again, >= 1; default 10. The first labels
             are those of the nearest source rows as given.
         subspace: lambda, the weight of ||A - B||^2, > 0; default 1.
@@ -121,21 +123,18 @@ class JGSA(Adapter):
     def _rounds(self, x: Tensor, y: Tensor, codes: Tensor) -> Tensor:
         """Solve n_iter times; return the pseudo-labels (m,) of the last maps, as codes."""
         classes, n, d = len(self.classes_), *x.shape
-        k = self.n_components
-        if k is None:
-            k = min(30, len(y) - 1, d)
         marginal = classes**0.5 * domain_gap(n, len(y), x)  # (n + m, 1)
         # Divided by this, the marginal part of M has Frobenius norm 1.
         size = (classes * (1 / n + 1 / len(y))) ** 0.5
-        lower = torch.linalg.cholesky(self._least(x, codes))  # P with P P^T = S_min - M
-        whitened = solve_triangular(lower, self._greatest(x, y, codes), upper=False)  # P^-1 R
+        least = self._least(x, codes)
+        whitened = least.solve(self._greatest(x, y, codes))  # P^-1 R
         guess = codes[nearest(x, y)]
         for _ in range(self.n_iter):
             gaps = torch.cat([marginal, class_gaps(codes, guess, classes)], 1) / size  # (n + m, q)
             means = torch.cat([x.T @ gaps[:n], y.T @ gaps[n:]])  # E (2 d, q)
-            root = low_rank_root(solve_triangular(lower, means, upper=False), 1.0)  # F
-            left = root(leading_left(root(whitened), k))
-            maps = solve_triangular(lower.T, left, upper=True)  # (2 d, k)
+            root = low_rank_root(least.solve(means), 1.0)  # F
+            vectors = leading_left(root(whitened), self.n_components, min(30, len(y) - 1, d))
+            maps = least.solve_transposed(root(vectors))  # (2 d, k)
             maps = maps / maps.norm(dim=0)
             z = torch.cat([x @ maps[:d], y @ maps[d:]])  # (n + m, k)
             guess = codes[nearest(z[:n], z[n:])]
@@ -148,12 +147,8 @@ class JGSA(Adapter):
         return x @ self.maps_[domain]
 
     def _check(self) -> None:
-        for name in ("n_components", "n_iter"):
-            value = getattr(self, name)
-            if value is None and name == "n_components":
-                continue
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
+        whole_number_or_none(self.n_components, "n_components", least=1)
+        whole_number(self.n_iter, "n_iter", least=1)
         for name, least in (("subspace", "> 0"), ("variance", "> 0"), ("discrimination", ">= 0")):
             value = getattr(self, name)
             if not (0 < value < float("inf") or (value == 0 and least == ">= 0")):
@@ -168,14 +163,42 @@ class JGSA(Adapter):
         spread = torch.linalg.qr(centred(y), mode="r").R.T  # (d, min(m, d))
         return torch.block_diag(between, self.variance**0.5 * spread)
 
-    def _least(self, x: Tensor, codes: Tensor) -> Tensor:
-        """S_min without M: (2 d, 2 d)."""
+    def _least(self, x: Tensor, codes: Tensor) -> _Root:
+        """P with P P^T = S_min - M."""
         within = x - class_means(x, codes, len(self.classes_))[codes]
         identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        near = self.subspace * identity
-        first = self.discrimination * within.T @ within + near
-        second = near + self.variance * identity
-        return torch.cat([torch.cat([first, -near], 1), torch.cat([-near, second], 1)])
+        total = self.subspace + self.variance
+        ridge = (self.subspace * self.variance / total) ** 0.5 * identity
+        # By QR and not from S_w itself, whose squares lose small columns beside large ones.
+        stacked = torch.cat([self.discrimination**0.5 * within, ridge])  # (n + d, d)
+        lower = torch.linalg.qr(stacked, mode="r").R.T
+        return _Root(lower, self.subspace / total**0.5, total**0.5)
+
+
+@dataclass(frozen=True)
+class _Root:
+    """P (2 d, 2 d) with P P^T = S_min - M, in blocks.
+
+    P = [ L   - near I ]        L L^T = beta S_w + lambda mu / (lambda + mu) I
+        [ 0     size I ]        size = sqrt(lambda + mu),  near = lambda / size
+    """
+
+    lower: Tensor  # L (d, d)
+    near: float
+    size: float
+
+    def solve(self, v: Tensor) -> Tensor:
+        """P^-1 v for v (2 d, k)."""
+        first, second = v.split(len(self.lower))
+        second = second / self.size
+        first = solve_triangular(self.lower, first + self.near * second, upper=False)
+        return torch.cat([first, second])
+
+    def solve_transposed(self, v: Tensor) -> Tensor:
+        """P^-T v for v (2 d, k)."""
+        first, second = v.split(len(self.lower))
+        first = solve_triangular(self.lower.T, first, upper=True)
+        return torch.cat([first, (second + self.near * first) / self.size])
 
 
 def class_means(x: Tensor, codes: Tensor, classes: int) -> Tensor:
@@ -192,12 +215,13 @@ def class_means(x: Tensor, codes: Tensor, classes: int) -> Tensor:
     return torch.stack([x[codes == c].mean(0) for c in range(classes)])
 
 
-def leading_left(matrix: Tensor, k: int) -> Tensor:
+def leading_left(matrix: Tensor, k: int | None, most: int) -> Tensor:
     """Find the leading left singular vectors of a matrix, up to their lengths.
 
     Args:
         matrix: (D, r).
-        k: How many.
+        k: How many. None: `most`, or fewer if the rank is lower.
+        most: How many at most if `k` is None.
 
     Returns:
         Vectors (D, k), not of norm 1.
@@ -207,10 +231,16 @@ def leading_left(matrix: Tensor, k: int) -> Tensor:
     """
     tall = matrix.shape[1] < len(matrix)
     gram = matrix.T @ matrix if tall else matrix @ matrix.T
-    values, vectors = leading_eigenvectors(gram, min(k, len(gram)))
+    values, vectors = leading_eigenvectors(gram, min(max(1, most if k is None else k), len(gram)))
     rank = int((values > 1e-12 * values[0]).sum())
-    if rank < k:
+    if k is not None and rank < k:
         raise ValueError(
             f"n_components must be at most {rank}, the rank of the scatters in S_max; got {k}"
         )
+    if rank == 0:
+        raise ValueError(
+            "source or target must vary: the source's class means are the same, and so are all "
+            "rows of the target"
+        )
+    vectors = vectors[:, :rank]
     return matrix @ vectors if tall else vectors

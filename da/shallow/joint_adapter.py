@@ -30,7 +30,7 @@ from da.shallow.spectral import (
     class_gaps,
     directions,
     domain_gap,
-    gram_of,
+    factor_of,
     low_rank_root,
     oriented,
     scaled,
@@ -120,12 +120,12 @@ class JointAdapter(SpectralAdapter, ABC):
 
         rows (n + m, r) are kernel rows, centred by their mean (r,).
         """
-        gram, balance = gram_of(rows), self._balancer(x, y, codes)
+        factor, balance = factor_of(rows), self._balancer(x, y, codes)
         marginal = domain_gap(len(x), len(y), rows)  # (n + m, 1)
         gaps, pseudo = marginal, None
         for number in range(1, self.n_iter + 1):
             root = low_rank_root(rows.T @ scaled(gaps), self.regularization)
-            found = directions(root, self.n_components, gram=gram, centred_rows=rows)
+            found = directions(root, self.n_components, factor=factor, centred_rows=rows)
             self.components_ = oriented(found, rows)
             z = self._normalised(rows @ self.components_ + mean @ self.components_)  # (n + m, p)
             previous, pseudo = pseudo, self._classify(z[: len(x)], codes, z[len(x) :])

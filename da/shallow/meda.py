@@ -20,7 +20,6 @@ each round from A-distances, without target labels.
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Literal, Self, final
 
 import numpy as np
@@ -30,13 +29,15 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from da.arrays import Array, check_two_samples, like
+from da.checks.integers import whole_number, whole_number_or_none
 from da.kernels.functions import gaussian
 from da.shallow.a_distance import balance_estimator
-from da.shallow.adapter import check_labels, nearest, rows_of_width
+from da.shallow.adapter import check_labels, nearest, rows_of_width, warn_if_unlike_scales
+from da.shallow.geodesic_flow import flow_root
 from da.shallow.graph import normalized_laplacian
 from da.shallow.jda import check_balance
+from da.shallow.principal_axes import axes_of_both
 from da.shallow.spectral import class_gaps, domain_gap, scaled
-from da.shallow.subspace import GFK
 
 
 @final
@@ -53,9 +54,10 @@ class MEDA(ClassifierMixin, BaseEstimator):
     The defaults are the paper's. They have no unit.
 
     Args:
-        n_components: Size of the subspaces of `GFK`. None: 20, or n - 1, m - 1 or d if that is
-            less.
-        n_neighbors: p, the neighbours of a row in the graph, >= 1; default 10.
+        n_components: Size of the subspaces of `GFK`, at most the rank of the centred rows of either
+            domain. None (default): 20, or the lower rank if that is less.
+        n_neighbors: p, the neighbours of a row in the graph, from 1 to n + m - 1. None (default):
+            10, or n + m - 1 if there are fewer rows.
         regularization: eta, the weight of the norm of the classifier, > 0; default 0.1.
         alignment: lambda, the weight of the alignment of the domains, >= 0; default 10.
         smoothness: rho, the weight of the smoothness on the graph, >= 0; default 1.
@@ -95,7 +97,7 @@ class MEDA(ClassifierMixin, BaseEstimator):
         self,
         *,
         n_components: int | None = None,
-        n_neighbors: int = 10,
+        n_neighbors: int | None = None,
         regularization: float = 0.1,
         alignment: float = 10.0,
         smoothness: float = 1.0,
@@ -130,17 +132,15 @@ class MEDA(ClassifierMixin, BaseEstimator):
             ValueError: A parameter is out of its range, or there is only one class.
         """
         x, y = check_two_samples(source, target)
-        k = self.n_components
-        if k is None:
-            k = min(20, len(x) - 1, len(y) - 1, x.shape[1])
-        self._flow = GFK(n_components=k).fit(x.detach(), y.detach())
+        warn_if_unlike_scales(x.detach(), y.detach())
+        axes = axes_of_both(x.detach().double(), y.detach().double(), self.n_components, default=20)
+        self._root, self.n_features_in_ = flow_root(*axes)[0], x.shape[1]
         z = torch.cat([self._features(x), self._features(y)])  # (N, 2 k)
         self.classes_, codes = check_labels(source_labels, x)
         self._check(len(z))
         self._rows, self._as_tensor = normalize(z, dim=1), isinstance(source_labels, Tensor)
         guess = self._rounds(z, codes, self._first_guess(x, y, codes))
         self.pseudo_labels_ = self._named(guess)
-        self.n_features_in_ = x.shape[1]
         return self
 
     def _first_guess(self, x: Tensor, y: Tensor, codes: Tensor) -> Tensor:
@@ -174,7 +174,8 @@ class MEDA(ClassifierMixin, BaseEstimator):
 
     def _factors(self, kernel: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """The LU factors of B = (S + rho L) K + eta I, (N, N)."""
-        fixed = (self.smoothness * normalized_laplacian(self._rows, self.n_neighbors)) @ kernel
+        laplacian = normalized_laplacian(self._rows, self._neighbours(len(self._rows)))
+        fixed = (self.smoothness * laplacian) @ kernel
         fixed[:n] += kernel[:n]
         fixed.diagonal().add_(self.regularization)
         return torch.linalg.lu_factor(fixed)
@@ -225,22 +226,23 @@ class MEDA(ClassifierMixin, BaseEstimator):
 
     def _features(self, x: Array) -> Tensor:
         """x G^(1/2) up to a rotation, which changes nothing here: (k, 2 n_components)."""
-        rows = rows_of_width(x, self._flow.n_features_in_).detach().double()
-        return rows @ self._flow.root_
+        return rows_of_width(x, self.n_features_in_).detach().double() @ self._root
 
     def _named(self, codes: Tensor) -> Tensor | np.ndarray:
         labels = self.classes_[codes.cpu().numpy()]
         return torch.from_numpy(labels).to(codes.device) if self._as_tensor else labels
 
+    def _neighbours(self, rows: int) -> int:
+        """The neighbours of a row in the graph of so many rows."""
+        note = "one less than the rows"
+        given = whole_number_or_none(
+            self.n_neighbors, "n_neighbors", least=1, most=rows - 1, note=note
+        )
+        return min(10, rows - 1) if given is None else given
+
     def _check(self, rows: int) -> None:
-        for name in ("n_iter", "n_neighbors"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
-        if self.n_neighbors >= rows:
-            raise ValueError(
-                f"n_neighbors must be below the number of rows, {rows}; got {self.n_neighbors}"
-            )
+        whole_number(self.n_iter, "n_iter", least=1)
+        self._neighbours(rows)
         if not 0 < self.regularization < float("inf"):
             raise ValueError(
                 f"regularization must be a finite number > 0; got {self.regularization}"

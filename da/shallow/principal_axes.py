@@ -5,22 +5,22 @@ The subspace methods use it: principal components, subspace alignment and the ge
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import torch
 from torch import Tensor
 
+from da.checks.integers import whole_number_or_none
 from da.kernels.distances import centred
 
 _DISAGREE = 0.995  # a disagreement from which on two subspaces count as orthogonal in one direction
 
 
-def principal_axes(x: Tensor, k: int, name: str) -> Tensor:
+def principal_axes(x: Tensor, k: int | None, name: str) -> Tensor:
     """Find the directions of greatest variance.
 
     Args:
         x: Rows (n, d).
         k: How many axes, from 1 to the rank of the centred rows: further axes would be arbitrary.
+            None: all of them.
         name: What error messages call the rows.
 
     Returns:
@@ -33,12 +33,32 @@ def principal_axes(x: Tensor, k: int, name: str) -> Tensor:
     axes = _all_axes(x)
     if axes.shape[1] == 0:
         raise ValueError(f"the {name} must vary: their rows are all the same and span no subspace")
-    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= axes.shape[1]:
-        raise ValueError(
-            f"n_components must be a whole number from 1 to {axes.shape[1]}, the rank of the "
-            f"centred {name}; got {k!r}"
-        )
+    note = f"the rank of the centred {name}"
+    k = whole_number_or_none(k, "n_components", least=1, most=axes.shape[1], note=note)
     return axes[:, :k]
+
+
+def axes_of_both(
+    source: Tensor, target: Tensor, k: int | None, *, default: int
+) -> tuple[Tensor, Tensor]:
+    """Find as many principal axes of each sample.
+
+    Args:
+        source: Rows (n, d).
+        target: Rows (m, d).
+        k: How many axes. None: `default`, or the lower rank if that is less.
+        default: The most axes if `k` is None.
+
+    Returns:
+        The axes of both, (d, k) each.
+
+    Raises:
+        ValueError: All rows of a sample are the same, or `k` is out of its range.
+    """
+    first, second = principal_axes(source, k, "source"), principal_axes(target, k, "target")
+    if k is None:
+        k = min(default, first.shape[1], second.shape[1])
+    return first[:, :k], second[:, :k]
 
 
 def _all_axes(x: Tensor) -> Tensor:

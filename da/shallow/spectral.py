@@ -15,6 +15,9 @@ With S the matrix on the left and R centred, the problem is solved as
 
 The largest eigenvalues are wanted. M = E E^T / |E E^T|_F has one column of E (N, q) for each
 difference of means that is to become small, so S^(-1/2) costs O(r q).
+
+R^T R = T^T T with T from the QR decomposition of R. S^(-1/2) T^T is made before the square: if the
+columns are of very unlike scale, R^T R itself would lose the small ones to rounding.
 """
 
 from __future__ import annotations
@@ -71,45 +74,67 @@ def scaled(gaps: Tensor) -> Tensor:
 def low_rank_root(factor: Tensor, regularization: float) -> Root:
     """Return x -> S^(-1/2) x for S = regularization I + F F^T, with the factor F (r, q)."""
     q, s, _ = torch.linalg.svd(factor, full_matrices=False)
-    shrink = (1 + s.square() / regularization).rsqrt() - 1
-    return lambda x: (x + (q * shrink) @ (q.T @ x)) / regularization**0.5
+    shrink = (1 + s.square() / regularization).rsqrt()[:, None]
+
+    def root(x: Tensor) -> Tensor:
+        along = q.T @ x
+        rest = x - q @ along
+        rest = rest - q @ (q.T @ rest)  # once is not enough if almost all of x lies along q
+        return (rest + q @ (shrink * along)) / regularization**0.5
+
+    return root
 
 
-def gram_of(centred_rows: Tensor) -> Tensor | None:
-    """R^T R (r, r), or None for rows that are too wide for it."""
-    return centred_rows.T @ centred_rows if centred_rows.shape[1] <= DENSE else None
+def factor_of(centred_rows: Tensor) -> Tensor | None:
+    """T (k, r) with T^T T = R^T R for rows R (N, r), or None for rows that are too wide for it."""
+    if centred_rows.shape[1] > DENSE:
+        return None
+    tall = len(centred_rows) > centred_rows.shape[1]
+    return torch.linalg.qr(centred_rows, mode="r").R if tall else centred_rows
 
 
 def directions(
-    root: Root, count: int | None, *, gram: Tensor | None, centred_rows: Tensor | None = None
+    root: Root,
+    count: int | None,
+    *,
+    factor: Tensor | None,
+    centred_rows: Tensor | None = None,
+    default: int = 100,
 ) -> Tensor:
     """Solve the eigenproblem of the module.
 
     Args:
         root: x (r, k) -> S^(-1/2) x.
-        count: How many directions p. None: 100, or as many as have a finite phi if they are fewer.
-        gram: R^T R (r, r), or another matrix for the right side of the eigenproblem. None: work
-            with products with `centred_rows`.
-        centred_rows: R (N, r); needed if `gram` is None.
+        count: How many directions p. None: `default`, or as many as have a finite phi if they are
+            fewer.
+        factor: T (k, r); T^T T is R^T R, or another matrix for the right side of the eigenproblem.
+            None: work with products with `centred_rows`.
+        centred_rows: R (N, r); needed if `factor` is None.
+        default: The most directions if `count` is None.
 
     Returns:
         A (r, p): eigenvectors with |a| = 1, by rising phi. Their signs are the solver's.
 
     Raises:
-        ValueError: There are fewer than `count` directions.
+        ValueError: There are fewer than `count` directions, or none at all.
     """
-    if gram is not None:
-        whitened = root(root(gram).T)
-        symmetric = (whitened + whitened.T) / 2
-        values, u = leading_eigenvectors(symmetric, min(count or 100, len(gram)))
+    wanted = default if count is None else count
+    if factor is not None:
+        whitened = root(factor.T)  # (r, k)
+        most = min(wanted, len(whitened))
+        values, u = leading_eigenvectors(whitened @ whitened.T, most)
     else:
         assert centred_rows is not None
-        values, u = krylov_eigenvectors(centred_rows, root, count or 100)
+        values, u = krylov_eigenvectors(centred_rows, root, wanted)
     rank = int((values > _RANK * values[0]).sum()) if float(values[0]) > 0 else 0
-    if rank < (count or 1):
+    if count is not None and rank < count:
         raise ValueError(
             f"n_components must be at most {rank}, the rank of the centred rows of both samples; "
             f"got {count}"
+        )
+    if rank == 0:
+        raise ValueError(
+            "source and target must vary: all rows of both samples are the same, up to rounding"
         )
     a = root(u[:, :rank])
     return a / a.norm(dim=0)

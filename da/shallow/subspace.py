@@ -33,7 +33,7 @@ class PrincipalComponents(Adapter):
 
     Args:
         n_components: Width k of the result, at most the rank of the centred rows. None: 100, or
-            n + m - 1 or d if that is less.
+            the rank if that is less.
 
     Raises:
         ValueError: In `fit`, if `n_components` is out of its range.
@@ -47,10 +47,8 @@ class PrincipalComponents(Adapter):
     ) -> Self:
         """Learn the axes (d, k) from source (n, d) and target (m, d); labels are not used."""
         pooled = torch.cat(self._samples(source, target))
-        k = self.n_components
-        if k is None:
-            k = min(100, len(pooled) - 1, pooled.shape[1])
-        self.axes_ = principal_axes(pooled, k, "pooled rows")
+        most = 100 if self.n_components is None else None
+        self.axes_ = principal_axes(pooled, self.n_components, "pooled rows")[:, :most]
         self.mean_ = pooled.mean(0)
         return self
 

@@ -29,8 +29,10 @@ from da.shallow.adapter import check_labels
 from da.shallow.graph import graph_laplacian
 from da.shallow.kernel_rows import Kernel, check_kernel
 from da.shallow.krylov import Root
-from da.shallow.spectral import directions, domain_gap, gram_of, low_rank_root, oriented, scaled
+from da.shallow.spectral import directions, domain_gap, factor_of, low_rank_root, oriented, scaled
 from da.shallow.spectral_adapter import SpectralAdapter, check_spectral
+
+NEIGHBOURS = 5  # of a row of SSTCA's graph, by default
 
 
 class TCA(SpectralAdapter):
@@ -91,7 +93,7 @@ class TCA(SpectralAdapter):
         rows, _ = self._lifted(torch.cat([x, y]))
         gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
         root = low_rank_root(gap, self.regularization)
-        found = directions(root, self.n_components, gram=gram_of(rows), centred_rows=rows)
+        found = directions(root, self.n_components, factor=factor_of(rows), centred_rows=rows)
         self.components_ = oriented(found, rows)
         return self
 
@@ -117,8 +119,9 @@ class SSTCA(SpectralAdapter):
         supervision: Share of the labels in K_y, in [0, 1]; default 0.5. With 0 the variance of TCA
             remains.
         locality: Weight of the Laplacian, >= 0; default 1.
-        neighbours: Edges of a row of the graph, default 5. An edge weighs exp(-d^2 / s), s the mean
-            squared distance over all edges.
+        neighbours: Edges of a row of the graph, from 1 to n + m - 1. None (default): 5, or
+            n + m - 1 if there are fewer rows. An edge weighs exp(-d^2 / s), s the mean squared
+            distance over all edges.
         n_landmarks: For "rbf". None: the exact kernel. A number: Nystroem's approximation by that
             many rows.
         random_state: Source of the draw of landmarks: None, an int, or a RandomState or Generator
@@ -159,7 +162,7 @@ class SSTCA(SpectralAdapter):
         regularization: float = 1.0,
         supervision: float = 0.5,
         locality: float = 1.0,
-        neighbours: int = 5,
+        neighbours: int | None = None,
         n_landmarks: int | None = None,
         random_state: RandomState = 0,
     ) -> None:
@@ -185,16 +188,28 @@ class SSTCA(SpectralAdapter):
         z = torch.cat([x, y])
         rows, _ = self._lifted(z)
         gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
-        laplacian = graph_laplacian(z, self.neighbours)
+        neighbours = min(NEIGHBOURS, len(z) - 1) if self.neighbours is None else self.neighbours
+        laplacian = graph_laplacian(z, neighbours)
         smoothness = rows.T @ (laplacian @ rows)  # (r, r)
         penalty = gap @ gap.T + self.locality / laplacian.values().norm() * smoothness
         penalty.diagonal().add_(self.regularization)
-        by_class = rows[: len(x)].T @ torch.nn.functional.one_hot(codes).double()  # (r, c)
-        labelled = self.supervision * by_class @ by_class.T
-        dependence = labelled + (1 - self.supervision) * rows.T @ rows  # (r, r)
-        found = directions(dense_root(penalty), self.n_components, gram=dependence)
-        self.components_ = oriented(found, rows)
+        # In units of the penalty of each coordinate, so that small coordinates are not lost beside
+        # large ones to rounding.
+        unit = penalty.diagonal().rsqrt()  # (r,)
+        root = dense_root(unit[:, None] * penalty * unit)
+        factor = self._dependence(rows, codes) * unit
+        found = unit[:, None] * directions(root, self.n_components, factor=factor)
+        self.components_ = oriented(found / found.norm(dim=0), rows)
         return self
+
+    def _dependence(self, rows: Tensor, codes: Tensor) -> Tensor:
+        """D (c + k, r) with D^T D = R^T K_y R."""
+        labels = torch.nn.functional.one_hot(codes).double()  # (n, c)
+        by_class = labels.T @ rows[: len(codes)]  # (c, r)
+        tall = len(rows) > rows.shape[1]
+        rest = torch.linalg.qr(rows, mode="r").R if tall else rows
+        parts = [self.supervision**0.5 * by_class, (1 - self.supervision) ** 0.5 * rest]
+        return torch.cat(parts)
 
     def _check(self) -> None:
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
@@ -208,4 +223,6 @@ class SSTCA(SpectralAdapter):
 def dense_root(penalty: Tensor) -> Root:
     """Return x -> S^(-1/2) x for a positive definite S (r, r)."""
     values, vectors = torch.linalg.eigh(penalty)
+    # A smaller eigenvalue is rounding, and may even be negative.
+    values = values.clamp(min=float(values[-1]) * torch.finfo(values.dtype).eps)
     return lambda x: vectors @ ((vectors.T @ x) * values.rsqrt()[:, None])

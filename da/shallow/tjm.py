@@ -36,6 +36,8 @@ from da.shallow.kernel_rows import Kernel, KernelRows, check_kernel, inverse_roo
 from da.shallow.spectral import directions, domain_gap, low_rank_root, oriented, scaled
 from da.shallow.spectral_adapter import SpectralAdapter, check_rounds, check_spectral
 
+COMPONENTS = 20  # by default, or fewer if the rank is lower
+
 
 class TJM(SpectralAdapter):
     """Bring the domains' means together and weigh down source samples that do not fit.
@@ -48,8 +50,8 @@ class TJM(SpectralAdapter):
         subject to  A^T K H K A = I
 
     Args:
-        n_components: Width of the embedding, >= 1; default 20. None: 100, or fewer if the rank of
-            the data is lower.
+        n_components: Width of the embedding, >= 1. None (default): 20, or fewer if the rank of the
+            data is lower.
         kernel: "linear" or "rbf" (exp(-gamma ||x - y||^2)). "primal" is not possible: its A has no
             row for each sample.
         gamma: For "rbf", one over a squared length, > 0. None: one over the mean squared distance
@@ -92,7 +94,7 @@ class TJM(SpectralAdapter):
     def __init__(
         self,
         *,
-        n_components: int | None = 20,
+        n_components: int | None = None,
         kernel: Kernel = "linear",
         gamma: float | None = None,
         regularization: float = 1.0,
@@ -125,12 +127,12 @@ class TJM(SpectralAdapter):
         rows = features(z)  # F (N, r)
         gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
         centred = rows - rows.mean(0)
-        spread = centred.T @ centred  # F^T H F (r, r)
+        spread = torch.linalg.qr(centred, mode="r").R  # its Gram matrix is F^T H F (r, r)
         inverse = torch.ones_like(rows[:, :1])  # the diagonal of G^(-1)
         for _ in range(self.n_iter):
             o, t = torch.linalg.qr(inverse.sqrt() * rows)
             root = low_rank_root(t @ gap, self.regularization)
-            b = directions(root, self.n_components, gram=t @ spread @ t.T)
+            b = directions(root, self.n_components, factor=spread @ t.T, default=COMPONENTS)
             a = inverse.sqrt() * (o @ b)  # (N, p)
             norms = a.norm(dim=0)
             inverse[: len(x)] = (a / norms)[: len(x)].norm(dim=1, keepdim=True)
