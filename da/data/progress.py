@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 INTERVAL = 30.0  # seconds between two lines, if standard error is no terminal
 
+_STEPS = "{desc}: {n_fmt} of {total_fmt} {bar:8} {elapsed}<{remaining}{postfix}"
+
 Item = TypeVar("Item")
 
 
@@ -58,6 +60,8 @@ class Progress:
             unit_scale=unit == "B",
             leave=leave,
             mininterval=0.5,
+            # Steps have numbers behind the count, which need the room of the bar.
+            bar_format=_STEPS if unit == "step" else None,
             disable=hidden or not terminal,
         )
 
@@ -72,9 +76,10 @@ class Progress:
     def note(self, values: Mapping[str, float]) -> None:
         """Show these numbers behind the count from now on, for example the losses by name.
 
-        Numbers that were noted before under other names stay.
+        Numbers that were noted before under other names stay, behind the new ones.
         """
-        self._values |= values
+        new = {name: value for name, value in values.items() if name not in self._values}
+        self._values = new | self._values | values
         self._bar.set_postfix_str(self._noted(), refresh=False)
 
     def say(self, line: str) -> None:

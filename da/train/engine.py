@@ -6,6 +6,7 @@ Fabric is imported from either of the two packages that ship it, when it is firs
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -76,4 +77,6 @@ def _fabric() -> type[Fabric]:
         from lightning_fabric import Fabric
     except ImportError:  # the larger `lightning` package
         from lightning.fabric import Fabric  # type: ignore[no-redef]
+    # It tells its precision before every error of a script. Its warnings stay.
+    logging.getLogger(Fabric.__module__.rpartition(".")[0]).setLevel(logging.WARNING)
     return Fabric
