@@ -5,6 +5,7 @@ The folder reads records without PyTorch and imports nothing else of da.
 
 from da.records.cells import Metric
 from da.records.difference import Difference, paired_difference
+from da.records.holm import holm
 from da.records.pack import pack, unpack
 from da.records.ranking import ranking
 from da.records.reading import read_runs
@@ -18,6 +19,7 @@ __all__ = [
     "Record",
     "Run",
     "Table",
+    "holm",
     "paired_difference",
     "pack",
     "ranking",
