@@ -1,0 +1,182 @@
+"""One cell of a table after the other: each is skipped, begun, continued or interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+
+from da.arrays import NonFiniteError
+from da.networks.network import Network
+from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
+from da.recipes.job import Cell, Work
+from da.recipes.tasks import FlagsType
+from da.records.run import Run
+from da.train.checkpoint import kept_step
+from da.train.engine import launch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Build = Callable[[FlagsType, Cell], Work]
+Describe = Callable[[FlagsType, Cell], Mapping[str, Any]]
+
+
+def run_cell(
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    build: Build,
+    describe: Describe | None = None,
+    fabric: Fabric | None = None,
+) -> Path:
+    """Carry out one cell unless its result exists; returns the run's folder.
+
+    Args:
+        flags: The flags of the script.
+        experiment, cell: The names of the run.
+        build, describe: See `main`.
+        fabric: The engine, of scripts that train.
+    """
+    run: Run | None = None
+    try:
+        run = _start_run(flags, experiment, cell, describe, fabric)
+        if fabric is not None:
+            fabric.barrier()  # every process sees the folder as the first has left it
+        if run.finished:
+            return run.directory
+        torch.manual_seed(cell.seed)
+        build(flags, cell).carry_out(run, flags, fabric)
+    except KeyboardInterrupt as interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left to close may take a while
+        if run is not None:
+            interrupt.add_note(_kept(run, flags))
+            run.close(failed=True)
+        raise
+    except (ValueError, OSError, NonFiniteError) as error:
+        stop(error, run)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        stop(MemoryError(f"out of memory; a smaller --batch-size needs less ({reason})"), run)
+    return run.directory
+
+
+def load_network(
+    network: Network, flags: FlagsType, experiment: str, cell: Cell, build: Build
+) -> None:
+    """Load what another cell has learned; it is trained first if it has no result.
+
+    What is drawn afterwards is the same, whether that cell is trained now or was before.
+
+    Args:
+        network: A network of the same shape; its weights are replaced.
+        flags: The flags of the script.
+        experiment: The name that the records carry.
+        cell: The cell whose network is wanted.
+        build: See `main`.
+
+    Raises:
+        FileNotFoundError: The result was kept without the network.
+
+    Example:
+        ADDA starts from the network that row none has learned. Here the cell trains for two steps.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from da.data import ImageTransform, PairedBatches, read_digits
+        >>> from da.networks import lenet
+        >>> from da.recipes import Cell, DigitFlags, Job, load_network
+        >>> from da.train import Align, Evaluation
+        >>> def build(flags, cell):
+        ...     digits, transform = read_digits("clean"), ImageTransform(16)
+        ...     stream = PairedBatches(digits, digits.unlabelled(), batch_size=8, seed=cell.seed,
+        ...                            transform=transform)
+        ...     return Job(Align(lenet(10), None), stream, Evaluation(digits, transform))
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> flags = DigitFlags(steps=2, runs_dir=folder, wandb="disabled")
+        >>> load_network(lenet(10), flags, "toy", Cell("none", "clean", "clean", 0), build)
+        >>> len(list(folder.rglob("network.pt")))
+        1
+    """
+    own = dataclasses.replace(flags, force=False)  # forced or not, it is trained once
+    with torch.random.fork_rng():
+        folder = run_cell(own, experiment, cell, build, None, start_engine(flags))
+    weights = folder / "network.pt"
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"{weights} is gone, though its run has a result; train it again with --force"
+        )
+    network.load_state_dict(torch.load(weights, weights_only=True))
+
+
+def finished_cells(
+    flags: FlagsType,
+    experiment: str,
+    cells: Iterable[Cell],
+    describe: Describe | None = None,
+) -> list[Cell]:
+    """The cells that have a result already. Nothing is written; arguments as of `run_cell`."""
+    return [
+        cell
+        for cell in cells
+        if _start_run(flags, experiment, cell, describe, None, writes=False).finished
+    ]
+
+
+def start_engine(flags: CommonFlags) -> Fabric | None:
+    """The engine of a script that trains; for others only the number of threads is set."""
+    if isinstance(flags, Flags):
+        return launch(flags)
+    threads = getattr(flags, "threads", None)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return None
+
+
+def _start_run(
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    describe: Describe | None,
+    fabric: Fabric | None,
+    *,
+    writes: bool = True,
+) -> Run:
+    settings = configuration(flags, cell.method) | dict(describe(flags, cell) if describe else {})
+    on_gpu = fabric is not None and fabric.device.type == "cuda"
+    return Run.start(
+        flags.runs_dir,
+        settings,
+        experiment=experiment,
+        method=cell.method,
+        source=cell.source,
+        target=cell.target,
+        seed=cell.seed,
+        defaults=defaults_of(flags),
+        wandb=flags.wandb,
+        force=flags.force and writes,
+        device=torch.cuda.get_device_name(fabric.device) if fabric and on_gpu else None,
+        rank_zero=writes and (fabric is None or fabric.is_global_zero),
+    )
+
+
+def stop(error: Exception, run: Run | None = None) -> NoReturn:
+    """One message and no traceback: the message says what to do."""
+    if run is not None:
+        with contextlib.suppress(OSError):  # a full disk says so a second time
+            run.close(failed=True)
+    sys.exit(f"error: {error}")
+
+
+def _kept(run: Run, flags: CommonFlags) -> str:
+    """What an interrupted run continues from."""
+    step = kept_step(run.directory)
+    if not step or not isinstance(flags, Flags):
+        return f"{run.title} has no checkpoint yet and begins again"
+    return f"{run.title} is kept up to step {step} of {flags.steps}"
