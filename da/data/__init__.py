@@ -20,6 +20,7 @@ from da.data.benchmarks import (
     OFFICE_HOME,
     Benchmark,
 )
+from da.data.class_folders import ClassFolders, read_class_folders
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.data.download import download
@@ -33,6 +34,7 @@ __all__ = [
     "AMAZON_REVIEW_TEXTS",
     "Batch",
     "Benchmark",
+    "ClassFolders",
     "DIGITS",
     "ImageTransform",
     "JDA_DIGITS",
@@ -54,6 +56,7 @@ __all__ = [
     "download",
     "identity",
     "log_counts",
+    "read_class_folders",
     "read_digits",
     "read_domain",
 ]

@@ -16,6 +16,7 @@ from scipy.stats import chi2_contingency
 from da.arrays import Array, check_two_samples
 from da.checks.integers import whole_number
 from da.checks.random_states import RandomState, seed_of
+from da.data.class_names import composed_labels
 from da.records.holm import holm
 from da.shift.mmd import MMDTest, mmd_test
 
@@ -198,4 +199,4 @@ def _check_labels(labels: np.ndarray, rows: int | None, name: str) -> np.ndarray
         raise ValueError(
             f"{name} must be one class a row, shape ({expected},); got shape {array.shape}"
         )
-    return array
+    return composed_labels(array)

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from da.data.class_names import composed_labels
 from da.data.files.column_names import names_apart
 from da.data.files.csv_files import read_csv
 from da.data.files.csv_headings import LABELS
@@ -247,7 +248,7 @@ def _checked_labels(value: Any, rows: int, path: Path) -> np.ndarray:
         raise ValueError(
             f"{path}: labels must be classes, whole numbers or text, none empty; got {labels.dtype}"
         )
-    return labels.astype(str)
+    return composed_labels(labels.astype(str))
 
 
 def _stacked(parts: Sequence[Features], files: Sequence[Path]) -> Features:

@@ -1,8 +1,8 @@
 """Class folders: `<root>/<benchmark>/<domain>/[images/]<class>/*.jpg`.
 
-Real copies differ in case, spaces and underscores (`Real World`, `RealWorld`, `Real_World`), so
-names are compared by their letters and digits alone. The content is compared strictly: every class,
-and the number of images.
+Names are compared as `da.data.class_names` says, because real copies differ in them. The content is
+compared strictly, by the number of images. A class may be missing from a domain if the number is
+right.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from da.data.benchmarks import Benchmark
+from da.data.class_names import ClassFinder, squeeze
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .pgm .ppm .pbm".split()
@@ -20,14 +21,6 @@ IMAGE_SUFFIXES = frozenset(
 _OTHER_IMAGES = frozenset(
     ".heic .heif .jxl .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .exr .hdr .dcm .nii .svg".split()
 )
-
-
-def squeeze(name: str) -> str:
-    """Reduce a name to its letters and digits in lower case.
-
-    `Real World` and `real_world` both become `realworld`.
-    """
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def child_folders(parent: Path) -> list[Path]:
@@ -91,11 +84,10 @@ def class_folders(benchmark: Benchmark, folder: Path) -> dict[str, list[Path]]:
     Returns:
         Class -> its folders, in the benchmark's order; "" -> the folders of no class.
     """
-    class_of = {squeeze(name): name for name in benchmark.classes}
-    class_of.update({squeeze(alias): name for alias, name in benchmark.aliases.items()})
+    find = ClassFinder(benchmark.classes, benchmark.aliases)
     found: dict[str, list[Path]] = {name: [] for name in (*benchmark.classes, "")}
     for child in child_folders(folder):
-        found[class_of.get(squeeze(child.name), "")].append(child)
+        found[find(child.name) or ""].append(child)
     return found
 
 
@@ -139,10 +131,11 @@ def list_images(benchmark: Benchmark, domain: str, root: Path) -> tuple[list[Pat
         name: [file for place in folders[name] for file in images_in(place)]
         for name in benchmark.classes
     }
-    problems = _differences(benchmark, folders, images)
+    problems = _wrong_folders(benchmark, folders)
     found = sum(len(files) for files in images.values())
-    if found != expected:
-        problems.insert(0, f"{found} images, but {benchmark.title} has {expected}")
+    if found != expected:  # with the right number, a class without images is one that is not there
+        missing = _missing(benchmark, folders, images)
+        problems = [f"{found} images, but {benchmark.title} has {expected}", *missing, *problems]
     if problems:
         raise ValueError(
             f"{domain}: {'; '.join(problems)} (looked in {folder}; restore or remove these to read "
@@ -153,16 +146,20 @@ def list_images(benchmark: Benchmark, domain: str, root: Path) -> tuple[list[Pat
     return files, labels
 
 
-def _differences(
+def _missing(
     benchmark: Benchmark, folders: dict[str, list[Path]], images: dict[str, list[Path]]
 ) -> list[str]:
-    """What is wrong with the class folders, one phrase for each fault."""
-    problems = [f'class "{name}" has no folder' for name in benchmark.classes if not folders[name]]
-    problems += [
-        f'class "{name}" has no images'
+    """The classes without images, one phrase for each."""
+    return [
+        f'class "{name}" has no {"images" if folders[name] else "folder"}'
         for name in benchmark.classes
-        if folders[name] and not images[name]
+        if not images[name]
     ]
+
+
+def _wrong_folders(benchmark: Benchmark, folders: dict[str, list[Path]]) -> list[str]:
+    """The folders of no class and those of one class, one phrase for each fault."""
+    problems = []
     for name in benchmark.classes:
         if len(folders[name]) > 1:
             doubles = ", ".join(place.name for place in folders[name])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from da.data.class_names import composed
 from da.data.files.folders import child_folders, images_in
 from da.data.files.images import ImageReader
 
@@ -45,7 +46,8 @@ def list_photographs(folder: str | Path) -> tuple[list[Path], np.ndarray | None]
         )
     if direct:
         return direct, None
-    return inside, np.array([name for name, files in classes.items() for _ in files], dtype=str)
+    names = [composed(name) for name, files in classes.items() for _ in files]
+    return inside, np.array(names, dtype=str)
 
 
 def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
