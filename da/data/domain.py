@@ -129,7 +129,7 @@ class Labelled(Unlabelled):
             raise ValueError(
                 f"y must hold one label a sample, shape ({len(self)},); got "
                 f"{tuple(labels.shape)}: only for two or more tasks it has a second axis, "
-                f"({len(self)}, tasks)"
+                f"({len(self)}, tasks); for a single column pass y.ravel()"
             )
         object.__setattr__(self, "y", labels)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -96,7 +97,7 @@ class Align(Adapt):
         ramp: Ramp = constant,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
-        source_weights: Tensor | None = None,
+        source_weights: Tensor | np.ndarray | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -149,12 +150,12 @@ class Align(Adapt):
         return self.network(batch.source_x)
 
 
-def _checked(weights: Tensor | None) -> Tensor | None:
-    """Weights of mean 1 in single precision."""
+def _checked(weights: Tensor | np.ndarray | None) -> Tensor | None:
+    """Weights of mean 1 in single precision, as a tensor."""
     if weights is None:
         return None
-    count = len(torch.atleast_1d(weights))
-    return normalised_weights(weights, count, name="source_weights").float()
+    own = torch.atleast_1d(torch.as_tensor(weights))
+    return normalised_weights(own, len(own), name="source_weights").float()
 
 
 def _takes_weights(alignment: Callable[..., Tensor] | None) -> bool:

@@ -54,7 +54,9 @@ def check_arguments(
     }
     for name, (value, kind, hint) in expected.items():
         if not isinstance(value, kind) and not (name == "evaluation" and value is None):
-            raise TypeError(f"{name} must be a {kind.__name__}, {hint}; got {type(value).__name__}")
+            raise TypeError(
+                f"{name} must be of class {kind.__name__}, {hint}; got {type(value).__name__}"
+            )
     if isinstance(run, Run) and isinstance(config, TrainConfig) and run.finished:
         raise RuntimeError(_finished(run, config.steps))
     if not callable(getattr(stream, "batch", None)) or not hasattr(stream, "seed"):

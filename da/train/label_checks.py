@@ -25,6 +25,10 @@ REGRESSION = (
     "classes pass whole numbers, y.long(); a method of your own says label_kind = 'numbers'"
 )
 
+JUDGED_REGRESSION = (
+    "for a regression pass Evaluation(..., task='regression'); for classes pass y.long()"
+)
+
 
 def check_labels(
     labels: Tensor,
@@ -53,12 +57,13 @@ def check_labels(
     if kind == "tasks":
         _check_tasks(labels, outputs, tasks or {}, name)
         return
+    floating = labels.is_floating_point()
     if labels.ndim != 1:
+        several = "; several numbers a row are learned by no method here" if floating else ""
         raise ValueError(
             f"labels must be one number for each row, ({len(labels)},); got "
-            f"{tuple(labels.shape)} in {name}: {ONE_HOT}"
+            f"{tuple(labels.shape)} in {name}: {ONE_HOT}{several}"
         )
-    floating = labels.is_floating_point()
     if kind == "numbers" and not floating:
         raise ValueError(
             f"labels must be floats for the regression of {owner}; got {labels.dtype} in {name}: "
@@ -67,7 +72,7 @@ def check_labels(
     if kind == "classes" and floating:
         raise ValueError(
             f"labels must be classes, whole numbers, for {owner}; got {labels.dtype} in {name}: "
-            f"{REGRESSION}"
+            f"{JUDGED_REGRESSION if owner.startswith('Evaluation') else REGRESSION}"
         )
     if floating:
         check_numbers(labels, outputs, name=name)
@@ -106,12 +111,12 @@ def check_classes(labels: Tensor, classes: int, *, name: str, unknown: bool = Fa
     of_head = "the classes of the head" + (" without the last, unknown" if unknown else "")
     raise ValueError(
         f"labels must be 0 to {classes - 1}, {of_head}; got {shown} in {name}"
-        f"{_remedy(labels, classes)}"
+        f"{_remedy(labels, classes, int(unknown))}"
     )
 
 
-def _remedy(labels: Tensor, classes: int) -> str:
-    """What to do about labels out of range."""
+def _remedy(labels: Tensor, classes: int, more: int) -> str:
+    """What to do about labels out of range; the head has `more` outputs than classes."""
     distinct = labels.unique()
     if int(distinct[0]) < 0:
         return (
@@ -123,7 +128,7 @@ def _remedy(labels: Tensor, classes: int) -> str:
             ": number the classes from 0 without gaps, by one list for all domains: "
             "numpy.searchsorted(classes, labels)"
         )
-    return f": give the head {int(distinct[-1]) + 1} outputs, or leave these rows out"
+    return f": give the head {int(distinct[-1]) + 1 + more} outputs, or leave these rows out"
 
 
 def _check_tasks(labels: Tensor, outputs: int, tasks: Mapping[str, int], name: str) -> None:

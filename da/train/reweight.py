@@ -5,6 +5,7 @@ This is the instance-based family as one class. The weights come from `da.instan
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from da.networks.network import Network
@@ -53,5 +54,5 @@ class Reweight(Align):
         that of the whole sample.
     """
 
-    def __init__(self, network: Network, weights: Tensor) -> None:
+    def __init__(self, network: Network, weights: Tensor | np.ndarray) -> None:
         super().__init__(network, None, source_weights=weights)
