@@ -109,4 +109,5 @@ if __name__ == "__main__":
         baseline="svd",
         model=lambda config, cell: MODELS[cell.method],
         samples=samples,
+        rows=MODELS,
     )

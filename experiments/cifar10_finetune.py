@@ -26,7 +26,7 @@ from da.data import Labelled, data_root, read_digits
 from da.data.files import read_cifar10
 from da.data.transforms import Augmentation
 from da.recipes import Cell, FinetuneFlags, Job, Parts, main, photograph_job
-from da.recipes.finetuning import tasks
+from da.recipes.finetuning import ROWS, tasks
 
 
 @dataclass(frozen=True)
@@ -85,5 +85,6 @@ if __name__ == "__main__":
         build=build,
         baseline="scratch",
         select="validation",
+        rows=ROWS,
         tasks=lambda config: tasks(config, "imagenet", config.target),
     )

@@ -67,4 +67,11 @@ def build(config: Config, cell: Cell) -> Job:
 
 
 if __name__ == "__main__":
-    main(Config, experiment=EXPERIMENT, benchmark=DIGITS, build=build, describe=describe_row)
+    main(
+        Config,
+        experiment=EXPERIMENT,
+        benchmark=DIGITS,
+        build=build,
+        describe=describe_row,
+        rows={"adda": ADDA, **METHODS},
+    )

@@ -82,4 +82,8 @@ def build(config: Config, cell: Cell) -> Job:
 
 if __name__ == "__main__":
     benchmark = replace(DIGITS, tasks=TASKS)
-    main(Config, experiment="digits_multisource", benchmark=benchmark, build=build)
+    rows = LOSSES | {
+        "single": "Train on the clean digits alone.",
+        "none": "Train on all sources as one.",
+    }
+    main(Config, experiment="digits_multisource", benchmark=benchmark, build=build, rows=rows)

@@ -66,4 +66,11 @@ def build(config: Config, cell: Cell) -> Job:
 
 
 if __name__ == "__main__":
-    main(Config, experiment="digits_partial", benchmark=DIGITS, build=build, describe=describe)
+    main(
+        Config,
+        experiment="digits_partial",
+        benchmark=DIGITS,
+        build=build,
+        describe=describe,
+        rows=LOSSES,
+    )

@@ -112,4 +112,5 @@ if __name__ == "__main__":
         build=build,
         describe=describe,
         metric="target_r2",
+        rows=LOSSES | {"adabn": "Train on the source alone, with each domain's statistics."},
     )

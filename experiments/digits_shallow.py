@@ -80,4 +80,5 @@ if __name__ == "__main__":
         baseline="nn",
         model=lambda config, cell: MODELS[cell.method],
         samples=samples,
+        rows=MODELS,
     )

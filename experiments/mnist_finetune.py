@@ -29,7 +29,7 @@ from da.data import (
 from da.model import with_new_head
 from da.networks import lenet
 from da.recipes import Cell, Job, LabelFlags, Parts, labelled_job, load_network, main
-from da.recipes.finetuning import Row, tasks
+from da.recipes.finetuning import ROWS, Row, tasks
 from da.recipes.flags import Seeds
 from da.train import Evaluation, Regularize
 
@@ -108,5 +108,6 @@ if __name__ == "__main__":
         build=build,
         baseline="scratch",
         select="validation",
+        rows=ROWS,
         tasks=lambda config: tasks(config, SOURCE[config.target], config.target),
     )

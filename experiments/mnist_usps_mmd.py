@@ -80,4 +80,5 @@ if __name__ == "__main__":
         benchmark=MNIST_USPS,
         build=build,
         describe=describe_row,
+        rows=METHODS,
     )

@@ -15,7 +15,7 @@ from typing import Literal
 
 from da.data import OFFICE31
 from da.recipes import Cell, FinetuneFlags, Job, main, photograph_job
-from da.recipes.finetuning import tasks
+from da.recipes.finetuning import ROWS, tasks
 from da.recipes.parts import benchmark_parts
 
 
@@ -50,5 +50,6 @@ if __name__ == "__main__":
         build=build,
         baseline="scratch",
         select="validation",
+        rows=ROWS,
         tasks=lambda config: tasks(config, "imagenet", config.target),
     )

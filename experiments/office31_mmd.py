@@ -47,4 +47,5 @@ if __name__ == "__main__":
         benchmark=OFFICE31,
         build=build,
         describe=describe_row,
+        rows=DAN_METHODS,
     )

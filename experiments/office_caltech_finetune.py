@@ -25,7 +25,7 @@ from typing import Literal
 from da.data import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
 from da.recipes import Cell, FinetuneFlags, Job, main, photograph_job
-from da.recipes.finetuning import tasks
+from da.recipes.finetuning import ROWS, tasks
 from da.recipes.flags import Seeds
 from da.recipes.parts import benchmark_parts
 
@@ -77,5 +77,6 @@ if __name__ == "__main__":
         build=build,
         baseline="scratch",
         select="validation",
+        rows=ROWS,
         tasks=lambda config: tasks(config, "imagenet", config.target),
     )

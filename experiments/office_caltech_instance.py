@@ -105,4 +105,5 @@ if __name__ == "__main__":
         benchmark=OFFICE_CALTECH_SURF,
         model=model,
         samples=samples,
+        rows=WEIGHERS | {"none": "Weigh all rows of the source the same."},
     )

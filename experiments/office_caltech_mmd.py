@@ -80,5 +80,6 @@ if __name__ == "__main__":
         benchmark=OFFICE_CALTECH10,
         build=build,
         describe=describe_row,
+        rows={"probe": "Train a head alone, on frozen features of the source.", **METHODS},
         tasks=TASKS,
     )

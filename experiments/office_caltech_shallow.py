@@ -140,4 +140,5 @@ if __name__ == "__main__":
         baseline="logistic",
         model=lambda config, cell: MODELS[cell.method],
         samples=samples,
+        rows=MODELS,
     )

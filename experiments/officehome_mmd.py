@@ -41,4 +41,5 @@ if __name__ == "__main__":
         benchmark=OFFICE_HOME,
         build=build,
         describe=describe_row,
+        rows=DAN_METHODS,
     )

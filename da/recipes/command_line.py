@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -19,7 +21,7 @@ _TRAINING = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in _M
 # The boxes of `--help`. The flags that one script or its recipe adds are in the second.
 GROUPS = {
     "comparison": Group(
-        "What is compared: the rows and columns of the table.",
+        "What is compared: the rows of the table, and its columns (a source and a target).",
         ("loss", "source", "target", "percent", "seeds"),
     ),
     REST: Group("What belongs to this experiment alone.", ()),
@@ -48,9 +50,9 @@ def parse_flags(flags_type: type[FlagsType], rows: Mapping[str, object] | None =
     """
     flags = parse(
         flags_type,
-        description=_header(),
+        description=_header() + (_listed(rows) if rows else ""),
         groups=GROUPS,
-        choices={"loss": {name: row_line(row) for name, row in (rows or {}).items()}},
+        listed=("loss",) if rows else (),
     )
     if not flags.smoke_test:
         return flags
@@ -83,11 +85,12 @@ def row_line(row: object) -> str:
         return row
     if isinstance(row, partial):
         if "alignment" not in row.keywords:
-            return row_line(row.func)
+            own = " ".join(name for name, value in row.keywords.items() if value is True)
+            return row_line(row.func) + (f" With {own}." if own else "")
         if row.keywords["alignment"] is not None:
             return row_line(row.keywords["alignment"])
-        own = row.keywords.get("batch_statistics") == "domain"
-        with_statistics = ", with the batch statistics of each domain" if own else ""
+        domain = row.keywords.get("batch_statistics") == "domain"
+        with_statistics = ", with the batch statistics of each domain" if domain else ""
         return f"Train on the source alone{with_statistics}."
     if hasattr(row, "adapter") and hasattr(row, "estimator"):
         return _describe_estimator(row)
@@ -103,6 +106,20 @@ def _describe_estimator(row: Any) -> str:
     return f"{line} Then {type(estimator).__name__}."
 
 
+def _listed(rows: Mapping[str, object]) -> str:
+    """The rows, each with a line, as wide as the terminal."""
+    name_width = max(map(len, rows)) + 2
+    lines = [
+        textwrap.fill(
+            f"    {name:{name_width}}{row_line(row)}",
+            width=shutil.get_terminal_size().columns,
+            subsequent_indent=" " * (name_width + 4),
+        )
+        for name, row in rows.items()
+    ]
+    return "\n\nThe rows that --loss can name are\n" + "\n".join(lines)
+
+
 def _header() -> str:
     """The docstring of the script. tyro puts two empty lines before an indented one; here none."""
-    return re.sub(r"\n\n(?= )", "\n", sys.modules["__main__"].__doc__ or "")
+    return re.sub(r"\n\n(?= )", "\n", (sys.modules["__main__"].__doc__ or "").rstrip())

@@ -56,6 +56,22 @@ Row = Literal[
     "lwf",
     "co_tuning",
 ]
+# What each row is, as `--help` of the scripts says it.
+ROWS: dict[str, object] = {
+    "scratch": "Train all layers from random weights.",
+    "frozen": "Train a new head alone, on features as they are.",
+    "full": "Fine-tune all layers, without a penalty.",
+    "lp_ft": "Fit the head first, as a logistic regression, then fine-tune all layers.",
+    "layerwise": LayerwiseDecay,
+    "gradual": GradualUnfreezing,
+    "l2_sp": l2_sp,
+    "delta": Delta,
+    "bss": bss,
+    "stoch_norm": stochastic_normalisation,
+    "bi_tuning": BiTuning,
+    "lwf": lwf,
+    "co_tuning": CoTuning,
+}
 WITH_SOURCE_CLASSIFIER = ("lwf", "co_tuning")
 # DELTA's attention is measured on so many labelled photographs: it removes each filter in turn.
 ATTENTION_ROWS = 20

@@ -59,7 +59,7 @@ def _sliced(
     batch_statistics: BatchStatistics = "joint",
     label_smoothing: float = 0.0,
 ) -> Align:
-    """`Align` with directions drawn anew at every step, counted by each method for itself."""
+    """Align by distances along random directions, drawn anew at every step."""
     alignment = FreshDraws(sliced_wasserstein)
     return Align(
         network,

@@ -18,7 +18,7 @@ classifier with `fit(source, target, labels)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -131,6 +131,7 @@ def shallow_main(
     model: Callable[[FlagsType, Cell], ClassifierMixin],
     samples: Callable[[FlagsType, Cell], Samples],
     baseline: str = "none",
+    rows: Mapping[str, object] | None = None,
 ) -> None:
     """Run a script of shallow methods: parse the command line, fill the table and print it.
 
@@ -144,6 +145,7 @@ def shallow_main(
         model: Flags and cell -> the model of the row.
         samples: Flags and cell -> what the model is fitted to and judged on.
         baseline: The row that the others are compared with. Default "none".
+        rows: What each row is, for `--help`; see `main`. Default None: its name alone.
 
     Raises:
         SystemExit: Flags or data are wrong, or a cell fails; the message says what to do.
@@ -171,6 +173,7 @@ def shallow_main(
         build=build,
         describe=describe,
         baseline=baseline,
+        rows=rows,
     )
 
 

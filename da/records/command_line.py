@@ -56,7 +56,7 @@ def parse(
     prog: str | None = None,
     description: str | None = None,
     groups: Mapping[str, Group] | None = None,
-    choices: Mapping[str, Mapping[str, str]] | None = None,
+    listed: Sequence[str] = (),
 ) -> Options:
     """Make a dataclass of the words of a command line. `--help` prints the help and exits.
 
@@ -67,8 +67,7 @@ def parse(
         prog: The command's name in the help. Default None: that of this process.
         description: The text above the flags. Default None: the docstring of the dataclass.
         groups: The boxes of the help, by a one-word name. Default None: one box.
-        choices: Field -> its words, each with what it stands for. The help lists them one a line.
-            For dataclasses with groups only.
+        listed: Fields whose words the description lists, so that the flags need not.
 
     Returns:
         The dataclass.
@@ -89,7 +88,7 @@ def parse(
         ValueError: --step is no flag; did you mean --steps? --help lists all
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    form = options_type if groups is None else _grouped(options_type, groups, choices or {})
+    form = options_type if groups is None else _grouped(options_type, groups, listed)
     with _one_line(options_type, words):
         parsed: Any = tyro.cli(
             form,
@@ -104,9 +103,7 @@ def parse(
     return options_type(**{name: value for box in boxes for name, value in vars(box).items()})
 
 
-def _grouped(
-    options_type: type, groups: Mapping[str, Group], choices: Mapping[str, Mapping[str, str]]
-) -> type:
+def _grouped(options_type: type, groups: Mapping[str, Group], listed: Sequence[str]) -> type:
     """A dataclass with a field for each group: a dataclass of the group's own fields."""
     types = get_type_hints(options_type, include_extras=True)
     texts = field_texts(options_type)
@@ -119,10 +116,9 @@ def _grouped(
         for name in (rest if title == REST else group).names:
             if name not in fields:
                 continue
-            listed = choices.get(name, {})
             words = tyro.conf.arg(
-                help=texts.get(name, "") + _lines(listed),
-                metavar=f"[{name.upper()} ...]" if listed else None,
+                help=texts.get(name, ""),
+                metavar=f"[{name.upper()} ...]" if name in listed else None,
             )
             default = dataclasses.field(
                 default=fields[name].default, default_factory=fields[name].default_factory
@@ -159,14 +155,6 @@ def field_texts(options_type: type) -> dict[str, str]:
                 text = ast.literal_eval(below.value)
                 texts[ast.unparse(field.target)] = " ".join(text.split())
     return texts
-
-
-def _lines(listed: Mapping[str, str]) -> str:
-    """The words and what they stand for, one a line, below a help text."""
-    width = max(map(len, listed), default=0)
-    return "".join(f"\n  {word:{width}}  {says}" for word, says in listed.items()) + (
-        "\n" if listed else ""
-    )
 
 
 @contextmanager
