@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from da.data.batches import network_input
 from da.data.domain import Labelled, Unlabelled
-from da.networks.statistics import DomainName
+from da.data.one_by_one import as_transform
+from da.networks.statistics import DomainName, use_statistics
 from da.records.files import replacing
 from da.records.run import Run
 from da.train.evaluation import Evaluation, predict
 from da.train.method import Method
+from da.train.spread import SPREAD, feature_spread, training_spread
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+SPREAD_ROWS = 64
 FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
 
 
@@ -44,7 +48,8 @@ def judge(
         "device": fabric.device,
         "autocast": fabric.autocast,
     }
-    logits = predict(method.network, evaluation.target, evaluation.transform, **options).logits
+    outputs = predict(method.network, evaluation.target, evaluation.transform, **options)
+    logits = outputs.logits
     metrics = evaluation.metrics(logits)
     labelled = evaluation.labels is not None
     scores = {name: metrics[name] for name in evaluation.used_scores if name in metrics}
@@ -61,13 +66,28 @@ def judge(
             method.network, evaluation.validation, evaluation.transform, **options
         ).logits
         metrics["validation"] = choices["validation"] = evaluation.validation_score(held_out)
-    if metrics:
-        run.log(step, metrics)
+    run.log(step, metrics | {SPREAD: feature_spread(outputs.features)})
     for name, score in choices.items():
         if name not in selected or score > selected[name]["score"]:
             selected[name] = {"step": step, **measured, "score": score}
     watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
     return next(({name: metrics[name]} for name in watched if name in metrics), {})
+
+
+def log_starting_spread(
+    method: Method, run: Run, evaluation: Evaluation | None, fabric: Fabric
+) -> None:
+    """Log the spread of the target's features before the first step, on some of its rows."""
+    if evaluation is None or len(evaluation.target) < 2:
+        return
+    count = min(SPREAD_ROWS, len(evaluation.target))
+    rows = torch.linspace(0, len(evaluation.target) - 1, count).long()
+    transform = as_transform(evaluation.transform)
+    x = network_input(evaluation.target, rows, transform, torch.Generator())
+    use_statistics(method.network, "target")
+    with fabric.autocast():
+        spread = training_spread(method.network, x.to(fabric.device))
+    run.log(0, {SPREAD: spread})
 
 
 def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:

@@ -23,14 +23,16 @@ from da.data.loading import Stream, load
 from da.data.progress import Progress
 from da.records.run import Run
 from da.train.balance import imbalance, logged, sizes_beside_the_task
-from da.train.checkpoint import load_checkpoint, save_atomically, save_checkpoint
+from da.train.checkpoint import load_checkpoint, save_checkpoint
 from da.train.checks import check_arguments, check_fit
 from da.train.config import TrainConfig
 from da.train.engine import launch
 from da.train.evaluation import Evaluation
-from da.train.judging import judge, save_features
+from da.train.judging import judge, log_starting_spread, save_features
 from da.train.method import Method
+from da.train.saved_network import save_network
 from da.train.settings import settings_of
+from da.train.spread import collapse
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -136,6 +138,8 @@ def fit(
     torch.manual_seed(stream.seed + fabric.global_rank)
     selected: dict[str, dict[str, Any]] = {}
     start = load_checkpoint(run, method, optimizer, selected, fabric, settings)
+    if start == 0:
+        log_starting_spread(method, run, evaluation, fabric)
     batches = load(
         stream,
         start=start,
@@ -159,6 +163,8 @@ def fit(
             progress.note(losses)
         if last or done % config.evaluate_every == 0:
             progress.note(judge(method, done, run, evaluation, selected, fabric))
+            if fabric.is_global_zero and (words := collapse(logged(run))):
+                progress.say(f"{run.title}: {words}")
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric, settings)
     if fabric.is_global_zero and (words := imbalance(sizes_beside_the_task(logged(run)))):
@@ -169,7 +175,9 @@ def fit(
 def _placed(method: Method, fabric: Fabric) -> Method:
     """The method on the engine's device, in training mode."""
     method = method.to(fabric.device)
-    method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for weights in method.parameters():
+        if weights.ndim == 4:  # of images; those of volumes and of series have no such format
+            weights.data = weights.data.to(memory_format=torch.channels_last)
     return method.train()
 
 
@@ -266,7 +274,7 @@ def _finish(
         for name, choice in selected.items()
     }
     if fabric.is_global_zero:
-        save_atomically(method.network.state_dict(), run.directory / "network.pt")
+        save_network(method.network, evaluation, run.directory / "network.pt")
         if evaluation is not None:
             save_features(method, run, evaluation, fabric)
     result = {"selected": choices} | ({"facts": facts} if facts else {})
