@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da._torchvision import torchvision
 from da.data.batches import LabelledBatch
 from da.model.attention import channel_attention
 from da.model.delta import Delta, behavioural_distance, delta
 from da.model.finetune import fit_head
-from da.model.maps import feature_maps, stage_layers
+from da.model.maps import feature_maps, stage_convolutions, stage_layers
 from da.networks.backbones import backbone
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
@@ -205,6 +206,51 @@ def test_default_layers(name: str) -> None:
     assert [m.shape[1] for m in feature_maps(source, x, names)] == channels
     assert delta(network.eval(), source, x).item() > 0
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+CONVOLUTIONS = {
+    "resnet18": ["layer1.1.conv2", "layer2.1.conv2", "layer3.1.conv2", "layer4.1.conv2"],
+    "resnet50": ["layer1.2.conv3", "layer2.3.conv3", "layer3.5.conv3", "layer4.2.conv3"],
+    "resnet101": ["layer1.2.conv3", "layer2.3.conv3", "layer3.22.conv3", "layer4.2.conv3"],
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_the_authors_layers_are_the_last_convolutions(name: str) -> None:
+    """The names that the authors' code lists for ResNet-101, and their like."""
+    with torch.device("meta"):  # no weight is read
+        network = Network(torchvision.models.get_model(name), nn.Identity(), nn.Linear(1000, 3))
+        assert stage_convolutions(network, torch.zeros(1, 3, 64, 64)) == CONVOLUTIONS[name]
+
+
+def test_maps_of_the_authors_layers_are_raw() -> None:
+    network, x = small(), drawn(3, 1, 8, 8)
+    assert stage_convolutions(network, x) == ["0.0", "1.2"]
+    (map_,) = feature_maps(network, x, ["0.0"])
+    first = network.backbone[0][0]  # type: ignore[index]
+    torch.testing.assert_close(map_, functional.conv2d(x, first.weight, first.bias, padding=1))
+    method = Delta(moved(network), source_network=network, layers=["0.0", "1.2"]).train()
+    batch = LabelledBatch(x, torch.arange(3), torch.arange(3))
+    assert method.loss(batch, 0.0)["penalty"] > 0
+    with pytest.raises(ValueError, match="layers must be named"):
+        stage_convolutions(mlp(4, 3), torch.randn(5, 4))
+    without = Network(nn.Sequential(nn.ReLU(), nn.Flatten()), nn.Identity(), nn.Linear(64, 3))
+    with pytest.raises(ValueError, match="network must have convolutions in every stage"):
+        stage_convolutions(without, x.float())
+
+
+def test_default_weights_are_the_papers() -> None:
+    """Both 0.01, in the function and in the method. A half of each counts."""
+    source, x = small(), drawn(6, 1, 8, 8)
+    network, layers = moved(source), ["0.1", "1.3"]
+    with torch.no_grad():
+        pairs = [feature_maps(net, x, layers) for net in (network, source)]
+        expected = 0.005 * by_loop(*pairs, None)
+        expected += 0.005 * sum((p.numpy() ** 2).sum() for p in network.head.parameters())
+    assert delta(network, source, x).item() == pytest.approx(expected, rel=1e-10)
+    batch = LabelledBatch(x, torch.arange(6) % 3, torch.arange(6))
+    method = Delta(network, source_network=source)
+    assert method.loss(batch, 0.0)["penalty"].item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_default_layers_of_a_lenet_and_of_none() -> None:

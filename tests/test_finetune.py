@@ -80,6 +80,17 @@ def test_the_probe_is_the_logistic_regression_on_unit_features(scale: float) -> 
     torch.testing.assert_close(network.head(scale * unit).double(), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_the_probes_default_strength_is_10() -> None:
+    torch.manual_seed(0)
+    features, labels = torch.randn(40, 5).double(), torch.arange(40) % 3
+    network = Network(torch.nn.Identity(), torch.nn.Identity(), torch.nn.Linear(5, 3)).double()
+    fit_head(network, features, labels)
+    radius = features.square().sum(1).mean().sqrt()
+    oracle = LogisticRegression(C=10.0, max_iter=5000).fit((features / radius).numpy(), labels)
+    expected = torch.from_numpy(oracle.coef_) / radius
+    torch.testing.assert_close(network.head.weight.detach(), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_a_probe_stays_what_it_is_through_the_loop(tmp_path: Path) -> None:
     method, stream, evaluation = digits_job()
     before = {name: value.clone() for name, value in method.network.state_dict().items()}
@@ -180,6 +191,9 @@ def test_rates_fall_from_block_to_block() -> None:
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert [rates[id(layer.weight)] for layer in network.backbone] == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
     assert rates[id(network.head.weight)] == 1 and len(rates) == len(list(network.parameters()))
+    default = LayerwiseDecay(network).parameter_groups(1.0, 0.1)
+    electra = [0.8**4, 0.8**3, 0.8**2, 0.8, 1.0]
+    assert [group["lr"] for group in default] == pytest.approx(electra)
     with pytest.raises(ValueError, match=r"decay_per_block must be in \(0, 1\]"):
         LayerwiseDecay(network, decay_per_block=0.0)
 

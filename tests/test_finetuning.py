@@ -20,6 +20,8 @@ from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.files.cifar import read_cifar10
 from da.data.transforms import ImageTransform, identity
+from da.model.delta import Delta
+from da.model.maps import feature_maps, stage_layers
 from da.networks.small import lenet, mlp
 from da.recipes.finetuning import (
     FinetuneFlags,
@@ -29,7 +31,7 @@ from da.recipes.finetuning import (
     photograph_job,
     tasks,
 )
-from da.recipes.job import Cell
+from da.recipes.job import Cell, Job
 from da.recipes.parts import Parts, few
 from da.records.run import Run
 from da.train.config import TrainConfig
@@ -107,6 +109,72 @@ def test_every_row_trains_from_where_it_should(row: str, tmp_path: Path) -> None
         # The upper block learns from a quarter of the steps on, the lower one from half.
         assert "backbone.0.weight" in moved
     assert moved == expected if expected else {"backbone.0.weight", "head.weight"} <= moved
+
+
+def small_job(row: str, **flags: object) -> Job:
+    """A job of a small LeNet on digits, which has moved batch statistics."""
+    torch.manual_seed(0)
+    parts, transform = Parts.of(read_digits("clean")), ImageTransform(16)
+    network, source_network = (lenet(10, width=2, features=8) for _ in range(2))
+    for net in (network, source_network):
+        net.train()(transform(parts.train.rows(torch.arange(64)), torch.Generator()))
+    return labelled_job(
+        LabelFlags(loss=(row,), **{"batch_size": 16} | flags),  # type: ignore[arg-type]
+        Cell(row, "s", "t_20", 0),
+        parts,
+        network,
+        source_network,
+        transform,
+        transform,
+    )
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("row", [row for row in get_args(Row) if row != "stoch_norm"])
+def test_every_row_treats_batch_normalisation_as_its_record_says(row: str, keep: bool) -> None:
+    """Two steps: the running statistics of the whole method stay, or those of the network move."""
+    job = small_job(row, batch_norm="keep" if keep else "train")
+    method = job.method.train()
+    before = {name: value.clone() for name, value in method.named_buffers() if "running" in name}
+    optimizer = torch.optim.SGD(method.parameter_groups(0.01, 0.1))
+    for t in range(2):
+        for terms in method.step(job.stream.batch(t, 0, 1), 0.9):
+            optimizer.zero_grad()
+            torch.stack(list(terms.values())).sum().backward()
+            optimizer.step()
+    now = dict(method.named_buffers())
+    stayed = [torch.equal(now[name], value) for name, value in before.items()]
+    assert len(before) >= 6
+    assert all(stayed) if keep or row == "frozen" else not all(stayed)
+
+
+def test_stochastic_normalisation_cannot_keep_its_statistics() -> None:
+    with pytest.raises(ValueError, match="batch_norm: keep would make the row stoch_norm plain"):
+        LabelFlags(loss=("full", "stoch_norm"), batch_norm="keep")
+    assert small_job("stoch_norm").method.batch_norm == "train"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("size", [16, 48])
+def test_deltas_weight_is_the_authors_for_a_sum_over_the_batch(size: int) -> None:
+    """0.01 / 2 times the sum over the rows of the batch, and 0.01 / 2 of the head's squares."""
+    job = small_job("delta", batch_norm="keep", batch_size=size)
+    method, batch = job.method, job.stream.batch(0, 0, 1)
+    assert isinstance(method, Delta) and method.source_network and method.attention
+    layers = stage_layers(method.network, batch.x)
+    with torch.no_grad():
+        for i, parameter in enumerate(method.network.parameters()):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(i)))
+        penalty = method.train().loss(batch, 0.0)["penalty"].item()
+        networks = method.network, method.source_network
+        pairs = [feature_maps(net.eval(), batch.x, layers) for net in networks]
+        total = 0.0
+        for now, start, weights in zip(*pairs, method.attention, strict=True):
+            for i in range(len(now)):
+                for j in range(now.shape[1]):
+                    square = (now[i, j] - start[i, j]).double().square().mean().item()
+                    total += now.shape[1] * weights[j].item() * square
+        head = sum(p.double().square().sum().item() for p in method.network.head.parameters())
+    assert len(batch.x) == size and penalty == pytest.approx(0.005 * (total + head), rel=1e-4)
 
 
 def test_columns_name_the_share() -> None:

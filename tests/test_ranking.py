@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from stored_runs import store
+from torch import nn
 
 from da.data.digits import read_digits
 from da.data.domain import Labelled
@@ -27,6 +28,7 @@ from da.model.source_predictions import leep, nce
 from da.model.transferability import scores
 from da.networks.network import Network
 from da.networks.small import mlp
+from da.networks.statistics import split_statistics
 from da.records import commands
 from da.records.grids import piped
 from da.records.ranking import points, ranking, report, written
@@ -213,6 +215,26 @@ def test_the_scores_are_those_of_the_networks_output() -> None:
     assert found["leep"] == pytest.approx(leep(torch.softmax(logits, 1), domain.y), abs=1e-6)
     without = scores(network, domain, identity, classifier=False)
     assert list(without) == ["h_score", "regularized_h_score", "logme", "transrate"]
+
+
+def test_the_scores_are_of_the_sources_statistics() -> None:
+    """If a network keeps statistics for each domain, features are normalised by the source's."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(5)
+    network = Network(nn.Identity(), nn.Sequential(norm, nn.Tanh()), nn.Linear(5, 4))
+    split_statistics(network)
+    pair = network.bottleneck[0]
+    for which, shift in ((pair.source, 1.0), (pair.target, -2.0)):
+        which.running_mean += shift
+        which.running_var *= 4 * abs(shift)
+    domain = Labelled(torch.randn(30, 5), torch.arange(30) % 3)
+    features = torch.tanh((domain.x - 1.0) / (4 + 1e-5) ** 0.5)
+    logits = features @ network.head.weight.T + network.head.bias
+    found = scores(network, domain, identity)
+    assert found["logme"] == pytest.approx(logme(features, domain.y), rel=1e-4)
+    assert found["nce"] == nce(logits.argmax(1), domain.y)
+    elsewhere = torch.tanh((domain.x + 2.0) / 8**0.5)
+    assert abs(found["logme"] - logme(elsewhere, domain.y)) > 1e-3
 
 
 # The scripts

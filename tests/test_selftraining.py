@@ -432,6 +432,37 @@ def differing_teacher(network: Network, **options) -> MeanTeacher:
     return method
 
 
+def test_defaults_of_the_methods_are_the_papers():
+    """Thresholds 0.9, 0.95 and 0.968, and a teacher that keeps 0.99 of itself.
+
+    The logits are the rows themselves, and only the source's row 0 is learned from.
+    """
+    confidence = torch.tensor([0.89, 0.91, 0.94, 0.96, 0.967, 0.969]).double()
+    x = torch.stack([(confidence / (1 - confidence)).log(), torch.zeros(6).double()], dim=1)
+    head = nn.Linear(2, 2, bias=False).double()
+    head.weight.data.copy_(torch.eye(2))
+    network = Network(nn.Identity(), nn.Identity(), head)
+    batch = Batch(x, torch.zeros(6).long(), x, torch.arange(6), torch.arange(6))
+
+    def term(method, name):
+        return method.loss(batch, 1.0)[name].item()
+
+    plain = {"trade_off": 1.0, "ramp": lambda progress: 1.0}
+    pseudo = term(PseudoLabels(network, **plain), "pseudo")
+    assert pseudo == pytest.approx(-confidence[1:].log().sum().item() / 6, rel=1e-10)
+    fixed = term(FixMatch(network, weak=still, strong=still, **plain), "consistency")
+    assert fixed == pytest.approx(-confidence[3:].log().sum().item() / 6, rel=1e-10)
+    method = MeanTeacher(network, view=still, **plain)
+    method.teacher.head.weight.data.neg_()  # says the opposite, as surely
+    assert term(method, "consistency") == pytest.approx((2 * 0.969 - 1) ** 2 / 6, rel=1e-5)
+    moves = method.step(batch, 0.0)
+    next(moves)
+    assert next(moves, None) is None
+    torch.testing.assert_close(
+        method.teacher.head.weight, (0.01 - 0.99) * torch.eye(2).double(), rtol=0, atol=1e-12
+    )
+
+
 def test_the_terms_of_the_mean_teacher_are_the_papers_and_the_teacher_gets_no_gradient():
     network, data = plain(), small()
     method = differing_teacher(network, view=doubled)

@@ -380,6 +380,7 @@ def test_pseudo_labels_are_renewed_once_an_epoch() -> None:
     assert changes[0] and any(changes[1:]), "they do move"
 
 
+@pytest.mark.filterwarnings("ignore:the network predicts unequal classes")
 def test_a_stopped_run_goes_on_as_if_it_had_not() -> None:
     """Stopped between two renewals, and continued in a method that started from another network."""
     target = clusters(45, 3, n=20).unlabelled()

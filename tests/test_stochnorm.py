@@ -115,11 +115,20 @@ def test_evaluation_is_batch_normalisation_and_draws_nothing() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
-def test_frequency(p: float) -> None:
-    """4000 channels: within four standard deviations sqrt(p (1 - p) / 4000) of p."""
+@pytest.mark.parametrize("whole_network", [True, False])
+@pytest.mark.parametrize("options", [{"probability": 0.2}, {}, {"probability": 0.9}])
+def test_frequency(options: dict[str, float], whole_network: bool) -> None:
+    """4000 channels: within four standard deviations sqrt(p (1 - p) / 4000) of p.
+
+    The default is the paper's 1 / 2.
+    """
     torch.manual_seed(0)
-    stochastic = StochasticNorm(nn.BatchNorm1d(4000), probability=p)
+    p, plain = options.get("probability", 0.5), nn.BatchNorm1d(4000)
+    if whole_network:
+        network = Network(plain, nn.Identity(), nn.Linear(4000, 2))
+        stochastic = stochastic_normalisation(network, **options).backbone.train()
+    else:
+        stochastic = StochasticNorm(plain, **options)
     x = (
         torch.randn(5, 4000) + 10
     )  # the moving mean is 0: what is not moved by 10 is normalised by the batch

@@ -18,6 +18,7 @@ from da.model.finetune import fit_head, frozen, with_new_head
 from da.model.gradient_surgery import PCGrad
 from da.model.h_scores import h_score, regularized_h_score
 from da.model.l2sp import l2_sp
+from da.model.maps import stage_convolutions
 from da.model.masked_language import MaskedLanguage
 from da.model.multitask import EqualWeights, MultiTask, UncertaintyWeights
 from da.model.relationship import category_relationship
@@ -57,6 +58,7 @@ __all__ = [
     "nce",
     "online",
     "regularized_h_score",
+    "stage_convolutions",
     "stochastic_normalisation",
     "transrate",
     "with_new_head",

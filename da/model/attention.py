@@ -41,7 +41,7 @@ def channel_attention(
         network: The source network. It is not changed.
         x: Labelled training samples (n, ...) of the target, all in memory at once.
         labels: Classes (n,), two or more.
-        layers: Dotted names below `network.backbone`, as in `delta`. Default None: the last layers
+        layers: Dotted names below `network.backbone`, as in `delta`. Default None: the last blocks
             of the stages, `da.model.maps.stage_layers`.
         exact: True (default) removes one filter after another, and computes what comes after its
             layer anew each time: sum_l c_l passes of that part. False takes the first-order

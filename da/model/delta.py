@@ -84,7 +84,8 @@ def delta(
         source_network: What training started from. Its parameters get no gradient.
         x: The batch (b, ...).
         layers: Dotted names of modules below `network.backbone` whose outputs are kept. Default
-            None: the last layers of the stages, `da.model.maps.stage_layers`.
+            None: the last blocks of the stages, `da.model.maps.stage_layers`. For the authors'
+            layers pass `stage_convolutions(network, x)`.
         attention: One tensor (c,) for each layer, from `channel_attention`. Default None: all
             channels count the same.
         alpha: Strength of the distance. Default 0.01, as in the paper.
@@ -115,8 +116,10 @@ def delta(
         for Convolutional Networks. ICLR 2019.
 
     Differences:
-        The distance has a factor c_l and takes the mean over positions, as in the authors' code
-        and not as in the paper's equation. It takes the mean over samples, as in the paper. The
+        The default layers are the blocks that end the stages, after sum and ReLU. The authors' code
+        takes the raw outputs of the last convolutions of the stages: `stage_convolutions`. The
+        distance has a factor c_l and takes the mean over positions, as in the authors' code and not
+        as in the paper's equation. It takes the mean over samples, as in the paper. The
         authors' code sums over a batch of 64, so that its alpha of 0.01 is 0.64 here. The factors
         1 / 2 are those of that code.
     """
@@ -136,8 +139,8 @@ class Delta(Regularize):
 
     Args:
         network: The network that is trained; maps x (b, ...) to `Outputs`.
-        layers: Dotted names below `network.backbone`, as in `delta`. Default None: the last layers
-            of the stages.
+        layers: Dotted names below `network.backbone`, as in `delta`. Default None: the last blocks
+            of the stages. For the authors' layers pass `stage_convolutions(network, x)`.
         attention: One tensor (c,) for each layer, from `channel_attention`. Default None: all
             channels count the same.
         alpha: Strength of the distance between maps. Default 0.01.
@@ -169,7 +172,7 @@ class Delta(Regularize):
         for Convolutional Networks. ICLR 2019.
 
     Differences:
-        See `delta` for the distance and `channel_attention` for the attention.
+        See `delta` for the layers and the distance, and `channel_attention` for the attention.
     """
 
     def __init__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
 from da.model.score_inputs import indicator, labelled_rows, principal_components
@@ -95,8 +94,12 @@ def regularized_h_score(features: Tensor | np.ndarray, labels: Tensor | np.ndarr
         2021.
 
     Differences:
-        All covariances are divided by n. A published implementation divides one by n - 1.
+        All covariances are divided by n. A published implementation (TLlib) divides that of the
+        class means by n - 1, so its value is n / (n - 1) times this one. Directions that rounding
+        alone can make are left out. Features that are all equal give 0; there the formula is 0 / 0.
     """
+    from sklearn.covariance import ledoit_wolf_shrinkage  # here: scikit-learn is slow to import
+
     x, classes = labelled_rows(features, labels)
     variances, explained = _explained(x, classes)
     if len(variances) == 0:  # all features are equal

@@ -22,9 +22,10 @@ _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool
 def stage_layers(network: Network, x: Tensor) -> list[str]:
     """Find the blocks that end the last stages of a convolutional backbone, at most four.
 
-    These are the layers that the paper of DELTA takes for a ResNet. The blocks are the backbone's
-    children; plain sequences are opened, and pooling is left out. A stage is the blocks whose maps
-    (1, c, h, w) of x[:1] have the same h x w.
+    The map of a residual block is its output after sum and ReLU. `stage_convolutions` finds the
+    layers that DELTA's authors take. The blocks are the backbone's children; plain sequences are
+    opened, and pooling is left out. A stage is the blocks whose maps (1, c, h, w) of x[:1] have the
+    same h x w.
 
     | backbone | layers |
     |---|---|
@@ -58,6 +59,52 @@ def stage_layers(network: Network, x: Tensor) -> list[str]:
             "got None"
         )
     return list(last_of_size.values())[-_STAGES:]
+
+
+def stage_convolutions(network: Network, x: Tensor) -> list[str]:
+    """Find the last convolutions of the last stages of a backbone, at most four.
+
+    These are the layers that DELTA's authors take for a ResNet. Their maps are raw: what the
+    convolution gives, before batch normalisation, sum and ReLU. Pass the names as `layers` to
+    `Delta`, and to `channel_attention` before it. For the stages see `da.model.maps.stage_layers`;
+    of each one it is the last convolution that runs before its last block has finished.
+
+    | backbone | layers |
+    |---|---|
+    | ResNet-18 | layer1.1.conv2, layer2.1.conv2, layer3.1.conv2, layer4.1.conv2 |
+    | ResNet-50 | layer1.2.conv3, layer2.3.conv3, layer3.5.conv3, layer4.2.conv3 |
+
+    Args:
+        network: A network with a convolutional backbone.
+        x: Input (b, c, h, w); its first row passes through the backbone twice.
+
+    Returns:
+        Dotted names below `network.backbone`, from the input up.
+
+    Raises:
+        ValueError: No block gives maps (b, c, h, w), or no convolution runs.
+
+    Example:
+        >>> import torch
+        >>> from da.model import stage_convolutions
+        >>> from da.networks import lenet
+        >>> stage_convolutions(lenet(classes=3), torch.zeros(1, 1, 16, 16))
+        ['0', '4']
+    """
+    blocks = stage_layers(network, x)
+    named = network.backbone.named_modules()
+    convolutions = [name for name, module in named if isinstance(module, nn.Conv2d)]
+    layers = list(dict.fromkeys([*convolutions, *blocks]))
+    with torch.no_grad(), frozen_statistics(network), watched(network.backbone, layers) as runs:
+        network.backbone(x[:1])
+    order = list(runs)
+    before = [
+        [name for name in order[: order.index(block) + 1] if name in convolutions]
+        for block in blocks
+    ]
+    if not before[0]:
+        raise ValueError("network must have convolutions in every stage; its backbone has not")
+    return [names[-1] for names in before]
 
 
 def feature_maps(network: Network, x: Tensor, layers: Sequence[str]) -> list[Tensor]:

@@ -144,7 +144,8 @@ class SHOT(Method[TargetBatch]):
         >>> from da.model import SHOT
         >>> from da.networks import mlp
         >>> x = torch.rand(6, 4)
-        >>> method = SHOT(mlp(inputs=4, classes=3), Unlabelled(x), identity).train()
+        >>> network, prior = mlp(inputs=4, classes=3), [0.5, 0.3, 0.2]  # the classes are unequal
+        >>> method = SHOT(network, Unlabelled(x), identity, prior=prior).train()
         >>> for terms in method.step(TargetBatch(x[:2], torch.arange(2)), progress=0.0):
         ...     print(sorted(terms))
         ['information', 'pseudo']
