@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from da.data.batches import Batch
@@ -136,6 +135,8 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
     Differences:
         The probe is a logistic regression with C = 10 on features of mean squared norm 1.
     """
+    from sklearn.linear_model import LogisticRegression  # here, because it takes a second to import
+
     head = linear_head(network)
     classes = head.out_features
     if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 2:

@@ -7,17 +7,17 @@ samples. A calibrated source network gives better ones (`calibration_temperature
 from __future__ import annotations
 
 import warnings
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 Approach = Literal["reverse", "direct"]
 
@@ -137,6 +137,8 @@ def check_probabilities(name: str, value: Tensor) -> None:
 
 def _log_target_given_source(p: np.ndarray, y: np.ndarray, folds: int) -> np.ndarray:
     """log q(t | s), (classes, S)."""
+    from sklearn.exceptions import ConvergenceWarning  # here: scikit-learn is slow to import
+
     best, least = (0.0, 1.0), np.inf  # strength and temperature, and their cross-entropy
     with warnings.catch_warnings():
         # An unfinished fit needs no warning: it is judged on samples that were left out.
@@ -153,11 +155,15 @@ def _log_target_given_source(p: np.ndarray, y: np.ndarray, folds: int) -> np.nda
 
 def _regression(strength: float) -> LogisticRegression:
     """The logistic regression of labels on source probabilities."""
+    from sklearn.linear_model import LogisticRegression
+
     return LogisticRegression(C=strength, fit_intercept=False, max_iter=1000)
 
 
 def _left_out_scores(p: np.ndarray, y: np.ndarray, strength: float, folds: int) -> np.ndarray:
     """Scores (n, classes) of each sample by a regression that did not see it."""
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
     scores = cross_val_predict(
         _regression(strength), p, y, cv=StratifiedKFold(folds), method="decision_function"
     )

@@ -32,7 +32,6 @@ SMALL = 256  # rows in all: below, one Gram matrix is faster than its tiles on a
 GPU_SMALL = 4096
 
 
-@torch.compiler.disable
 def kernel_discrepancy(
     x: Sequence[Tensor],
     y: Sequence[Tensor],
@@ -82,6 +81,24 @@ def kernel_discrepancy(
         >>> round(value.item(), 4)  # 1 + 1 - 2 exp(-1)
         1.2642
     """
+    compute = _kernel_discrepancy
+    if torch.compiler.is_compiling():
+        # It stays out of the graph. As a decorator, `disable` would import the compiler at once,
+        # which takes as long as PyTorch itself.
+        compute = torch.compiler.disable(_kernel_discrepancy)
+    return compute(x, y, mixtures, u, v, coefficients, backend, pooled)
+
+
+def _kernel_discrepancy(
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+    mixtures: Sequence[Mixture],
+    u: Tensor | None,
+    v: Tensor | None,
+    coefficients: tuple[float, float, float],
+    backend: Backend,
+    pooled: Sequence[Tensor] | None,
+) -> Tensor:
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *y))
     chosen = choose_backend(backend, x[0], len(x[0]) + len(y[0]), mixtures, u)
     options = Options(tuple(mixtures), coefficients, chosen, wanted)

@@ -6,7 +6,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
@@ -61,6 +60,8 @@ def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelle
     Raises:
         ValueError: A class is too small to be cut; the message is scikit-learn's.
     """
+    from sklearn.model_selection import train_test_split  # here: it takes a second to import
+
     rest, part = train_test_split(
         np.arange(len(domain)), test_size=share, stratify=domain.y, random_state=seed
     )
@@ -91,6 +92,8 @@ def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled,
         >>> few.y.bincount().tolist(), len(rest)
         ([2, 2, 2, 2, 2, 2, 2, 2, 2, 2], 879)
     """
+    from sklearn.model_selection import train_test_split
+
     drawn, rest = train_test_split(
         np.arange(len(domain)), train_size=first, stratify=domain.y, random_state=seed
     )

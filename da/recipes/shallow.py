@@ -21,12 +21,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import ClassifierMixin, clone
 
 from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
@@ -37,8 +36,10 @@ from da.recipes.job import Cell
 from da.recipes.script import main
 from da.recipes.tasks import FlagsType
 from da.records.run import Run
-from da.shallow.estimators import DomainAdaptationClassifier
 from da.train.config import NO_RESULT
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 SMOKE_ROWS = 150
 
@@ -114,6 +115,8 @@ class ShallowJob(NamedTuple):
 
     def result(self, samples: Samples) -> dict[str, Any]:
         """What a run records of the model on these samples."""
+        from sklearn.base import clone  # here, because it takes a second to import
+
         model = clone(self.model)
         accuracy = float((predicted(model, samples) == samples.test.y.numpy()).mean())
         result: dict[str, Any] = {"selected": {"last": {"step": 0, "target_accuracy": accuracy}}}
@@ -186,6 +189,8 @@ def recipe(model: ClassifierMixin) -> str:
 
 def predicted(model: ClassifierMixin, samples: Samples) -> np.ndarray:
     """Fit `model` to source and unlabelled target; returns classes (k,) of the test rows."""
+    from da.shallow.estimators import DomainAdaptationClassifier  # it imports scikit-learn
+
     x, y, test = (_rows(part) for part in samples)
     labels = samples.source.y.numpy()
     if isinstance(model, DomainAdaptationClassifier):
