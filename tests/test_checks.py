@@ -10,7 +10,13 @@ import pytest
 import torch
 from sklearn.utils import check_random_state
 
-from da.checks import WholeNumberError, seed_of, whole_number, whole_number_or_none
+from da.checks import (
+    WholeNumberError,
+    class_values,
+    seed_of,
+    whole_number,
+    whole_number_or_none,
+)
 
 
 @pytest.mark.parametrize("kind", [int, np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64])
@@ -89,3 +95,34 @@ def test_other_sources_are_refused_by_name(value: object) -> None:
     message = "seed must be None, a whole number from 0 to 4294967295, a numpy"
     with pytest.raises(WholeNumberError, match=message):
         seed_of(value, "seed")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 1], [0.0, 1.0, 1.0], ["a", "b", "b"], [True, False, False],
+        np.array(["a", "b", "b"], dtype=object), np.array([0, 1, 1], dtype=object),
+        torch.tensor([0, 1, 1]), torch.tensor([0.0, 1.0, 1.0]), np.array([0, 1, 1], np.uint8),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_classes_keep_their_values(labels: object) -> None:
+    found = class_values(labels, "y")  # type: ignore[arg-type]
+    assert found.tolist() == list(np.asarray(labels).tolist())
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.0, 0.5], "y must hold classes, .* got 0.5 in row 1"),
+        ([0.0, np.nan], "y must hold classes, .* got nan in row 1"),
+        (np.array(["a", None], dtype=object), "all of one kind; got None in row 1"),
+        (np.array([1, "a"], dtype=object), "all of one kind; got 'a' in row 1"),
+        (np.array([1, None], dtype=object), "all of one kind; got None in row 1"),
+        (np.array([1j]), "integers or strings; got complex128"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "integers or strings; got datetime64"),
+    ],
+)
+def test_what_is_no_class_is_named_with_its_row(labels: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        class_values(labels, "y")  # type: ignore[arg-type]

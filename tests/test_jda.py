@@ -293,7 +293,7 @@ def test_labels_are_needed() -> None:
     with pytest.raises(ValueError, match="at least two classes"):
         BDA().fit(source, target, np.zeros(24, int))
     with pytest.raises(TypeError, match="must hold classes"):
-        JDA().fit(source, target, labels.astype(float))
+        JDA().fit(source, target, labels + 0.5)
     assert clone(BDA(balance=0.3)).get_params()["balance"] == 0.3
 
 

@@ -75,7 +75,7 @@ def _fields_of_words(kind: type) -> dict[str, Any]:
     for base in reversed(kind.__mro__):
         try:
             found |= inspect.get_annotations(base, eval_str=True)
-        except NameError:  # an annotation names something that only a type checker imports
+        except (NameError, TypeError):  # an annotation that only a type checker can read
             continue
     return {name: hint for name, hint in found.items() if _words(hint)}
 

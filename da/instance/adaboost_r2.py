@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 from sklearn.base import BaseEstimator
 
-from da.instance.boosting import learn, log_odds
+from da.instance.transfer_boosting import learn, log_odds
 
 EXACT = 1e-12  # an adjusted error up to this is rounding
 

@@ -17,18 +17,18 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from da.arrays import Array, NonFiniteError
+from da.arrays import Array
 from da.checks.integers import whole_number, whole_number_or_none
 from da.checks.random_states import RandomState, seed_of
 from da.instance.adaboost_r2 import adaboost_r2, adjusted_errors, towards_target, weighted_median
-from da.instance.boosting import (
+from da.instance.transfer_boosting import (
     Labels,
     TransferBoosting,
     as_given,
     check_width,
     learn,
+    numbers_of,
     stack,
     weighted,
 )
@@ -285,19 +285,6 @@ def _samples(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Rows (n + m, d), their numbers (n + m,), and n."""
     x, n = stack(source, target)
-    own = _numbers(source_labels, "source_labels", n)
-    other = _numbers(target_labels, "target_labels", len(x) - n)
+    own = numbers_of(source_labels, "source_labels", n)
+    other = numbers_of(target_labels, "target_labels", len(x) - n)
     return x, np.concatenate([own, other]), n
-
-
-def _numbers(labels: Labels, name: str, rows: int) -> np.ndarray:
-    """Check that there is one finite number a row and return them in float64."""
-    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if values.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must hold numbers; got {values.dtype}")
-    if values.shape != (rows,):
-        raise ValueError(f"{name} must hold one number a row, shape ({rows},); got {values.shape}")
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise NonFiniteError(f"{name} must be finite; row {row} is not")
-    return values.astype(float)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from da.arrays import Array, check_two_samples, full_precision, like
+from da.checks.classes import class_values
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred
 
@@ -82,7 +83,7 @@ def class_labels(labels: Tensor | np.ndarray, name: str, rows: int) -> np.ndarra
     """Check that `labels` holds one class a row and return it as an array on the CPU.
 
     Args:
-        labels: Classes (rows,), integers or strings.
+        labels: Classes (rows,): integers, strings, or floats that hold whole numbers.
         name: What error messages call the argument.
         rows: How many labels there must be.
 
@@ -90,12 +91,10 @@ def class_labels(labels: Tensor | np.ndarray, name: str, rows: int) -> np.ndarra
         The classes (rows,).
 
     Raises:
-        TypeError: The labels are floats or objects that are no classes.
+        TypeError: The labels are no classes.
         ValueError: The shape is not (rows,).
     """
-    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if values.dtype.kind not in "iubUSO":
-        raise TypeError(f"{name} must hold classes, as integers or strings; got {values.dtype}")
+    values = class_values(labels, name)
     if values.shape != (rows,):
         raise ValueError(f"{name} must hold one label a row, shape ({rows},); got {values.shape}")
     return values

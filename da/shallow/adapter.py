@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from da.arrays import Array, as_matrix, check_two_samples, like
+from da.checks.classes import class_values
 
 Domain = Literal["source", "target"]
 UNLIKE = 1e5  # columns whose standard deviations differ by a larger factor get a warning
@@ -176,7 +177,7 @@ def check_labels(
     """Check class labels and turn them into codes 0, 1, 2, ...
 
     Args:
-        labels: Classes (n,), integers or strings.
+        labels: Classes (n,): integers, strings, or floats that hold whole numbers.
         like_rows: The rows (n, d) that the labels belong to.
         name: What error messages call the labels.
 
@@ -185,14 +186,12 @@ def check_labels(
         device of the rows.
 
     Raises:
-        TypeError: Labels are missing, or are neither integers nor strings.
+        TypeError: Labels are missing or no classes.
         ValueError: There is not one label per row, or there is only one class.
     """
     if labels is None:
         raise TypeError(f"{name} must be given: this method learns from the source's labels")
-    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if values.dtype.kind not in "iubUSO":
-        raise TypeError(f"{name} must hold classes, as integers or strings; got {values.dtype}")
+    values = class_values(labels, name)
     if values.shape != (len(like_rows),):
         raise ValueError(
             f"{name} must hold one label per row, shape ({len(like_rows)},); got {values.shape}"
