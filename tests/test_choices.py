@@ -89,7 +89,7 @@ def with_words() -> list[tuple[type, str]]:
             if dataclasses.is_dataclass(kind) and kind.__module__ == module.name:
                 try:
                     hints = typing.get_type_hints(kind)
-                except NameError:  # an annotation that only a type checker can read
+                except (NameError, TypeError):  # annotations that only a type checker can read
                     continue
                 names = [f.name for f in dataclasses.fields(kind)]
                 words = [n for n in names if typing.get_origin(hints[n]) is Literal]
