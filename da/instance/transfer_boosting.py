@@ -80,10 +80,11 @@ class TransferBoosting(BaseEstimator, ABC):
         self.estimator_errors_, self.estimator_weights_ = np.array(errors), np.array(votes)
         self.source_weights_, self.target_weights_ = weights[:n], weights[n:]
         if not self.estimator_weights_.any():
+            chance = f"{self._classes - 1}/{self._classes}"
             raise ValueError(
-                f"none of {rounds} rounds has an error below {self._classes - 1}/{self._classes} on "
-                "the target, so no round has a vote: pass more target rows, more n_estimators, or an "
-                "estimator that can learn the target's rows beside the source's"
+                f"none of {rounds} rounds has an error below {chance} on the target, so no round "
+                "has a vote: pass more target rows, more n_estimators, or an estimator that can "
+                "learn the target's rows beside the source's"
             )
 
     @property
