@@ -12,6 +12,7 @@ from da.networks.new_encoder import new_encoder, save_encoder
 from da.networks.small import lenet, mlp
 from da.networks.statistics import DomainBatchNorm, split_statistics, use_statistics
 from da.networks.text_encoders import text_network, tokenise
+from da.networks.weights import describe_weights, load_weights
 
 __all__ = [
     "DomainBatchNorm",
@@ -21,8 +22,10 @@ __all__ = [
     "Outputs",
     "backbone",
     "bottleneck",
+    "describe_weights",
     "discriminator",
     "lenet",
+    "load_weights",
     "lora",
     "mlp",
     "new_encoder",

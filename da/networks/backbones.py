@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from da.networks.network import Frozen
+from da.networks.tensor_names import named_alike, places
+from da.networks.weights import fill, naming, read_file, state_in
 
 # These have further classifiers between their layers, which no loss here would train.
 AUXILIARY = ("googlenet", "inception_v3")
+CLASSES = 1000  # of ImageNet
 
 
 def backbone(
@@ -38,8 +42,10 @@ def backbone(
 
     Args:
         name: A classification network of torchvision, but not GoogLeNet or Inception.
-        weights: File with a state dict of torchvision's network of that name. Default None:
-            torchvision's IMAGENET1K_V1, from its cache below $TORCH_HOME or by download.
+        weights: File with weights of torchvision's network of that name: a state dict, a checkpoint
+            with one in it, or a network.pt of this library. Its classifier does not matter.
+            Default None: torchvision's IMAGENET1K_V1, from its cache below $TORCH_HOME or by
+            download.
         pretrained: False gives random weights. They are never a fallback. Default True.
         frozen_blocks: How many of the network's first blocks do not learn. Default 0.
             squeezenet1_1 has 13 blocks, mobilenet_v2 19, a ResNet 8 (4 in the stem, 4 stages).
@@ -66,7 +72,8 @@ def backbone(
     Differences:
         None known.
     """
-    network = whole_network(name, weights=weights, pretrained=pretrained)
+    read = weights if pretrained else None
+    network = whole_network(name, pretrained=pretrained and read is None)
     blocks = list(getattr(network, "features", network).children())
     if name.startswith("vit"):
         blocks = []
@@ -74,7 +81,10 @@ def backbone(
         raise ValueError(
             f"frozen_blocks must be from 0 to {len(blocks)} for {name}; got {frozen_blocks}"
         )
+    whole = network.state_dict(keep_vars=True)
     body, width = _without_classifier(network, name)
+    if read is not None:
+        _load_body(body, whole, name, read)
     for block in blocks[:frozen_blocks]:
         _freeze(body, block)
     return body, width
@@ -89,10 +99,11 @@ def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
     Args:
         name: A network as for `backbone`, but not a SqueezeNet, which classifies each position and
             pools afterwards.
-        weights: As for `backbone`.
+        weights: As for `backbone`; the file must hold a classifier, of any number of classes.
 
     Returns:
-        The linear layer (b, width) -> (b, 1000), on the features that `backbone` gives.
+        The linear layer (b, width) -> (b, classes), on the features that `backbone` gives. classes
+        is 1000, or what the file says.
 
     Raises:
         ValueError: The network is a SqueezeNet; also as for `backbone`.
@@ -143,39 +154,42 @@ def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = 
     builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
     if pretrained and weights is None:
         return _published(builder, name)
-    network = builder(weights=None)
     if pretrained and weights is not None:
-        _load_state(network, name, weights)
+        return _from_file(builder, name, weights)
+    return builder(weights=None)
+
+
+def _from_file(builder: Callable[..., nn.Module], name: str, weights: Path) -> nn.Module:
+    """The whole network with the weights of a file, which says how many classes it has."""
+    content = read_file(weights)
+    network = builder(weights=None)
+    with naming(weights, name):
+        state = state_in(content)
+        last = [each for each, z in network.state_dict().items() if z.ndim > 1][-1]
+        found = [z for key, z in state.items() if f".{key}".endswith(f".{last}")]
+        if len(found) == 1 and len(found[0]) != CLASSES:
+            network = builder(weights=None, num_classes=len(found[0]))
+        fill(network, named_alike(state, network.state_dict()))
     return network
 
 
-def _load_state(network: nn.Module, name: str, weights: Path) -> None:
-    """Load a file of weights into `network`, with one message for each way in which it can fail."""
-    if not weights.is_file():
-        raise FileNotFoundError(
-            f"weights: no file {weights}; give a state dict of torchvision's {name} "
-            "(--weights FILE.pt)"
-        )
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"weights: {weights} is not a state dict that torch.load(weights_only=True) reads: "
-            f"{error}"
-        ) from error
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"weights: {weights} does not hold the weights of {name}: {_first_detail(error)}"
-        ) from error
+def _load_body(body: nn.Module, whole: Mapping[str, Tensor], name: str, weights: Path) -> None:
+    """Load the weights of a file into a network that has lost its classifier.
 
-
-def _first_detail(error: Exception) -> str:
-    """The first mismatch that `load_state_dict` names, or else the message's first line."""
-    lines = str(error).strip().splitlines()
-    detail = lines[1].strip() if len(lines) > 1 else ""
-    return (detail or lines[0])[:200]
+    The file may have the names of the whole network, or those of the body, as a network.pt has.
+    """
+    content = read_file(weights)
+    own = body.state_dict(keep_vars=True)
+    new_names = {id(z): each for each, z in own.items()}
+    kept = {each: z for each, z in whole.items() if id(z) in new_names}
+    unwanted = {each.rpartition(".")[0] for each in whole if each not in kept}
+    with naming(weights, name):
+        state = state_in(content)
+        if not places(kept, state) and places(own, state, prefix="backbone."):
+            fill(body, named_alike(state, own))
+            return
+        named = named_alike(state, kept, unwanted=unwanted)
+        fill(body, OrderedDict((new_names[id(kept[each])], z) for each, z in named.items()))
 
 
 def _published(builder: Callable[..., nn.Module], name: str) -> nn.Module:

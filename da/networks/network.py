@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from da.networks.tensor_names import rename
 
 
 class Outputs(NamedTuple):
@@ -84,7 +86,8 @@ class Network(nn.Module):
     """A backbone, a bottleneck and a head, which return features and logits together.
 
     Every method of this library trains a `Network`. Build one from your own modules, or take
-    `lenet`, `mlp` or `text_network`.
+    `lenet`, `mlp` or `text_network`. `load_state_dict` takes the network.pt of a run. If that run
+    had batch statistics of each domain and this network has not, it takes the target's.
 
         x -> backbone -> (b, width) -> bottleneck -> features (b, d) -> head -> logits (b, classes)
 
@@ -135,6 +138,13 @@ class Network(nn.Module):
         self._passes.append((x, outputs))
         return outputs
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *others: Any, **named: Any
+    ) -> None:
+        # A network.pt may hold statistics of each domain, or names from inside torch.compile.
+        rename(state_dict, self.state_dict(), prefix)
+        super()._load_from_state_dict(state_dict, prefix, *others, **named)
+
     def forward(self, x: Tensor) -> Outputs:
         """Features and logits of a batch x (b, ...)."""
         features = self.bottleneck(self.backbone(x))
@@ -159,6 +169,11 @@ class Network(nn.Module):
             {"params": _trainable(new_layers), "lr": learning_rate},
         ]
         return [group for group in groups if group["params"]]
+
+
+def unwrapped(network: Network) -> Network:
+    """The network itself, out of the module that `torch.compile` has put around it."""
+    return getattr(network, "_orig_mod", network)
 
 
 @contextmanager

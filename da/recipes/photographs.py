@@ -186,7 +186,8 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
     stream = PairedBatches(
         source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training
     )
-    return Job(method, stream, Evaluation(target, evaluating, source, batch_size=64))
+    evaluation = Evaluation(target, evaluating, source, batch_size=64, classes=benchmark.classes)
+    return Job(method, stream, evaluation)
 
 
 def image_network(flags: ImageFlags, classes: int) -> Network:

@@ -6,7 +6,7 @@ which step it would have picked, and the accuracy there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -75,6 +75,8 @@ class Evaluation:
             logits (n, classes) that are higher for a network that should be better. Each is logged
             at every evaluation and picks a step. For classification and open sets only. Empty
             (default): none with target labels; without target labels all of `da.select.SCORES`.
+        classes: Names of the classes, in the order of the logits; network.pt says them. Default
+            (): they have numbers.
 
     Raises:
         ValueError: `task` is none of the four, `tasks` are given for another task or missing for
@@ -101,6 +103,7 @@ class Evaluation:
     validation: Labelled | None = None
     tasks: Mapping[str, int] = field(default_factory=dict)
     scores: Mapping[str, Callable[[Tensor], float]] = field(default_factory=dict)
+    classes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_choices(self)
