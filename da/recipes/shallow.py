@@ -30,7 +30,6 @@ from scipy import sparse
 from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
 from da.data.domain import Labelled, Unlabelled
-from da.instance.diagnostics import effective_sample_size
 from da.recipes.flags import CommonFlags
 from da.recipes.job import Cell
 from da.recipes.script import main
@@ -115,7 +114,10 @@ class ShallowJob(NamedTuple):
 
     def result(self, samples: Samples) -> dict[str, Any]:
         """What a run records of the model on these samples."""
-        from sklearn.base import clone  # here, because it takes a second to import
+        # Here, because scikit-learn takes a second to import.
+        from sklearn.base import clone
+
+        from da.instance.diagnostics import effective_sample_size
 
         model = clone(self.model)
         accuracy = float((predicted(model, samples) == samples.test.y.numpy()).mean())
