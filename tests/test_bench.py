@@ -16,6 +16,12 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "benchmarks" / "step.py"
 
 
+@pytest.fixture(autouse=True)
+def folder_of_the_script(monkeypatch):
+    """A script finds the files beside it, as if it were started."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+
 def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "DA_DATA"} | {
         "OMP_NUM_THREADS": "1"
@@ -115,7 +121,6 @@ def test_methods_are_timed_on_both_networks(tmp_path):
 
 
 def test_an_unknown_method_is_one_message(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(METHODS.parent))
     monkeypatch.setattr(sys, "argv", [METHODS.name, "--loss", "nosuch"])
     with pytest.raises(SystemExit):
         runpy.run_path(str(METHODS), run_name="__main__")
