@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from da.data.sampling import drawing_from
 
 # (raw rows (b, ...), the step's random generator) -> network input
 Transform = Callable[[Tensor, torch.Generator], Tensor]
-AnyTransform = Transform | Callable[[Any], Any]
+AnyTransform = Transform | Callable[[Any], Any]  # or of one sample
 _FROM_IMAGES = ("ToTensor", "PILToTensor")  # torchvision's, which refuse tensors
 _EXPLANATION = (
     "a transform of one argument, such as torchvision's, gets one sample at a time; "
@@ -56,7 +56,9 @@ def as_transform(transform: AnyTransform) -> Transform:
             f"transform must be a function transform(x, generator) of a batch, or of one sample; "
             f"got {transform!r}"
         )
-    return transform if _takes_generator(transform) else OneByOne(transform)
+    if _takes_generator(transform):
+        return cast(Transform, transform)
+    return OneByOne(cast(Callable[[Any], Any], transform))
 
 
 def _takes_generator(transform: Any) -> bool:

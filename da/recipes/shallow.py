@@ -215,7 +215,7 @@ def smoke_samples() -> Samples:
 
 
 def _flat(digits: Labelled) -> Labelled:
-    pixels = np.asarray(digits.x[:SMOKE_ROWS]).reshape(SMOKE_ROWS, -1) / 255.0
+    pixels = digits.rows(torch.arange(SMOKE_ROWS)).numpy().reshape(SMOKE_ROWS, -1) / 255.0
     return Labelled(torch.from_numpy(pixels), digits.y[:SMOKE_ROWS])
 
 

@@ -219,7 +219,7 @@ class Adapt(Method[Batch]):
         {'task': 0.693, 'confidence': -1.5}
     """
 
-    label_kind = "classes"
+    label_kind: ClassVar[LabelKind | None] = "classes"
 
     def __init__(
         self,
