@@ -27,6 +27,14 @@ FULL = (ENOSPC, EDQUOT, EFBIG)  # errors of a disk, a quota or a file size that 
 INCIDENTAL = ("threads", "log_every")
 
 
+def document_of(
+    names: Mapping[str, Any], settings: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of config.json, which tells the settings that have their default value."""
+    at_default = sorted(key for key, value in settings.items() if defaults.get(key, ...) == value)
+    return {"format": FORMAT, **names, "config": settings, "defaults": at_default}
+
+
 def digest_of(document: Mapping[str, Any]) -> str:
     """The identity of a run: twelve hex digits of the SHA-256 of its names and configuration.
 

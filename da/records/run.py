@@ -22,11 +22,11 @@ from typing import IO, Any
 
 from da.records.environment import environment
 from da.records.files import (
-    FORMAT,
     NAMES,
     canonical,
     check_names,
     digest_of,
+    document_of,
     number,
     parse_metrics,
     plain,
@@ -132,10 +132,8 @@ class Run:
         check_names(names)
         names["seed"] = seed = int(seed)  # NumPy's integers have no JSON
         resolve_mode(wandb)
-        settings = plain(config, "config", finite=True)
         usual = plain(dict(defaults or {}), "defaults", finite=True)
-        at_default = sorted(key for key, value in settings.items() if usual.get(key, ...) == value)
-        document = {"format": FORMAT, **names, "config": settings, "defaults": at_default}
+        document = document_of(names, plain(config, "config", finite=True), usual)
         place = Path(runs_dir) / experiment / method / f"{source}-{target}"
         directory = place / f"seed{seed}-{digest_of(document)}"
         if not directory.exists():
