@@ -18,9 +18,9 @@ def coral(source: Array, target: Array) -> Array:
         ||C_s - C_t||_F^2 / (4 d^2),    C the covariances with n - 1
 
     The factor 1 / (4 d^2) makes it small for wide features. With the 256 features of a bottleneck
-    on photographs it is about 1e-4 of the cross-entropy, and `Align(network, coral)` trains as on
-    the source alone. Give it a trade-off that makes both terms alike in size, such as 4 d^2 for
-    features of unit norm. A run says at its end how large the term was.
+    on photographs it starts at about 1e-5 of the cross-entropy, and `Align(network, coral)` trains
+    as on the source alone. A trade-off of 4 d^2 leaves the plain squared distance of the
+    covariances, which is alike in size there. A run says at its end if the term was lost.
 
     Args:
         source: Rows (n, d), floats, n >= 2.
