@@ -7,25 +7,15 @@ How a single file is fetched and verified is in `transfer.py`.
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from da.data.benchmarks import (
-    JDA_DIGITS,
-    MNIST_USPS,
-    OFFICE31,
-    OFFICE_CALTECH10,
-    OFFICE_CALTECH_SURF,
-    OFFICE_HOME,
     Benchmark,
 )
 from da.data.files.folders import class_folders, domain_folder
 from da.data.files.mnist_usps import find_digits
-from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.data.transfer import fetch
 
 
@@ -122,29 +112,3 @@ def select_classes(folder: Path, *, benchmark: Benchmark) -> Path:
     for extra in set(best.iterdir()) - wanted:
         shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
     return best
-
-
-def main(arguments: Sequence[str]) -> None:
-    """The command line: `python -m da download BENCHMARK --data-root DIR`."""
-    every = (
-        OFFICE31,
-        OFFICE_CALTECH10,
-        OFFICE_CALTECH_SURF,
-        OFFICE_HOME,
-        MNIST_USPS,
-        JDA_DIGITS,
-        AMAZON_REVIEWS,
-        AMAZON_REVIEW_TEXTS,
-    )
-    benchmarks = {benchmark.name: benchmark for benchmark in every}
-    parser = argparse.ArgumentParser(
-        prog="python -m da download", description="Download a benchmark and verify it."
-    )
-    parser.add_argument("benchmark", choices=benchmarks)
-    parser.add_argument(
-        "--data-root",
-        default=os.environ.get("DA_DATA") or "data",
-        help="folder of the data sets (default: DA_DATA, else data)",
-    )
-    options = parser.parse_args(arguments)
-    download(benchmarks[options.benchmark], options.data_root)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 import shutil
 import sys
 import textwrap
@@ -121,5 +120,5 @@ def _listed(rows: Mapping[str, object]) -> str:
 
 
 def _header() -> str:
-    """The docstring of the script. tyro puts two empty lines before an indented one; here none."""
-    return re.sub(r"\n\n(?= )", "\n", (sys.modules["__main__"].__doc__ or "").rstrip())
+    """The docstring of the script."""
+    return (sys.modules["__main__"].__doc__ or "").rstrip()

@@ -23,6 +23,7 @@ from da.recipes.command_line import parse_flags
 from da.recipes.flags import CommonFlags
 from da.recipes.job import Cell
 from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
+from da.records.command_line import INTERRUPTED
 from da.records.reading import read_runs
 from da.records.record import Record
 from da.records.table import Table
@@ -31,8 +32,6 @@ from da.records.wandb_mirror import log_table
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-INTERRUPTED = 130  # the exit status of a command that Ctrl-C has ended
 
 
 def main(

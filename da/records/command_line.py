@@ -24,6 +24,7 @@ import tyro
 
 Options = TypeVar("Options")
 
+INTERRUPTED = 130  # the exit status of a command that Ctrl-C has ended
 REST = "experiment"  # the group of the fields that no other group names
 # What Python or tyro says of a value, and how a command line says it.
 _CLEARER = (
@@ -89,12 +90,15 @@ def parse(
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     form = options_type if groups is None else _grouped(options_type, groups, listed)
+    # tyro puts two empty lines before an indented one; so it gets none.
+    text = description or inspect.getdoc(options_type) or ""
     with _one_line(options_type, words):
         parsed: Any = tyro.cli(
             form,
             args=words,
             prog=prog,
-            description=description,
+            # tyro puts two empty lines before an indented one; so it gets none of its own.
+            description=re.sub(r"\n\n(?= )", "\n", text),
             config=(tyro.conf.OmitArgPrefixes,),
         )
     if groups is None:
@@ -178,26 +182,35 @@ def _one_line(options_type: type, words: Sequence[str]) -> Iterator[None]:
 
 def _message(box: str, options_type: type) -> str:
     """What a box of tyro's says first below its title, in the words of a command line."""
-    lines = [line.strip("│| ") for line in box.splitlines() if re.search(r"\w", line)]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # without colours
+    lines = [line.strip("│| ") for line in plain.splitlines() if re.search(r"\w", line)]
     _, line, *more = [*lines, "", ""]
     choice = re.match(r"invalid choice '(.*)' for argument '--([\w-]+)", line)
     if choice:
         value, name = choice[1], choice[2].replace("-", "_")
-        return _not_a_choice(value, name, _words_of(get_type_hints(options_type).get(name)))
+        flag = f"--{name.replace('_', '-')}"
+        return not_a_choice(value, flag, _words_of(get_type_hints(options_type).get(name)))
     if line.startswith("Unrecognized options: "):
         return _unknown(line.split(": ", 1)[1].split(", ")[0], options_type)
     if line.startswith("Missing from"):
-        return f"{more[0]} is missing: {more[1].removesuffix('(required)').strip(' .')}"
+        says = more[1].removesuffix("(required)").strip(" .")
+        return f"{more[0]} is missing: {says}. --help shows an example"
     for pattern, clearer in _CLEARER:
         line = re.sub(pattern, clearer, line)
     return line
 
 
-def _not_a_choice(value: str, name: str, words: Sequence[str]) -> str:
-    flag = f"--{name.replace('_', '-')}"
+def not_a_choice(value: str, what: str, words: Sequence[str]) -> str:
+    """The error of a value that is none of the words, with those that it is like.
+
+    Args:
+        value: What was given.
+        what: The flag or argument.
+        words: The values that are possible.
+    """
     close = difflib.get_close_matches(value, words, n=3)
     guess = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"{flag} must be one of {', '.join(words)}; got {value!r}{guess}"
+    return f"{what} must be one of {', '.join(words)}; got {value!r}{guess}"
 
 
 def _words_of(annotation: Any) -> list[str]:

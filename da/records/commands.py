@@ -13,6 +13,7 @@ import tyro
 
 from da.records import table_text
 from da.records.cells import Metric, has_value, parse_condition
+from da.records.command_line import INTERRUPTED, parse
 from da.records.grids import aligned, piped
 from da.records.pack import pack, unpack
 from da.records.pages import pages_of, refresh
@@ -28,8 +29,10 @@ Folder = Annotated[Path, tyro.conf.Positional]
 class TableOptions:
     """Print the table of an experiment from its finished runs, or refresh the tables of all pages.
 
-    python -m da table runs --experiment digits_mmd --methods none mmd
-    python -m da table --refresh
+    For example:
+        python -m da table runs --experiment digits_mmd --methods none mmd
+        python -m da table experiments/records --experiment digits_mmd --format csv
+        python -m da table --refresh
     """
 
     runs_dir: Annotated[Path | None, tyro.conf.Positional] = None
@@ -58,7 +61,11 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class RankOptions:
-    """Print how well each transferability score ranks the candidates, from finished runs."""
+    """Print how well each transferability score ranks the candidates, from finished runs.
+
+    For example:
+        python -m da rank experiments/records --experiment rank_sources
+    """
 
     runs_dir: Folder
     """Folder of runs, in folders or packed."""
@@ -70,7 +77,11 @@ class RankOptions:
 
 @dataclass(frozen=True)
 class PackOptions:
-    """Pack finished runs into two text files an experiment, which git can hold."""
+    """Pack finished runs into two text files an experiment, which git can hold.
+
+    For example:
+        python -m da pack runs --out experiments/records --experiment digits_mmd
+    """
 
     runs_dir: Folder
     """Folder of runs; it stays as it is."""
@@ -82,7 +93,11 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class UnpackOptions:
-    """Write packed runs back into folders, to the byte as they were."""
+    """Write packed runs back into folders, to the byte as they were.
+
+    For example:
+        python -m da unpack experiments/records --out runs --experiment digits_mmd
+    """
 
     packed_dir: Folder
     """Folder of the packed files."""
@@ -94,7 +109,7 @@ class UnpackOptions:
 
 def table(arguments: Sequence[str]) -> None:
     """`python -m da table`."""
-    options = tyro.cli(TableOptions, args=arguments, prog="python -m da table")
+    options = parse(TableOptions, arguments, prog="python -m da table")
     if options.refresh or options.check:
         stale = refresh(pages_of(Path(), options.pages), _made_by, check=options.check)
         if options.check and stale:
@@ -109,12 +124,12 @@ def table(arguments: Sequence[str]) -> None:
 
 def rank(arguments: Sequence[str]) -> None:
     """`python -m da rank`."""
-    print(_rank(tyro.cli(RankOptions, args=arguments, prog="python -m da rank")))
+    print(_rank(parse(RankOptions, arguments, prog="python -m da rank")))
 
 
 def pack_runs(arguments: Sequence[str]) -> None:
     """`python -m da pack`."""
-    options = tyro.cli(PackOptions, args=arguments, prog="python -m da pack")
+    options = parse(PackOptions, arguments, prog="python -m da pack")
     written_files = pack(options.runs_dir, options.out, experiment=options.experiment)
     if not written_files:
         raise ValueError(f"runs_dir: no finished runs in {options.runs_dir}")
@@ -123,7 +138,7 @@ def pack_runs(arguments: Sequence[str]) -> None:
 
 def unpack_runs(arguments: Sequence[str]) -> None:
     """`python -m da unpack`."""
-    options = tyro.cli(UnpackOptions, args=arguments, prog="python -m da unpack")
+    options = parse(UnpackOptions, arguments, prog="python -m da unpack")
     count = unpack(options.packed_dir, options.out, experiment=options.experiment)
     print(f"{count} runs written into {options.out}")
 
@@ -145,16 +160,24 @@ def matching(records: Iterable[Record], where: Sequence[str]) -> list[Record]:
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
-    """Call a command; an error of the user's becomes one line and the exit status 1."""
+    """Call a command; an error of the user's becomes one line and the exit status 1.
+
+    Ctrl-C becomes a line and the status 130.
+    """
     try:
         command(arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted. The same command continues.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def _table(options: TableOptions) -> str:
     if options.runs_dir is None:
-        raise ValueError("runs_dir: name the folder of runs, or use --refresh or --check")
+        raise ValueError(
+            "name the folder of runs, as in python -m da table runs, or use --refresh or --check"
+        )
     records = matching(read_runs(options.runs_dir, experiment=options.experiment), options.where)
     made = Table.of(
         records,
@@ -180,5 +203,5 @@ def _made_by(command: str) -> str:
     """The Markdown that a command of a marked table makes: "table FOLDER ..." or "rank ..."."""
     name, *words = [*shlex.split(command), "--format", "markdown"]
     if name == "rank":
-        return _rank(tyro.cli(RankOptions, args=words, prog="python -m da rank"))
-    return _table(tyro.cli(TableOptions, args=words, prog="python -m da table"))
+        return _rank(parse(RankOptions, words, prog="python -m da rank"))
+    return _table(parse(TableOptions, words, prog="python -m da table"))
