@@ -77,8 +77,8 @@ def check_settings(
     raise ValueError(
         f"the run in {directory} has {done} steps done with other settings: {listed}{steps}. It "
         "can be continued as it was begun. To keep both, put these settings into the configuration "
-        "of the record: Run.start(folder, dataclasses.asdict(config), ...). To begin again, pass "
-        "force=True to Run.start (--force on the command line)"
+        "of the record: Run.start(folder, da.recipes.configuration(config), ...). To begin again, "
+        "pass force=True to Run.start (--force on the command line)"
     )
 
 
