@@ -14,7 +14,7 @@ import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import mean_squared_error, r2_score
 
-from da.data.batches import LabelledBatch, LabelledBatches
+from da.data.batches import LabelledBatch, LabelledBatches, PairedBatches, TargetBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay, blocks
@@ -114,6 +114,21 @@ def test_a_probe_stays_what_it_is_through_the_loop(tmp_path: Path) -> None:
     assert all(
         torch.equal(value, before[name]) for name, value in method.network.state_dict().items()
     )
+
+
+def test_a_probe_takes_every_stream(tmp_path: Path) -> None:
+    x, y = torch.randn(12, 4), torch.arange(12) % 3
+    domain = Labelled(x, y)
+    streams = [
+        PairedBatches(domain, domain.unlabelled(), batch_size=4, seed=0, transform=identity),
+        LabelledBatches(domain, batch_size=4, seed=0, transform=identity),
+        TargetBatches(domain.unlabelled(), batch_size=4, seed=0, transform=identity),
+    ]
+    for i, stream in enumerate(streams):
+        names = {"experiment": "t", "method": "probe", "source": "s", "target": str(i)}
+        run = Run.start(tmp_path, {}, **names, seed=0, wandb="disabled")  # type: ignore[arg-type]
+        fit(Probe(mlp(4, 3)), stream, TrainConfig(steps=1, batch_size=4), run)
+        assert run.finished
 
 
 def test_a_class_without_samples_is_an_error() -> None:

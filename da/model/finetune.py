@@ -16,11 +16,12 @@ All of them minimise what `da.train.regularize.Regularize` does: mean cross-entr
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from da.data.batches import Batch
+from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.devices import widened
 from da.networks.network import Frozen, Network, linear_head
 from da.train.method import Method, Terms
@@ -161,10 +162,11 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
         head.bias.copy_(bias)
 
 
-class Probe(Method[Batch]):
+class Probe(Method[Any]):
     """A network that is fitted already, as a row of a table.
 
-    The training loop runs as for every other method, and nothing moves. Use it after `fit_head`.
+    The training loop runs as for every other method, whatever the stream, and nothing moves. Use it
+    after `fit_head`.
 
     Args:
         network: A network with a linear head.
@@ -172,7 +174,7 @@ class Probe(Method[Batch]):
 
     label_kind = "unread"
 
-    def loss(self, batch: Batch, progress: float) -> Terms:
+    def loss(self, batch: Batch | LabelledBatch | TargetBatch, progress: float) -> Terms:
         """Zero, whatever the batch."""
         return {"task": 0.0 * linear_head(self.network).bias.sum()}
 
