@@ -478,6 +478,7 @@ def test_what_the_method_refuses() -> None:
 
 FORBIDDEN = """
 import runpy, sys
+import da.data as face
 import da.data.digits as digits
 
 read = digits.read_digits
@@ -487,7 +488,7 @@ def guarded(domain, **options):
         sys.exit("the source was read")
     return read(domain, **options)
 
-digits.read_digits = guarded
+digits.read_digits = face.read_digits = guarded
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
