@@ -41,9 +41,9 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
     """Check one sample and turn it into a tensor; the gradient of a tensor passes.
 
-    Half precision becomes float32. An array shares its memory with the tensor if possible.
-    Integers are refused and not converted: an integer matrix in place of features is most often
-    labels or raw images, passed by mistake.
+    Sparse rows are refused: what is computed of them is dense. Half precision becomes float32. An
+    array shares its memory with the tensor if possible. Integers are refused and not converted: an
+    integer matrix in place of features is most often labels or raw images, passed by mistake.
 
     Args:
         x: Rows (n, d), floats, finite, with n >= 1 and d >= 1.
@@ -53,7 +53,7 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
         The rows (n, d) in float32 or float64.
 
     Raises:
-        TypeError: `x` is neither a tensor nor an array, or it does not hold floats.
+        TypeError: `x` is neither a dense tensor nor an array, or it does not hold floats.
         ValueError: The shape is another one.
         NonFiniteError: A value is NaN or infinite.
 
@@ -63,8 +63,8 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
         >>> as_matrix(np.array([[1.0, 2.0]]), "source")
         tensor([[1., 2.]], dtype=torch.float64)
     """
-    if not isinstance(x, Tensor | np.ndarray):
-        raise TypeError(f"{name} must be a torch tensor or a NumPy array; got {type(x).__name__}")
+    if not isinstance(x, Tensor | np.ndarray) or _is_sparse(x):
+        raise TypeError(_not_dense(x, name))
     tensor = x if isinstance(x, Tensor) else _from_numpy(x, name)
     if not tensor.is_floating_point():
         raise TypeError(
@@ -204,6 +204,23 @@ def at_least_single(x: Tensor) -> Tensor:
         tensor([1., 1.])
     """
     return x if x.dtype == torch.float64 else x.float()
+
+
+def _is_sparse(x: object) -> bool:
+    return isinstance(x, Tensor) and x.layout != torch.strided
+
+
+def _not_dense(x: object, name: str) -> str:
+    """The error for what is neither a dense tensor nor an array, with the way to one if known."""
+    got = f"{name} must be a torch tensor or a NumPy array; got {type(x).__name__}"
+    for convert in ("toarray", "to_numpy"):  # SciPy's sparse matrices, and tables
+        if hasattr(x, convert):
+            return f"{got}: convert it first, with {name}.{convert}()"
+    if isinstance(x, Tensor):
+        return (
+            f"{name} must be dense; got a sparse tensor: convert it first, with {name}.to_dense()"
+        )
+    return got
 
 
 def _from_numpy(x: np.ndarray, name: str) -> Tensor:

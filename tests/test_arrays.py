@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from da.arrays import as_matrix, check_two_samples, full_precision, like, normalised_weights
@@ -134,3 +135,21 @@ def test_normalised_weights_have_mean_one_and_their_proportions() -> None:
 def test_weights_that_cannot_be_are_named(weights: list) -> None:
     with pytest.raises(ValueError, match=r"likeness must be \(3,\), one for each row"):
         normalised_weights(np.array(weights), 3, name="likeness")
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csr_array", "coo_matrix", "csc_array"])
+def test_sparse_rows_are_told_the_way_to_dense_ones(kind: str) -> None:
+    rows = getattr(scipy.sparse, kind)(np.eye(3))
+    with pytest.raises(
+        TypeError, match=r"convert it first, with source.toarray\(\)"
+    ):
+        as_matrix(rows, "source")
+
+
+def test_sparse_tensors_and_tables_are_told_too() -> None:
+    for rows in (torch.eye(2).to_sparse(), torch.eye(2).to_sparse_csr()):
+        with pytest.raises(TypeError, match=r"must be dense; .* with source.to_dense\(\)"):
+            as_matrix(rows, "source")
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(TypeError, match=r"got DataFrame: .* with source.to_numpy\(\)"):
+        as_matrix(pandas.DataFrame(np.eye(2)), "source")

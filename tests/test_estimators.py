@@ -256,6 +256,9 @@ def test_without_target_rows_what_needs_them_says_so(adapter, weigher, named):
         (DOMAIN[:-1], ValueError, r"shape \(100,\)"),
         (DOMAIN[:, None], ValueError, r"shape \(100,\)"),
         (np.where(SOURCE, 1.0, np.nan), TypeError, "integers"),
+        (np.where(SOURCE, 1.0, -0.5), TypeError, "integers"),
+        (np.where(SOURCE, 1.0, 0.0), ValueError, "got 0 in row"),
+        (np.where(SOURCE, 1, None), TypeError, "integers"),
         (SOURCE, TypeError, "integers"),
         (np.where(SOURCE, "source", "target"), TypeError, "integers"),
     ],
@@ -268,6 +271,16 @@ def test_domains_that_are_none_are_refused(domain, error, message):
             DomainAdaptationClassifier(Shift()).fit(X, Y, sample_domain=DOMAIN).predict(
                 X, sample_domain=domain
             )
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.int8, object])
+def test_domains_may_be_whole_numbers_of_any_type(kind):
+    expected = DomainAdaptationClassifier(Shift()).fit(X, Y, sample_domain=DOMAIN)
+    found = DomainAdaptationClassifier(Shift()).fit(X, Y, sample_domain=DOMAIN.astype(kind))
+    np.testing.assert_array_equal(
+        found.predict(X, sample_domain=DOMAIN.astype(kind)),
+        expected.predict(X, sample_domain=DOMAIN),
+    )
 
 
 def test_several_sources_are_one_and_lists_do():

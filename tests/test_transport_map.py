@@ -411,3 +411,147 @@ def test_what_the_nearest_source_row_gets_wrong_the_mapped_one_gets_right(adapte
         KNeighborsClassifier(1).fit(rows, labels).score(target, labels) for rows in (source, mapped)
     )
     assert wrong < 0.5 and right > 0.95
+
+
+# ---------------------------------------------------------------- labels of target rows, metrics
+
+
+METRICS = ["sqeuclidean", "euclidean", "cityblock", "chebyshev", "cosine"]
+# By city blocks several exact plans are best, and each solver chooses one.
+UNIQUE = [(0.0, metric) for metric in METRICS if metric != "cityblock"]
+
+
+@pytest.mark.parametrize(("e", "metric"), [*UNIQUE, *[(0.1, metric) for metric in METRICS]])
+def test_every_metric_is_that_of_pot_and_scipy(e, metric):
+    x, y, _ = samples()
+    cost = ot.dist(x, y, metric=metric)
+    if e == 0:
+        plan = ot.emd(uniform(x), uniform(y), cost)
+    else:
+        plan = ot.sinkhorn(
+            uniform(x), uniform(y), cost / cost.mean(), e, method="sinkhorn_log",
+            numItermax=20000, stopThr=1e-14,
+        )  # fmt: skip
+    found = OTMap(regularization=e, metric=metric, **KEEN).fit(x, y).transform(x)
+    np.testing.assert_allclose(found, averaged(plan, y), atol=1e-9)
+
+
+def test_labelled_target_rows_are_fed_by_their_class_as_in_pot():
+    x, y, labels = samples(12, 15, 3)
+    known = np.where(np.arange(15) < 6, np.arange(15) % 3, -1)
+    pot = ot.da.EMDTransport(metric="sqeuclidean", limit_max=10).fit(x, labels, y, known)
+    found = OTMap(regularization=0.0).fit(x, y, labels, known)
+    np.testing.assert_allclose(found.transform(x), averaged(pot.coupling_, y), atol=1e-9)
+    plain = OTMap(regularization=0.0).fit(x, y).transform(x)
+    assert np.abs(found.transform(x) - plain).max() > 0.1  # the labels did something
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        np.where(np.arange(15) < 6, np.arange(15) % 3, np.nan),
+        np.array([k % 3 if k < 6 else None for k in range(15)], dtype=object),
+        torch.tensor([k % 3 if k < 6 else -1 for k in range(15)]).numpy(),
+    ],
+    ids=["NaN", "None", "-1"],
+)
+def test_every_mark_of_a_missing_label_means_the_same(known):
+    x, y, labels = samples(12, 15, 3)
+    cost = costs(x, y)
+    differs = (np.arange(15) < 6) & (labels[:, None] != np.arange(15) % 3)
+    plan = ot.sinkhorn(
+        uniform(x), uniform(y), np.where(differs, 10 * cost.max(), cost), 0.1,
+        method="sinkhorn_log", numItermax=20000, stopThr=1e-14,
+    )  # fmt: skip
+    found = OTMap(regularization=0.1, **KEEN).fit(x, y, labels, known).transform(x)
+    np.testing.assert_allclose(found, averaged(plan, y), atol=1e-8)
+
+
+def test_strings_and_the_group_lasso_take_target_labels_too():
+    x, y, labels = samples(12, 15, 3)
+    names = np.array(["a", "b", "c"])
+    known = np.array([names[k % 3] if k < 6 else None for k in range(15)], dtype=object)
+    model = OTMap(regularization=0.1, class_regularization=0.1)
+    by_name = model.fit(x, y, names[labels], known).transform(x)
+    numbered = np.where(np.arange(15) < 6, np.arange(15) % 3, -1)
+    np.testing.assert_array_equal(by_name, model.fit(x, y, labels, numbered).transform(x))
+    tensors = [torch.from_numpy(part) for part in (x, y, labels, numbered)]
+    np.testing.assert_allclose(model.fit(*tensors).transform(tensors[0]).numpy(), by_name)
+
+
+def test_numbers_pull_rows_to_similar_numbers():
+    x, y, _ = samples(10, 12, 2)
+    rng = np.random.default_rng(1)
+    own, other = rng.normal(size=10), np.where(np.arange(12) < 7, rng.normal(size=12), np.nan)
+    squares = np.array([[(a - b) ** 2 for b in other[:7]] for a in own])
+    cost = costs(x, y)
+    cost[:, :7] += squares / squares.mean()
+    plan = ot.emd(uniform(x), uniform(y), cost)
+    found = OTMap(regularization=0.0).fit(x, y, own, other).transform(x)
+    np.testing.assert_allclose(found, averaged(plan, y), atol=1e-9)
+    whole = np.round(10 * own)  # whole numbers in floats are classes unless they are said not to be
+    said = OTMap(regularization=0.0, labels="numbers").fit(x, y, whole, np.round(10 * other))
+    assert np.isfinite(said.transform(x)).all()
+
+
+def test_rows_in_another_order_give_the_same_map_with_labels():
+    x, y, labels = samples(12, 15, 3)
+    known = np.where(np.arange(15) % 2, np.arange(15) % 3, -1)
+    first = OTMap(regularization=0.0).fit(x, y, labels, known).transform(x)
+    rng = np.random.default_rng(0)
+    i, j = rng.permutation(12), rng.permutation(15)
+    second = OTMap(regularization=0.0).fit(x[i], y[j], labels[i], known[j]).transform(x)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x, y, a: OTMap().fit(x, y, None, a), TypeError, "source_labels must be given"),
+        (lambda x, y, a: OTMap().fit(x, y, a, a[:5]), ValueError, r"target_labels must .*\(9,\)"),
+        (lambda x, y, a: OTMap().fit(x, y, a, a + 7), ValueError, r"classes of source_labels, \["),
+        (lambda x, y, a: OTMap().fit(x, y, a - 1, a - 1), ValueError, "-1 marks a row without"),
+        (lambda x, y, a: OTMap().fit(x, y, a / 2, a.astype(str)), TypeError, "must hold numbers"),
+        (
+            lambda x, y, a: OTMap(class_regularization=0.1).fit(x, y, a / 2, a / 2),
+            ValueError,
+            "class_regularization must be 0",
+        ),
+        (lambda x, y, a: OTMap(metric="hamming").fit(x, y), ValueError, "metric must be one of"),
+        (lambda x, y, a: OTMap(labels="text").fit(x, y, a, a), ValueError, "labels must be None"),
+        (lambda x, y, a: OTMap(n_iter=2.5).fit(x, y), ValueError, "n_iter must be a whole number"),
+    ],
+)
+def test_labels_and_options_that_do_not_fit(call, error, message):
+    x, y, labels = samples(9, 9, 2)
+    with pytest.raises(error, match=message):
+        call(x, y, labels)
+
+
+# ---------------------------------------------------------------- small entropies
+
+
+@pytest.mark.parametrize("e", [1e-2, 1e-3, 1e-4])
+def test_a_small_entropy_gets_near_the_plan_in_few_iterations(e):
+    """From 0 the potentials need far more than 1000 iterations: the plan was off by 0.07 and 1."""
+    x, y, _ = samples(60, 60, 3)
+    cost = torch.from_numpy(costs(x, y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plan = entropic_plan(cost, e, iterations=1000, tolerance=1e-9).numpy()
+    assert np.abs(plan.sum(axis=0) * 60 - 1).max() < 5e-3
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / 60, rtol=1e-12)
+    best = (ot.emd(uniform(x), uniform(y), cost.numpy()) * cost.numpy()).sum()
+    assert best - 1e-3 < (plan * cost.numpy()).sum() < best + e * np.log(60 * 60)
+
+
+def test_a_plan_that_is_not_reached_says_by_how_much_and_what_to_change():
+    x, y, _ = samples(60, 60, 3)
+    message = (
+        r"after n_iter = 30 iterations the transport plan is off by [\d.e+-]+ of the mass at a "
+        r"target row, not tolerance = 1.0e-04: raise n_iter, tolerance "
+        "or regularization, which is 0.001"
+    )
+    with pytest.warns(UserWarning, match=message) as found:
+        OTMap(regularization=1e-3, n_iter=30).fit(x, y)
+    assert found[0].filename == __file__

@@ -9,7 +9,7 @@ makes a map of it.
 C (n, m) is the cost. P_(c, j) holds the mass that the source rows of class c send to target row j.
 The last term, a group lasso, asks that every target row be fed by few classes. e = eta = 0 is a
 linear programme, solved by POT. e > 0 is solved by Sinkhorn's updates in logarithms, so no e
-underflows.
+underflows. For a small e the potentials start from those of larger ones (epsilon scaling).
 
 For eta > 0 the group lasso is linearised at the present plan P', and the divergence from P' keeps
 the next plan near:
@@ -28,6 +28,10 @@ import warnings
 
 import torch
 from torch import Tensor
+
+SMALL = 0.02  # an entropy below this part of the mean cost is reached from larger ones
+UPDATES = 20  # for each of the larger ones, at most
+COARSE = 1e-2  # their tolerance
 
 
 def exact_plan(cost: Tensor) -> Tensor:
@@ -77,8 +81,9 @@ def entropic_plan(cost: Tensor, e: float, *, iterations: int, tolerance: float) 
     Differences:
         The updates are made in logarithms.
     """
-    log_plan, _, gap = _sinkhorn(cost, e, cost.new_zeros(cost.shape[1]), iterations, tolerance)
-    _warn_unless_reached(gap, iterations, tolerance)
+    g, made = _first_potential(cost, e, iterations)
+    log_plan, _, gap = _sinkhorn(cost, e, g, iterations - made, tolerance)
+    _warn_unless_reached(gap, iterations, tolerance, e)
     return log_plan.exp()
 
 
@@ -112,7 +117,8 @@ def class_plan(
         Courty et al. minimise by a conditional gradient; here mirror steps do.
     """
     groups = [(codes == code).nonzero()[:, 0] for code in codes.unique()]
-    log_plan, g, gap = _sinkhorn(cost, e, cost.new_zeros(cost.shape[1]), iterations, tolerance)
+    g, made = _first_potential(cost, e, iterations)
+    log_plan, g, gap = _sinkhorn(cost, e, g, iterations - made, tolerance)
     for _ in range(iterations):
         before = log_plan
         linearised = cost + eta * (_lasso_gradient(before, groups) - before)
@@ -120,7 +126,7 @@ def class_plan(
         moved = float((log_plan.exp() - before.exp()).abs().sum())
         if moved <= tolerance:
             break
-    _warn_unless_reached(max(gap, moved), iterations, tolerance)
+    _warn_unless_reached(max(gap, moved), iterations, tolerance, e)
     return log_plan.exp()
 
 
@@ -136,6 +142,23 @@ def _lasso_gradient(log_plan: Tensor, groups: list[Tensor]) -> Tensor:
     return gradient
 
 
+def _first_potential(cost: Tensor, e: float, iterations: int) -> tuple[Tensor, int]:
+    """The target's potential (m,) to start from, in units of e, and the updates made for it.
+
+    It is 0 unless e is small. Then e is halved from the largest cost on, with a few updates each.
+    """
+    g, made = cost.new_zeros(cost.shape[1]), 0
+    if e >= SMALL * float(cost.mean()):
+        return g, made
+    level = float(cost.max())
+    while level > e and made + UPDATES < iterations:
+        _, g, _ = _sinkhorn(cost, level, g, UPDATES, COARSE)
+        made += UPDATES
+        following = max(e, level / 2)
+        g, level = g * (level / following), following
+    return g * (level / e), made
+
+
 def _sinkhorn(
     cost: Tensor, e: float, g: Tensor, iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, float]:
@@ -146,20 +169,21 @@ def _sinkhorn(
     n, m = cost.shape
     scaled = cost / -e
     gap = math.inf
-    for _ in range(iterations):
+    for count in range(iterations):
         f = -math.log(n) - torch.logsumexp(scaled + g, dim=1)  # (n,)
         column = torch.logsumexp(scaled + f[:, None], dim=0)  # (m,)
         gap = float((column + g + math.log(m)).expm1().abs().max())
-        if gap <= tolerance:
+        if gap <= tolerance or count == iterations - 1:
             break
         g = -math.log(m) - column
     return scaled + f[:, None] + g, g, gap
 
 
-def _warn_unless_reached(gap: float, iterations: int, tolerance: float) -> None:
+def _warn_unless_reached(gap: float, iterations: int, tolerance: float, e: float) -> None:
     if not gap <= tolerance:
         warnings.warn(
-            f"after {iterations} iterations the transport plan is off by {gap:.1e}, not "
-            f"{tolerance:.1e}: raise n_iter, tolerance or regularization",
+            f"after n_iter = {iterations} iterations the transport plan is off by {gap:.1e} of the "
+            f"mass at a target row, not tolerance = {tolerance:.1e}: raise n_iter, tolerance or "
+            f"regularization, which is {e:g}",
             stacklevel=5,  # the caller of OTMap.fit
         )

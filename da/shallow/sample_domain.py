@@ -1,6 +1,6 @@
 """Tell source rows from target rows in pooled data, and read the labels of source rows alone.
 
-    sample_domain (n,)    integers: > 0 for a source row, < 0 for a target row
+    sample_domain (n,)    whole numbers: > 0 for a source row, < 0 for a target row
 
 The estimators and the cross-validation of this folder use it. What y holds for target rows is
 never read.
@@ -25,14 +25,15 @@ def is_source(sample_domain: Any, rows: int) -> np.ndarray:
     """Mark the source rows.
 
     Args:
-        sample_domain: Integers (rows,), > 0 for source rows and < 0 for target rows.
+        sample_domain: Integers (rows,), or floats that hold whole numbers: > 0 for source rows and
+            < 0 for target rows.
         rows: How many rows there are.
 
     Returns:
         Booleans (rows,), True for source rows.
 
     Raises:
-        TypeError: `sample_domain` does not hold integers.
+        TypeError: `sample_domain` does not hold whole numbers.
         ValueError: Its shape is not (rows,), or an entry is 0.
     """
     domains = np.asarray(sample_domain)
@@ -40,7 +41,10 @@ def is_source(sample_domain: Any, rows: int) -> np.ndarray:
         raise ValueError(
             f"sample_domain must have one entry per row, shape ({rows},); got shape {domains.shape}"
         )
-    if domains.dtype.kind not in "iu":
+    if domains.dtype.kind == "O":  # as a column of a table may be
+        domains = np.array(domains.tolist())
+    whole = domains.dtype.kind == "f" and bool((np.mod(domains, 1) == 0).all())  # False for NaN
+    if domains.dtype.kind not in "iu" and not whole:
         raise TypeError(
             "sample_domain must hold integers, > 0 for source rows and < 0 for target rows; "
             f"got {domains.dtype}"
