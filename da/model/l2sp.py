@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from da.networks.network import Network
+from da.networks.tensor_names import plain_name
 
 
 def l2_sp(
@@ -57,9 +58,10 @@ def l2_sp(
         The script digits_finetune.py keeps the source's head, because the classes are the same.
         The penalty then pulls this head to zero too.
     """
-    start = dict(source_network.named_parameters())
+    start = {plain_name(name): z for name, z in source_network.named_parameters()}
     shared, new = x.new_zeros(()), x.new_zeros(())
-    for name, parameter in network.named_parameters():
+    for full_name, parameter in network.named_parameters():
+        name = plain_name(full_name)
         if name.startswith("head."):
             new = new + parameter.square().sum()
         elif name not in start or start[name].shape != parameter.shape:

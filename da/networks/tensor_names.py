@@ -37,12 +37,12 @@ def places(names: Iterable[str], keys: Iterable[str], *, prefix: str = "") -> di
         >>> places(["bn.running_mean"], ["module.bn.source.running_mean", "bn.target.running_mean"])
         {'bn.running_mean': 'bn.target.running_mean'}
     """
-    known = {_plain(key): key for key in keys}
+    known = {plain_name(key): key for key in keys}
     found = {}
     for name in names:
-        for choice in _choices(_plain(name)):
+        for choice in _choices(plain_name(name)):
             key = prefix + choice
-            joined = choice == _plain(name) or f"{key.rpartition('.')[0]}.running_mean" in known
+            joined = choice == plain_name(name) or f"{key.rpartition('.')[0]}.running_mean" in known
             if key in known and joined:
                 found[name] = known[key]
                 break
@@ -124,8 +124,14 @@ def named_alike(
     return named
 
 
-def _plain(name: str) -> str:
-    """A name without the parts that wrappers of modules add."""
+def plain_name(name: str) -> str:
+    """Take out of a tensor's name what `DataParallel`, `Frozen` and `torch.compile` have put in.
+
+    Example:
+        >>> from da.networks.tensor_names import plain_name
+        >>> plain_name("_orig_mod.backbone.0.module.weight")
+        'backbone.0.weight'
+    """
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
@@ -141,8 +147,8 @@ def _choices(name: str) -> Iterator[str]:
 
 def _prefix(state: Iterable[str], needed: list[str]) -> str:
     """What stands before the module's names in the file."""
-    keys = [_plain(key) for key in state]
-    endings = tuple(_choices(_plain(needed[0])))
+    keys = [plain_name(key) for key in state]
+    endings = tuple(_choices(plain_name(needed[0])))
     prefixes = {
         key.removesuffix(ending)
         for key in keys
@@ -162,12 +168,12 @@ def _unknown(
     state: Iterable[str], found: Mapping[str, str], prefix: str, unwanted: Collection[str]
 ) -> list[str]:
     """Keys in the parts of the file that the module has too, and with no place in it."""
-    taken = {_plain(key) for key in found.values()}
+    taken = {plain_name(key) for key in found.values()}
     parts = {key.removeprefix(prefix).split(".")[0] for key in taken}
     unwanted = tuple(f"{prefix}{part}." for part in unwanted)
     return [
         key
-        for key in map(_plain, state)
+        for key in map(plain_name, state)
         if key not in taken
         and key.startswith(prefix)
         and key.removeprefix(prefix).split(".")[0] in parts

@@ -117,7 +117,7 @@ class Regularize(Method[LabelledBatch]):
         check_factor("strength", strength)
         self.penalty, self.strength = penalty, strength
         self.decay, self.batch_norm = decay, batch_norm
-        start = source_network or (None if penalty is None else network)
+        start = network if source_network is None and penalty is not None else source_network
         self.source_network: Network | None = None
         if start is not None:
             self.source_network = copy.deepcopy(start).requires_grad_(False).eval()
