@@ -486,7 +486,7 @@ def test_dare_gram_lets_go_of_the_moved_sensor(seed: int) -> None:
     problem = moved_sensor(seed=seed)
     source, target = trained(problem, None, seed)
     assert source > 0.99 and target < 0
-    by_means = partial(dare_gram, gram="mean", trade_off_scale=0.036, threshold=1.0)
+    by_means = partial(dare_gram, gram="mean", trade_off_scale=0.036)
     source, target = trained(problem, by_means, seed)
     assert source > 0.9 and target > 0.7
 
