@@ -45,7 +45,7 @@ from da.recipes.flags import Seeds
 from da.recipes.parts import cut
 from da.recipes.photographs import NORMALISATION, SMOKE_SIZE
 from da.recipes.tasks import choose_tasks
-from da.records.ranking import report
+from da.records.rankings import report
 from da.train import Evaluation, Regularize
 
 

@@ -26,7 +26,7 @@ from da.model.transferability import scores
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, load_network, main, split
 from da.recipes.tasks import choose_tasks
-from da.records.ranking import report
+from da.records.rankings import report
 from da.train import Evaluation, Regularize
 
 EXPERIMENT = "rank_sources"

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from da.records import Table, ranking, read_runs
 from da.records.commands import matching
-from da.records.ranking import Point, points
+from da.records.rankings import Point, points
 
 COLUMNS = 3
 LABELS = {

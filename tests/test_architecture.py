@@ -292,7 +292,7 @@ BAD = {
     ),
     "family to family": (
         "da/feature/mine.py",
-        "from da.instance.kmm import kmm\n",
+        "from da.instance.mean_matching import kmm\n",
         families_that_meet,
     ),
     "family to family by a relative import": (

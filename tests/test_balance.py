@@ -14,7 +14,7 @@ from torch import Tensor
 from da.data.batches import PairedBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.feature.coral import coral
+from da.feature.covariance import coral
 from da.networks.small import mlp
 from da.records.run import Run
 from da.train.align import Align

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from da.data.batches import LabelledBatch
-from da.model.bss import bss, spectral_shrinkage
+from da.model.bss_penalty import bss, spectral_shrinkage
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.train.regularize import Regularize

@@ -19,7 +19,7 @@ from torch.nn import functional
 from da._torchvision import torchvision
 from da.data.batches import LabelledBatch
 from da.model.attention import channel_attention
-from da.model.delta import Delta, behavioural_distance, delta
+from da.model.delta_penalty import Delta, behavioural_distance, delta
 from da.model.finetune import fit_head
 from da.model.maps import feature_maps, stage_convolutions, stage_layers
 from da.networks.backbones import backbone

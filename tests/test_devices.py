@@ -33,7 +33,7 @@ from da.select.scores import SCORES
 from da.train.align import Align
 from da.train.method import Method
 from da.train.metrics import accuracy, confusion_matrix, macro_f1, per_class_recall, r_squared
-from da.train.open_set_metrics import open_set_metrics
+from da.train.open_set import open_set_metrics
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
 

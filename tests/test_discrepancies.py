@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from da.arrays import check_two_samples, full_precision, like
-from da.feature.coral import coral
+from da.feature.covariance import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
 from da.feature.mmd import mmd2

@@ -38,7 +38,7 @@ from da.data.benchmarks import (
     Benchmark,
     Source,
 )
-from da.data.download import download
+from da.data.downloading import download
 from da.data.files.archives import unpack
 from da.data.files.mnist_usps import find_digits
 from da.data.readers import read_domain

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from da.records.holm import holm
+from da.records.multiple_tests import holm
 from da.shift.class_drift import moved_classes, moved_proportions
 from da.shift.drift import moved_columns, witness
-from da.shift.mmd_fuse import mmd_fuse
+from da.shift.fused_test import mmd_fuse
 
 GENERATOR = np.random.default_rng(0)
 

@@ -29,7 +29,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import _num_samples
 
 from da.instance.discriminator import discriminator_weights
-from da.instance.kmm import kmm
+from da.instance.mean_matching import kmm
 from da.shallow.adapter import Adapter
 from da.shallow.coral import CORAL
 from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor

@@ -20,7 +20,7 @@ from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.files.cifar import read_cifar10
 from da.data.transforms import ImageTransform, identity
-from da.model.delta import Delta
+from da.model.delta_penalty import Delta
 from da.model.maps import feature_maps, stage_layers
 from da.networks.small import lenet, mlp
 from da.recipes.finetuning import (

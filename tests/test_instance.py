@@ -29,7 +29,7 @@ from da.instance.diagnostics import (
     warn_if_uniform,
 )
 from da.instance.discriminator import discriminator_weights
-from da.instance.kmm import kmm
+from da.instance.mean_matching import kmm
 from da.instance.quadratic_programme import Polytope
 from da.instance.samples import draw_centres
 

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from sklearn.metrics.pairwise import rbf_kernel
 
 from da.instance.diagnostics import ratio_error
-from da.instance.kliep import held_out_likelihood, kliep, mixture_shares
+from da.instance.kliep_weights import held_out_likelihood, kliep, mixture_shares
 from da.instance.samples import draw_centres
 
 

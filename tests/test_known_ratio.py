@@ -14,10 +14,10 @@ from scipy.stats import norm
 from da.instance.density import density_weights
 from da.instance.diagnostics import effective_sample_size, ratio_error, reliability
 from da.instance.discriminator import discriminator_weights
-from da.instance.kliep import kliep
-from da.instance.kmm import kmm
+from da.instance.kliep_weights import kliep
+from da.instance.mean_matching import kmm
 from da.instance.neighbours import neighbour_weights
-from da.instance.ulsif import rulsif, ulsif
+from da.instance.ulsif_weights import rulsif, ulsif
 from da.records.reading import read_runs
 from problems import run_script
 

@@ -28,7 +28,7 @@ from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit
 from da.train.method import BatchStatistics, Method
-from da.train.open_set_metrics import OpenSetMetrics, open_set_metrics
+from da.train.open_set import OpenSetMetrics, open_set_metrics
 
 N, M, D, WIDTH, KNOWN = 8, 5, 3, 4, 3
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stored_runs import store
 
 from da.records.files import same_configuration
-from da.records.pack import pack, packed_files, unpack
+from da.records.packing import pack, packed_files, unpack
 from da.records.reading import read_runs
 from da.records.run import Run
 from problems import ROOT

@@ -31,7 +31,7 @@ from da.networks.small import mlp
 from da.networks.statistics import split_statistics
 from da.records import commands
 from da.records.grids import piped
-from da.records.ranking import points, ranking, report, written
+from da.records.rankings import points, ranking, report, written
 from da.records.reading import read_runs
 from da.train.evaluation import predict
 from problems import ROOT

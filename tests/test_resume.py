@@ -17,7 +17,7 @@ from da.data.batches import PairedBatches
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform, identity
 from da.feature.adversarial import DANN
-from da.feature.coral import coral
+from da.feature.covariance import coral
 from da.feature.mmd import mmd2
 from da.networks.small import mlp
 from da.records.run import Run

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from da.data.download import download
+from da.data.downloading import download
 from da.data.files.reviews import Reviews, read_reviews, toy_reviews
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from problems import real_data

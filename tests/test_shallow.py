@@ -22,7 +22,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from da._torchvision import torchvision
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled, Unlabelled
-from da.recipes.frozen_features import frozen_features
+from da.recipes.backbone_features import frozen_features
 from da.recipes.job import Cell
 from da.recipes.script import run_cell
 from da.recipes.shallow import (

@@ -24,7 +24,7 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from da.data.batches import LabelledBatches, PairedBatches
 from da.data.domain import Labelled, Unlabelled
-from da.data.download import download
+from da.data.downloading import download
 from da.data.files.text_files import WORDS, read_word_counts
 from da.data.loading import load
 from da.data.text_benchmarks import AMAZON_REVIEWS

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from da.data.toy import gaussian_covariate_shift, mean_shifted_axis
-from da.feature.coral import coral
+from da.feature.covariance import coral
 from da.feature.energy import energy_distance
 from da.feature.mmd import mmd2
 

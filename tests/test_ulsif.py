@@ -19,7 +19,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from da.instance.diagnostics import ratio_error
 from da.instance.least_squares import leave_one_out_scores
 from da.instance.samples import draw_centres
-from da.instance.ulsif import rulsif, ulsif
+from da.instance.ulsif_weights import rulsif, ulsif
 
 
 def samples(n: int = 40, m: int = 30, d: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

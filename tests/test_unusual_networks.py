@@ -19,8 +19,8 @@ from da.data.domain import Labelled
 from da.data.transforms import identity
 from da.feature.mmd import mmd2
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
-from da.model.bss import bss
-from da.model.delta import Delta, delta
+from da.model.bss_penalty import bss
+from da.model.delta_penalty import Delta, delta
 from da.model.distill import lwf
 from da.model.finetune import frozen, with_new_head
 from da.model.l2sp import l2_sp

@@ -23,7 +23,7 @@ from da.data.benchmarks import (
 from da.data.class_folders import ClassFolders, read_class_folders
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
-from da.data.download import download
+from da.data.downloading import download
 from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.readers import data_root, read_domain
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS

@@ -19,7 +19,7 @@ from da.data.benchmarks import (
     OFFICE_CALTECH_SURF,
     OFFICE_HOME,
 )
-from da.data.download import download
+from da.data.downloading import download
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.records.command_line import not_a_choice, parse
 

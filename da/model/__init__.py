@@ -8,10 +8,10 @@ from da.model.attention import channel_attention
 from da.model.batchnorm import adapt_statistics
 from da.model.bituning import BiTuning
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
-from da.model.bss import bss
+from da.model.bss_penalty import bss
 from da.model.coding_rate import transrate
 from da.model.cotuning import CoTuning
-from da.model.delta import Delta, delta
+from da.model.delta_penalty import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.evidence import logme
 from da.model.finetune import fit_head, frozen, with_new_head

@@ -22,9 +22,9 @@ from da.data.transforms import ImageTransform
 from da.model.attention import channel_attention
 from da.model.bituning import BiTuning
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
-from da.model.bss import bss
+from da.model.bss_penalty import bss
 from da.model.cotuning import CoTuning
-from da.model.delta import Delta
+from da.model.delta_penalty import Delta
 from da.model.distill import lwf
 from da.model.finetune import fit_head, frozen
 from da.model.l2sp import l2_sp

@@ -22,7 +22,7 @@ from typing import Any
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN
-from da.feature.coral import coral
+from da.feature.covariance import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
 from da.feature.joint_transport import DeepJDOT

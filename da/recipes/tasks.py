@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from da.data.benchmarks import Benchmark
-from da.data.download import download
+from da.data.downloading import download
 from da.recipes.flags import CommonFlags
 
 FlagsType = TypeVar("FlagsType", bound=CommonFlags)

@@ -5,9 +5,9 @@ The folder reads records without PyTorch and imports nothing else of da.
 
 from da.records.cells import Metric
 from da.records.difference import Difference, paired_difference
-from da.records.holm import holm
-from da.records.pack import pack, unpack
-from da.records.ranking import ranking
+from da.records.multiple_tests import holm
+from da.records.packing import pack, unpack
+from da.records.rankings import ranking
 from da.records.reading import read_runs
 from da.records.record import Record
 from da.records.run import Run

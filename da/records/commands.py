@@ -15,9 +15,9 @@ from da.records import table_text
 from da.records.cells import Metric, has_value, parse_condition
 from da.records.command_line import INTERRUPTED, parse
 from da.records.grids import aligned, piped
-from da.records.pack import pack, unpack
+from da.records.packing import pack, unpack
 from da.records.pages import pages_of, refresh
-from da.records.ranking import ranking, written
+from da.records.rankings import ranking, written
 from da.records.reading import read_runs
 from da.records.record import Record
 from da.records.table import Table

@@ -5,7 +5,7 @@
     d_i = value of the one with seed i - value of the other with seed i
 
 Interval and p-value are Student's for n paired differences, std with ddof 1. Among many differences
-some are large by chance alone: `corrected` raises the p-values by `da.records.holm.holm`.
+some are large by chance alone: `corrected` raises the p-values by `da.records.multiple_tests.holm`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from da.records.holm import holm
+from da.records.multiple_tests import holm
 
 LEVEL = 0.05  # of p-values; the interval is one of 95 %
 EQUAL = 1e-9  # a spread below this share of the mean is rounding

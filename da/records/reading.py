@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from da.records.pack import packed_files, read_packed
+from da.records.packing import packed_files, read_packed
 from da.records.record import Record, read_record
 
 

@@ -35,7 +35,7 @@ from da.records.files import (
     write_json,
     writing,
 )
-from da.records.pack import find_packed
+from da.records.packing import find_packed
 from da.records.record import Record, find_earlier
 from da.records.wandb_mirror import Mirror, Mode, open_mirror, resolve_mode
 

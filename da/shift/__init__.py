@@ -1,10 +1,10 @@
 """Has the data shifted, and how? Two-sample tests and drift reports."""
 
-from da.records.holm import holm
+from da.records.multiple_tests import holm
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
 from da.shift.mmd import MMDTest, mmd_test
-from da.shift.mmd_fuse import mmd_fuse
+from da.shift.fused_test import mmd_fuse
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2
 
 __all__ = [

@@ -17,7 +17,7 @@ from da.arrays import Array, check_two_samples
 from da.checks.integers import whole_number
 from da.checks.random_states import RandomState, seed_of
 from da.data.class_names import composed_labels
-from da.records.holm import holm
+from da.records.multiple_tests import holm
 from da.shift.mmd import MMDTest, mmd_test
 
 RESOLUTION = 5  # corrected p-values can fall to 1 / RESOLUTION of the level, for any class count

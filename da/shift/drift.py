@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 from da.arrays import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import median_bandwidth
 from da.kernels.functions import gaussian
-from da.records.holm import holm
+from da.records.multiple_tests import holm
 
 
 class Columns(NamedTuple):

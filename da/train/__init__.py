@@ -17,7 +17,7 @@ from da.train.metrics import (
     per_class_recall,
     r_squared,
 )
-from da.train.open_set_metrics import OpenSetMetrics, open_set_metrics
+from da.train.open_set import OpenSetMetrics, open_set_metrics
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
 

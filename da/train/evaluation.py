@@ -33,7 +33,7 @@ from da.train.metrics import (
     mean_squared_error,
     r_squared,
 )
-from da.train.open_set_metrics import open_set_metrics
+from da.train.open_set import open_set_metrics
 
 
 @dataclass(frozen=True)

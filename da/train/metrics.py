@@ -5,7 +5,7 @@ Use them on the logits of `da.train.predict`. All of them are plain functions of
     classification   logits (n, classes) and integer labels (n,)
     regression       predictions (n,) and labels (n,)
 
-Metrics of a classifier that may answer "unknown" are in `open_set_metrics.py`.
+Metrics of a classifier that may answer "unknown" are in `open_set.py`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def bss(
         eta * sum_{i = 1..k} s_{-i}(F)^2
 
     F (b, d) are the network's features of the batch, and s_{-i} is their i-th smallest singular
-    value; see `da.model.bss.spectral_shrinkage`.
+    value; see `da.model.bss_penalty.spectral_shrinkage`.
 
     Args:
         network: The network that is trained.

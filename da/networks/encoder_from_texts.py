@@ -117,7 +117,7 @@ def ppmi(x: Tensor, vocabulary: int, *, window: int = 4) -> sparse.csr_matrix:
 
     Example:
         >>> import torch
-        >>> from da.networks.new_encoder import ppmi
+        >>> from da.networks.encoder_from_texts import ppmi
         >>> ids = torch.tensor([[5, 6, 0], [7, 8, 0]])  # 5 is beside 6 alone, 7 beside 8 alone
         >>> x = torch.stack([ids, (ids > 0).long()], dim=1)
         >>> ppmi(x, 9).toarray()[5:, 5:].round(2).tolist()  # log 4
