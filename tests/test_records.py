@@ -131,6 +131,19 @@ def test_names_that_cannot_be_folders_are_refused(tmp_path, words):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_accented_name_is_one_name_however_it_is_spelled(tmp_path):
+    """The word cafe with an accent: one letter on most systems, a letter and a mark on a Mac."""
+    one = start(tmp_path, source="caf\u00e9").directory
+    assert start(tmp_path, source="cafe\u0301").directory == one
+
+
+def test_names_that_differ_in_signs_alone_have_folders_of_their_own(tmp_path):
+    names = [{"source": "a-b", "target": "c"}, {"source": "a", "target": "b-c"}]
+    names += [{"method": method} for method in ("a b", "a-b", "a_b", "a+b", "A-b")]
+    folders = {str(start(tmp_path, **words).directory).casefold() for words in names}
+    assert len(folders) == len(names)
+
+
 def test_an_unknown_mode_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     with pytest.raises(

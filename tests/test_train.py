@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from da.arrays import NonFiniteError
 from da.data.batches import Batch, LabelledBatches, PairedBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
+from da.data.transforms import identity
 from da.feature.mmd import mmd2
 from da.networks.network import Network
 from da.networks.small import lenet
@@ -32,7 +34,9 @@ from da.records.run import Run
 from da.select.scores import SCORES
 from da.train.align import Align
 from da.train.config import TrainConfig
+from da.train.engine import launch
 from da.train.evaluation import Evaluation, predict
+from da.train.judging import save_features
 from da.train.loop import fit, schedule_factor
 from da.train.method import Method
 from da.train.regularize import Regularize
@@ -231,6 +235,16 @@ def test_the_run_keeps_network_and_features(tmp_path: Path) -> None:
         kept["source_features"].shape == (500, 128)
         and not (run.directory / "checkpoint.pt").exists()
     )
+
+
+@pytest.mark.parametrize("scale", [1e6, 1e-8])
+def test_features_beyond_half_precision_keep_their_numbers(tmp_path: Path, scale: float) -> None:
+    domain = Labelled(torch.linspace(1, 2, 12).view(6, 2) * scale, torch.arange(6) % 2)
+    network = Network(nn.Identity(), nn.Identity(), nn.Linear(2, 2))
+    method, run = Align(network, None), start(tmp_path)
+    save_features(method, run, Evaluation(domain, identity), launch(TrainConfig(accelerator="cpu")))
+    kept = np.load(run.directory / "features.npz")["target_features"]
+    np.testing.assert_allclose(kept, domain.x, rtol=1e-6)
 
 
 def _train_and_kill(folder: Path, arguments: list[str]) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOSPC
@@ -81,6 +82,14 @@ def settings_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in a config.json that a result depends on."""
     left_out = INCIDENTAL if "format" not in document else ()
     return {key: value for key, value in document["config"].items() if key not in left_out}
+
+
+def composed(name: Any) -> Any:
+    """A name with each accented letter as one letter (Unicode's form NFC), so that é is always é.
+
+    A Mac's folders spell it as e and an accent. Anything but text stays as it is.
+    """
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
 def check_names(names: Mapping[str, Any]) -> None:

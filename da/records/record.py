@@ -88,7 +88,9 @@ def find_earlier(
     """The folder and configuration of an earlier run that is the same one, else as given."""
     for path in sorted(directory.parent.glob(f"seed{document['seed']}-*/config.json")):
         stored = read_json(path)
-        if same_configuration(document["config"], stored, defaults):
+        # "a-b" to "c" and "a" to "b-c" share a folder, as names in other cases do on some disks.
+        named_alike = all(stored.get(name) == document[name] for name in NAMES)
+        if named_alike and same_configuration(document["config"], stored, defaults):
             return path.parent, stored
     return directory, document
 

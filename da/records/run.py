@@ -25,6 +25,7 @@ from da.records.files import (
     NAMES,
     canonical,
     check_names,
+    composed,
     digest_of,
     document_of,
     number,
@@ -127,6 +128,7 @@ class Run:
                 config.json was changed.
             OSError: The folder cannot be made or written.
         """
+        experiment, method, source, target = map(composed, (experiment, method, source, target))
         names: dict[str, Any] = {"experiment": experiment, "method": method}
         names |= {"source": source, "target": target, "seed": seed}
         check_names(names)

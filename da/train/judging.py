@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from da.data.batches import network_input
 from da.data.domain import Labelled, Unlabelled
@@ -93,8 +94,8 @@ def log_starting_spread(
 def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:
     """Write features.npz: features of some rows of each domain, with labels to colour a picture by.
 
-    They are at most FEATURE_ROWS evenly spaced rows a domain, in half precision. A target without
-    labels has features alone.
+    They are at most FEATURE_ROWS evenly spaced rows a domain, in half precision if that holds them
+    (`compact`). A target without labels has features alone.
     """
     domains: dict[DomainName, Unlabelled | None] = {
         "source": evaluation.source,
@@ -115,8 +116,30 @@ def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabr
             device=fabric.device,
             autocast=fabric.autocast,
         )
-        arrays[f"{name}_features"] = outputs.features.half().numpy()
+        arrays[f"{name}_features"] = compact(outputs.features).numpy()
         if isinstance(some, Labelled):
             arrays[f"{name}_labels"] = some.y.numpy()
     with replacing(run.directory / "features.npz") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def compact(x: Tensor) -> Tensor:
+    """Store features in half the space, unless half precision would lose them.
+
+    Half precision ends at 65,504, where numbers become infinite, and below 6e-5 it loses digits.
+
+    Args:
+        x: Features (n, d), float32.
+
+    Returns:
+        float16; `x` itself if the largest number of `x` is outside of that range.
+
+    Example:
+        >>> import torch
+        >>> from da.train.judging import compact
+        >>> compact(torch.tensor([[70.0]])).dtype, compact(torch.tensor([[70_000.0]])).dtype
+        (torch.float16, torch.float32)
+    """
+    half = torch.finfo(torch.float16)
+    largest = float(x.abs().max())
+    return x.half() if largest == 0 or half.tiny <= largest <= half.max else x
