@@ -11,7 +11,8 @@ Input: .npz, .npy, .pt, .csv or .svmlight, or a folder of such files (see
 da/data/files/features.py). Photographs lie in a folder, or in one sub-folder for each class.
 
 Output: the p-value of a two-sample test; the columns whose distributions differ (Kolmogorov and
-Smirnov); the rows of the target that are least like the source; a picture. If both sides have
+Smirnov); the columns of text or of --categories whose shares differ (chi-square); the rows of the
+target that are least like the source; a picture. If both sides have
 labels, also a chi-square test of the classes' proportions and a test for each common class. The
 p-values over columns and over classes are corrected by Holm's method.
 
@@ -69,6 +70,8 @@ def settings(options: Options, source: Sample, target: Sample) -> dict[str, Any]
     """What the findings depend on: the options, and the content of the files."""
     left_out = ("source", "target", "runs_dir", "wandb", "threads", "seed")
     config = {key: value for key, value in asdict(options).items() if key not in left_out}
+    if not options.categories:  # records of tables without such columns keep their configuration
+        del config["categories"]
     weights = options.weights and fingerprint(options.weights)
     rows = {"source_rows": digest(source), "target_rows": digest(target)}
     return config | {"weights": weights} | rows
@@ -119,6 +122,8 @@ def result(options: Options, found: Findings) -> dict[str, Any]:
         "columns_that_differ": int((found.columns.p_value <= options.alpha).sum()),
         "classes": [line._asdict() for line in found.classes],
     }
+    if found.categories is not None:
+        whole["categories_that_differ"] = int((found.categories.p_value <= options.alpha).sum())
     if found.proportions is not None:
         shares = found.proportions
         whole["proportions"] = {
@@ -130,9 +135,11 @@ def result(options: Options, found: Findings) -> dict[str, Any]:
 
 
 def digest(sample: Sample) -> str:
-    """The first twelve digits of the SHA-256 of the tested rows and their labels."""
+    """The first twelve digits of the SHA-256 of the tested rows, their labels and categories."""
     labels = b"" if sample.labels is None else "\n".join(sample.labels).encode()
-    return hashlib.sha256(np.ascontiguousarray(sample.x).tobytes() + labels).hexdigest()[:12]
+    words = "\n".join(sample.words.ravel()).encode() if sample.words is not None else b""
+    content = np.ascontiguousarray(sample.x).tobytes() + labels + words
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from da.records.multiple_tests import holm
+from da.shift.categories import moved_categories
 from da.shift.class_drift import moved_classes, moved_proportions
 from da.shift.drift import moved_columns, witness
 from da.shift.fused_test import mmd_fuse
@@ -162,3 +163,57 @@ def test_the_witness_points_at_what_is_new() -> None:
     assert set(np.argsort(-witness(GENERATOR.standard_normal((60, 2)), y))[:10]) == set(
         range(0, 60, 6)
     )
+
+
+def tables(n: int = 80, m: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Three columns of categories; only the second has moved, and has a new category."""
+    rng = np.random.default_rng(0)
+    source = [rng.choice(list("abc"), n), rng.choice(["x", "y"], n), rng.choice(["1", "2"], n)]
+    target = [rng.choice(list("abc"), m), rng.choice(["x", "z"], m), rng.choice(["1", "2"], m)]
+    return np.column_stack(source), np.column_stack(target)
+
+
+def test_columns_of_categories_by_scipy() -> None:
+    source, target = tables()
+    found = moved_categories(source, target)
+    p_values, least = [], []
+    for column in range(3):
+        a, b = source[:, column], target[:, column]
+        names = sorted(set(a) | set(b))
+        counts = np.array([[(side == name).sum() for name in names] for side in (a, b)])
+        _, p, _, expected = stats.chi2_contingency(counts, correction=False)
+        p_values.append(p)
+        least.append(expected.min())
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        assert found.distance[column] == pytest.approx(np.abs(shares[0] - shares[1]).sum() / 2)
+    order = np.argsort(p_values)
+    raised = np.maximum.accumulate([(3 - k) * p_values[i] for k, i in enumerate(order)])
+    np.testing.assert_allclose(found.p_value[order], np.minimum(raised, 1))
+    np.testing.assert_allclose(found.least_expected, least)
+    assert (found.p_value < 0.05).tolist() == [False, True, False]
+    assert found.new == ((), ("z",), ())
+
+
+def test_categories_may_be_numbers_and_a_missing_value_is_one() -> None:
+    codes = np.array([[1.0], [2.0], [np.nan]])
+    same = moved_categories(codes, codes)
+    assert same.distance.tolist() == [0] and same.p_value.tolist() == [1]
+    moved = moved_categories(codes[:2], codes)
+    assert moved.new == (("nan",),) and moved.distance[0] == pytest.approx(1 / 3)
+    words = np.array([["a", None], ["b", "c"]], dtype=object)
+    assert moved_categories(words, words).new == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (np.array(["a"]), np.array([["a"]]), r"source must have shape \(n, c\)"),
+        (np.array([["a"]]), np.zeros((0, 1), str), "target must have shape"),
+        (np.array([["a"]]), np.array([["a", "b"]]), "as many columns"),
+    ],
+)
+def test_what_is_no_table_of_categories(
+    source: np.ndarray, target: np.ndarray, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        moved_categories(source, target)

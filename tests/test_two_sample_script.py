@@ -315,3 +315,40 @@ def test_a_wrong_start_is_one_message(
     message = " ".join(f"{stopped.value} {printed.out} {printed.err}".replace("│", " ").split())
     assert told in message, message
     assert not list(tmp_path.rglob("result.json"))
+
+
+def with_words(path: Path, seed: int, sizes: str, codes: str = "12") -> None:
+    """A table of two columns of numbers, one of text and one of codes, and classes."""
+    rng = np.random.default_rng(seed)
+    lines = ["height,size,code,weight,class"]
+    for _ in range(60):
+        height, weight = rng.normal(size=2)
+        size, code = rng.choice(list(sizes)), rng.choice(list(codes))
+        lines.append(f"{height:.4f},{size},{code},{weight:.4f},{rng.choice(['p', 'q'])}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_columns_of_text_and_declared_categories_are_reported(
+    started: Started, tmp_path: Path
+) -> None:
+    with_words(tmp_path / "a.csv", 0, "SML")
+    with_words(tmp_path / "b.csv", 1, "SMX", codes="13")
+    out = started(
+        "--source", "a.csv", "--target", "b.csv", "--categories", "code", "--test", "mmd_test"
+    )
+    assert "60 rows, 2 columns, 2 classes" in out
+    assert "2 of 2 columns of categories differ in all rows (chi-square, p by Holm" in out
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert lines["size"].endswith("X") and lines["code"].endswith("3")
+    assert result(tmp_path / "runs")["categories_that_differ"] == 2
+
+
+def test_a_column_that_is_text_on_one_side_alone_is_to_be_declared(
+    started: Started, tmp_path: Path
+) -> None:
+    with_words(tmp_path / "a.csv", 0, "SML")
+    with_words(tmp_path / "b.csv", 1, "12")
+    with pytest.raises(SystemExit, match=r"'size' has text in the source .* --categories size"):
+        started("--source", "a.csv", "--target", "b.csv", "--test", "mmd_test")
+    with pytest.raises(SystemExit, match=r"a.csv has no column 'colour' of categories"):
+        started("--source", "a.csv", "--target", "b.csv", "--categories", "colour")

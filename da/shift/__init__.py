@@ -1,6 +1,7 @@
 """Has the data shifted, and how? Two-sample tests and drift reports."""
 
 from da.records.multiple_tests import holm
+from da.shift.categories import Categories, moved_categories
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
 from da.shift.mmd import MMDTest, mmd_test
@@ -8,6 +9,7 @@ from da.shift.fused_test import mmd_fuse
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2
 
 __all__ = [
+    "Categories",
     "ClassTest",
     "Columns",
     "MMDTest",
@@ -16,6 +18,7 @@ __all__ = [
     "holm",
     "mmd_fuse",
     "mmd_test",
+    "moved_categories",
     "moved_classes",
     "moved_columns",
     "moved_proportions",

@@ -15,6 +15,7 @@ import numpy as np
 
 from da.kernels.bandwidths import median_bandwidth
 from da.records.wandb_mirror import Mode
+from da.shift.categories import Categories, moved_categories
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
 from da.shift.inputs import InputOptions, Sample
@@ -75,6 +76,7 @@ class Findings(NamedTuple):
         columns: What moved, column by column.
         classes: What moved within each class; empty without labels.
         proportions: The classes' shares; None without labels.
+        categories: What moved, by column of categories; None if there is no such column.
         strangers: The names of the target rows least like the source.
     """
 
@@ -85,6 +87,7 @@ class Findings(NamedTuple):
     columns: Columns
     classes: list[ClassTest]
     proportions: Proportions | None
+    categories: Categories | None
     strangers: list[str]
 
 
@@ -111,6 +114,7 @@ def find(options: Options, source: Sample, target: Sample) -> Findings:
         columns=moved_columns(source.x, target.x),
         classes=classes,
         proportions=proportions,
+        categories=_categories(source, target),
         strangers=[target.rows[row] for row in order[:STRANGERS]],
     )
 
@@ -170,6 +174,14 @@ def principal_components(
     centre = pooled.mean(axis=0)
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
     return centre, axes[:COMPONENTS], singular[:COMPONENTS] / np.sqrt(len(pooled))
+
+
+def _categories(source: Sample, target: Sample) -> Categories | None:
+    """What moved in the columns of categories, over all rows; None if there is none."""
+    if source.words is None or target.words is None or not source.word_names:
+        return None
+    order = [target.word_names.index(name) for name in source.word_names]
+    return moved_categories(source.words, target.words[:, order])
 
 
 def _classes(

@@ -39,6 +39,9 @@ class InputOptions:
     standardise: bool = False
     """Divide every column by its standard deviation over both samples. Otherwise columns of large
     numbers dominate the distances."""
+    categories: tuple[str, ...] = ()
+    """Columns of .csv and .tsv files that hold categories though they look like numbers, such as
+    postcodes. Columns of text are categories by themselves."""
     backbone: str | None = None
     """torchvision's network that makes features of photographs. None: the inputs are features."""
     weights: Path | None = None
@@ -64,6 +67,8 @@ class Sample(NamedTuple):
         every: All rows (N, d). For photographs it is only `x`, since features cost time.
         every_label: The classes (N,) of all rows, or None.
         total: The number of all rows, N.
+        words: Columns of categories (N, c) of all rows as text, or None.
+        word_names: The names of the c columns of categories.
     """
 
     x: np.ndarray
@@ -73,6 +78,8 @@ class Sample(NamedTuple):
     every: np.ndarray
     every_label: np.ndarray | None
     total: int
+    words: np.ndarray | None = None
+    word_names: tuple[str, ...] = ()
 
     def choose(self, most: int, generator: np.random.Generator) -> Sample:
         """Keep at most `most` of the rows to be tested, chosen at random."""
@@ -108,10 +115,11 @@ def read(
             )
         if options.backbone is not None and path.is_dir() and list_photographs(path)[0]:
             return photographs(options, path, generator)
-        features = read_features(path, domain=domain)
+        features = read_features(path, domain=domain, categories=options.categories)
     x, labels = features.x, features.labels
     rows = [f"row {row}" for row in range(len(x))]
     whole = Sample(x, labels, rows, features.names, every=x, every_label=labels, total=len(x))
+    whole = whole._replace(words=features.words, word_names=features.word_names)
     return whole.choose(options.max_rows, generator)
 
 
@@ -162,6 +170,14 @@ def check_pair(source: Sample, target: Sample) -> None:
     """
     named = source.names and target.names
     apart = names_apart(source.names, target.names, ("the source", "the target")) if named else ""
+    for name in sorted(set(source.word_names) ^ set(target.word_names)):
+        words, numbers = ("source", "target") if name in source.word_names else ("target", "source")
+        if name in (target.names or ()) + (source.names or ()):
+            raise ValueError(
+                f"column {name!r} has text in the {words} and only numbers in the {numbers}: "
+                f"declare it, --categories {name}"
+            )
+        raise ValueError(f"the {words} has a column of text {name!r}, the {numbers} has none")
     if source.x.shape[1] != target.x.shape[1]:
         raise ValueError(
             "source and target must have equal widths; "

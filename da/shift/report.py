@@ -5,9 +5,12 @@ experiments/two_sample.py prints `described` before the tests and `report` after
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from da.records.grids import aligned
+from da.shift.categories import Categories
 from da.shift.class_drift import ClassTest, Proportions
 from da.shift.findings import SHIFTS, Findings, Options
 from da.shift.inputs import Sample, column_names, sample_name
@@ -33,6 +36,8 @@ def report(options: Options, source: Sample, target: Sample, found: Findings) ->
             f"squared MMD {found.monitor:.4g}"
         )
     lines += _column_lines(options, source, target, found)
+    if found.categories is not None:
+        lines += _category_lines(options, source.word_names, found.categories)
     if found.differs:
         lines += ["", f"Rows of the target least like the source: {', '.join(found.strangers)}"]
     if found.proportions is not None:
@@ -111,6 +116,24 @@ def _column_lines(options: Options, source: Sample, target: Sample, found: Findi
         "",
         f"{moved} of {len(names)} columns differ (Kolmogorov-Smirnov, p by Holm). "
         "The furthest apart:",
+        aligned(cells),
+    ]
+
+
+def _category_lines(options: Options, names: Sequence[str], categories: Categories) -> list[str]:
+    """How many columns of categories differ, and a table of those furthest apart."""
+    moved = int((categories.p_value <= options.alpha).sum())
+    cells = [["column", "distance", "p", "only in the target"]]
+    for i in np.argsort(-categories.distance, kind="stable")[:BARS]:
+        rough = " (rough)" if categories.least_expected[i] < 5 else ""
+        new = [name or "(empty)" for name in categories.new[i]]
+        more = ", ..." if len(new) > 5 else ""
+        numbers = f"{categories.distance[i]:.3f}", f"{categories.p_value[i]:.2g}{rough}"
+        cells.append([names[i], *numbers, ", ".join(new[:5]) + more])
+    return [
+        "",
+        f"{moved} of {len(names)} columns of categories differ in all rows (chi-square, p by "
+        "Holm; the distance is the total variation). The furthest apart:",
         aligned(cells),
     ]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,25 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _MISSING = ("", "na", "n/a", "#n/a", "null", "none", "-", "?", ".")  # what stands for no value
 
 
-def read_csv(path: Path) -> tuple[np.ndarray, list[str] | None, tuple[str, ...] | None]:
+class Table(NamedTuple):
+    """What a table of text holds.
+
+    Attributes:
+        x: Numbers (n, d) float64.
+        labels: The classes (n,), or None if there is no such column or all of it is empty.
+        names: The names of the d columns, or None.
+        words: The columns of categories (n, c) as text, or None if they were not asked for.
+        word_names: The names of the c columns of categories.
+    """
+
+    x: np.ndarray
+    labels: list[str] | None
+    names: tuple[str, ...] | None
+    words: np.ndarray | None = None
+    word_names: tuple[str, ...] = ()
+
+
+def read_csv(path: Path, *, categories: Sequence[str] | None = None) -> Table:
     """Read a table whose columns are divided by commas, semicolons, tabs or bars.
 
     Args:
@@ -27,10 +46,11 @@ def read_csv(path: Path) -> tuple[np.ndarray, list[str] | None, tuple[str, ...] 
             column called label, labels, y, class, target, targets or classification holds the
             classes. Numbers may have a decimal comma if columns are not divided by commas. Empty
             columns at the end are left out.
+        categories: Names of columns that hold categories though they look like numbers. Columns
+            with text are then set apart too. Default None: text among the numbers is an error.
 
     Returns:
-        Numbers (n, d) float64; the classes, or None if there is no such column or all of it is
-        empty; the names of the d columns, or None.
+        Numbers, classes, names and columns of categories.
 
     Raises:
         ValueError: The file has no rows, rows of different lengths, text or nothing among the
@@ -43,13 +63,52 @@ def read_csv(path: Path) -> tuple[np.ndarray, list[str] | None, tuple[str, ...] 
     if not width:
         raise ValueError(f"{path} has no rows")
     names = heading([_plain(cell, delimiter) for cell in first.cells[:width]], path)
-    table = _Table(path, delimiter, width, names, label_places(names or (), path))
+    labels_at = label_places(names or (), path)
+    words_at: list[int] = []
+    if categories is not None:
+        kept = list(rows)
+        words_at = word_places(kept, names or (), labels_at, categories, path)
+        rows = iter(kept)
+        if width == len(words_at) + len(labels_at):
+            raise ValueError(f"{path}: no column of numbers is left beside those of categories")
+    table = _Table(path, delimiter, width, names, labels_at, words_at)
     for row in rows if names else chain([first], rows):
         table.add(row)
     x, columns = table.numbers(), table.columns()
     if columns is None and len(x) and _is_heading(x, first.cells, path):
         x, columns = x[1:], tuple(cell.strip() for cell in first.cells[:width])
-    return x, table.classes(), columns
+    if categories is None:
+        return Table(x, table.classes(), columns)
+    words = np.array(table.words, dtype=str).reshape(len(x), len(words_at))
+    word_names = tuple((names or ())[place] for place in words_at)
+    return Table(x, table.classes(), columns, words, word_names)
+
+
+def word_places(
+    rows: Sequence[Row],
+    names: Sequence[str],
+    labels_at: Sequence[int],
+    categories: Sequence[str],
+    path: Path,
+) -> list[int]:
+    """Where the columns of categories are: those named, and those in which a cell is text.
+
+    Raises:
+        ValueError: There is no column of a name.
+    """
+    for name in categories:
+        if name not in names:
+            raise ValueError(f"{path} has no column {name!r} of categories; it has {list(names)}")
+    text = {
+        place
+        for row in rows
+        for place, cell in enumerate(row.cells[: len(names)])
+        if not is_number(cell)
+        and decimal_comma(cell) is None
+        and cell.strip().lower() not in _MISSING
+    }
+    named = {place for place, name in enumerate(names) if name in categories}
+    return sorted((text | named) - set(labels_at))
 
 
 @dataclass
@@ -61,14 +120,18 @@ class _Table:
     width: int
     names: tuple[str, ...] | None
     labels_at: list[int]
+    words_at: list[int]
     values: array[float] = field(default_factory=lambda: array("d"))
     labels: list[Row] = field(default_factory=list)
+    words: list[list[str]] = field(default_factory=list)
     points: bool = False  # whether a number has a decimal point
     comma: str = ""  # a number with a decimal comma
     surely: bool = False  # whether one of them cannot mean thousands
 
     def __post_init__(self) -> None:
-        self.numbers_at = [place for place in range(self.width) if place not in self.labels_at]
+        self.numbers_at = [
+            place for place in range(self.width) if place not in self.labels_at + self.words_at
+        ]
 
     def add(self, row: Row) -> None:
         line, cells = row
@@ -80,8 +143,10 @@ class _Table:
                 f"{self.path}, line {line}: {len(cells)} cells, but the first line has "
                 f"{self.width}{hint if self.delimiter == ',' else ''}"
             )
-        if self.labels_at:
+        if self.labels_at or self.words_at:
             self.labels += [Row(line, [cells[place]]) for place in self.labels_at]
+            if self.words_at:
+                self.words.append([cells[place].strip() for place in self.words_at])
             cells = [cells[place] for place in self.numbers_at]
         text = "".join(cells)
         self.points = self.points or "." in text

@@ -42,6 +42,8 @@ class Features:
         x: Rows (n, d) of finite floats, float32 or float64.
         labels: Classes (n,) as text, or None (default).
         names: Names of the d columns, or None (default).
+        words: Columns of categories (n, c) as text, or None (default): see `read_features`.
+        word_names: Names of the c columns of categories; default ().
 
     Example:
         >>> import numpy as np
@@ -53,9 +55,16 @@ class Features:
     x: np.ndarray
     labels: np.ndarray | None = None
     names: tuple[str, ...] | None = None
+    words: np.ndarray | None = None
+    word_names: tuple[str, ...] = ()
 
 
-def read_features(path: str | Path, *, domain: Literal["source", "target"] = "source") -> Features:
+def read_features(
+    path: str | Path,
+    *,
+    domain: Literal["source", "target"] = "source",
+    categories: Sequence[str] | None = None,
+) -> Features:
     """Read features from your own file, or from a folder of files.
 
     The suffix decides the format: .npz, .npy, .pt, .csv, .tsv, .svmlight or .libsvm. The files of a
@@ -65,6 +74,9 @@ def read_features(path: str | Path, *, domain: Literal["source", "target"] = "so
         path: The file or folder.
         domain: Which of the two to take if a file holds `source_features` and `target_features`.
             Default "source".
+        categories: For .csv and .tsv: names of columns that hold categories though they look like
+            numbers, such as postcodes. They and the columns of text become `words`. Default None:
+            text among the numbers is an error.
 
     Returns:
         Rows, and classes and column names if the file has them.
@@ -95,10 +107,10 @@ def read_features(path: str | Path, *, domain: Literal["source", "target"] = "so
         ]
         if not files:
             raise ValueError(_nothing_in(path))
-        return _stacked([_read_file(file, domain) for file in files], files)
+        return _stacked([_read_file(file, domain, categories) for file in files], files)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    return _read_file(path, domain)
+    return _read_file(path, domain, categories)
 
 
 def _nothing_in(folder: Path) -> str:
@@ -116,9 +128,11 @@ class _Content(NamedTuple):
     x: Any
     labels: Any = None
     names: tuple[str, ...] | None = None
+    words: np.ndarray | None = None
+    word_names: tuple[str, ...] = ()
 
 
-def _read_file(path: Path, domain: str) -> Features:
+def _read_file(path: Path, domain: str, categories: Sequence[str] | None) -> Features:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(
@@ -126,10 +140,15 @@ def _read_file(path: Path, domain: str) -> Features:
         )
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
-    content = reader(path, domain)
+    if path.suffix.lower() in TABLES:
+        content = _Content(*read_csv(path, categories=categories))
+    elif categories:
+        raise ValueError(f"{path}: only .csv and .tsv have columns of categories by name")
+    else:
+        content = reader(path, domain)
     x = _checked_rows(content.x, path)
     labels = None if content.labels is None else _checked_labels(content.labels, len(x), path)
-    return Features(x, labels, content.names)
+    return Features(x, labels, content.names, content.words, content.word_names)
 
 
 def _read_npz(path: Path, domain: str) -> _Content:
@@ -177,6 +196,7 @@ def _read_csv(path: Path, domain: str) -> _Content:
     return _Content(*read_csv(path))
 
 
+TABLES = (".csv", ".tsv")
 READERS: dict[str, Callable[[Path, str], _Content]] = {
     ".npz": _read_npz,
     ".npy": _read_npy,
@@ -266,6 +286,8 @@ def _stacked(parts: Sequence[Features], files: Sequence[Path]) -> Features:
         np.concatenate([part.x for part in parts]),
         np.concatenate(labels) if labels else None,
         parts[0].names,
+        None if parts[0].words is None else np.concatenate([part.words for part in parts]),
+        parts[0].word_names,
     )
 
 
@@ -274,4 +296,5 @@ def _form(features: Features) -> dict[str, object]:
     return {
         "columns": features.x.shape[1],
         "labels": "none" if features.labels is None else "some",
+        "columns of text": ", ".join(features.word_names) or "none",
     }
