@@ -142,6 +142,27 @@ def faces_that_define(root: Path) -> list[str]:
     return found
 
 
+def names_twice(root: Path) -> list[str]:
+    """Names on a face that are also a file or folder beside it.
+
+    `da.model.delta` would be the function, or the file, by what was imported first.
+    """
+    found = []
+    for path in python_files(root / "da"):
+        if path.name != "__init__.py":
+            continue
+        beside = {other.stem for other in path.parent.iterdir()} - {"__init__"}
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names = {
+            alias.asname or alias.name
+            for node in body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        found += [f"{path.relative_to(root)}: {name}" for name in sorted(names & beside)]
+    return found
+
+
 def long_files(root: Path) -> list[str]:
     counts = {
         path.relative_to(root): len(path.read_text(encoding="utf-8").splitlines())
@@ -258,6 +279,7 @@ RULES = [
     families_that_meet,
     faces_used_inside,
     faces_that_define,
+    names_twice,
     long_files,
     own_loops,
     figures_with_networks,
@@ -323,6 +345,11 @@ BAD = {
         "da/feature/__init__.py",
         '"""Face."""\n\nfrom da.feature.fine import good\n',
         faces_that_define,
+    ),
+    "a name twice": (
+        "da/feature/good.py",
+        '"""A module of the name of a function on the face."""\n',
+        names_twice,
     ),
     "a room without a level": ("da/attic.py", "x = 1\n", broken_arrows),
     "long": ("da/kernels.py", "x = 1\n" * 301, long_files),

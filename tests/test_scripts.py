@@ -6,8 +6,14 @@ They run from another folder. Some run in a process of their own, without PYTHON
 from __future__ import annotations
 
 import json
+import os
+import re
 import runpy
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -324,3 +330,77 @@ def test_two_steps_on_real_photographs(tmp_path: Path) -> None:
     assert config["weights"].startswith("squeezenet1_1_imagenet.pt sha256:")
     assert np.load(next((tmp_path / "cache").rglob("*.npy")), mmap_mode="r").dtype == np.uint8
     Image.open(next((data / "office_caltech/webcam").rglob("*.jpg"))).verify()
+
+
+def interrupted(
+    folder: Path, *flags: str, times: int = 1, until: str = ""
+) -> tuple[int, list[str]]:
+    """Train row none, press Ctrl-C after a checkpoint is written, or a line holds `until`.
+
+    Returns the exit status and the lines that say more than how far the run is.
+    """
+    command = [sys.executable, str(ROOT / "experiments/digits_mmd.py"), "--wandb", "disabled"]
+    task = ["--target", "noisy", "--seed", "0", "--loss", "none", "--steps", "5000"]
+    process = subprocess.Popen(
+        [*command, *task, "--evaluate-every", "5", *flags],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    told = []
+    while until and until not in told and (line := process.stderr.readline()):
+        told.append(line.rstrip("\n"))
+    while not list(folder.rglob("checkpoint.pt")) and process.poll() is None:
+        time.sleep(0.05)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    return process.returncode, [*told, *rest.splitlines()]
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_continues(tmp_path: Path) -> None:
+    status, told = interrupted(tmp_path)
+    assert status == 130 and len(told) == 1
+    kept = re.fullmatch(
+        r"interrupted\. none clean>noisy seed 0 is kept up to step (\d+) of 5000\. "
+        r"0 of 1 runs are finished\. The same command continues\.",
+        told[0],
+    )
+    assert kept is not None and int(kept[1]) % 5 == 0
+    again = f"none clean>noisy seed 0 continues at step {kept[1]} of 5000"
+    status, told = interrupted(tmp_path, until=again, times=2)
+    assert told[0] == again
+    assert status in (130, -signal.SIGINT), "a second Ctrl-C stops at once"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_finished_runs_are_counted(tmp_path: Path) -> None:
+    task = ["--target", "noisy", "--seed", "0", "--steps", "2", "--wandb", "disabled"]
+    run_script("digits_mmd.py", "--loss", "none", *task, cwd=tmp_path)
+    again = run_script("digits_mmd.py", "--loss", "none", "mmd", *task, cwd=tmp_path)
+    assert again.stderr == "already finished: 1 of 2 runs (--force runs them again)\n"
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_continues(tmp_path: Path) -> None:
+    """A limit on the size of files ends writing the checkpoint, as a full disk does."""
+    code = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    script = str(ROOT / "experiments/digits_mmd.py")
+    task = ["--target", "noisy", "--seed", "0", "--loss", "none", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, script, *task, "--wandb", "disabled"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("error: cannot write checkpoint.pt in the run")
+    assert re.search(r"\(File too large; \d+ MB are free there\)", line) and "continues" in line
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {"config.json", "env.json", "metrics.jsonl"}

@@ -18,8 +18,8 @@ from scipy.optimize import LinearConstraint, linprog, minimize
 from scipy.spatial.distance import cdist, pdist
 
 from da.data.toy import gaussian_covariate_shift
-from da.instance.mean_matching import kmm
 from da.instance.landmark_selection import landmarks
+from da.instance.mean_matching import kmm
 from da.instance.selection import select_by_likeness
 
 

@@ -28,9 +28,9 @@ from da.model.blockwise import blocks
 from da.model.finetune import frozen
 from da.model.masked_language import MaskedLanguage, one_gap_each
 from da.networks.encoder_files import extra, find_encoder
+from da.networks.encoder_from_texts import new_encoder, ppmi, save_encoder
 from da.networks.low_rank import lora
 from da.networks.network import Network
-from da.networks.encoder_from_texts import new_encoder, ppmi, save_encoder
 from da.networks.small import lenet
 from da.networks.text_encoders import text_network, tokenise, tokens
 from da.records.run import Run

@@ -23,8 +23,8 @@ from scipy.spatial.distance import cdist
 
 from da.data.digits import read_digits
 from da.shift import permutations as ops
-from da.shift.mmd import MMDTest, mmd_test
 from da.shift.fused_test import mmd_fuse
+from da.shift.mmd import MMDTest, mmd_test
 from da.shift.permutations import permutation_p_value, relabelled_mmd2, relabellings
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2
 from problems import ROOT, run_script

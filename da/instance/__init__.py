@@ -17,9 +17,9 @@ from da.instance.diagnostics import (
 )
 from da.instance.discriminator import discriminator_weights
 from da.instance.kliep_weights import kliep
-from da.instance.mean_matching import kmm
 from da.instance.labelshift import bbse, mlls
 from da.instance.landmark_selection import balanced_weights, landmarks
+from da.instance.mean_matching import kmm
 from da.instance.neighbours import neighbour_weights
 from da.instance.selection import Selection, select_by_likeness
 from da.instance.ulsif_weights import rulsif, ulsif

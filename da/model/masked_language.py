@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from da.data.batches import LabelledBatch
 from da.data.domain import Labelled
-from da.networks.network import Network
 from da.networks.encoder_from_texts import SPECIAL
+from da.networks.network import Network
 from da.networks.text_encoders import Encoder
 from da.train.evaluation import Evaluation
 from da.train.method import Method, Terms

@@ -6,9 +6,9 @@ and the parts of adversaries.
 
 from da.networks.adversary import MultilinearMap, discriminator, reverse_gradient
 from da.networks.backbones import backbone, source_classifier
+from da.networks.encoder_from_texts import new_encoder, save_encoder
 from da.networks.low_rank import lora
 from da.networks.network import Frozen, Network, Outputs, bottleneck
-from da.networks.encoder_from_texts import new_encoder, save_encoder
 from da.networks.small import lenet, mlp
 from da.networks.statistics import DomainBatchNorm, split_statistics, use_statistics
 from da.networks.text_encoders import text_network, tokenise

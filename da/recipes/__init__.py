@@ -1,9 +1,9 @@
 """What the scripts in experiments/ share: flags, `main`, and the jobs of all kinds of methods."""
 
+from da.recipes.backbone_features import frozen_features
 from da.recipes.cells import load_network
 from da.recipes.finetuning import FinetuneFlags, LabelFlags, labelled_job, photograph_job
 from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
-from da.recipes.backbone_features import frozen_features
 from da.recipes.job import Cell, Job, paired_job
 from da.recipes.parts import Parts, split
 from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_job

@@ -32,7 +32,8 @@ _CLEARER = (
     (r"could not convert string to float: ", "must be a number; got "),
     (r"no type matching (.+) could be instantiated from \[(.*)\]\.", r"must be \1; got \2"),
     (r"^Missing value for argument '(.+)'\. .*", r"\1 needs a value"),
-    (r"^Error parsing (--?[\w-]+): ", r"\1: "),
+    (r": Could not find valid parse for arguments: \[(.*)\]", r": must be other values; got \1"),
+    (r"^Error parsing (-[\w/-]+): ", r"\1: "),
     (r"^Error parsing \w+: ", ""),
     (r": must be ", " must be "),
 )
@@ -224,6 +225,6 @@ def _unknown(word: str, options_type: type) -> str:
     if not word.startswith("-"):
         return f"{word!r} is one word too many; --help shows the form of the command"
     flags = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options_type)]  # type: ignore[arg-type]
-    close = difflib.get_close_matches(word.partition("=")[0], flags, n=2)
-    guess = f"; did you mean {' or '.join(close)}?" if close else ";"
+    close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
+    guess = f"; did you mean {close[0]}?" if close else ";"
     return f"{word} is no flag{guess} --help lists all"
