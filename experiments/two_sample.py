@@ -33,10 +33,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from da.networks.backbones import fingerprint
 from da.records import Run
+from da.records.command_line import parse
 from da.shift import moved_columns
 from da.shift.findings import Findings, Options, find, principal_components
 from da.shift.inputs import Sample, column_names, read_pair, sample_name
@@ -145,7 +145,7 @@ def digest(sample: Sample) -> str:
 def main() -> None:
     """The command line: see --help."""
     try:
-        options = tyro.cli(Options, description=__doc__)
+        options = parse(Options, description=__doc__)
         if options.smoke_test:
             options = replace(
                 options, permutations=199, max_rows=100, runs_dir=options.runs_dir / "smoke"

@@ -22,11 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 import style
-import tyro
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+
+from da.records.command_line import parse
 
 RECORDS = Path("experiments/records")
 COLUMNS = (
@@ -200,7 +201,7 @@ def _n(row: dict[str, str]) -> int:
 def main() -> None:
     """The command line: see --help."""
     try:
-        options = tyro.cli(Options, description=__doc__)
+        options = parse(Options, description=__doc__)
         groups = read(options.csv)
         style.set_style()
         rows = [[row[column] for column in COLUMNS] for group in groups for row in group.rows]

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import style
-import tyro
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from da.records import Table, ranking, read_runs
+from da.records.command_line import parse
 from da.records.commands import matching
 from da.records.rankings import Point, points
 
@@ -109,7 +109,7 @@ def _means(own: Sequence[Point]) -> np.ndarray:
 def main() -> None:
     """The command line: see --help."""
     try:
-        options = tyro.cli(Options, description=__doc__)
+        options = parse(Options, description=__doc__)
         found = read_runs(options.runs_dir, experiment=options.experiment)
         records = matching(found, options.where)
         table, scores = ranking(records), points(records)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import matplotlib
-import tyro
+
+from da.records.command_line import parse
 
 matplotlib.use("Agg")  # files only, so that no display is needed
 
@@ -74,7 +75,7 @@ def main(
 ) -> None:
     """The command line of a figure of a table: what `draw` returns is saved as EXPERIMENT_kind."""
     try:
-        options = tyro.cli(options_type, description=sys.modules["__main__"].__doc__)
+        options = parse(options_type, description=sys.modules["__main__"].__doc__)
         table = options.table()
         set_style()
         save(draw(table, options), options.out / f"{table.experiment}_{kind}", to_csv(table))

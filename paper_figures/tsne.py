@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import style
-import tyro
 from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,6 +24,7 @@ from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
 from da.records import Record, read_runs
+from da.records.command_line import parse
 from da.records.commands import matching
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
@@ -214,7 +214,7 @@ def numbers(embeddings: list[Embedding]) -> str:
 def main() -> None:
     """The command line: see --help."""
     try:
-        options = tyro.cli(Options, description=__doc__)
+        options = parse(Options, description=__doc__)
         found = read_runs(options.runs_dir, experiment=options.experiment)
         records = matching(found, options.where)
         runs = [find(records, options, method) for method in (options.before, options.after)]

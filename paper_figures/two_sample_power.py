@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 import style
-import tyro
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from da.records import Record, read_runs
+from da.records.command_line import parse
 from da.records.commands import matching
 
 EXPERIMENT = "two_sample_power"
@@ -138,7 +138,7 @@ def _panel(axes: Axes, lines: Sequence[Point]) -> None:
 def main() -> None:
     """The command line: see --help."""
     try:
-        options = tyro.cli(Options, description=__doc__)
+        options = parse(Options, description=__doc__)
         lines = points(matching(read_runs(options.runs_dir, experiment=EXPERIMENT), options.where))
         style.set_style()
         figure = draw(lines, width=options.width)
