@@ -170,8 +170,8 @@ class OSBP(Adapt):
             see `da.train.Adapt`. Default 0.
 
     Raises:
-        ValueError: `batch_statistics` is none of the three, or boundary is not in (0, 1). In
-            training: a source label names the last output.
+        ValueError: `batch_statistics` is none of the three, or boundary is not in (0, 1). A source
+            label names the last output; `da.train.fit` says so before the first step.
 
     Example:
         >>> import torch
@@ -192,6 +192,8 @@ class OSBP(Adapt):
         The head sees the target twice, the second time above reversed features; batch normalisation
         in a deep head keeps the statistics of the first time.
     """
+
+    label_kind = "known classes"
 
     def __init__(
         self,

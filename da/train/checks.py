@@ -19,7 +19,7 @@ from da.data.domain import Labelled, Unlabelled
 from da.records.run import Run
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
-from da.train.first_pass import count_outputs, evaluation_inputs, training_inputs
+from da.train.first_pass import count_outputs, evaluation_inputs, training_inputs, try_one_row
 from da.train.label_checks import LabelKind, check_labels, check_numbers
 from da.train.method import Adapt, Method, check_factor
 from da.train.metrics import r_squared
@@ -95,8 +95,8 @@ def check_fit(
     Raises:
         TypeError: The stream's batches are not of the kind that the method reads.
         ValueError: A batch is larger than its domain, the network cannot take the samples of a
-            domain, labels do not fit the head or the method, weights do not fit the rows, or the
-            trade-off is negative.
+            domain or has one row where several are needed, labels do not fit the head or the
+            method, weights do not fit the rows, or the trade-off is negative.
     """
     batch = stream.batch(0, fabric.global_rank, fabric.world_size)
     _check_batch(method, stream, batch)
@@ -105,12 +105,12 @@ def check_fit(
     _check_shapes(method, batch)
     inputs = training_inputs(method, batch) | evaluation_inputs(evaluation)
     outputs = count_outputs(method, inputs, fabric.device, fabric.autocast)
-    if outputs is None:
-        return
-    open_set = evaluation is not None and evaluation.task == "open_set"
-    _check_training_labels(method, stream, outputs, unknown=open_set)
-    if evaluation is not None and type(evaluation).metrics is Evaluation.metrics:
-        _check_evaluation(evaluation, outputs)
+    if outputs is not None:
+        open_set = evaluation is not None and evaluation.task == "open_set"
+        _check_training_labels(method, stream, outputs, unknown=open_set)
+        if evaluation is not None and type(evaluation).metrics is Evaluation.metrics:
+            _check_evaluation(evaluation, outputs)
+    try_one_row(method, batch, fabric.device, fabric.autocast)
 
 
 def _check_batch(method: Method, stream: Any, batch: Any) -> None:

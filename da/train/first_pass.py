@@ -1,10 +1,12 @@
 """A pass of two rows of each domain before training: can the network take them, and what comes out?
 
-The network is in evaluation mode and without gradients, so nothing changes.
+The network is in evaluation mode and without gradients, so nothing changes. Batches of one row are
+tried on a copy, because many losses and layers need several.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from da.arrays import NonFiniteError
 from da.data.batches import network_input
+from da.data.domain import Unlabelled
 from da.data.one_by_one import as_transform
 from da.networks.network import Outputs
 from da.networks.statistics import evaluating
@@ -76,6 +80,39 @@ def count_outputs(
             _check_outputs(outputs, name)
             found = outputs.logits.shape[1]
     return found
+
+
+def try_one_row(
+    method: Method,
+    batch: Any,
+    device: torch.device | str,
+    autocast: Callable[[], AbstractContextManager],
+) -> None:
+    """Raise a ValueError if batches have one row and the method or its network needs several.
+
+    The first move is tried on a copy. Larger batches are not tried.
+
+    Args:
+        method: What will be trained, in training mode.
+        batch: Its first batch.
+        device: The device of the method.
+        autocast: Makes the context of the engine's precision.
+    """
+    rows = [len(getattr(batch, name)) for name in INPUTS if hasattr(batch, name)]
+    if min(rows, default=ROWS) > 1:
+        return
+    shared = {id(each): each for each in vars(method).values() if isinstance(each, Unlabelled)}
+    copied = copy.deepcopy(method, shared)
+    try:
+        with torch.random.fork_rng(devices=[]), _eagerly(copied.network), autocast():
+            next(copied.step(batch.to(device), 0.0))
+    except NonFiniteError:  # the loop says where it comes from
+        return
+    except ValueError as error:
+        raise ValueError(
+            f"batch_size must be 2 or more for {type(method).__name__} on this network; got 1: "
+            f"{error}"
+        ) from error
 
 
 def _check_outputs(outputs: Any, name: str) -> None:

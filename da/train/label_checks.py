@@ -2,6 +2,7 @@
 
 kind                   labels                       head
 classes                (n,) integers from 0         K outputs, K above every label
+known classes          (n,) integers from 0         K + 1 outputs, the last one for unknown
 numbers                (n,) finite floats           one output
 classes or numbers     either                       as above
 tasks                  (n, tasks) integers from 0   as many outputs as all tasks have classes
@@ -16,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-LabelKind = Literal["classes", "numbers", "classes or numbers", "tasks", "unread"]
+LabelKind = Literal["classes", "known classes", "numbers", "classes or numbers", "tasks", "unread"]
 
 ONE_HOT = "for rows that are one-hot or probabilities pass y.argmax(1)"
 REGRESSION = (
@@ -69,7 +70,7 @@ def check_labels(
             f"labels must be floats for the regression of {owner}; got {labels.dtype} in {name}: "
             "pass y.float(), or train classes with da.train.Align"
         )
-    if kind == "classes" and floating:
+    if kind in ("classes", "known classes") and floating:
         raise ValueError(
             f"labels must be classes, whole numbers, for {owner}; got {labels.dtype} in {name}: "
             f"{JUDGED_REGRESSION if owner.startswith('Evaluation') else REGRESSION}"
@@ -77,6 +78,7 @@ def check_labels(
     if floating:
         check_numbers(labels, outputs, name=name)
     else:
+        unknown = unknown or kind == "known classes"
         check_classes(labels, outputs - int(unknown), name=name, unknown=unknown)
 
 

@@ -50,8 +50,9 @@ class Method(nn.Module, ABC, Generic[BatchType]):
 
     Attributes:
         label_kind: What the labels of the stream must be, which `fit` checks before the first step:
-            "classes", "numbers", "classes or numbers", "tasks" or "unread". None, the default of a
-            method of your own, is not checked.
+            "classes", "known classes" (the head's last output is for unknown ones), "numbers",
+            "classes or numbers", "tasks" or "unread". None, the default of a method of your own, is
+            not checked.
 
     Example:
         >>> import torch
