@@ -69,6 +69,15 @@ def test_a_device_without_float64_leaves_it_to_the_cpu() -> None:
         assert x.grad is not None and x.grad.cpu().tolist() == [2, 4]
 
 
+def test_float64_labels_reach_a_device_without_float64() -> None:
+    batch = LabelledBatch(OTHERS, torch.linspace(0, 1, M, dtype=torch.float64), COLUMNS)
+    assert batch.to("cpu").y.dtype == torch.float64
+    with Apart():
+        there = batch.to("meta")
+        assert there.y.dtype == torch.float32 and there.index.dtype == torch.int64
+        assert there.y.device == there.x.device == torch.device("meta")
+
+
 def test_nothing_has_float64_and_single_precision_is_left() -> None:
     with NoFloat64():
         assert wide_type("cpu") == torch.float32 and widened(torch.ones(2)).dtype == torch.float32

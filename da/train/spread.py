@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from da.devices import widened
 from da.networks.network import Network
 
 SPREAD = "feature_spread"  # its name among the metrics
@@ -34,7 +35,7 @@ def feature_spread(features: Tensor) -> float:
         >>> feature_spread(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))  # deviations 1 and 0
         0.7071067811865476
     """
-    wide = features.detach().cpu().double()
+    wide = widened(features.detach().cpu())
     return wide.var(dim=0, correction=0).mean().sqrt().item()
 
 
