@@ -73,6 +73,7 @@ def answers(method: BaseEstimator, rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("method", METHODS, ids=named)
+@pytest.mark.filterwarnings("ignore:.*iterations")
 def test_a_default_asks_for_nothing_that_cannot_be_had(method: BaseEstimator, table: str) -> None:
     source, target, labels = halves(TABLES[table])
     found = clone(method).fit(source, target, labels)

@@ -4,8 +4,8 @@ from da.records.multiple_tests import holm
 from da.shift.categories import Categories, moved_categories
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
-from da.shift.mmd import MMDTest, mmd_test
 from da.shift.fused_test import mmd_fuse
+from da.shift.mmd import MMDTest, mmd_test
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2
 
 __all__ = [

@@ -18,9 +18,9 @@ from da.records.wandb_mirror import Mode
 from da.shift.categories import Categories, moved_categories
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
+from da.shift.fused_test import mmd_fuse
 from da.shift.inputs import InputOptions, Sample
 from da.shift.mmd import MMDTest, mmd_test
-from da.shift.fused_test import mmd_fuse
 from da.shift.random_features import random_feature_mmd2
 
 TESTS: dict[str, Callable[..., MMDTest]] = {"mmd_fuse": mmd_fuse, "mmd_test": mmd_test}
