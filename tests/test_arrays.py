@@ -140,9 +140,7 @@ def test_weights_that_cannot_be_are_named(weights: list) -> None:
 @pytest.mark.parametrize("kind", ["csr_matrix", "csr_array", "coo_matrix", "csc_array"])
 def test_sparse_rows_are_told_the_way_to_dense_ones(kind: str) -> None:
     rows = getattr(scipy.sparse, kind)(np.eye(3))
-    with pytest.raises(
-        TypeError, match=r"convert it first, with source.toarray\(\)"
-    ):
+    with pytest.raises(TypeError, match=r"convert it first, with source.toarray\(\)"):
         as_matrix(rows, "source")
 
 

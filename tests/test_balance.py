@@ -36,8 +36,10 @@ def test_sizes_are_means_over_the_run():
 
 
 def test_only_what_vanishes_or_dominates_is_said():
-    assert imbalance({"align": 0.01, "domain": 100.0}) == imbalance({}) == ""
-    words = imbalance({"align": 0.0099, "domain": 1.0, "penalty": 1234.0})
+    task = {"loss/task": 1.0}
+    assert imbalance([task | {"loss/align": 0.01, "loss/domain": 100.0}]) == imbalance([]) == ""
+    sizes = {"loss/align": 0.0099, "loss/domain": 1.0, "loss/penalty": 1234.0}
+    words = imbalance([task | sizes])
     assert words == (
         "on average align was 0.01 times the task loss: a larger trade-off lets it count; "
         "penalty was 1,234 times the task loss: a smaller trade-off lets the task count"

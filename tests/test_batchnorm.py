@@ -186,9 +186,7 @@ def test_what_cannot_adapt() -> None:
     with pytest.raises(ValueError, match="network must have batch normalisation"):
         adapt_statistics(mlp(3, 2), batches())
     for rows, count in (([], 0), ([torch.ones(1, 3).double()], 1)):
-        with pytest.raises(
-            ValueError, match=f"two target samples or more.* got {count}"
-        ):
+        with pytest.raises(ValueError, match=f"two target samples or more.* got {count}"):
             adapt_statistics(network(), rows)
     with pytest.raises(ValueError, match=r"one row or more each; got \(0, 3\)"):
         adapt_statistics(network(), [*batches(), torch.ones(0, 3).double()])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.utils import check_random_state
 
-from da.checks import (
+from da.arrays import (
     WholeNumberError,
     class_values,
     seed_of,

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import pytest
 
 import da
-from da.checks import check_choice, check_choices
+from da.arrays import check_choice, check_choices
 from da.data.transforms import ImageTransform
 from da.train.config import TrainConfig
 

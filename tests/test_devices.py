@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 import da.feature
 import da.model
+from da.arrays.devices import capable, narrowed, wide_type, widened
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.data.domain import Unlabelled
 from da.data.multisource import MultiSourceBatch
 from da.data.transforms import identity
-from da.devices import capable, narrowed, wide_type, widened
 from da.feature.partial import PADA
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.functions import gaussian, laplacian

@@ -19,21 +19,13 @@ from problems import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 EVERY_PAGE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
-FACES = sorted(path.parent.name for path in (ROOT / "da").glob("*/__init__.py")) + ["arrays"]
+FACES = sorted(path.parent.name for path in (ROOT / "da").glob("*/__init__.py"))
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)|<img src=\"([^\"]+)\"")
 
 
 def names_of(face: str) -> list[str]:
-    """The names of a face; da.arrays has no `__all__`, there its own public names are meant."""
-    module = importlib.import_module(f"da.{face}")
-    own = [
-        name
-        for name, thing in vars(module).items()
-        if (inspect.isclass(thing) or inspect.isfunction(thing))
-        and thing.__module__ == module.__name__
-        and not name.startswith("_")
-    ]
-    return list(getattr(module, "__all__", own))
+    """The names of a face."""
+    return list(importlib.import_module(f"da.{face}").__all__)
 
 
 def text_of(page: str) -> str:

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from da.checks.integers import is_whole, whole_number
+from da.arrays.devices import sent
+from da.arrays.integers import is_whole, whole_number
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, Transform, as_transform
 from da.data.sampling import Order, seeded
-from da.devices import sent
 
 
 class Movable:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
 from da.data.class_names import ClassFinder
 from da.data.domain import Labelled, Unlabelled
 from da.data.files.cache import cached_images

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
 from da.data.batches import Batch, network_input, positive
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, as_transform

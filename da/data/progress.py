@@ -79,7 +79,7 @@ class Progress:
         Numbers that were noted before under other names stay, behind the new ones.
         """
         new = {name: value for name, value in values.items() if name not in self._values}
-        self._values = new | self._values | values
+        self._values = {**new, **self._values, **values}
         self._bar.set_postfix_str(self._noted(), refresh=False)
 
     def say(self, line: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.files.cache import cached_images

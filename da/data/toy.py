@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
 from da.data.domain import Labelled
 
 WEAK, WEAK_NOISE = 0.5, 0.2

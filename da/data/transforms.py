@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.checks.choices import check_choices
-from da.checks.integers import whole_number
+from da.arrays.choices import check_choices
+from da.arrays.integers import whole_number
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

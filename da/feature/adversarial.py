@@ -18,7 +18,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from da.arrays import at_least_single
+from da.arrays.matrices import at_least_single
 from da.data.batches import Batch
 from da.feature.discriminator_loss import domain_confusion_loss, entropy_weights
 from da.networks.adversary import MultilinearMap, adversary_group, reverse_gradient

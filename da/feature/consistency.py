@@ -16,7 +16,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import Array, check_two_samples, full_precision, like
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.feature.views import check_fraction
 
 

@@ -5,7 +5,7 @@ The map that gives source rows the target's covariance is `da.shallow.coral`.
 
 from __future__ import annotations
 
-from da.arrays import Array, check_two_samples, full_precision, like
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.distances import covariance
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import at_least_single
+from da.arrays.matrices import at_least_single
 
 
 def domain_confusion_loss(

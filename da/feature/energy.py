@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.devices import capable, narrowed, widened
+from da.arrays.devices import capable, narrowed, widened
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.distances import centred
 
 

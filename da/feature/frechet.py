@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.devices import narrowed, widened
+from da.arrays.devices import narrowed, widened
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 
 
 def frechet_distance(source: Array, target: Array) -> Array:

@@ -13,7 +13,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, like
+from da.arrays.matrices import Array, check_two_samples, like
 from da.feature.mmd_estimators import (
     MULTIPLIERS,
     Estimator,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import as_matrix, check_two_samples, full_precision
+from da.arrays.matrices import as_matrix, check_two_samples, full_precision
 from da.kernels.distances import squared_distances
 from da.networks.network import Network, Outputs
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant

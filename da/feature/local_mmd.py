@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import Array, check_two_samples, like
-from da.devices import narrowed, wide_type
+from da.arrays.devices import narrowed, wide_type
+from da.arrays.matrices import Array, check_two_samples, like
 from da.feature.mmd_estimators import MULTIPLIERS, layer_of
 from da.ops.discrepancy import Backend, kernel_discrepancy
 from da.ops.mixture import Bandwidth, KernelName, check_kernel

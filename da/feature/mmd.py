@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import torch
 
-from da.arrays import Array, check_two_samples, like, normalised_weights
+from da.arrays.matrices import Array, check_two_samples, like, normalised_weights
 from da.feature.mmd_estimators import (
     MULTIPLIERS,
     Estimator,

@@ -18,8 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from da.arrays import full_precision
-from da.devices import narrowed, widened
+from da.arrays.devices import narrowed, widened
+from da.arrays.matrices import full_precision
 from da.kernels.bandwidths import Norm, scale_free
 from da.ops.discrepancy import Backend, kernel_discrepancy
 from da.ops.discrepancy_sums import pool

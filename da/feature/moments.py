@@ -17,9 +17,9 @@ import math
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.checks.integers import whole_number
-from da.devices import narrowed, widened
+from da.arrays.devices import narrowed, widened
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import scale_free
 from da.kernels.distances import centred
 

@@ -13,11 +13,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.checks.integers import whole_number
+from da.arrays.devices import narrowed, widened
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.data.batches import Batch
 from da.data.multisource import MultiSourceBatch
-from da.devices import narrowed, widened
 from da.networks.network import Network, Outputs
 from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere

@@ -14,8 +14,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precision, like
 from da.feature.adversarial import DANN
 from da.networks.network import Network, Outputs
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.arrays import at_least_single
+from da.arrays.matrices import at_least_single
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, kept_statistics

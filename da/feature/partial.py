@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.arrays import at_least_single
+from da.arrays.matrices import at_least_single
 from da.feature.adversarial import Reversed
 from da.feature.discriminator_loss import domain_confusion_loss
 from da.feature.partial_weights import class_weights, importance_weights

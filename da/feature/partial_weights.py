@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import at_least_single
+from da.arrays.matrices import at_least_single
 from da.feature.discriminator_loss import one_a_row
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, like
+from da.arrays.matrices import Array, check_two_samples, like
 from da.feature.joint_mmd import joint_mmd2
 from da.feature.local_mmd import local_mmd2
 from da.feature.mmd import mmd2

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.checks.choices import check_choice
-from da.devices import narrowed, widened
+from da.arrays.choices import check_choice
+from da.arrays.devices import narrowed, widened
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.feature.spectra import (
     GAP,
     MovingSVD,

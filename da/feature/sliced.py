@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.checks.integers import whole_number
-from da.checks.random_states import RandomState, seed_of
-from da.devices import narrowed, wide_type, widened
+from da.arrays.devices import narrowed, wide_type, widened
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
+from da.arrays.random_states import RandomState, seed_of
 from da.kernels.distances import centred
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from da.devices import widened
+from da.arrays.devices import widened
 
 RANK = 1e-9  # eigenvalues below this share of the largest count as zero: rounding is not inverted
 GAP = 1e-6  # the smallest gap, as a share of the largest value, that a derivative divides by

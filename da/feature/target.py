@@ -13,8 +13,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from da.arrays import Array, as_matrix, full_precision, like
-from da.devices import narrowed, widened
+from da.arrays.devices import narrowed, widened
+from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import Network, Outputs, entropies
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import full_precision
-from da.devices import capable, narrowed
+from da.arrays.devices import capable, narrowed
+from da.arrays.matrices import full_precision
 
 View = Callable[[Tensor], Tensor]
 

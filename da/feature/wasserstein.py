@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from da.arrays import at_least_single, full_precision
+from da.arrays.matrices import at_least_single, full_precision
 from da.data.batches import Batch
 from da.networks.adversary import adversary_group, fixed
 from da.networks.adversary import discriminator as default_discriminator

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from da.arrays import Array
+from da.arrays.matrices import Array
 from da.instance.class_arrays import (
     TINY,
     as_given,

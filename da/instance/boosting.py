@@ -23,7 +23,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from da.arrays import Array
+from da.arrays.matrices import Array
 from da.instance.samples import class_labels
 from da.instance.transfer_boosting import Labels, TransferBoosting, as_given, stack, weighted
 

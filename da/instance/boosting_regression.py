@@ -18,9 +18,9 @@ from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from da.arrays import Array
-from da.checks.integers import whole_number, whole_number_or_none
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import whole_number, whole_number_or_none
+from da.arrays.matrices import Array
+from da.arrays.random_states import RandomState, seed_of
 from da.instance.adaboost_r2 import adaboost_r2, adjusted_errors, towards_target, weighted_median
 from da.instance.transfer_boosting import (
     Labels,

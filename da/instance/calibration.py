@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import Array
+from da.arrays.matrices import Array
 from da.instance.class_arrays import TINY, as_given, frequencies, integers_of, probabilities_of
 
 COLDEST = 0.01  # the temperature stays within this and its inverse

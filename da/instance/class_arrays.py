@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import Array, as_matrix
+from da.arrays.matrices import Array, as_matrix
 
 TINY = 1e-30  # the least value that a probability or a weight has under a logarithm
 

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from da.arrays import Array, full_precision
+from da.arrays.matrices import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import Samples, tiles
 from da.kernels.bandwidths import check_bandwidth

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
 
 UNIFORM = 0.999  # weights whose effective sample size is above this share of n count as uniform
 

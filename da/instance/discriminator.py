@@ -16,9 +16,9 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from da.arrays import Array
-from da.checks.integers import whole_number_or_none
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import whole_number_or_none
+from da.arrays.matrices import Array
+from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import Samples
 

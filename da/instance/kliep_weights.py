@@ -19,9 +19,9 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from da.arrays import Array, full_precision
-from da.checks.integers import whole_number, whole_number_or_none
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import whole_number, whole_number_or_none
+from da.arrays.matrices import Array, full_precision
+from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import WIDTHS, Samples, draw
 from da.kernels.distances import gram_distances

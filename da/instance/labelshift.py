@@ -26,8 +26,8 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import Array, like
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, like
 from da.instance.class_arrays import class_count, frequencies, integers_of, probabilities_of
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.instance.selection import Selection, class_numbers, index_like
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred, gram_distances

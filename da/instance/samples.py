@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
-from da.checks.classes import class_values
+from da.arrays.classes import class_values
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred
 

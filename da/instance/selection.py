@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples
+from da.arrays.matrices import Array, check_two_samples
 from da.instance.discriminator import discriminator_weights
 from da.instance.samples import class_labels
 

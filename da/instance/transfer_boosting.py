@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch import Tensor
 
-from da.arrays import Array, NonFiniteError, as_matrix, check_two_samples
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, NonFiniteError, as_matrix, check_two_samples
 
 SMALLEST_ERROR = 1e-10
 

@@ -18,9 +18,9 @@ import math
 import torch
 from torch import Tensor
 
-from da.arrays import Array, full_precision
-from da.checks.integers import whole_number
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, full_precision
+from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.least_squares import coefficients, leave_one_out_scores
 from da.instance.samples import WIDTHS, Samples, draw, draw_centres

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from da.arrays import Array, as_matrix, full_precision, like
-from da.devices import capable, narrowed, wide_type, widened
+from da.arrays.devices import capable, narrowed, wide_type, widened
+from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.kernels.distances import centred, squared_norms
 
 MEDIAN_ROWS = 1000

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 
 
 def squared_distances(x: Array, y: Array) -> Array:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.devices import narrowed, widened
+from da.arrays.devices import narrowed, widened
 from da.model.finetune import fit_head
 from da.model.maps import block_names, single, stage_layers, submodule, watched
 from da.networks.network import Network

@@ -14,7 +14,7 @@ from itertools import chain, islice
 import torch
 from torch import Tensor, nn
 
-from da.arrays import at_least_single
+from da.arrays.matrices import at_least_single
 from da.model.windows import checked, windows
 from da.networks.network import Network
 from da.networks.statistics import BatchNorm, DomainBatchNorm, evaluating, use_statistics

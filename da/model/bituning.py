@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.arrays import at_least_single
-from da.checks.choices import check_choice
+from da.arrays.choices import check_choice
+from da.arrays.matrices import at_least_single
 from da.data.batches import LabelledBatch
 from da.model.contrast import check_positive, contrast
 from da.networks.network import Network, linear_head

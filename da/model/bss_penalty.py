@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da.arrays import Array, as_matrix, full_precision, like
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import Network
 
 

@@ -16,7 +16,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.checks.choices import check_choice
+from da.arrays.choices import check_choice
 from da.data.batches import LabelledBatch
 from da.model.relationship import check_probabilities
 from da.networks.network import Network, linear_head

@@ -76,8 +76,8 @@ def delta(
         alpha / 2 * behavioural distance of the feature maps + beta / 2 ||w_T||^2
 
     w_T are the parameters of the head. For the distance see
-    `da.model.delta_penalty.behavioural_distance`. The network's maps depend on the mode of its batch
-    normalisation. The source network normalises by its running statistics.
+    `da.model.delta_penalty.behavioural_distance`. The network's maps depend on the mode of its
+    batch normalisation. The source network normalises by its running statistics.
 
     Args:
         network: The network that is trained.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from da.arrays import Array, check_two_samples, full_precision, like
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.networks.network import Network
 
 

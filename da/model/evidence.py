@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import as_matrix
-from da.devices import widened
+from da.arrays.devices import widened
+from da.arrays.matrices import as_matrix
 from da.model.score_inputs import class_numbers, indicator, label_tensor, principal_components
 
 # The largest logarithm of beta / alpha, in units of the inverse mean squared singular value.

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from da.arrays.devices import widened
 from da.data.batches import Batch, LabelledBatch, TargetBatch
-from da.devices import widened
 from da.networks.network import Frozen, Network, linear_head
 from da.train.method import Method, Terms
 

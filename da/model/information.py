@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, as_matrix, full_precision, like
+from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import entropies
 
 Shares = Tensor | np.ndarray | Sequence[float]  # (K,), one for each class

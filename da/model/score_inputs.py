@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import as_matrix
-from da.devices import widened
+from da.arrays.devices import widened
+from da.arrays.matrices import as_matrix
 
 
 def labelled_rows(

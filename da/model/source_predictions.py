@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.devices import capable, widened
+from da.arrays.devices import capable, widened
 from da.model.score_inputs import class_numbers, indicator, labelled_rows
 
 

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import Array, as_matrix, full_precision, like
+from da.arrays.devices import widened
+from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.data.batches import TargetBatch, Transform, without_labels
 from da.data.domain import Unlabelled
 from da.data.one_by_one import as_transform
-from da.devices import widened
 from da.model.information import (
     Shares,
     check_weight,

@@ -28,7 +28,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from da.arrays import as_matrix, full_precision
+from da.arrays.matrices import as_matrix, full_precision
 from da.data.batches import TargetBatch
 from da.model.batchnorm import batch_norms
 from da.model.windows import windows

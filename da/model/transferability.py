@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from da.arrays.devices import widened
 from da.data.batches import Transform
 from da.data.domain import Labelled
-from da.devices import widened
 from da.model.coding_rate import transrate
 from da.model.evidence import logme
 from da.model.h_scores import h_score, regularized_h_score

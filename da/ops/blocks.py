@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from da.devices import capable, narrowed, widened
+from da.arrays.devices import capable, narrowed, widened
 from da.kernels.distances import squared_norms
 from da.ops.mixture import Mixture, Scratch, tile
 

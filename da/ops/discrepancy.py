@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from da.arrays import full_precision
-from da.devices import narrowed
+from da.arrays.devices import narrowed
+from da.arrays.matrices import full_precision
 from da.ops.discrepancy_sums import Options, discrepancy_sums, pool
 from da.ops.mixture import Mixture
 from da.ops.specification import discrepancy_by_specification

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from da.arrays import full_precision
-from da.devices import narrowed, widened
+from da.arrays.devices import narrowed, widened
+from da.arrays.matrices import full_precision
 from da.kernels.distances import centred
 from da.ops.blocks import Pair, Sample, Sums, gram_sums, kernel_sums
 from da.ops.mixture import KernelName, Mixture, of_distance

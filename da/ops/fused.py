@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import full_precision
+from da.arrays.matrices import full_precision
 from da.ops.fused_tiles import (
     ceil_divide,
     fused_tile,

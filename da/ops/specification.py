@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from da.devices import widened
+from da.arrays.devices import widened
 from da.kernels.functions import gaussian, linear, polynomial, rational_quadratic
 from da.ops.mixture import Mixture
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from da.arrays import NonFiniteError
+from da.arrays.matrices import NonFiniteError
 from da.networks.network import Network
 from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
 from da.recipes.job import Cell, Work

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tyro
 
-from da.checks.choices import check_choices
+from da.arrays.choices import check_choices
 from da.networks.backbones import fingerprint
 from da.recipes.trade_offs import check_trade_offs, trade_off_of
 from da.records.wandb_mirror import Mode

@@ -12,7 +12,7 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,24 +96,29 @@ def main(
         elif flags.download and benchmark is not None:
             fetch(benchmark, flags)
         fabric = start_engine(flags)
-        cells = [
-            Cell(method, source, target, seed)
-            for source, target in columns
-            for seed in flags.seeds
-            for method in flags.loss
-        ]
-        directories = _fill(flags, experiment, cells, build, describe, fabric)
-        if fabric is None or fabric.is_global_zero:
-            records = _records(flags, experiment, directories)
-            if table is not None:
-                print(table(records))
-            else:
-                show(flags, records, baseline, metric, select, report)
+        directories = _fill(flags, experiment, _cells(flags, columns), build, describe, fabric)
+        if fabric is not None and not fabric.is_global_zero:
+            return
+        records = _records(flags, experiment, directories)
+        if table is not None:
+            print(table(records))
+        else:
+            show(flags, records, baseline, metric, select, report)
     except (ValueError, OSError) as error:
         stop(error)
     except KeyboardInterrupt:
         print("interrupted. The same command continues.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _cells(flags: FlagsType, columns: Iterable[tuple[str, str]]) -> list[Cell]:
+    """The cells of a table, column by column."""
+    return [
+        Cell(method, source, target, seed)
+        for source, target in columns
+        for seed in flags.seeds
+        for method in flags.loss
+    ]
 
 
 def _fill(

@@ -22,8 +22,8 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from da.arrays import Array, as_matrix, check_two_samples, like
-from da.checks.classes import class_values
+from da.arrays.classes import class_values
+from da.arrays.matrices import Array, as_matrix, check_two_samples, like
 
 Domain = Literal["source", "target"]
 UNLIKE = 1e5  # columns whose standard deviations differ by a larger factor get a warning

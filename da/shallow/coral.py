@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision, like
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.distances import covariance
 from da.shallow.adapter import Adapter, Domain
 

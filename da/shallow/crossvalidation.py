@@ -26,7 +26,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.random_states import RandomState, seed_of
 from da.shallow.sample_domain import Weigher, checked_weights, is_source, labels_of
 
 

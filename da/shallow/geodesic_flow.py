@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, like
+from da.arrays.matrices import Array, check_two_samples, like
 
 
 def geodesic_flow_kernel(source_axes: Array, target_axes: Array) -> Array:

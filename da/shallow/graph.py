@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
 
 _TILE = 1024  # rows at a time
 _TIE = 1e-12  # values that differ by less are equal: the order of the rows then does not matter

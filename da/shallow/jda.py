@@ -16,7 +16,7 @@ from typing import Literal
 from sklearn.base import ClassifierMixin
 from torch import Tensor
 
-from da.checks.random_states import RandomState
+from da.arrays.random_states import RandomState
 from da.shallow.a_distance import balance_estimator
 from da.shallow.joint_adapter import JointAdapter
 from da.shallow.kernel_rows import Kernel

@@ -35,8 +35,8 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
-from da.arrays import Array
-from da.checks.integers import whole_number, whole_number_or_none
+from da.arrays.integers import whole_number, whole_number_or_none
+from da.arrays.matrices import Array
 from da.kernels.distances import centred
 from da.shallow.adapter import Adapter, Domain, check_labels, nearest
 from da.shallow.spectral import class_gaps, domain_gap, leading_eigenvectors, low_rank_root

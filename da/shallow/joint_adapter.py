@@ -22,8 +22,8 @@ from sklearn.base import ClassifierMixin, clone
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from da.arrays import Array
-from da.checks.random_states import RandomState
+from da.arrays.matrices import Array
+from da.arrays.random_states import RandomState
 from da.shallow.adapter import Domain, check_labels, nearest
 from da.shallow.kernel_rows import Kernel, check_kernel
 from da.shallow.spectral import (

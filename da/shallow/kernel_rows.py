@@ -23,7 +23,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from da.checks.integers import is_whole
+from da.arrays.integers import is_whole
 from da.kernels.bandwidths import mean_bandwidth
 
 Kernel = Literal["linear", "rbf", "primal"]

@@ -28,8 +28,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from da.arrays import Array, check_two_samples, like
-from da.checks.integers import whole_number, whole_number_or_none
+from da.arrays.integers import whole_number, whole_number_or_none
+from da.arrays.matrices import Array, check_two_samples, like
 from da.kernels.functions import gaussian
 from da.shallow.a_distance import balance_estimator
 from da.shallow.adapter import check_labels, nearest, rows_of_width, warn_if_unlike_scales

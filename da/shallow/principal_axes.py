@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from da.checks.integers import whole_number_or_none
+from da.arrays.integers import whole_number_or_none
 from da.kernels.distances import centred
 
 _DISAGREE = 0.995  # a disagreement from which on two subspaces count as orthogonal in one direction

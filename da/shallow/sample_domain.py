@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import column_or_1d
 
-from da.arrays import normalised_weights
+from da.arrays.matrices import normalised_weights
 
 # (source (n, d), target (m, d)) -> weights (n,)
 Weigher = Callable[[np.ndarray, np.ndarray], np.ndarray]

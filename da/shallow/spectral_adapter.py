@@ -10,8 +10,8 @@ from math import isfinite
 
 from torch import Tensor
 
-from da.checks.integers import whole_number, whole_number_or_none
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import whole_number, whole_number_or_none
+from da.arrays.random_states import RandomState, seed_of
 from da.shallow.adapter import Adapter, Domain
 from da.shallow.kernel_rows import Kernel, KernelRows, kernel_rows
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array
+from da.arrays.matrices import Array
 from da.shallow.adapter import Adapter, Domain
 from da.shallow.geodesic_flow import flow_root
 from da.shallow.principal_axes import principal_axes, subspace_disagreement

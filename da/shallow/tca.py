@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array
-from da.checks.random_states import RandomState
+from da.arrays.matrices import Array
+from da.arrays.random_states import RandomState
 from da.shallow.adapter import check_labels
 from da.shallow.graph import graph_laplacian
 from da.shallow.kernel_rows import Kernel, check_kernel

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from da.arrays import Array
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.matrices import Array
+from da.arrays.random_states import RandomState, seed_of
 from da.shallow.adapter import Domain
 from da.shallow.kernel_rows import Kernel, KernelRows, check_kernel, inverse_root, kernel_features
 from da.shallow.spectral import directions, domain_gap, low_rank_root, oriented, scaled

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.kernels.distances import centred
 from da.shallow.adapter import Adapter, Domain, check_labels
 from da.shallow.plans import class_plan, entropic_plan, exact_plan

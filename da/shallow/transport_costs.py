@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from da.checks.classes import class_values
+from da.arrays.classes import class_values
 from da.kernels.distances import gram_distances
 from da.shallow.adapter import check_labels
 

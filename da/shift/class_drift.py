@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy.stats import chi2_contingency
 
-from da.arrays import Array, check_two_samples
-from da.checks.integers import whole_number
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, check_two_samples
+from da.arrays.random_states import RandomState, seed_of
 from da.data.class_names import composed_labels
 from da.records.multiple_tests import holm
 from da.shift.mmd import MMDTest, mmd_test

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.stats import ks_2samp
 
-from da.arrays import Array, check_two_samples, full_precision, like
+from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import median_bandwidth
 from da.kernels.functions import gaussian
 from da.records.multiple_tests import holm

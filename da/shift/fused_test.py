@@ -23,9 +23,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from da.arrays import Array, check_two_samples, full_precision
-from da.checks.integers import whole_number
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import whole_number
+from da.arrays.matrices import Array, check_two_samples, full_precision
+from da.arrays.random_states import RandomState, seed_of
 from da.shift.mmd import MMDTest
 from da.shift.permutations import permutation_p_value, relabelled_mmd2, relabellings
 

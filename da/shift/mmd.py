@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from da.arrays import Array, check_two_samples, full_precision
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.matrices import Array, check_two_samples, full_precision
+from da.arrays.random_states import RandomState, seed_of
 from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
 from da.shift.permutations import gram_matrix, permutation_p_value, relabelled_mmd2, relabellings
 

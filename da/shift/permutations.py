@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from da.checks.integers import whole_number
+from da.arrays.integers import whole_number
 from da.kernels.distances import centred
 from da.kernels.functions import gaussian, laplacian, linear, polynomial, rational_quadratic
 from da.ops.mixture import Mixture

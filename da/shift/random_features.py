@@ -32,9 +32,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays import Array, as_matrix, check_two_samples, full_precision, like
-from da.checks.integers import is_whole, whole_number
-from da.checks.random_states import RandomState, seed_of
+from da.arrays.integers import is_whole, whole_number
+from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precision, like
+from da.arrays.random_states import RandomState, seed_of
 from da.kernels.bandwidths import check_bandwidth, resolve_bandwidth
 
 CELLS = 2**22  # entries of the largest temporary matrix

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays import normalised_weights
+from da.arrays.matrices import normalised_weights
 from da.data.batches import Batch
 from da.networks.network import Network, Outputs
 from da.networks.statistics import use_statistics

@@ -48,24 +48,24 @@ def sizes_beside_the_task(lines: Iterable[Mapping[str, float]]) -> dict[str, flo
     return {name.removeprefix("loss/"): mean / task for name, mean in means.items() if task > 0}
 
 
-def imbalance(sizes: Mapping[str, float]) -> str:
+def imbalance(lines: Iterable[Mapping[str, float]]) -> str:
     """Say which terms were below a hundredth of the task loss, or above a hundred times it.
 
     Args:
-        sizes: From `sizes_beside_the_task`.
+        lines: The logged metrics; see `sizes_beside_the_task`.
 
     Returns:
         One line; empty if no term is so small or so large.
 
     Example:
         >>> from da.train.balance import imbalance
-        >>> imbalance({"align": 0.0004, "domain": 3.0})
+        >>> imbalance([{"loss/task": 1.0, "loss/align": 0.0004, "loss/domain": 3.0}])
         'on average align was 0.0004 times the task loss: a larger trade-off lets it count'
-        >>> imbalance({"domain": 3.0})
+        >>> imbalance([{"loss/task": 1.0, "loss/domain": 3.0}])
         ''
     """
     said = []
-    for name, size in sizes.items():
+    for name, size in sizes_beside_the_task(lines).items():
         if size < VANISHES:
             advice = "a larger trade-off lets it count"
         elif size > DOMINATES:

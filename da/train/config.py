@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from da.checks.choices import check_choices
-from da.checks.integers import whole_number
+from da.arrays.choices import check_choices
+from da.arrays.integers import whole_number
 
 # Marks a setting that cannot change a result, except for rounding with other numbers of threads.
 NO_RESULT = {"result": False}

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from da.checks.choices import check_choice, check_choices
-from da.checks.integers import whole_number
+from da.arrays.choices import check_choice, check_choices
+from da.arrays.integers import whole_number
 from da.data.batches import network_input
 from da.data.datasets import labels_of
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from da.arrays import NonFiniteError
+from da.arrays.matrices import NonFiniteError
 from da.data.batches import network_input
 from da.data.domain import Unlabelled
 from da.data.one_by_one import as_transform

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from da.devices import widened
+from da.arrays.devices import widened
 
 
 def information_maximisation(logits: Tensor) -> float:

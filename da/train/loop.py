@@ -11,18 +11,18 @@ with the same metrics, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.distributed import ReduceOp, all_reduce
 
-from da.arrays import NonFiniteError
+from da.arrays.matrices import NonFiniteError
 from da.data.loading import Stream, load
 from da.data.progress import Progress
 from da.records.run import Run
-from da.train.balance import imbalance, logged, sizes_beside_the_task
+from da.train.balance import imbalance, logged
 from da.train.checkpoint import load_checkpoint, save_checkpoint
 from da.train.checks import check_arguments, check_fit
 from da.train.config import TrainConfig
@@ -140,20 +140,8 @@ def fit(
     start = load_checkpoint(run, method, optimizer, selected, fabric, settings)
     if start == 0:
         log_starting_spread(method, run, evaluation, fabric)
-    batches = load(
-        stream,
-        start=start,
-        stop=config.steps,
-        workers=config.workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        pin_memory=fabric.device.type == "cuda",
-    )
-    hidden = not fabric.is_global_zero
-    progress = Progress(run.title, config.steps, done=start, leave=False, hidden=hidden)
-    if start:
-        progress.say(f"{run.title} continues at step {start} of {config.steps}")
-    for step, batch in enumerate(progress.over(batches), start):
+    progress = _progress(run, config, start, fabric)
+    for step, batch in enumerate(progress.over(_batches(stream, config, start, fabric)), start):
         terms = _train_step(method, batch.to(fabric.device), step, config, optimizer, fabric)
         done = step + 1
         last = done == config.steps
@@ -163,13 +151,39 @@ def fit(
             progress.note(losses)
         if last or done % config.evaluate_every == 0:
             progress.note(judge(method, done, run, evaluation, selected, fabric))
-            if fabric.is_global_zero and (words := collapse(logged(run))):
-                progress.say(f"{run.title}: {words}")
+            _say(run, progress, collapse)
             _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric, settings)
-    if fabric.is_global_zero and (words := imbalance(sizes_beside_the_task(logged(run)))):
-        progress.say(f"{run.title}: {words}")
+    _say(run, progress, imbalance)
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
+
+
+def _batches(stream: Stream, config: TrainConfig, start: int, fabric: Fabric) -> Iterator[Any]:
+    """The batches of this process from step `start` on."""
+    return load(
+        stream,
+        start=start,
+        stop=config.steps,
+        workers=config.workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        pin_memory=fabric.device.type == "cuda",
+    )
+
+
+def _progress(run: Run, config: TrainConfig, start: int, fabric: Fabric) -> Progress:
+    """The bar of the run; it says so if the run continues."""
+    hidden = not fabric.is_global_zero
+    progress = Progress(run.title, config.steps, done=start, leave=False, hidden=hidden)
+    if start:
+        progress.say(f"{run.title} continues at step {start} of {config.steps}")
+    return progress
+
+
+def _say(run: Run, progress: Progress, words_of: Callable[[list[dict[str, float]]], str]) -> None:
+    """Say what a look at the logged metrics finds, if it finds anything."""
+    if not progress.hidden and (words := words_of(logged(run))):
+        progress.say(f"{run.title}: {words}")
 
 
 def _placed(method: Method, fabric: Fabric) -> Method:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.checks.choices import check_choice
+from da.arrays.choices import check_choice
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, split_statistics, use_statistics

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from da.devices import capable, widened
+from da.arrays.devices import capable, widened
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

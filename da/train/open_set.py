@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from da.devices import widened
+from da.arrays.devices import widened
 
 
 class OpenSetMetrics(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
-from da.checks.choices import check_choice
+from da.arrays.choices import check_choice
 from da.data.batches import LabelledBatch
 from da.networks.network import Network, remember
 from da.networks.statistics import frozen_statistics

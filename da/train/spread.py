@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from da.devices import widened
+from da.arrays.devices import widened
 from da.networks.network import Network
 
 SPREAD = "feature_spread"  # its name among the metrics

@@ -75,10 +75,9 @@ def cached_images(
     if images is not None:
         return images
     damaged = path.exists()
-    sidecar: dict[str, object] = {"name": name, "root": str(root.resolve()), "key": key}
-    sidecar |= {"files": _digest(listing), "version": VERSION}
-    progress = Progress(f"decoding {name}", len(files), unit="image")
-    decoded = (decode(file) for file in progress.over(files))
+    place: dict[str, object] = {"name": name, "root": str(root.resolve())}
+    sidecar = place | {"key": key, "files": _digest(listing), "version": VERSION}
+    decoded = map(decode, Progress(f"decoding {name}", len(files), unit="image").over(files))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent, stem, sidecar)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from da.checks.choices import check_choice
+from da.arrays.choices import check_choice
 from da.data.domain import Labelled
 
 Split = Literal["train", "test"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from da.arrays import Array, as_matrix, like
+from da.arrays.matrices import Array, as_matrix, like
 from da.data.benchmarks import JDA_DIGITS, OFFICE_CALTECH_SURF, Benchmark
 from da.data.domain import Labelled
 from da.data.files.folders import naming

@@ -27,7 +27,7 @@ def class_values(labels: Tensor | np.ndarray, name: str) -> np.ndarray:
 
     Example:
         >>> import numpy as np
-        >>> from da.checks import class_values
+        >>> from da.arrays import class_values
         >>> class_values(np.array([0.0, 1.0, 1.0]), "labels")
         array([0., 1., 1.])
     """

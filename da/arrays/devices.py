@@ -26,7 +26,7 @@ def wide_type(device: torch.device | str) -> torch.dtype:
         float64, or float32 on a device without float64.
 
     Example:
-        >>> from da.devices import wide_type
+        >>> from da.arrays.devices import wide_type
         >>> wide_type("cpu")
         torch.float64
     """
@@ -48,7 +48,7 @@ def capable(x: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from da.devices import capable
+        >>> from da.arrays.devices import capable
         >>> x = torch.ones(2)
         >>> capable(x) is x
         True
@@ -67,7 +67,7 @@ def widened(x: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from da.devices import widened
+        >>> from da.arrays.devices import widened
         >>> widened(torch.ones(2)).sum()
         tensor(2., dtype=torch.float64)
     """
@@ -89,7 +89,7 @@ def narrowed(x: Tensor, reference: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from da.devices import narrowed, widened
+        >>> from da.arrays.devices import narrowed, widened
         >>> x = torch.ones(2)
         >>> narrowed(widened(x).sum(), x)
         tensor(2.)
@@ -110,7 +110,7 @@ def sent(x: Tensor, device: torch.device | str) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from da.devices import sent
+        >>> from da.arrays.devices import sent
         >>> sent(torch.zeros(2, dtype=torch.float64), "cpu").dtype
         torch.float64
     """

@@ -29,7 +29,7 @@ def check_choice(name: str, value: object, choices: Any) -> None:
 
     Example:
         >>> from typing import Literal
-        >>> from da.checks import check_choice
+        >>> from da.arrays import check_choice
         >>> check_choice("schedule", "cosine", Literal["constant", "cosine"])
         >>> check_choice("schedule", "cosin", Literal["constant", "cosine"])
         Traceback (most recent call last):
@@ -54,7 +54,7 @@ def check_choices(options: Any) -> None:
     Example:
         >>> from dataclasses import dataclass
         >>> from typing import Literal
-        >>> from da.checks import check_choices
+        >>> from da.arrays import check_choices
         >>> @dataclass
         ... class Options:
         ...     optimizer: Literal["sgd", "adamw"] = "sgd"

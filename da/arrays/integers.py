@@ -15,7 +15,7 @@ class WholeNumberError(ValueError, TypeError):
     It is a ValueError and a TypeError, as the error of scikit-learn's checks of parameters is.
 
     Example:
-        >>> from da.checks import WholeNumberError, whole_number
+        >>> from da.arrays import WholeNumberError, whole_number
         >>> try:
         ...     whole_number(2.7, "n_iter", least=1)
         ... except WholeNumberError as error:
@@ -53,7 +53,7 @@ def whole_number(
 
     Example:
         >>> import numpy as np
-        >>> from da.checks import whole_number
+        >>> from da.arrays import whole_number
         >>> whole_number(np.int64(10), "n_iter", least=1)
         10
     """
@@ -86,7 +86,7 @@ def whole_number_or_none(
         WholeNumberError: `value` is neither None nor a whole number in the range.
 
     Example:
-        >>> from da.checks import whole_number_or_none
+        >>> from da.arrays import whole_number_or_none
         >>> whole_number_or_none(None, "n_components", least=1) is None
         True
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from da.checks.integers import WholeNumberError, is_whole
+from da.arrays.integers import WholeNumberError, is_whole
 
 RandomState = int | np.integer | np.random.RandomState | np.random.Generator | None
 
@@ -39,7 +39,7 @@ def seed_of(random_state: RandomState, name: str = "random_state") -> int:
 
     Example:
         >>> import numpy as np
-        >>> from da.checks import seed_of
+        >>> from da.arrays import seed_of
         >>> seed_of(np.int64(3))
         3
         >>> first, second = np.random.default_rng(0), np.random.default_rng(0)

@@ -1,0 +1,44 @@
+"""Arguments that every room takes alike: arrays and tensors, numbers, words, randomness, devices.
+
+Functions take tensors or NumPy arrays and give back the same kind.
+"""
+
+from da.arrays.choices import check_choice, check_choices
+from da.arrays.classes import class_values
+from da.arrays.devices import capable, narrowed, sent, wide_type, widened
+from da.arrays.integers import WholeNumberError, whole_number, whole_number_or_none
+from da.arrays.matrices import (
+    Array,
+    NonFiniteError,
+    as_matrix,
+    at_least_single,
+    check_two_samples,
+    full_precision,
+    like,
+    normalised_weights,
+)
+from da.arrays.random_states import RandomState, seed_of
+
+__all__ = [
+    "Array",
+    "NonFiniteError",
+    "RandomState",
+    "WholeNumberError",
+    "as_matrix",
+    "at_least_single",
+    "capable",
+    "check_choice",
+    "check_choices",
+    "check_two_samples",
+    "class_values",
+    "full_precision",
+    "like",
+    "narrowed",
+    "normalised_weights",
+    "seed_of",
+    "sent",
+    "whole_number",
+    "whole_number_or_none",
+    "wide_type",
+    "widened",
+]
