@@ -201,6 +201,8 @@ def test_a_loss_added_by_the_page_alone_passes_the_property_tests(with_the_loss:
     quiet = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
     said = in_the_copy(with_the_loss, *quiet, "tests/test_discrepancies.py", "-k", "ddc")
     assert int(re.findall(r"(\d+) passed", said)[-1]) > 10
+    said = in_the_copy(with_the_loss, *quiet, "tests/test_method_properties.py", "-k", "ddc")
+    assert int(re.findall(r"(\d+) passed", said)[-1]) > 10
     assert "1 passed" in in_the_copy(with_the_loss, *quiet, "da/feature/ddc.py")
 
 

@@ -74,7 +74,7 @@ def cached_images(
     images = _open(path, key)
     if images is not None:
         return images
-    damaged = path.exists()
+    what = "the old cache was damaged; rebuilt" if path.exists() else "cached"
     place: dict[str, object] = {"name": name, "root": str(root.resolve())}
     sidecar = place | {"key": key, "files": _digest(listing), "version": VERSION}
     decoded = map(decode, Progress(f"decoding {name}", len(files), unit="image").over(files))
@@ -88,7 +88,6 @@ def cached_images(
             f"cannot write the cache {path} ({error}); set DA_CACHE to a folder with room that can "
             "be written"
         ) from error
-    what = "the old cache was damaged; rebuilt" if damaged else "cached"
     size = path.stat().st_size / 1e6
     print(f"{what}: {len(files)} images of {name} in {path} ({size:.1f} MB)")
     built = _open(path, key)
