@@ -26,6 +26,7 @@ from da.feature.mmd import mmd2
 from da.feature.multisource import M3SDA
 from da.feature.openset import OSBP
 from da.feature.regression import AlignRegression
+from da.model.blockwise import GradualUnfreezing
 from da.model.multitask import EqualWeights
 from da.model.sourcefree import SHOT
 from da.networks.network import Network
@@ -196,6 +197,12 @@ def test_classes_of_the_target_that_the_head_lacks() -> None:
     refused(align, pairs(), "got -1 in evaluation's validation samples", held_out)
 
 
+def test_a_source_label_that_names_the_output_for_unknown() -> None:
+    """With any evaluation and without one, because the method says what its head is."""
+    for judged in (None, JUDGED):
+        refused(OSBP(mlp(6, 3)), pairs(), "without the last, unknown; got 2 in source", judged)
+
+
 def test_every_source_of_several_is_looked_at() -> None:
     stream = MultiSourceBatches(
         [SOURCE, Labelled(X, Y + 1)], TARGET.unlabelled(), batch_size=4, seed=0, transform=identity
@@ -287,6 +294,20 @@ def test_a_batch_larger_than_the_data() -> None:
     fine_tuned, little = Regularize(mlp(6, 3), None), SOURCE.subset(torch.arange(3))
     refused(fine_tuned, labelled(little), "the 3 samples of domain; got 8.*repeat=True")
     check_fit(fine_tuned, labelled(little, repeat=True), JUDGED, FABRIC)
+
+
+def test_a_batch_of_one_row_is_tried_on_a_copy() -> None:
+    aligned = Align(mlp(6, 3), mmd2)
+    refused(aligned, pairs(batch_size=1), "batch_size must be 2 or more for Align .*got 1: source")
+    image = labelled(GREY, transform=ImageTransform(16), batch_size=1)
+    normalised = GradualUnfreezing(lenet(3)).train()
+    before = {name: value.clone() for name, value in normalised.state_dict().items()}
+    refused(normalised, image, "batch_size must be 2 or more for GradualUnfreezing", None)
+    for name, value in normalised.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    plain = GradualUnfreezing(mlp(6, 3))
+    check_fit(plain, labelled(batch_size=1), JUDGED, FABRIC)  # one row is enough
+    assert all(p.requires_grad for method in (normalised, plain) for p in method.parameters())
 
 
 def test_repeated_samples_come_equally_often() -> None:
