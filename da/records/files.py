@@ -191,6 +191,18 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def mend_lines(path: Path) -> None:
+    """Make a file of lines if there is none, and cut off half a line that a kill has left."""
+    with open(path, "a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.jsonl, as `parse_metrics` reads them."""
+    return parse_metrics(path.read_bytes().decode(), str(path))
+
+
 def parse_metrics(text: str, where: str) -> list[dict[str, float]]:
     """The lines of a metrics.jsonl; null reads as NaN, and half a line at the end is left out.
 

@@ -15,6 +15,7 @@ from da.records.files import (
     digest_of,
     parse_metrics,
     read_json,
+    read_metrics,
     same_configuration,
 )
 
@@ -69,8 +70,7 @@ class Record:
         """The logged lines in order, each with its "step"; values that were not finite are NaN."""
         if self.curves is not None:
             return packed_metrics(self.curves, self.digest)
-        path = self.directory / "metrics.jsonl"
-        return parse_metrics(path.read_bytes().decode(), str(path))
+        return read_metrics(self.directory / "metrics.jsonl")
 
 
 def read_record(directory: Path) -> Record:

@@ -28,10 +28,11 @@ from da.records.files import (
     composed,
     digest_of,
     document_of,
+    mend_lines,
     number,
-    parse_metrics,
     plain,
     read_json,
+    read_metrics,
     same_run,
     write_json,
     writing,
@@ -264,9 +265,7 @@ class Run:
             return
         write_json(path, self._document)
         write_json(self.directory / "env.json", environment(device))
-        with open(self.directory / "metrics.jsonl", "a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a kill may have left half a line
+        mend_lines(self.directory / "metrics.jsonl")
 
     def _open(self) -> IO[bytes]:
         """metrics.jsonl, opened for appending."""
@@ -293,8 +292,7 @@ class Run:
                 identifier=self.directory.name,
                 job_type=names["method"],
             )
-            path = self.directory / "metrics.jsonl"
-            for line in parse_metrics(path.read_bytes().decode(), str(path)):
+            for line in read_metrics(self.directory / "metrics.jsonl"):
                 values = {key: value for key, value in line.items() if key != "step"}
                 self._mirror.log(int(line["step"]), values)
         return self._mirror

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from da.records.files import parse_metrics
+from da.records.files import read_metrics
 from da.records.run import Run
 
 TASK = "loss/task"
@@ -18,8 +18,7 @@ VANISHES, DOMINATES = 0.01, 100.0  # of the task loss, on average over a run
 
 def logged(run: Run) -> list[dict[str, float]]:
     """The lines that a run has logged so far, also before an interruption."""
-    path = run.directory / "metrics.jsonl"
-    return parse_metrics(path.read_bytes().decode(), str(path))
+    return read_metrics(run.directory / "metrics.jsonl")
 
 
 def sizes_beside_the_task(lines: Iterable[Mapping[str, float]]) -> dict[str, float]:
