@@ -7,7 +7,6 @@ downloaded.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import runpy
 import shutil
@@ -39,7 +38,7 @@ from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation, predict
 from da.train.loop import fit
 from da.train.regularize import Regularize
-from experiments.text_encoder import EncoderFlags, build_encoder
+from experiments.text_encoder import Config, Encoder
 from problems import ROOT
 
 TEXTS = [
@@ -624,7 +623,7 @@ def test_an_encoder_is_built_once_and_knows_more_than_chance(tmp_path: Path) -> 
     texts = [
         text for domain in ("books", "kitchen") for text in toy_reviews(domain, 400, seed=0).texts
     ]
-    flags = EncoderFlags(
+    config = Config(
         folder=tmp_path / "built",
         vocabulary=120,
         width=32,
@@ -634,21 +633,18 @@ def test_an_encoder_is_built_once_and_knows_more_than_chance(tmp_path: Path) -> 
         evaluate_every=40,
         batch_size=32,
     )
-    result = build_encoder(texts, flags)
-    assert result["selected"]["last"]["target_accuracy"] > 0.3
+    run = encoder_run(tmp_path, steps=40)
+    Encoder(texts, 0).carry_out(run, config, None)
+    assert run.result()["selected"]["last"]["target_accuracy"] > 0.3
     network = text_network(tmp_path / "built", 2)
     assert network(tokenise(texts[:3], tmp_path / "built", max_length=24)).features.shape == (3, 32)
-    assert build_encoder(texts, flags) == json.loads(
-        json.dumps({"experiment": "text_encoder", **names(flags), **result})
-    )
     with pytest.raises(FileExistsError, match="folder: .*built holds another encoder"):
-        build_encoder(texts, dataclasses.replace(flags, steps=41))
+        Encoder(texts, 0).carry_out(encoder_run(tmp_path, steps=41), config, None)
 
 
-def names(flags: EncoderFlags) -> dict[str, Any]:
-    return {
-        "method": "masked_language",
-        "source": "reviews",
-        "target": "held_out",
-        "seed": flags.seed,
-    }
+def encoder_run(folder: Path, steps: int) -> Run:
+    names = {"method": "masked_language", "source": "reviews", "target": "held_out", "seed": 0}
+    configuration = {"steps": steps}
+    return Run.start(
+        folder / "runs", configuration, experiment="text_encoder", **names, wandb="disabled"
+    )
