@@ -184,9 +184,9 @@ def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
         "mobilenet_v2",
         "resnet18",
         "shufflenet_v2_x0_5",
-        "convnext_tiny",
+        pytest.param("convnext_tiny", marks=pytest.mark.slow),
         "efficientnet_b0",
-        "alexnet",
+        pytest.param("alexnet", marks=pytest.mark.slow),
     ],
 )
 def test_backbone_and_source_classifier_are_the_whole_network(name: str, tmp_path: Path) -> None:

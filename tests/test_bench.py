@@ -30,6 +30,7 @@ def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_smoke_test_prints_what_the_csv_says(tmp_path):
     done = bench(tmp_path, "--smoke-test", "--out", "times/bench.csv")
     assert done.returncode == 0, done.stderr

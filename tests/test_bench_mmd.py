@@ -187,6 +187,7 @@ def test_what_would_not_fit_or_take_too_long_is_left_out_with_the_reason(tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_smoke_test_prints_what_the_csv_says(tmp_path):
     command = [
         sys.executable,

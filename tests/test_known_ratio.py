@@ -142,6 +142,7 @@ def test_the_study_finds_weights_useful_where_the_model_is_wrong(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_script_runs_smoke_help_and_a_bad_flag(tmp_path):
     done = run_script(
         "covariate_shift.py",

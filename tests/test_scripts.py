@@ -46,6 +46,8 @@ SCRIPTS = [name for name in NAMES if name not in SHALLOW]
 FEWER = dict.fromkeys(
     ("office31_finetune.py", "cifar10_finetune.py"), ("--loss", "scratch", "full", "delta")
 )
+# Other scripts of the same kind run in every call of the tests.
+SLOW = ("rank_models.py", "office31_finetune.py", "officehome_mmd.py")
 FLAGS = ("--source", "--target", "--seed", "--data-root", "--runs-dir", "--wandb", "--smoke-test")
 ONE_RUN = "--target noisy --seed 0 --loss none --steps 5".split()
 
@@ -78,7 +80,10 @@ def test_two_steps_in_a_process_of_their_own(script: str, tmp_path: Path) -> Non
     assert len(smoke_results(tmp_path)) >= 2
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SCRIPTS],
+)
 def test_two_steps(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +153,7 @@ def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 1
 
 
+@pytest.mark.slow
 def test_adda_goes_on_from_the_source_only_network(tmp_path: Path) -> None:
     """Row none is trained on the way. A second run finds it and ends with the same figures."""
     common = "--target noisy --seed 0 --loss adda --steps 3 --batch-size 16".split()
@@ -161,6 +167,7 @@ def test_adda_goes_on_from_the_source_only_network(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs/digits_mmd/none").rglob("result.json"))) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_fill_a_table_together(tmp_path: Path) -> None:
     common = "--target noisy --seed 0 --loss none mmd --steps 4 --evaluate-every 2".split()
     common += "--wandb disabled --devices 2 --accelerator cpu".split()
@@ -182,6 +189,7 @@ def test_wandb_offline_files_stay_with_the_run(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= {"runs", "home"}
 
 
+@pytest.mark.slow
 def test_the_record_names_the_batch_statistics(tmp_path: Path) -> None:
     run_script("digits_mmd.py", "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
     config = json.loads(next(tmp_path.rglob("config.json")).read_text())["config"]
@@ -207,7 +215,12 @@ def test_an_unknown_flag_is_named_with_a_suggestion(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("--steps", "-5"), ("--batch-size", "0"), ("--learning-rate", "-1"), ("--seeds", "-1")],
+    [
+        ("--steps", "-5"),
+        pytest.param("--batch-size", "0", marks=pytest.mark.slow),
+        pytest.param("--learning-rate", "-1", marks=pytest.mark.slow),
+        pytest.param("--seeds", "-1", marks=pytest.mark.slow),
+    ],
 )
 def test_a_negative_count(tmp_path: Path, flag: str, value: str) -> None:
     message = fails("digits_mmd.py", flag, value, cwd=tmp_path)
@@ -291,6 +304,7 @@ def _copy_of_the_photographs(folder: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_damaged_photographs(tmp_path: Path) -> None:
     """Damage a copy of the real files in five ways: each time one message names the place."""
     weights = real_data() / "weights/squeezenet1_1_imagenet.pt"
@@ -318,6 +332,7 @@ def test_damaged_photographs(tmp_path: Path) -> None:
     assert "webcam" in message(), "a missing domain"
 
 
+@pytest.mark.slow
 def test_two_steps_on_real_photographs(tmp_path: Path) -> None:
     data = real_data()
     weights = data / "weights/squeezenet1_1_imagenet.pt"

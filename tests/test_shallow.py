@@ -323,6 +323,7 @@ def cells(script: str, *arguments: str, cwd: Path) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_published_surf_cells(tmp_path: Path) -> None:
     real_data("office_caltech_surf")
     rows = {"nn": 59.24, "pca": 77.07, "tca": 87.26, "jda": 89.17, "tjm": 89.17}
