@@ -94,6 +94,20 @@ def mmd_cuda_errors() -> str:
     return _grid(["precision", *(f"`{peer[3:]}`" for peer in peers[:3]), *peers[3:]], lines)
 
 
+def collapse() -> str:
+    """Lowest accuracy on the target over four batch sizes, for each loss and place of the norm."""
+    lines = []
+    for (network, norm, loss), found in _by(
+        _read("bench_collapse_cpu"), "network", "batch_norm", "loss"
+    ).items():
+        lowest = min(found, key=lambda row: float(row["accuracy"]))
+        spread = f"{float(lowest['spread']):.2g}"
+        percent = f"{100 * float(lowest['accuracy']):.1f}"
+        lines.append([network, norm, f"`{loss}`", percent, lowest["batch"], spread])
+    head = ["network", "batch normalisation", "loss", "lowest accuracy, percent", "at batch"]
+    return _grid([*head, "spread of the features there"], lines)
+
+
 def resnet50_step() -> str:
     """A training step of DAN with a ResNet-50 on a GPU."""
     lines = []
@@ -320,6 +334,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         mmd_memory,
         mmd_cuda,
         mmd_cuda_errors,
+        collapse,
         resnet50_step,
         shallow,
         step_costs,
