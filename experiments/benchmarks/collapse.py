@@ -13,7 +13,7 @@ domain, and takes 300 steps at least; the LSTM takes 900, because on the source 
 learned the classes after 300.
 
 Time: one hour on one idle CPU core; --networks and --batches choose a part. The table of
-the convolution is in docs/performance.md.
+the convolution and the MLP is in docs/performance.md.
 """
 
 from __future__ import annotations
