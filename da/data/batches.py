@@ -124,11 +124,6 @@ def positive(name: str, value: int) -> int:
     return int(value)
 
 
-def without_labels(target: Unlabelled | Dataset) -> Unlabelled:
-    """The target without labels; a TypeError if it is `Labelled`, or no domain."""
-    return as_unlabelled(target, "target")
-
-
 def network_input(
     domain: Unlabelled, index: Tensor, transform: Transform, generator: torch.Generator
 ) -> Tensor:
@@ -179,7 +174,7 @@ class PairedBatches:
         seed: int,
         transform: AnyTransform,
     ) -> None:
-        self.source, self.target = as_labelled(source, "source"), without_labels(target)
+        self.source, self.target = as_labelled(source, "source"), as_unlabelled(target, "target")
         self.transform = as_transform(transform)
         self.batch_size = positive("batch_size", batch_size)
         self.seed = seed = whole_number(seed, "seed", least=0)
@@ -277,7 +272,7 @@ class TargetBatches:
     def __init__(
         self, target: Unlabelled | Dataset, *, batch_size: int, seed: int, transform: AnyTransform
     ) -> None:
-        self.target, self.transform = without_labels(target), as_transform(transform)
+        self.target, self.transform = as_unlabelled(target, "target"), as_transform(transform)
         self.batch_size = positive("batch_size", batch_size)
         self.seed = seed = whole_number(seed, "seed", least=0)
         self._order = Order(len(self.target), seed, 1)

@@ -7,15 +7,11 @@ in signs alone (`C++` and `C#`, `-1` and `1`).
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-
-def composed(name: str) -> str:
-    """A name with each accented letter as one letter (Unicode's form NFC)."""
-    return unicodedata.normalize("NFC", name)
+from da.records.files import composed
 
 
 def composed_labels(labels: np.ndarray) -> np.ndarray:
