@@ -20,6 +20,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from da.arrays.integers import is_whole
 from da.data.batches import Batch
 from da.networks.adversary import fixed
 from da.networks.network import Network, Outputs, linear_head
@@ -252,7 +253,7 @@ def deep_head(
         >>> [type(layer).__name__ for layer in deep_head(nn.Linear(8, 3), (16,), dropout=0.5)]
         ['Linear', 'ReLU', 'Dropout', 'Linear']
     """
-    if any(isinstance(units, bool) or not units >= 1 for units in hidden):
+    if not all(is_whole(units) and units >= 1 for units in hidden):
         raise ValueError(f"hidden must be units of layers, each at least 1; got {hidden!r}")
     layers: list[nn.Module] = []
     widths = [head.in_features, *hidden]

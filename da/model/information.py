@@ -11,6 +11,7 @@ from torch import Tensor
 
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import entropies
+from da.train.method import check_factor
 
 Shares = Tensor | np.ndarray | Sequence[float]  # (K,), one for each class
 
@@ -51,7 +52,7 @@ def information_maximisation_loss(
     """
     z = as_matrix(logits, "logits")
     shares = None if prior is None else class_shares(prior, z.shape[1]).to(z)
-    check_weight("diversity", diversity)
+    check_factor("diversity", diversity)
     with full_precision(z):
         log_mean = z.log_softmax(dim=1).logsumexp(dim=0, keepdim=True) - math.log(len(z))  # (1, K)
         even = entropies(log_mean)  # (1,)
@@ -72,9 +73,3 @@ def class_shares(prior: Shares, classes: int | None = None) -> Tensor:
             f"{least} of them not > 0"
         )
     return shares / total
-
-
-def check_weight(name: str, value: float) -> None:
-    """Raise ValueError unless the argument `name` is a finite number >= 0."""
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number >= 0; got {value}")

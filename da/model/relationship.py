@@ -7,7 +7,7 @@ samples. A calibrated source network gives better ones (`calibration_temperature
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from torch import Tensor
 from torch.nn import functional
+
+from da.arrays.choices import check_choice
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -105,10 +107,7 @@ def category_relationship(
         strengths, two in a decade; here there are nine, one in a decade. T has no bounds there.
         Rows are scaled to sum 1, as in that code; the paper divides by p(t).
     """
-    if approach not in get_args(Approach):
-        raise ValueError(
-            f"approach must be one of {', '.join(get_args(Approach))}; got {approach!r}"
-        )
+    check_choice("approach", approach, Approach)
     check_probabilities("source_probabilities", source_probabilities)
     counts = _class_counts(source_probabilities, labels, least=2 if approach == "reverse" else 1)
     if approach == "direct":

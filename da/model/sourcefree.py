@@ -25,19 +25,18 @@ from torch.nn import functional
 
 from da.arrays.devices import widened
 from da.arrays.matrices import Array, as_matrix, full_precision, like
-from da.data.batches import TargetBatch, Transform, without_labels
-from da.data.domain import Unlabelled
+from da.data.batches import TargetBatch, Transform
+from da.data.domain import Unlabelled, as_unlabelled
 from da.data.one_by_one import as_transform
 from da.model.information import (
     Shares,
-    check_weight,
     class_shares,
     information_maximisation_loss,
 )
 from da.networks.network import Network
 from da.networks.statistics import evaluating
 from da.train.distributed import gather_rows
-from da.train.method import Method, Terms, everywhere
+from da.train.method import Method, Terms, check_factor, everywhere
 
 ROWS = 256  # target rows in one forward pass without gradients
 # `SHOT` warns if more than this share of the predictions would have to change for equal classes.
@@ -179,9 +178,10 @@ class SHOT(Method[TargetBatch]):
         diversity: float = 1.0,
     ) -> None:
         super().__init__(network)
-        check_weight("beta", beta)
-        check_weight("diversity", diversity)
-        self.target, self.transform = without_labels(target), as_transform(transform)
+        check_factor("beta", beta)
+        check_factor("diversity", diversity)
+        self.target = as_unlabelled(target, "target")
+        self.transform = as_transform(transform)
         self.beta, self.diversity = beta, diversity
         self._looked = False  # at how unequal the predicted classes are
         network.head.requires_grad_(False)

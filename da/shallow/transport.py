@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.kernels.distances import centred
@@ -22,7 +23,6 @@ from da.shallow.plans import class_plan, entropic_plan, exact_plan
 from da.shallow.transport_costs import (
     LabelKind,
     Metric,
-    check_metric,
     label_columns,
     metric_costs,
     with_labels,
@@ -203,7 +203,7 @@ class OTMap(Adapter):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number >= 0; got {value}")
-        check_metric(self.metric)
+        check_choice("metric", self.metric, Metric)
         if self.class_regularization > 0 and not self.regularization > 0:
             raise ValueError(
                 "class_regularization > 0 needs regularization > 0; got "

@@ -46,17 +46,6 @@ def metric_costs(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
     return torch.cdist(x, y, p=order, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def check_metric(metric: str) -> None:
-    """Check the name of a metric.
-
-    Raises:
-        ValueError: There is no such metric.
-    """
-    if metric not in get_args(Metric):
-        names = ", ".join(map(repr, get_args(Metric)))
-        raise ValueError(f"metric must be one of {names}; got {metric!r}")
-
-
 def kind_of_labels(labels: Tensor | np.ndarray, kind: LabelKind | None) -> LabelKind:
     """Say whether labels are classes or numbers.
 
