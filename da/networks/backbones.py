@@ -10,6 +10,7 @@ import hashlib
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -133,6 +134,13 @@ def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
 
 def fingerprint(weights: Path) -> str:
     """The first 12 hex digits of a weights file's SHA-256, which name the file in run records."""
+    now = weights.stat()
+    return _digest(weights.resolve(), now.st_size, now.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)  # every run of a table asks for the same large files
+def _digest(weights: Path, size: int, changed: int) -> str:
+    """The digits of a file, of this size, that was last changed at this time."""
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
 
 
