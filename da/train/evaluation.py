@@ -120,6 +120,10 @@ class Evaluation:
                 f"got task {self.task!r} and tasks {dict(self.tasks)}"
             )
 
+    def inputs(self, domain: Unlabelled, index: Tensor) -> Tensor:
+        """The samples of one of its domains at `index` (b,), as network input (b, ...)."""
+        return network_input(domain, index, as_transform(self.transform), torch.Generator())
+
     @property
     def labels(self) -> Tensor | None:
         """The labels of the target, or None."""

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.matrices import NonFiniteError
-from da.data.batches import network_input
 from da.data.domain import Unlabelled
-from da.data.one_by_one import as_transform
 from da.networks.network import Outputs
 from da.networks.statistics import evaluating
 from da.train.evaluation import Evaluation
@@ -48,11 +46,8 @@ def evaluation_inputs(evaluation: Evaluation | None) -> dict[str, Tensor]:
         return {}
     domains = {"target": evaluation.target, "source": evaluation.source}
     domains["validation samples"] = evaluation.validation
-    transform = as_transform(evaluation.transform)
     return {
-        f"evaluation's {name}": network_input(
-            domain, torch.arange(min(ROWS, len(domain))), transform, torch.Generator()
-        )
+        f"evaluation's {name}": evaluation.inputs(domain, torch.arange(min(ROWS, len(domain))))
         for name, domain in domains.items()
         if domain is not None
     }

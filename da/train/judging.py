@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.data.batches import network_input
 from da.data.domain import Labelled, Unlabelled
-from da.data.one_by_one import as_transform
 from da.networks.statistics import DomainName, use_statistics
 from da.records.files import replacing
 from da.records.run import Run
@@ -83,8 +81,7 @@ def log_starting_spread(
         return
     count = min(SPREAD_ROWS, len(evaluation.target))
     rows = torch.linspace(0, len(evaluation.target) - 1, count).long()
-    transform = as_transform(evaluation.transform)
-    x = network_input(evaluation.target, rows, transform, torch.Generator())
+    x = evaluation.inputs(evaluation.target, rows)
     use_statistics(method.network, "target")
     with fabric.autocast():
         spread = training_spread(method.network, x.to(fabric.device))

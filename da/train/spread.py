@@ -13,6 +13,7 @@ from torch import Tensor
 
 from da.arrays.devices import widened
 from da.networks.network import Network
+from da.networks.statistics import evaluating
 
 SPREAD = "feature_spread"  # its name among the metrics
 COLLAPSED = 0.01  # of the spread at the start
@@ -54,12 +55,9 @@ def training_spread(network: Network, x: Tensor) -> float:
         See `feature_spread`.
     """
     buffers = {name: value.clone() for name, value in network.named_buffers()}
-    modes = {module: module.training for module in network.modules()}
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with evaluating(network), torch.random.fork_rng(devices):
         features = network.train()(x).features
-    for module, mode in modes.items():
-        module.training = mode
     for name, value in network.named_buffers():
         value.copy_(buffers[name])
     return feature_spread(features)
