@@ -1,9 +1,6 @@
 """An extension of Griffe, which reads the package for the API pages.
 
-Docstrings get the forms that Griffe shows well. A face may hand on a function that has the name of
-its module (`da.feature.coral`). Griffe then keeps the module; the extension puts the function in
-its place, and the module's other names below the function. A constant on a face is described by its
-value.
+Docstrings get the forms that Griffe shows well. A constant on a face is described by its value.
 """
 
 from __future__ import annotations
@@ -29,25 +26,11 @@ class Face(Extension):
         rewrite(obj)
 
     def on_package(self, *, pkg: Module, **kwargs: Any) -> None:
-        """Show functions, not the modules of the same name."""
+        """Describe the constants of every face."""
         faces = [module for module in pkg.modules.values() if module.is_init_module]
         for face in faces:
             for name in [str(name) for name in face.exports or []]:
-                module = face.members.get(name)
-                if isinstance(module, Module) and name in module.members:
-                    face.members[name] = Alias(name, function_of(module), parent=face)
                 describe(face, name)
-
-
-def function_of(module: Module) -> Object:
-    """The function with the name of its module, as the parent of the module's other names."""
-    found = module.members[module.name]
-    function = found.final_target if isinstance(found, Alias) else found
-    for name, member in module.members.items():
-        function.members.setdefault(name, member)
-        if isinstance(member, Object):
-            rewrite(member)  # Griffe passes over what hangs below an alias
-    return function
 
 
 def describe(face: Module, name: str) -> None:
