@@ -472,3 +472,74 @@ def test_reading_leaves_the_memory_map_as_it_is(tmp_path: Path) -> None:
     rows = Unlabelled(x).rows(torch.tensor([4, 4, 0]))
     rows.fill_(0)  # a copy: writing to it reaches no file
     assert (tmp_path / "0.npy").read_bytes() == before and np.asarray(x)[4].any()
+
+
+# ---------------------------------------------------------------- classes evenly
+
+UNEVEN = torch.cat([torch.full((count,), k) for k, count in ((0, 40), (2, 7), (3, 3), (7, 1))])
+
+
+def balanced_stream(kind: str, batch_size: int = 6, **options: object):
+    domain = Labelled(torch.arange(len(UNEVEN))[:, None].float(), UNEVEN)
+    target = Unlabelled(torch.zeros(60, 1))
+    given = {"batch_size": batch_size, "seed": 5, "transform": identity, "balanced": True} | options
+    if kind == "paired":
+        return PairedBatches(domain, target, **given)  # type: ignore[arg-type]
+    if kind == "labelled":
+        return LabelledBatches(domain, **given)  # type: ignore[arg-type]
+    return MultiSourceBatches([domain], target, **given)  # type: ignore[arg-type]
+
+
+def labels_and_rows(batch: Batch | LabelledBatch) -> tuple[list[int], list[int]]:
+    if isinstance(batch, LabelledBatch):
+        return batch.y.tolist(), batch.index.tolist()
+    return batch.source_y.tolist(), batch.source_index.tolist()
+
+
+@pytest.mark.parametrize("kind", ["paired", "labelled", "several sources"])
+def test_balanced_batches_have_the_classes_evenly(kind: str) -> None:
+    stream = balanced_stream(kind)
+    drawn = [labels_and_rows(stream.batch(t)) for t in range(80)]
+    for labels, rows in drawn:
+        counts = [labels.count(k) for k in (0, 2, 3, 7)]
+        assert sum(counts) == 6 and max(counts) - min(counts) <= 2
+        assert labels == UNEVEN[rows].tolist()
+    order = [row for _, rows in drawn for row in rows]
+    for i in range(0, len(order), 4):
+        assert sorted(UNEVEN[order[i : i + 4]].tolist()) == [0, 2, 3, 7]
+    for label, count in Counter(UNEVEN.tolist()).items():
+        own = [row for row in order if UNEVEN[row] == label]
+        everything = set((label == UNEVEN).nonzero()[:, 0].tolist())
+        for i in range(0, len(own) - count + 1, count):  # each sample once an epoch of its class
+            assert set(own[i : i + count]) == everything
+    assert [labels_and_rows(balanced_stream(kind).batch(t)) for t in (70, 3)] == [
+        drawn[70],
+        drawn[3],
+    ]
+
+
+def test_processes_cut_one_balanced_batch() -> None:
+    whole, parts = balanced_stream("paired", 6), balanced_stream("paired", 3)
+    for t in range(5):
+        shards = [labels_and_rows(parts.batch(t, rank, 2))[1] for rank in range(2)]
+        assert shards[0] + shards[1] == labels_and_rows(whole.batch(t))[1]
+
+
+def test_balanced_leaves_the_target_and_the_default_order_alone() -> None:
+    balanced, plain = balanced_stream("paired"), balanced_stream("paired", balanced=False)
+    for t in range(9):
+        assert torch.equal(balanced.batch(t).target_index, plain.batch(t).target_index)
+    order = torch.cat([plain.batch(t).source_index for t in range(9)])
+    assert sorted(order[:51].tolist()) == list(range(51))
+
+
+@pytest.mark.parametrize("labels", [torch.rand(6), torch.zeros(6, 2, dtype=torch.long)])
+def test_balanced_needs_classes(labels: Tensor) -> None:
+    with pytest.raises(ValueError, match="balanced=True needs labels that are classes.*got torch"):
+        LabelledBatches(
+            Labelled(torch.zeros(6, 1), labels),
+            batch_size=2,
+            seed=0,
+            transform=identity,
+            balanced=True,
+        )

@@ -24,7 +24,7 @@ from da.arrays.devices import sent
 from da.arrays.integers import is_whole, whole_number
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, Transform, as_transform
-from da.data.sampling import Order, seeded
+from da.data.sampling import BalancedOrder, Order, seeded
 
 
 class Movable:
@@ -131,6 +131,11 @@ def network_input(
     return transform(domain.rows(index, generator), generator)
 
 
+def order_of(domain: Labelled, seed: int, key: int, *, balanced: bool) -> Order | BalancedOrder:
+    """The order of a labelled domain's samples, in which all classes come equally often or not."""
+    return BalancedOrder(domain.y, seed, key) if balanced else Order(len(domain), seed, key)
+
+
 class PairedBatches:
     """Feed a method with source samples and target samples side by side.
 
@@ -147,10 +152,13 @@ class PairedBatches:
         transform: Raw rows (b, ...) and a generator -> network input, for both domains, for example
             `ImageTransform` or `identity`. A callable of one argument, such as a transform of
             torchvision, gets one sample at a time; its random numbers follow from the seed.
+        balanced: Whether all classes come equally often in the source part of a batch, whatever
+            their shares in the source are. Samples of rare classes then come more often than
+            others. The numbers of two classes in a batch differ by two at most. Default False.
 
     Raises:
         TypeError: The target has labels, or a domain is none.
-        ValueError: `batch_size` is below 1.
+        ValueError: `batch_size` is below 1, or `balanced` is True and labels are no classes.
 
     Example:
         >>> import torch
@@ -173,12 +181,14 @@ class PairedBatches:
         batch_size: int,
         seed: int,
         transform: AnyTransform,
+        balanced: bool = False,
     ) -> None:
         self.source, self.target = as_labelled(source, "source"), as_unlabelled(target, "target")
         self.transform = as_transform(transform)
         self.batch_size = positive("batch_size", batch_size)
         self.seed = seed = whole_number(seed, "seed", least=0)
-        self._source_order = Order(len(self.source), seed, 0)
+        self.balanced = balanced
+        self._source_order = order_of(self.source, seed, 0, balanced=balanced)
         self._target_order = Order(len(self.target), seed, 1)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
@@ -206,9 +216,10 @@ class LabelledBatches:
         repeat: Whether a batch may be larger than the domain. Each sample then comes several times
             in a batch, all equally often but for one. Pass True for training on very few labels;
             with False (default) `da.train.fit` refuses such a batch.
+        balanced: Whether all classes come equally often; see `PairedBatches`. Default False.
 
     Raises:
-        ValueError: `batch_size` is below 1.
+        ValueError: `batch_size` is below 1, or `balanced` is True and labels are no classes.
         TypeError: The domain has no labels, or is none.
 
     Example:
@@ -228,12 +239,13 @@ class LabelledBatches:
         seed: int,
         transform: AnyTransform,
         repeat: bool = False,
+        balanced: bool = False,
     ) -> None:
         self.domain, self.transform = as_labelled(domain, "domain"), as_transform(transform)
         self.batch_size = positive("batch_size", batch_size)
         self.seed = seed = whole_number(seed, "seed", least=0)
-        self.repeat = repeat
-        self._order = Order(len(self.domain), seed, 0)
+        self.repeat, self.balanced = repeat, balanced
+        self._order = order_of(self.domain, seed, 0, balanced=balanced)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> LabelledBatch:
         """Make batch number `step`, the shard of process `rank` of `world_size`."""

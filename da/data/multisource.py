@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from da.arrays.integers import whole_number
-from da.data.batches import Batch, network_input, positive
+from da.data.batches import Batch, network_input, order_of, positive
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, as_transform
 from da.data.sampling import Order, seeded
@@ -56,10 +56,12 @@ class MultiSourceBatches:
         seed: Seed of the order and of the augmentation.
         transform: Raw rows (b, ...) and a generator -> network input, for all domains; see
             `PairedBatches`.
+        balanced: Whether all classes of a source come equally often; see `PairedBatches`. Default
+            False.
 
     Raises:
-        ValueError: There is no source, dtypes of labels differ, `batch_size` is below 1, or (when a
-            batch is made) samples differ in shape.
+        ValueError: There is no source, dtypes of labels differ, `batch_size` is below 1, `balanced`
+            is True and labels are no classes, or (when a batch is made) samples differ in shape.
         TypeError: The target has labels, or a domain is none.
 
     Example:
@@ -80,6 +82,7 @@ class MultiSourceBatches:
         batch_size: int,
         seed: int,
         transform: AnyTransform,
+        balanced: bool = False,
     ) -> None:
         self.sources = tuple(as_labelled(each, f"sources[{i}]") for i, each in enumerate(sources))
         if not sources or len({source.y.dtype for source in self.sources}) > 1:
@@ -90,10 +93,11 @@ class MultiSourceBatches:
         self.target = as_unlabelled(target, "target")
         self.batch_size = positive("batch_size", batch_size)
         self.seed = seed = whole_number(seed, "seed", least=0)
-        self.transform = as_transform(transform)
+        self.transform, self.balanced = as_transform(transform), balanced
         keys = 0, *range(3, len(sources) + 2)  # 1 is the target's, 2 the augmentation's
         self._orders = [
-            Order(len(source), seed, key) for source, key in zip(self.sources, keys, strict=True)
+            order_of(source, seed, key, balanced=balanced)
+            for source, key in zip(self.sources, keys, strict=True)
         ]
         self._target_order = Order(len(self.target), seed, 1)
 

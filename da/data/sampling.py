@@ -1,9 +1,10 @@
 """The endless order of samples, and random generators made from several numbers.
 
 What step t sees is a pure function of (seed, t). The order of the samples is one random permutation
-after another, each drawn from (seed, domain, epoch). The augmentation of step t is drawn from
-(seed, t). So a sampler has no state to save besides t, a worker needs nothing from its neighbours,
-and several processes cut one global batch into shards.
+after another, each drawn from (seed, domain, epoch); a balanced order draws classes so, and then
+samples within each class. The augmentation of step t is drawn from (seed, t). So a sampler has no
+state to save besides t, a worker needs nothing from its neighbours, and several processes cut one
+global batch into shards.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ class Order:
     Args:
         n: Number of samples, >= 1.
         seed: Seed of the permutations.
-        domain: A number that tells the orders of one stream apart.
+        keys: Numbers that tell the orders of one stream apart.
     """
 
-    def __init__(self, n: int, seed: int, domain: int) -> None:
-        self.n, self.seed, self.domain = n, seed, domain
+    def __init__(self, n: int, seed: int, *keys: int) -> None:
+        self.n, self.seed, self.keys = n, seed, keys
         self._epoch, self._drawn = -1, torch.empty(0)  # the permutation in use
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -67,9 +68,49 @@ class Order:
     def _permutation(self, epoch: int) -> Tensor:
         """The permutation of an epoch, drawn once as long as the epoch does not change."""
         if self._epoch != epoch:
-            generator = seeded(self.seed, self.domain, epoch)
+            generator = seeded(self.seed, *self.keys, epoch)
             self._epoch, self._drawn = epoch, torch.randperm(self.n, generator=generator)
         return self._drawn
+
+
+class BalancedOrder:
+    """Sample positions 0, 1, 2, ... of an endless order in which all classes come equally often.
+
+    The classes come in one random permutation after another. Each class goes through random
+    permutations of its own samples. So any K positions from a multiple of K on have every one of
+    the K classes once, and the numbers of two classes in a batch differ by two at most.
+
+    Args:
+        labels: The class of each sample, whole numbers (n,). Classes without a sample do not come.
+        seed: Seed of the permutations.
+        domain: A number that tells the orders of one stream apart.
+
+    Raises:
+        ValueError: The labels are no classes.
+    """
+
+    def __init__(self, labels: Tensor, seed: int, domain: int) -> None:
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise ValueError(
+                "balanced=True needs labels that are classes, whole numbers (n,); got "
+                f"{labels.dtype} {tuple(labels.shape)}"
+            )
+        samples = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+        self._samples = samples  # of each class
+        self._classes = Order(len(samples), seed, domain)
+        self._within = [Order(len(own), seed, domain, k) for k, own in enumerate(samples)]
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The samples at positions start ... stop - 1, as indices (stop - start,)."""
+        classes = self._classes.rows(start, stop)
+        found = torch.empty_like(classes)
+        for k in classes.unique().tolist():
+            places = (classes == k).nonzero()[:, 0]
+            # It comes once in every K positions, so it has come this often before.
+            before = (start + int(places[0])) // len(self._samples)
+            own = self._within[k].rows(before, before + len(places))
+            found[places] = self._samples[k][own]
+        return found
 
 
 def _mix(*keys: int) -> int:
