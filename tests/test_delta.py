@@ -463,7 +463,7 @@ def test_training_with_it_keeps_what_the_filters_said() -> None:
     [
         (
             {"layers": ["0.9"]},
-            "layers must be names of modules below the backbone, such as 0.0; got '0.9'",
+            "layers must be names of modules, such as 0.0, 0.1, .*; got '0.9'",
         ),
         ({"layers": ["0.0", "0.0"]}, "layers must give one tensor each in a pass; 0.0 gave 2"),
         ({"layers": []}, "1 or more"),

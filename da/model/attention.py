@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from da.arrays.devices import narrowed, widened
 from da.model.finetune import fit_head
-from da.model.maps import block_names, single, stage_layers, submodule, watched
+from da.model.maps import stage_layers
+from da.networks.layers import block_names, single, submodule, watched
 from da.networks.network import Network
 
 

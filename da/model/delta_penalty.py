@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from da.data.batches import LabelledBatch
-from da.model.maps import feature_maps, single, stage_layers, watched
+from da.model.maps import feature_maps, stage_layers
+from da.networks.layers import single, watched
 from da.networks.network import Network
 from da.networks.statistics import frozen_statistics
 from da.train.method import Terms

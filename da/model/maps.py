@@ -1,17 +1,16 @@
 """Feature maps: the outputs of layers below a network's head, and the layers that end a stage.
 
-DELTA compares such maps between two networks. `watched` records them during any pass.
+DELTA compares such maps between two networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from da.networks.layers import block_names, single, watched
 from da.networks.network import Network
 from da.networks.statistics import frozen_statistics, kept_statistics
 
@@ -124,77 +123,3 @@ def feature_maps(network: Network, x: Tensor, layers: Sequence[str]) -> list[Ten
     with kept_statistics(network), watched(network.backbone, layers) as runs:
         network.backbone(x)
     return single(runs, layers)
-
-
-def block_names(module: nn.Module, prefix: str = "") -> Iterator[str]:
-    """The names of a module's children, in order.
-
-    A plain sequence is replaced by the names of its own children.
-    """
-    for name, child in module.named_children():
-        if type(child) is nn.Sequential:  # a subclass is a layer of its own kind
-            yield from block_names(child, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-@contextmanager
-def watched(backbone: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """Inside the context, record the outputs of some layers whenever they run.
-
-    Args:
-        backbone: The module that holds the layers.
-        layers: Dotted names below the backbone.
-
-    Yields:
-        Name -> outputs, one for each run, in the order in which the layers first finish. Outputs
-        that are not tensors are left out.
-
-    Raises:
-        ValueError: There is no such layer.
-    """
-    runs: dict[str, list[Tensor]] = {}
-
-    def note(name: str) -> Callable[[nn.Module, Any, Any], Any]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            if not isinstance(output, Tensor):
-                return output
-            runs.setdefault(name, []).append(output)
-            return output.clone()  # the next layer may work in place, as a ReLU does
-
-        return hook
-
-    handles = [submodule(backbone, name).register_forward_hook(note(name)) for name in layers]
-    try:
-        yield runs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def submodule(backbone: nn.Module, name: str) -> nn.Module:
-    """The module of that name below the backbone.
-
-    Raises:
-        ValueError: There is no such module.
-    """
-    try:
-        return backbone.get_submodule(name)
-    except AttributeError as error:
-        example = next(block_names(backbone), None)
-        raise ValueError(
-            f"layers must be names of modules below the backbone, such as {example}; got {name!r}"
-        ) from error
-
-
-def single(runs: dict[str, list[Tensor]], layers: Sequence[str]) -> list[Tensor]:
-    """The one output of each layer that was `watched`.
-
-    Raises:
-        ValueError: A layer gave no output or several.
-    """
-    for name in layers:
-        count = len(runs.get(name, []))
-        if count != 1:
-            raise ValueError(f"layers must give one tensor each in a pass; {name} gave {count}")
-    return [runs[name][0] for name in layers]
