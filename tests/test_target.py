@@ -20,7 +20,8 @@ from torch.nn import functional
 from da.data.batches import Batch
 from da.feature.adversarial import DANN
 from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
-from da.feature.target import BNM, MCC, EntropyMinimisation, bnm, entropy, mcc
+from da.feature.nuclear_norm import BNM, bnm
+from da.feature.target import MCC, EntropyMinimisation, entropy, mcc
 from da.networks.network import Network
 from da.networks.small import mlp
 from da.train.align import Align

@@ -20,13 +20,14 @@ from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.multisource import M3SDA, moment_distance
 from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
+from da.feature.nuclear_norm import BNM, bnm
 from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA
 from da.feature.regression import AlignRegression, dare_gram, rsd
 from da.feature.selftraining import FixMatch, PseudoLabels
 from da.feature.sinkhorn import sinkhorn_divergence
 from da.feature.sliced import FreshDraws, sliced_wasserstein
-from da.feature.target import BNM, MCC, EntropyMinimisation, bnm, entropy, mcc
+from da.feature.target import MCC, EntropyMinimisation, entropy, mcc
 from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
 

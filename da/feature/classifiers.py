@@ -26,10 +26,13 @@ from da.networks.adversary import fixed
 from da.networks.network import Network, Outputs, linear_head
 from da.networks.statistics import frozen_statistics, kept_statistics, use_statistics
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
+from da.train.search_space import ADAPTATION
 
 
 class TwoClassifiers(Adapt):
     """The base of methods with a second head beside the network's own; arguments as in `Adapt`."""
+
+    search_space = {**ADAPTATION, "hidden": ((), (1024,))}
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from da.arrays.matrices import as_matrix, check_two_samples, full_precision
 from da.kernels.distances import squared_distances
 from da.networks.network import Network, Outputs
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
+from da.train.search_space import ADAPTATION, Factor
 
 
 class DeepJDOT(Adapt):
@@ -68,6 +69,8 @@ class DeepJDOT(Adapt):
         on the source. The plan minimises the loss's own cost; the authors' code puts
         ||onehot(y_i) - p_j||^2 in place of the cross-entropy in the plan's cost.
     """
+
+    search_space = {**ADAPTATION, "label_weight": Factor(0.1, 10.0)}
 
     def __init__(
         self,

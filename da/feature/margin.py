@@ -71,6 +71,8 @@ class MDD(TwoClassifiers):
         The authors take a margin of 2 to 4.
     """
 
+    search_space = {**TwoClassifiers.search_space, "margin": (1.0, 2.0, 4.0)}
+
     def __init__(
         self,
         network: Network,

@@ -19,6 +19,7 @@ from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precisi
 from da.feature.adversarial import DANN
 from da.networks.network import Network, Outputs
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
+from da.train.search_space import ADAPTATION, Factor
 
 
 def afn(features: Array, *, step: float = 1.0) -> Array:
@@ -255,6 +256,8 @@ class BSP(DANN):
         The penalty is added to DANN only. The paper also adds it to CDAN; do that by hand with
         `bsp`.
     """
+
+    search_space = {**ADAPTATION, "spectral_weight": Factor(0.1, 10.0)}
 
     def __init__(
         self,

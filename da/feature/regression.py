@@ -13,7 +13,7 @@ Gradients are the exact first derivatives, as `da.feature.spectra` computes them
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -212,9 +212,11 @@ class AlignRegression(Align):
         ramp: Progress in [0, 1] -> factor of the trade-off; default constant. See
             `da.train.Adapt`.
         batch_statistics: "source", "joint" or "domain"; default "joint". See `da.train.Adapt`.
+        layers: What is aligned; see `da.train.Align`. Default ("features",).
 
     Raises:
-        ValueError: `batch_statistics` is unknown; in training, logits are not (b, 1) or labels are
+        ValueError: `batch_statistics` is unknown, or the network has no such layer; in training,
+            logits are not (b, 1) or labels are
             not (b,).
         TypeError: In training, labels are not floats.
 
@@ -240,9 +242,15 @@ class AlignRegression(Align):
         trade_off: float = 1.0,
         ramp: Ramp = constant,
         batch_statistics: BatchStatistics = "joint",
+        layers: Sequence[str] = ("features",),
     ) -> None:
         super().__init__(
-            network, alignment, trade_off=trade_off, ramp=ramp, batch_statistics=batch_statistics
+            network,
+            alignment,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            layers=layers,
         )
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from da.feature.consistency import hard_consistency, pseudo_label_loss
 from da.feature.views import View, check_fraction, random_translation, strong_view
 from da.networks.network import Network, Outputs
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmoid_ramp
+from da.train.search_space import ADAPTATION
 
 
 @final
@@ -68,6 +69,8 @@ class PseudoLabels(Adapt):
         by `sigmoid_ramp`; the paper's rises linearly to 3, in epochs 100 to 600.
     """
 
+    search_space = {**ADAPTATION, "threshold": (0.8, 0.9, 0.95)}
+
     def __init__(
         self,
         network: Network,
@@ -106,6 +109,8 @@ class TwoViews(Adapt):
         batch_statistics: As in `Adapt`.
         label_smoothing: As in `Adapt`.
     """
+
+    search_space = {**ADAPTATION, "threshold": (0.8, 0.9, 0.95)}
 
     def __init__(
         self,

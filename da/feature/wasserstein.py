@@ -18,6 +18,7 @@ from da.networks.adversary import discriminator as default_discriminator
 from da.networks.network import Network, Outputs, linear_head
 from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere
+from da.train.search_space import ADAPTATION
 
 
 def wasserstein_gap(critic: nn.Module, source: Tensor, target: Tensor) -> Tensor:
@@ -130,6 +131,8 @@ class WDGRL(Adapt):
         One optimiser and one learning rate serve the network and the critic. The gradient penalty
         counts the slopes at both samples too, as in the authors' code.
     """
+
+    search_space = {**ADAPTATION, "critic_steps": (2, 5, 10)}
 
     def __init__(
         self,

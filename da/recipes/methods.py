@@ -30,10 +30,11 @@ from da.feature.margin import MDD
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.norms import AFN, BSP
+from da.feature.nuclear_norm import BNM
 from da.feature.selftraining import FixMatch, PseudoLabels
 from da.feature.sinkhorn import sinkhorn_divergence
 from da.feature.sliced import FreshDraws, sliced_wasserstein
-from da.feature.target import BNM, MCC, EntropyMinimisation
+from da.feature.target import MCC, EntropyMinimisation
 from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
 from da.networks.network import Network

@@ -24,7 +24,6 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from da.arrays.choices import check_choice
 from da.data.batches import Batch, LabelledBatch, TargetBatch
@@ -32,6 +31,13 @@ from da.networks.network import Network, Outputs
 from da.networks.statistics import frozen_statistics, split_statistics, use_statistics
 from da.train.distributed import gather_rows
 from da.train.label_checks import LabelKind
+from da.train.loss_weights import (
+    ClassWeights,
+    check_factor,
+    checked_class_weights,
+    weighted_cross_entropy,
+)
+from da.train.search_space import ADAPTATION, RATE, SearchSpace
 
 BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch)
 Terms = dict[str, Tensor]
@@ -53,6 +59,9 @@ class Method(nn.Module, ABC, Generic[BatchType]):
             "classes", "known classes" (the head's last output is for unknown ones), "numbers",
             "classes or numbers", "tasks" or "unread". None, the default of a method of your own, is
             not checked.
+        followers: Names of its copies of the network that follow the weights. Default: none.
+        search_space: What may be tuned and in which range; see `da.train.search_space`. Default:
+            the learning rate.
 
     Example:
         >>> import torch
@@ -73,6 +82,8 @@ class Method(nn.Module, ABC, Generic[BatchType]):
     """
 
     label_kind: ClassVar[LabelKind | None] = None
+    followers: ClassVar[tuple[str, ...]] = ()
+    search_space: ClassVar[SearchSpace] = RATE
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -93,7 +104,7 @@ class Method(nn.Module, ABC, Generic[BatchType]):
     def step(self, batch: BatchType, progress: float) -> Iterator[Terms]:
         """Yield the terms of each move of one step; the loop steps the optimiser after each move.
 
-        By default there is one move, `loss`.
+        By default there is one move, `loss`. What follows a `yield` runs once for each batch.
         """
         yield self.loss(batch, progress)
 
@@ -160,15 +171,6 @@ def sigmoid_ramp(progress: float) -> float:
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
-def check_factor(name: str, value: float) -> None:
-    """Raise a ValueError unless a weight in a sum of losses is a finite number >= 0."""
-    if not 0 <= value < math.inf:
-        raise ValueError(
-            f"{name} must be a finite number >= 0; got {value}: a loss with a negative weight is "
-            "driven up, not down"
-        )
-
-
 def everywhere(outputs: Outputs) -> Outputs:
     """Collect the outputs of all processes; see `da.train.distributed`."""
     return Outputs(*map(gather_rows, outputs))
@@ -197,10 +199,12 @@ class Adapt(Method[Batch]):
             The layers of `network` are replaced in place for that.
         label_smoothing: Probability mass that the cross-entropy spreads evenly over the classes,
             in [0, 1). Default 0.
+        class_weights: Weights (classes,) of a row's cross-entropy by its class, such as
+            `balanced_class_weights(source.y)`; the mean is over rows. Default None: all 1.
 
     Raises:
         ValueError: `batch_statistics` is none of the three, `trade_off` is negative or not finite,
-            or `label_smoothing` is outside [0, 1).
+            `label_smoothing` is outside [0, 1), or the class weights are not as above.
 
     Example:
         >>> import torch
@@ -220,7 +224,9 @@ class Adapt(Method[Batch]):
         {'task': 0.693, 'confidence': -1.5}
     """
 
+    class_weights: Tensor | None
     label_kind: ClassVar[LabelKind | None] = "classes"
+    search_space: ClassVar[SearchSpace] = ADAPTATION
 
     def __init__(
         self,
@@ -230,6 +236,7 @@ class Adapt(Method[Batch]):
         ramp: Ramp = constant,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights | None = None,
     ) -> None:
         super().__init__(network)
         check_choice("batch_statistics", batch_statistics, BatchStatistics)
@@ -238,6 +245,8 @@ class Adapt(Method[Batch]):
             raise ValueError(f"label_smoothing must be in [0, 1); got {label_smoothing}")
         self.trade_off, self.ramp = trade_off, ramp
         self.batch_statistics, self.label_smoothing = batch_statistics, label_smoothing
+        # The caller gives it again, so a checkpoint need not hold it.
+        self.register_buffer("class_weights", checked_class_weights(class_weights), False)
         if batch_statistics == "domain":
             split_statistics(network)
 
@@ -265,8 +274,11 @@ class Adapt(Method[Batch]):
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Compute the cross-entropy of the logits (b, classes) at the labels (b,)."""
-        return functional.cross_entropy(
-            outputs.logits, labels, label_smoothing=self.label_smoothing
+        return weighted_cross_entropy(
+            outputs.logits,
+            labels,
+            class_weights=self.class_weights,
+            label_smoothing=self.label_smoothing,
         )
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Outputs]:
