@@ -29,7 +29,7 @@ from da.kernels.functions import gaussian, laplacian
 from da.networks.network import Network
 from da.networks.small import lenet
 from da.recipes.methods import METHODS, make_method
-from da.select.scores import SCORES
+from da.select.scores import SCORES, label_free_scores
 from da.train.align import Align
 from da.train.method import Method
 from da.train.metrics import accuracy, confusion_matrix, macro_f1, per_class_recall, r_squared
@@ -304,11 +304,12 @@ def test_metrics_and_scores_take_what_is_on_such_a_device() -> None:
         "recall": lambda put: per_class_recall(put(confusion_matrix(LOGITS, LABELS))).tolist(),
         "r_squared": lambda put: r_squared(put(numbers), put(labels)),
         "open": lambda put: open_set_metrics(put(LOGITS), put(LABELS), known=CLASSES - 1),
-    } | {name: lambda put, score=score: score(put(LOGITS)) for name, score in SCORES.items()}
+        "scores": lambda put: label_free_scores(put(LOGITS), put(FEATURES), SCORES),
+    }
     for name, figure in figures.items():
         right = figure(lambda z: z)
         with Apart():
-            assert figure(Away) == right, name
+            assert figure(Away) == pytest.approx(right, rel=1e-12), name
 
 
 def test_an_apple_gpu_is_what_auto_takes() -> None:

@@ -95,8 +95,8 @@ def test_information_of_certain_predictions_is_the_entropy_of_their_counts() -> 
 
 
 def test_target_metrics_name_accuracy_and_every_score() -> None:
-    logits, labels = torch.randn(9, 3), torch.randint(3, (9,))
-    metrics = target_metrics(logits, labels, SCORES)
+    logits, labels, features = torch.randn(9, 3), torch.randint(3, (9,)), torch.randn(9, 4)
+    metrics = target_metrics(logits, labels, SCORES, features)
     assert (
         metrics.keys()
         == {"target_accuracy", "target_balanced_accuracy", "target_macro_f1", *SCORES}
@@ -104,7 +104,7 @@ def test_target_metrics_name_accuracy_and_every_score() -> None:
     )
     assert metrics["target_accuracy"] == accuracy(logits, labels)
     assert metrics["information_maximisation"] == information_maximisation(logits)
-    shuffled = target_metrics(logits, labels[torch.randperm(9)], SCORES)
+    shuffled = target_metrics(logits, labels[torch.randperm(9)], SCORES, features)
     assert all(shuffled[name] == metrics[name] for name in SCORES)  # no score reads a label
 
 
@@ -115,7 +115,7 @@ def test_open_set_counts_all_other_labels_as_one_class() -> None:
     evaluation = Evaluation(
         Labelled(torch.zeros(7, 1), labels), identity, task="open_set", scores=SCORES
     )
-    found = evaluation.metrics(nn.functional.one_hot(said, 3).float())
+    found = evaluation.metrics(nn.functional.one_hot(said, 3).float(), torch.randn(7, 2))
     assert evaluation.judged_by == "target_hos" and found.keys() == {
         *CLASSIFICATION, "target_known_accuracy", "target_unknown_accuracy", "target_hos", *SCORES
     }  # fmt: skip

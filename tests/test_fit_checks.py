@@ -36,10 +36,12 @@ from da.train.align import Align
 from da.train.checks import check_fit
 from da.train.config import TrainConfig
 from da.train.engine import launch
-from da.train.evaluation import Evaluation
+from da.train.evaluation import Evaluation, predict
 from da.train.label_checks import check_labels
+from da.train.label_free import SCORES
 from da.train.loop import fit
 from da.train.method import Adapt, Method
+from da.train.metrics import accuracy
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
 
@@ -415,7 +417,7 @@ def test_a_compiled_network_is_not_compiled_for_the_look() -> None:
 def test_a_target_without_labels_is_judged_by_scores(tmp_path: Path) -> None:
     judged = Evaluation(TARGET.unlabelled(), identity)
     result = fit(Align(mlp(6, 3), mmd2), pairs(), CONFIG, run := start(tmp_path), judged)
-    assert set(result["selected"]) == {"last", "information_maximisation"}
+    assert set(result["selected"]) == {"last", *SCORES}
     last = result["selected"]["last"]
     assert last["step"] == 4 and 0 <= last["information_maximisation"] <= np.log(3)
     with np.load(run.directory / "features.npz") as stored:
@@ -445,5 +447,28 @@ def test_scores_of_a_target_without_labels_are_those_that_are_named() -> None:
     logits = torch.randn(24, 3, generator=GENERATOR)
     assert judged.metrics(logits) == {"spread": spread(logits)}
     assert judged.confusion(logits) == []
-    numbers = Evaluation(TARGET.unlabelled(), identity, task="regression")
+    numbers = Evaluation(TARGET.unlabelled(), identity, task="regression", scores=SCORES)
     assert numbers.metrics(logits[:, :1]) == {}
+
+
+def test_scores_with_a_parameter_features_get_the_targets_features(tmp_path: Path) -> None:
+    seen = []
+
+    def rows_of_features(logits: Tensor, features: Tensor) -> float:
+        seen.append((logits, features))
+        return float(len(features))
+
+    judged = Evaluation(TARGET.unlabelled(), identity, scores={"rows": rows_of_features})
+    method = Align(mlp(6, 3), mmd2)
+    result = fit(method, pairs(), CONFIG, start(tmp_path), judged)
+    assert result["selected"]["rows"]["rows"] == len(TARGET)
+    outputs = predict(method.network, TARGET, identity)
+    torch.testing.assert_close(seen[-1], (outputs.logits, outputs.features), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="^features must be given for the score 'rows'; got None$"):
+        judged.metrics(outputs.logits)
+
+
+def test_validation_samples_are_judged_without_scores() -> None:
+    judged = Evaluation(TARGET, identity, validation=TARGET, scores=SCORES)
+    logits = torch.randn(len(TARGET), 3, generator=GENERATOR)
+    assert judged.validation_score(logits) == accuracy(logits, TARGET.y)

@@ -167,9 +167,9 @@ def test_result_names_last_label_free_and_oracle(tmp_path: Path) -> None:
     evaluations = [line for line in lines(run) if "target_accuracy" in line]
     assert [line["step"] for line in evaluations] == [8, 16, 24, 32, 40]
     by_accuracy = max(evaluations, key=lambda line: line["target_accuracy"])
-    by_score = max(evaluations, key=lambda line: line["information_maximisation"])
-    assert set(selected) == {"last", "information_maximisation", "oracle"}
-    chosen = {"last": evaluations[-1], "oracle": by_accuracy, "information_maximisation": by_score}
+    by_score = {name: max(evaluations, key=lambda line: line[name]) for name in SCORES}
+    assert set(selected) == {"last", "oracle", *SCORES}
+    chosen = {"last": evaluations[-1], "oracle": by_accuracy} | by_score
     for name, line in chosen.items():
         counts = np.array(
             [row.split() for row in selected[name].pop("target_confusion_matrix")], dtype=int

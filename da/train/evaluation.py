@@ -23,7 +23,7 @@ from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, as_transform
 from da.networks.network import Network, Outputs
 from da.networks.statistics import DomainName, evaluating, use_statistics
-from da.train.label_free import SCORES
+from da.train.label_free import SCORES, Score, label_free_scores
 from da.train.metrics import (
     accuracy,
     balanced_accuracy,
@@ -72,8 +72,9 @@ class Evaluation:
         tasks: For "multitask": name -> number of classes, in the order of the labels' columns and
             of the logits. Empty for every other task.
         scores: Label-free scores by name, such as `da.select.SCORES`: functions of the target's
-            logits (n, classes) that are higher for a network that should be better. Each is logged
-            at every evaluation and picks a step. For classification and open sets only. Empty
+            logits (n, classes), and of its `features` (n, d) if they have a parameter of that name.
+            They are higher for a network that should be better. Each is logged at every
+            evaluation and picks a step. For classification and open sets only. Empty
             (default): none with target labels; without target labels all of `da.select.SCORES`.
         classes: Names of the classes, in the order of the logits; network.pt says them. Default
             (): they have numbers.
@@ -102,7 +103,7 @@ class Evaluation:
     task: Literal["classification", "open_set", "regression", "multitask"] = "classification"
     validation: Labelled | None = None
     tasks: Mapping[str, int] = field(default_factory=dict)
-    scores: Mapping[str, Callable[[Tensor], float]] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
     classes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -130,10 +131,11 @@ class Evaluation:
         return self.target.y if isinstance(self.target, Labelled) else None
 
     @property
-    def used_scores(self) -> Mapping[str, Callable[[Tensor], float]]:
+    def used_scores(self) -> Mapping[str, Score]:
         """The label-free scores that are reported."""
-        classes = self.task in ("classification", "open_set")
-        return SCORES if classes and not self.scores and self.labels is None else self.scores
+        if self.task not in ("classification", "open_set"):
+            return {}
+        return SCORES if not self.scores and self.labels is None else self.scores
 
     @property
     def judged_by(self) -> str:
@@ -142,15 +144,20 @@ class Evaluation:
             return "target_hos"
         return "target_r2" if self.task == "regression" else "target_accuracy"
 
-    def metrics(self, logits: Tensor) -> dict[str, float]:
-        """Compute the target's metrics by name from its logits (n, classes) or (n, 1)."""
+    def metrics(self, logits: Tensor, features: Tensor | None = None) -> dict[str, float]:
+        """Compute the target's metrics and scores by name.
+
+        Args:
+            logits: The target's logits (n, classes) or (n, 1).
+            features: The target's features (n, d), for scores that take them. Default None.
+        """
         labels = self.labels
         if labels is None:
-            return {name: score(logits) for name, score in self.used_scores.items()}
+            return label_free_scores(logits, features, self.used_scores)
         if self.task == "classification":
-            return target_metrics(logits, labels, self.scores)
+            return target_metrics(logits, labels, self.scores, features)
         if self.task == "open_set":
-            return self._open_set(logits, labels)
+            return self._open_set(logits, labels, features)
         if self.task == "multitask":
             return self._multitask(logits, labels)
         predictions = logits.squeeze(1)
@@ -160,10 +167,12 @@ class Evaluation:
             "target_r2": r_squared(predictions, labels),
         }
 
-    def _open_set(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    def _open_set(
+        self, logits: Tensor, labels: Tensor, features: Tensor | None
+    ) -> dict[str, float]:
         known = logits.shape[1] - 1
         found = open_set_metrics(logits, labels, known=known)
-        return target_metrics(logits, labels.clamp(max=known), self.scores) | {
+        return target_metrics(logits, labels.clamp(max=known), self.scores, features) | {
             "target_known_accuracy": found.os_star,
             "target_unknown_accuracy": found.unknown,
             "target_hos": found.hos,
@@ -181,7 +190,7 @@ class Evaluation:
     def validation_score(self, logits: Tensor) -> float:
         """Judge the validation samples' logits by `judged_by`; higher is better."""
         assert self.validation is not None
-        of_validation = replace(self, target=self.validation)
+        of_validation = replace(self, target=self.validation, scores={})
         return of_validation.metrics(logits)[self.judged_by]
 
     def confusion(self, logits: Tensor) -> list[str]:
@@ -262,14 +271,18 @@ def predict(
 
 
 def target_metrics(
-    logits: Tensor, labels: Tensor, scores: Mapping[str, Callable[[Tensor], float]]
+    logits: Tensor,
+    labels: Tensor,
+    scores: Mapping[str, Score],
+    features: Tensor | None = None,
 ) -> dict[str, float]:
     """Compute the three metrics of a classification and every score, by name.
 
     Args:
         logits: The target's (n, classes).
         labels: The target's (n,); only the three metrics read them.
-        scores: Name -> function of the logits.
+        scores: Name -> function of the logits, or of the logits and the features.
+        features: The target's (n, d), for the scores that take them. Default None.
 
     Returns:
         target_accuracy, target_balanced_accuracy, target_macro_f1, then the scores.
@@ -280,4 +293,4 @@ def target_metrics(
         "target_balanced_accuracy": balanced_accuracy(counts),
         "target_macro_f1": macro_f1(counts),
     }
-    return figures | {name: score(logits) for name, score in scores.items()}
+    return figures | label_free_scores(logits, features, scores)

@@ -49,7 +49,7 @@ def judge(
     }
     outputs = predict(method.network, evaluation.target, evaluation.transform, **options)
     logits = outputs.logits
-    metrics = evaluation.metrics(logits)
+    metrics = evaluation.metrics(logits, outputs.features)
     labelled = evaluation.labels is not None
     scores = {name: metrics[name] for name in evaluation.used_scores if name in metrics}
     choices = {"last": step, **scores}

@@ -150,9 +150,9 @@ def fit(
             _log_losses(run, done, losses, optimizer)
             progress.note(losses)
         if last or done % config.evaluate_every == 0:
+            _check_parameters(method, done)
             progress.note(judge(method, done, run, evaluation, selected, fabric))
             _say(run, progress, collapse)
-            _check_parameters(method, done)
             save_checkpoint(run, method, optimizer, selected, done, fabric, settings)
     _say(run, progress, imbalance)
     return _finish(method, run, evaluation, selected, dict(facts or {}), fabric)
