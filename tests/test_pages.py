@@ -109,5 +109,5 @@ def test_one_command_makes_all_tables_again(
     assert (tmp_path / "README.md").read_text() == mark
     monkeypatch.chdir(tmp_path)
     commands.table(["--refresh"])
-    assert "| none | 50.0 |" in (tmp_path / "README.md").read_text()
+    assert "| source only | 50.0 |" in (tmp_path / "README.md").read_text()
     commands.table(["--check"])

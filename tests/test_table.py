@@ -164,8 +164,8 @@ def test_text_says_the_rule_the_seeds_and_the_sign(tmp_path):
     assert text.splitlines()[0] == title
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert (
-        "none 61.0 ± 1.0 92.7 ± 2.5 76.8 ± 1.6" in lines
-        and "mmd 72.0 ± 2.6 90.8 ± 2.4 81.4 ± 1.7" in lines
+        "none 61.0 ± 1.0 92.7 ± 2.5 * 76.8 ± 1.6 *" in lines
+        and "mmd 72.0 ± 2.6 * 90.8 ± 2.4 81.4 ± 1.7 *" in lines
     )
     assert (
         "+11.0 [+6.7, +15.3] better" in text
@@ -203,7 +203,7 @@ def test_missing_cells_and_different_numbers_of_seeds_are_shown(tmp_path):
     text = to_text(table)
     assert "over DIFFERENT seeds of 0, 1, 2, their number in parentheses" in text
     row = next(line for line in text.splitlines() if line.startswith("mmd"))
-    assert row.split() == ["mmd", "72.5", "±", "3.5", "(2)", "-", "-"]
+    assert row.split() == ["mmd", "72.5", "±", "3.5", "(2)", "*", "-", "-"]
     interval = ttest_rel([70.0, 75.0], [60.0, 62.0]).confidence_interval(
         0.95
     )  # paired over the two seeds that both have
@@ -360,7 +360,7 @@ def test_chosen_methods_are_the_rows_in_their_order(tmp_path):
     assert (
         table.rows == ("mmd", "none") and table.tasks == tuple(NONE) and table.seeds == (0, 1, 2)
     )  # nothing of coral's is left
-    assert to_markdown(table).splitlines()[4].startswith("| mmd |")
+    assert to_markdown(table).splitlines()[4].startswith("| MMD (DAN) |")
     assert table.difference("mmd", "webcam>dslr") == Table.of(load(tmp_path)).difference(
         "mmd", "webcam>dslr"
     )
@@ -388,7 +388,7 @@ def test_markdown_is_a_table_of_as_many_cells_a_line(tmp_path):
     markdown = to_markdown(Table.of(load(write_all(tmp_path))))
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {5}  # four columns
-    assert "| mmd | 72.0 ± 2.6 | 90.8 ± 2.4 | 81.4 ± 1.7 |" in lines
+    assert "| MMD (DAN) | **72.0 ± 2.6** | 90.8 ± 2.4 | **81.4 ± 1.7** |" in lines
 
 
 def test_csv_is_unrounded(tmp_path):
@@ -522,7 +522,7 @@ def test_losses_are_named_and_doubtful_ones_counted(tmp_path: Path) -> None:
     )
     assert said in text.split("\n\n")
     good = to_markdown(Table.of(load(tmp_path), methods=("none", "good")))
-    assert "Negative transfer, significantly worse than 'none': none." in good.split("\n\n")
+    assert "Negative transfer, significantly worse than 'source only': none." in good.split("\n\n")
     assert "Negative transfer" not in to_text(Table.of(load(tmp_path), methods=("good",)))
 
 

@@ -5,6 +5,7 @@ The folder reads records without PyTorch and imports nothing else of da.
 
 from da.records.cells import Metric
 from da.records.difference import Difference, paired_difference
+from da.records.display_names import display_name
 from da.records.multiple_tests import holm
 from da.records.packing import pack, unpack
 from da.records.rankings import ranking
@@ -19,6 +20,7 @@ __all__ = [
     "Record",
     "Run",
     "Table",
+    "display_name",
     "holm",
     "paired_difference",
     "pack",

@@ -80,16 +80,12 @@ class Metric:
             ValueError: The run has no such selection or figure, or the figure is no such number;
                 the message names the folder.
         """
-        where = run.directory
-        selected = run.result.get("selected", {})
-        if select not in selected:
-            known = ", ".join(sorted(selected)) or "none"
-            raise ValueError(f"{where} has no selection {select!r}; it has {known}")
-        value = selected[select].get(self.name)
+        where, selection = run.directory, selection_of(run, select)
+        value = selection.get(self.name)
         if value is None:
-            if self.name in LATER and "target_accuracy" in selected[select]:
+            if self.name in LATER and "target_accuracy" in selection:
                 return None
-            known = ", ".join(key for key in selected[select] if key != "step") or "none"
+            known = ", ".join(key for key in selection if key != "step") or "none"
             raise ValueError(f"{where} has no {self.name} under {select!r}; it has {known}")
         if self.percent and not 0 <= value <= 1:
             raise ValueError(
@@ -98,6 +94,26 @@ class Metric:
         if not math.isfinite(value):
             raise ValueError(f"{where}: {self.name} under {select!r} must be finite; got {value!r}")
         return float(value)
+
+
+def selection_of(run: Record, select: str) -> Mapping[str, Any]:
+    """What a result holds of the model that `select` picked.
+
+    Raises:
+        ValueError: The run has no such selection; the message names the folder.
+    """
+    selected = run.result.get("selected", {})
+    if select not in selected:
+        known = ", ".join(sorted(selected)) or "none"
+        raise ValueError(f"{run.directory} has no selection {select!r}; it has {known}")
+    found: Mapping[str, Any] = selected[select]
+    return found
+
+
+def steps_of(run: Record) -> int | None:
+    """The training steps of a run; None if its configuration has none, as of a shallow method."""
+    steps = run.config.get("steps")
+    return steps if isinstance(steps, int) else None
 
 
 def has_value(record: Record, key: str, value: Any) -> bool:
@@ -125,12 +141,13 @@ def parse_condition(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def check_alike(cell: tuple[str, str], runs: Sequence[Record]) -> None:
+def check_alike(cell: tuple[str, str], runs: Sequence[Record], *, advice: str = "") -> None:
     """Raise a ValueError if the runs of one cell differ in more than their seed.
 
     Args:
         cell: Method and task.
         runs: The runs of the cell.
+        advice: What else the caller can do with runs of several configurations.
     """
     first: dict[int, Record] = {}
     for run in runs:
@@ -141,8 +158,8 @@ def check_alike(cell: tuple[str, str], runs: Sequence[Record]) -> None:
                 words = ", ".join(differing) or "nothing but their folders"
                 raise ValueError(
                     f"runs of {cell[0]} on {cell[1]} differ in {words}: {against.directory} and "
-                    f"{run.directory}; keep one configuration with --where key=value, or move the "
-                    "other folder away"
+                    f"{run.directory}; {advice if differing else ''}keep one configuration with "
+                    "--where key=value, or move the other folder away"
                 )
 
 

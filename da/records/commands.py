@@ -17,6 +17,7 @@ from da.records.command_line import INTERRUPTED, parse
 from da.records.grids import aligned, piped
 from da.records.packing import pack, unpack
 from da.records.pages import pages_of, refresh
+from da.records.published import read_published
 from da.records.rankings import ranking, written
 from da.records.reading import read_runs
 from da.records.record import Record
@@ -32,6 +33,7 @@ class TableOptions:
     For example:
         python -m da table runs --experiment digits_mmd --methods none mmd
         python -m da table experiments/records --experiment digits_mmd --format csv
+        python -m da table runs --trials --select information_maximisation
         python -m da table --refresh
     """
 
@@ -49,7 +51,11 @@ class TableOptions:
     """Rows to show, in this order; none: all."""
     where: tuple[str, ...] = ()
     """Keep the runs whose configuration has these values: key=value."""
-    format: Literal["text", "markdown", "csv"] = "text"
+    trials: bool = False
+    """Choose among several configurations of a method by --select, for each task and seed."""
+    unequal_budgets: bool = False
+    """Show rows that were trained with unequal numbers of trials or steps."""
+    format: Literal["text", "markdown", "latex", "csv"] = "text"
     """How to print it."""
     refresh: bool = False
     """Instead: make every marked table in README.md and docs/ again."""
@@ -185,10 +191,14 @@ def _table(options: TableOptions) -> str:
         baseline=options.baseline,
         metric=options.metric,
         methods=options.methods,
+        trials=options.trials,
+        unequal_budgets=options.unequal_budgets,
+        published=read_published(options.runs_dir),
     )
     formats = {
         "text": table_text.to_text,
         "markdown": table_text.to_markdown,
+        "latex": table_text.to_latex,
         "csv": table_text.to_csv,
     }
     return formats[options.format](made)

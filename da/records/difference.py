@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -88,11 +88,11 @@ class Difference:
         return f"{self.mean:+.{decimals}f} {interval} {verdict}{doubt}"
 
 
-def paired_difference(own: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
+def paired_difference(own: Mapping[Any, float], base: Mapping[Any, float]) -> Difference | None:
     """Compare two methods over the seeds that both have.
 
     Args:
-        own: Seed -> figure of the method.
+        own: Seed -> figure of the method. Pairs of task and seed can stand in place of seeds.
         base: Seed -> figure of the baseline, in the same unit.
 
     Returns:

@@ -1,0 +1,102 @@
+"""What a page or a picture calls a row: the name of the method instead of the word of a flag.
+
+Tables for a terminal keep the rows' own names, because those are typed.
+"""
+
+from __future__ import annotations
+
+NAMES = {
+    "none": "source only",
+    "adabn": "AdaBN",
+    "adda": "ADDA",
+    "afn": "AFN",
+    "bbse": "BBSE",
+    "bbse_adjusted": "BBSE, adjusted",
+    "bda": "BDA",
+    "bi_tuning": "Bi-Tuning",
+    "bnm": "BNM",
+    "bsp": "BSP",
+    "bss": "BSS",
+    "cdan": "CDAN",
+    "cdan_e": "CDAN+E",
+    "cmd": "CMD",
+    "co_tuning": "Co-Tuning",
+    "coral": "CORAL",
+    "dann": "DANN",
+    "dare_gram": "DARE-GRAM",
+    "deepjdot": "DeepJDOT",
+    "delta": "DELTA",
+    "dsan": "DSAN",
+    "easytl": "EasyTL",
+    "energy": "energy distance",
+    "entropy": "entropy minimisation",
+    "fixmatch": "FixMatch",
+    "frechet": "Fréchet distance",
+    "full": "full fine-tuning",
+    "gfk": "GFK",
+    "homm": "HoMM",
+    "iwan": "IWAN",
+    "jan": "JAN",
+    "jda": "JDA",
+    "jda_logistic": "JDA + logistic regression",
+    "jgsa": "JGSA",
+    "kliep": "KLIEP",
+    "kmm": "KMM",
+    "l2_sp": "L2-SP",
+    "linear_monge": "linear Monge map",
+    "lwf": "LwF",
+    "logistic": "logistic regression",
+    "lora": "LoRA",
+    "lp_ft": "LP-FT",
+    "m3sda": "M3SDA",
+    "mcc": "MCC",
+    "mcd": "MCD",
+    "mdd": "MDD",
+    "mean_teacher": "Mean Teacher",
+    "meda": "MEDA",
+    "meda_logistic": "MEDA + logistic regression",
+    "mlls": "MLLS",
+    "mlls_adjusted": "MLLS, adjusted",
+    "mmd": "MMD (DAN)",
+    "nn": "1-NN",
+    "osbp": "OSBP",
+    "ot": "optimal transport",
+    "pada": "PADA",
+    "pca": "PCA",
+    "pcgrad": "PCGrad",
+    "pseudo_labels": "pseudo-labels",
+    "rsd": "RSD",
+    "rulsif": "RuLSIF",
+    "sa": "SA",
+    "sa_logistic": "SA + logistic regression",
+    "shot": "SHOT",
+    "sinkhorn": "Sinkhorn divergence",
+    "sliced": "sliced Wasserstein",
+    "stoch_norm": "StochNorm",
+    "svd": "SVD",
+    "svm": "SVM",
+    "tca": "TCA",
+    "tca_logistic": "TCA + logistic regression",
+    "tent": "Tent",
+    "tent_guarded": "Tent, guarded",
+    "tjm": "TJM",
+    "ulsif": "uLSIF",
+    "wdgrl": "WDGRL",
+}
+
+
+def display_name(row: str) -> str:
+    """Say what a page or a picture calls a row.
+
+    Args:
+        row: The row's own name, as records and flags have it.
+
+    Returns:
+        The method's name; a row that has none keeps its own.
+
+    Example:
+        >>> from da.records import display_name
+        >>> display_name("cdan_e"), display_name("mine")
+        ('CDAN+E', 'mine')
+    """
+    return NAMES.get(row, row)
