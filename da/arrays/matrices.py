@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.stacking import stacking
+
 
 class NonFiniteError(ValueError):
     """The error for a value that is NaN or infinite where only finite values make sense.
@@ -77,6 +79,10 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
             f"got {tuple(tensor.shape)}: flatten each sample to a row"
         )
     tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+    if stacking():
+        # Nothing can be read here. A member whose values are not finite must not stop the others in
+        # a decomposition that takes finite numbers alone; its own task loss says that it diverged.
+        return tensor.nan_to_num()
     # A finite sum means that every value is finite, so good input costs one reduction. A sum of
     # finite values may overflow; then every value is looked at.
     if not bool(tensor.detach().sum().isfinite()) and not bool(tensor.isfinite().all()):

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from da.arrays.devices import narrowed, wide_type
 from da.arrays.matrices import Array, check_two_samples, like
+from da.arrays.stacking import stacking
 from da.feature.mmd_estimators import MULTIPLIERS, layer_of
 from da.ops.discrepancy import Backend, kernel_discrepancy
 from da.ops.mixture import Bandwidth, KernelName, check_kernel
@@ -87,11 +88,7 @@ def local_mmd2(
     check_kernel(kernel)
     x, y = check_two_samples(source, target)
     labels, p = _check_classes(source_labels, target_probabilities, x, y)
-    u, v = _class_weights(labels, p)
-    common = u.shape[1]
-    if common == 0:
-        u, v = x.new_zeros(len(x), 1), y.new_zeros(len(y), 1)
-    share = 1 / max(1, common)
+    u, v, common = _class_weights(labels, p)
     z = layer_of(x, y, kernel, bandwidth, multipliers)
     value = kernel_discrepancy(
         [z.x],
@@ -99,22 +96,26 @@ def local_mmd2(
         [z.mixture],
         u,
         v,
-        coefficients=(share,) * 3,
+        coefficients=(1.0, 1.0, 1.0),
         backend=backend,
         pooled=[z.pooled],
     )
-    return like(narrowed(value, x), source)
+    return like(narrowed(value / common, x), source)
 
 
-def _class_weights(labels: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """u (n, common), v (m, common): they sum to 1 in each class that both domains have."""
+def _class_weights(labels: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """u (n, classes) and v (m, classes), and the number of classes that both domains have, or 1.
+
+    They sum to 1 in each of these classes, and are 0 in all others.
+    """
     classes = p.shape[1]
     one_hot = functional.one_hot(labels, classes).to(p.dtype)  # (n, classes)
     in_source = one_hot.sum(dim=0) > 0  # (classes,)
-    in_target = torch.bincount(p.argmax(dim=1), minlength=classes) > 0
-    common = in_source & in_target
-    u, v = one_hot[:, common], p[:, common]
-    return u / u.sum(dim=0), v / v.sum(dim=0)
+    in_target = functional.one_hot(p.argmax(dim=1), classes).sum(dim=0) > 0
+    common = (in_source & in_target).to(p.dtype)  # (classes,)
+    u, v = one_hot * common, p * common
+    sizes = [w.sum(dim=0).clamp(min=torch.finfo(p.dtype).tiny) for w in (u, v)]
+    return u / sizes[0], v / sizes[1], common.sum().clamp(min=1)
 
 
 def _check_classes(
@@ -128,11 +129,14 @@ def _check_classes(
             f"source_labels must be integers, ({len(x)},), one for each source row; got "
             f"{own.dtype}, {tuple(own.shape)}"
         )
-    if p.ndim != 2 or len(p) != len(y) or not bool(p.isfinite().all()) or bool((p < 0).any()):
+    values_fit = stacking() or not bool((p < 0).any()) and bool(p.isfinite().all())
+    if p.ndim != 2 or len(p) != len(y) or not values_fit:
         raise ValueError(
             f"target_probabilities must be ({len(y)}, classes), finite and >= 0; got shape "
             f"{tuple(p.shape)}: take the softmax of the logits"
         )
+    if stacking():
+        return own.long(), p.nan_to_num()
     if len(own) and not 0 <= int(own.min()) <= int(own.max()) < p.shape[1]:
         raise ValueError(
             f"source_labels must be from 0 to {p.shape[1] - 1}, the columns of "

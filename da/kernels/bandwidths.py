@@ -15,6 +15,7 @@ from torch import Tensor
 
 from da.arrays.devices import capable, narrowed, wide_type, widened
 from da.arrays.matrices import Array, as_matrix, full_precision, like
+from da.arrays.stacking import stacking
 from da.kernels.distances import centred, squared_norms
 
 MEDIAN_ROWS = 1000
@@ -167,7 +168,8 @@ def scale_free(
         >>> [round(g, 6) + 0.0 for g in torch.autograd.grad(length, x)[0].flatten().tolist()]
         [0.0, 0.0]
     """
-    if not (torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)):
+    differentiated = stacking() or x.requires_grad or y.requires_grad
+    if not (torch.is_grad_enabled() and differentiated):
         return x, y
     with full_precision(x):
         pooled = torch.cat([x, y])

@@ -21,13 +21,30 @@ class _ReverseGradient(torch.autograd.Function):
     """The identity, whose backward pass multiplies the gradient by -factor."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
+    def forward(x: Tensor, factor: float | Tensor) -> Tensor:
         return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:
+        ctx.factor = inputs[1]  # a constant
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         return -ctx.factor * upstream[0], None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, int | None],
+        x: Tensor,
+        factor: float | Tensor,
+    ) -> tuple[Tensor, int | None]:
+        """Many members at once, each with its own factor; see `da.train.stacked`."""
+        if isinstance(factor, Tensor) and in_dims[1] is not None:
+            x = x.expand(info.batch_size, *x.shape) if in_dims[0] is None else x.movedim(in_dims[0], 0)
+            factor = factor.reshape(-1, *(1,) * (x.ndim - 1))
+            return _ReverseGradient.apply(x, factor), 0
+        return _ReverseGradient.apply(x, factor), in_dims[0]
 
 
 def reverse_gradient(x: Tensor, factor: float = 1.0) -> Tensor:
@@ -69,14 +86,16 @@ def fixed(*modules: nn.Module) -> Iterator[None]:
     Only the forward pass has to happen inside. Parameters that were frozen before stay frozen
     afterwards.
     """
-    learning = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
+    owners = {part: dict(part._parameters) for module in modules for part in module.modules()}
+    for part, own in owners.items():
+        # Others of the same values stand in for them: `requires_grad` cannot be set while many
+        # members are trained at once.
+        part._parameters.update({name: p if p is None else p.detach() for name, p in own.items()})
     try:
         yield
     finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        for part, own in owners.items():
+            part._parameters.update(own)
 
 
 def discriminator(

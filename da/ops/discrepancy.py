@@ -22,6 +22,7 @@ from torch import Tensor
 
 from da.arrays.devices import narrowed
 from da.arrays.matrices import full_precision
+from da.arrays.stacking import stacking
 from da.ops.discrepancy_sums import Options, discrepancy_sums, pool
 from da.ops.mixture import Mixture
 from da.ops.specification import discrepancy_by_specification
@@ -81,6 +82,9 @@ def kernel_discrepancy(
         >>> round(value.item(), 4)  # 1 + 1 - 2 exp(-1)
         1.2642
     """
+    if stacking():
+        with full_precision(x[0]):
+            return discrepancy_by_specification(x, y, mixtures, u, v, coefficients)
     compute = _kernel_discrepancy
     if torch.compiler.is_compiling():
         # It stays out of the graph. As a decorator, `disable` would import the compiler at once,

@@ -24,6 +24,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from da.arrays.stacking import stacking
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred
 
@@ -53,7 +54,8 @@ class Mixture:
     Attributes:
         name: "gaussian", "laplacian", "rational_quadratic", "polynomial" or "linear".
         scales: The scales s_k, each > 0: squared lengths, and lengths for the Laplacian. The linear
-            kernel has none; pass (1.0,).
+            kernel has none; pass (1.0,). They are numbers, but scalar tensors while many members
+            are trained at once (`da.arrays.stacking`).
 
     Example:
         >>> import torch
@@ -283,5 +285,7 @@ def mixture_of(
     if kernel == "linear":
         return Mixture(kernel, (1.0,))
     z = pooled if of_distance(kernel) else centred(pooled)
-    s = float(resolve_bandwidth(z, bandwidth, norm=1 if kernel == "laplacian" else 2))
-    return Mixture(kernel, tuple(a * s for a in factors))
+    s = resolve_bandwidth(z, bandwidth, norm=1 if kernel == "laplacian" else 2)
+    if stacking():  # each member has its own bandwidth, in a tensor
+        return Mixture(kernel, tuple(a * s for a in factors))  # type: ignore[arg-type]
+    return Mixture(kernel, tuple(a * float(s) for a in factors))

@@ -1,6 +1,7 @@
 """The kernel discrepancy as `da.kernels` defines it, by autograd.
 
-It needs O((n + m)^2) memory. It is used if somebody differentiates the gradient once more.
+It needs O((n + m)^2) memory. It is used if somebody differentiates the gradient once more, and for
+many members at once.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor
 
 from da.arrays.devices import widened
-from da.kernels.functions import gaussian, linear, polynomial, rational_quadratic
+from da.kernels.distances import gram_distances
+from da.kernels.functions import linear, polynomial, rational_quadratic
 from da.ops.mixture import Mixture
 
 _KERNELS: dict[str, Callable[..., Tensor]] = {
-    "gaussian": gaussian,
     "rational_quadratic": rational_quadratic,
     "polynomial": polynomial,
 }
@@ -63,6 +64,9 @@ def _gram(x: Tensor, y: Tensor, mixture: Mixture) -> Tensor:
     """The kernel of all pairs, (n, m)."""
     if mixture.name == "linear":
         return linear(x, y)
+    if mixture.name == "gaussian":
+        distances = gram_distances(x, y)  # once for all scales
+        return torch.stack([torch.exp(-distances / s) for s in mixture.scales]).sum(dim=0)
     if mixture.name == "laplacian":
         # `da.kernels` has it by torch.cdist, whose gradient torch cannot differentiate.
         distances = (x[:, None] - y).abs().sum(dim=2)
