@@ -26,7 +26,8 @@ from da.networks.small import lenet, mlp
 from da.records.run import Run
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
-from da.train.loop import fit, make_optimizer
+from da.train.loop import fit
+from da.train.optimisation import make_optimizer
 from da.train.regularize import Regularize, supervised_loss
 from problems import digits_job
 

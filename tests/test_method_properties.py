@@ -52,8 +52,9 @@ from da.recipes.methods import METHODS
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
-from da.train.loop import fit, make_optimizer
+from da.train.loop import fit
 from da.train.method import Method
+from da.train.optimisation import make_optimizer
 
 Terms = dict[str, float]
 
@@ -98,7 +99,6 @@ OPTIONS: dict[str, object] = {
     "strong": torch.tanh,
     "view": half,
     "threshold": 0.0,
-    "layers": ["1"],
 }
 
 
@@ -111,6 +111,7 @@ def narrow(width: int) -> nn.Module:
 
 # By class or by row.
 OPTIONS_OF: dict[str, dict[str, object]] = {
+    "Delta": {"layers": ["1"]},
     "Tent": {"margin": None},
     "CDAN": {"discriminator": narrow(8 * 3)},
     "IWAN": {"discriminator": narrow(8), "weighting_discriminator": narrow(8)},

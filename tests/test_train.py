@@ -35,10 +35,12 @@ from da.select.scores import SCORES
 from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.engine import launch
-from da.train.evaluation import Evaluation, predict
+from da.train.evaluation import Evaluation
 from da.train.judging import save_features
-from da.train.loop import fit, schedule_factor
+from da.train.loop import fit
 from da.train.method import Method
+from da.train.optimisation import schedule_factor
+from da.train.prediction import predict
 from da.train.regularize import Regularize
 from problems import ROOT, TRANSFORM, digits_job
 

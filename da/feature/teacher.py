@@ -79,6 +79,8 @@ class MeanTeacher(TwoViews):
         statistics are averaged too.
     """
 
+    followers = ("teacher",)
+
     def __init__(
         self,
         network: Network,

@@ -105,6 +105,7 @@ class BiTuning(Method[LabelledBatch]):
     seen: Tensor
 
     label_kind = "classes"
+    followers = ("key_network",)
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import entropies
-from da.train.method import check_factor
+from da.train.loss_weights import check_factor
 
 Shares = Tensor | np.ndarray | Sequence[float]  # (K,), one for each class
 

@@ -36,7 +36,8 @@ from da.model.information import (
 from da.networks.network import Network
 from da.networks.statistics import evaluating
 from da.train.distributed import gather_rows
-from da.train.method import Method, Terms, check_factor, everywhere
+from da.train.loss_weights import check_factor
+from da.train.method import Method, Terms, everywhere
 
 ROWS = 256  # target rows in one forward pass without gradients
 # `SHOT` warns if more than this share of the predictions would have to change for equal classes.

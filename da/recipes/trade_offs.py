@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from da.train.method import check_factor
+from da.train.loss_weights import check_factor
 
 # A number counts for every row. Words "row=number" count for the rows that they name.
 TradeOff = float | tuple[str, ...]

@@ -6,19 +6,20 @@ This is the feature-based family as one class. Use it with any function of two b
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from da.arrays.matrices import normalised_weights
 from da.data.batches import Batch
 from da.networks.network import Network, Outputs
 from da.networks.statistics import use_statistics
+from da.train.aligned_layers import FEATURES, checked_layers, layer_rows
 from da.train.distributed import gather_rows
-from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere
+from da.train.loss_weights import ClassWeights, weighted_cross_entropy
+from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 
 class Align(Adapt):
@@ -41,14 +42,19 @@ class Align(Adapt):
         batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
         label_smoothing: Probability mass spread over the classes, in [0, 1); see
             `da.train.Adapt`. Default 0.
+        class_weights: Weights (classes,) of the cross-entropy by class, such as
+            `da.train.balanced_class_weights(source.y)`; see `da.train.Adapt`. Default None.
+        layers: What is aligned: "features", "logits", or names of modules of the network, such as
+            "backbone.3", whose output is taken as rows (b, width). The alignment is the sum over
+            these layers. Default ("features",).
         source_weights: One weight >= 0 for each source sample, (n,), in the order of the source
             domain, for example of `da.instance.kmm`. They are divided by their mean. They weigh
             the cross-entropy, and the discrepancy too if it takes `source_weights` as `mmd2` does.
             None (default): every sample counts the same.
 
     Raises:
-        ValueError: `batch_statistics` is none of the three; or the weights are not finite numbers
-            >= 0, (n,), not all zero.
+        ValueError: `batch_statistics` is none of the three; weights are not finite numbers >= 0,
+            not all zero; or the network has no such layer.
 
     Example:
         >>> import torch
@@ -76,11 +82,12 @@ class Align(Adapt):
         arXiv 1603.04779, 2016 (AdaBN: `alignment=None, batch_statistics="domain"`).
 
     Differences:
-        DAN: One layer is aligned, the features; the paper aligns three. `mmd2` takes all pairs of
-        rows by default; the paper's linear estimator, over pairs of rows, is
-        `partial(mmd2, estimator="linear")`. The bandwidth comes from the mean squared distance
-        between rows; the paper takes the median. The kernels have equal weights; the paper learns
-        them.
+        DAN: One layer is aligned by default, the features. The paper aligns the last three layers
+        of an AlexNet, and its terms have equal weights; name such layers in `layers`, the last as
+        "logits". `mmd2` takes all pairs of rows by default; the paper's linear estimator, over
+        pairs of rows, is `partial(mmd2, estimator="linear")`. The bandwidth comes from the mean
+        squared distance between rows; the paper takes the median. The kernels have equal weights;
+        the paper learns them.
 
         AdaBN: The target's statistics are collected while the source is learned, not in a pass over
         the target afterwards.
@@ -97,6 +104,8 @@ class Align(Adapt):
         ramp: Ramp = constant,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights | None = None,
+        layers: Sequence[str] = FEATURES,
         source_weights: Tensor | np.ndarray | None = None,
     ) -> None:
         super().__init__(
@@ -105,41 +114,49 @@ class Align(Adapt):
             ramp=ramp,
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
+            class_weights=class_weights,
         )
-        self.alignment = alignment
+        self.alignment, self.layers = alignment, checked_layers(network, layers, alignment)
         self.register_buffer("source_weights", _checked(source_weights))
         self._weighs_alignment = _takes_weights(alignment)
 
     def loss(self, batch: Batch, progress: float) -> Terms:
-        if self.source_weights is not None:
-            return self._weighted_loss(batch, progress, self.source_weights[batch.source_index])
+        weights = None if self.source_weights is None else self.source_weights[batch.source_index]
         if self.alignment is None:
-            return {"task": self.task(self._source_only(batch), batch.source_y)}
-        return super().loss(batch, progress)
+            return {"task": self._weighted_task(self._source_only(batch), batch.source_y, weights)}
+        if weights is None and self.layers == FEATURES:
+            return super().loss(batch, progress)
+        with layer_rows(self.network, self.layers) as rows_of:
+            source, target = self.outputs(batch)
+        pairs = rows_of(source, target)
+        aligned = torch.stack([self._distance(*pair, weights) for pair in pairs]).sum()
+        factor = self.trade_off * self.ramp(progress)
+        task = self._weighted_task(source, batch.source_y, weights)
+        return {"task": task, "align": factor * aligned}
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         assert self.alignment is not None
         return {"align": self.alignment(source.features, target.features)}
 
-    def _weighted_loss(self, batch: Batch, progress: float, weights: Tensor) -> Terms:
-        """The loss with weights (b,) of the source rows."""
-        if self.alignment is None:
-            return {"task": self._weighted_task(self._source_only(batch), batch.source_y, weights)}
-        source, target = self.outputs(batch)
-        features = everywhere(source).features, everywhere(target).features
-        if self._weighs_alignment:
-            aligned = self.alignment(*features, source_weights=gather_rows(weights))
-        else:
-            aligned = self.alignment(*features)
-        factor = self.trade_off * self.ramp(progress)
-        task = self._weighted_task(source, batch.source_y, weights)
-        return {"task": task, "align": factor * aligned}
+    def _distance(self, source: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+        """The discrepancy of one layer's rows in all processes, with weights of the source rows."""
+        assert self.alignment is not None
+        pair = gather_rows(source), gather_rows(target)
+        if weights is None or not self._weighs_alignment:
+            return self.alignment(*pair)
+        return self.alignment(*pair, source_weights=gather_rows(weights))
 
-    def _weighted_task(self, source: Outputs, labels: Tensor, weights: Tensor) -> Tensor:
-        losses = functional.cross_entropy(
-            source.logits, labels, reduction="none", label_smoothing=self.label_smoothing
-        )  # (b,)
-        return (weights * losses).mean()
+    def _weighted_task(self, source: Outputs, labels: Tensor, weights: Tensor | None) -> Tensor:
+        """The task's loss; with weights (b,) of the rows it is a cross-entropy."""
+        if weights is None:
+            return self.task(source, labels)
+        return weighted_cross_entropy(
+            source.logits,
+            labels,
+            weights=weights,
+            class_weights=self.class_weights,
+            label_smoothing=self.label_smoothing,
+        )
 
     def _source_only(self, batch: Batch) -> Outputs:
         if self.batch_statistics == "domain":  # the target is seen for its statistics alone

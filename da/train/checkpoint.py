@@ -16,6 +16,7 @@ import torch
 from da.records.files import replacing
 from da.records.run import Run
 from da.train.method import Method
+from da.train.optimisation import Optimisation
 from da.train.settings import check_settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def save_atomically(state: Any, path: Path) -> None:
 def save_checkpoint(
     run: Run,
     method: Method,
-    optimizer: torch.optim.Optimizer,
+    optimisation: Optimisation,
     selected: dict,
     step: int,
     fabric: Fabric,
@@ -62,7 +63,8 @@ def save_checkpoint(
         "step": step,
         "settings": dict(settings),
         "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": optimisation.optimizer.state_dict(),
+        "scaler": optimisation.scaler.state_dict(),  # {} if nothing is scaled
         "selected": selected,
         "metrics_position": run.metrics_position(),
         "torch": generators.cpu().reshape(fabric.world_size, -1),
@@ -75,7 +77,7 @@ def save_checkpoint(
 def load_checkpoint(
     run: Run,
     method: Method,
-    optimizer: torch.optim.Optimizer,
+    optimisation: Optimisation,
     selected: dict,
     fabric: Fabric,
     settings: Mapping[str, str],
@@ -85,7 +87,7 @@ def load_checkpoint(
     Args:
         run: The run to continue.
         method: Restored in place.
-        optimizer: Restored in place.
+        optimisation: Its optimiser and the scale of the loss are restored in place.
         selected: Filled with the best steps so far.
         fabric: The engine.
         settings: From `settings_of`; they must be those that the run was begun with.
@@ -110,7 +112,8 @@ def load_checkpoint(
             f"network: the run in {run.directory} was begun with another one; continue with that "
             f"network, or begin again with force=True. {error}"
         ) from error
-    optimizer.load_state_dict(state["optimizer"])
+    optimisation.optimizer.load_state_dict(state["optimizer"])
+    optimisation.scaler.load_state_dict(state.get("scaler", {}))  # earlier versions have none
     selected.update(state["selected"])
     run.rewind(state["metrics_position"])
     _set_random_state(state["torch"][fabric.global_rank % len(state["torch"])], fabric.device)

@@ -21,8 +21,10 @@ from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.first_pass import count_outputs, evaluation_inputs, training_inputs, try_one_row
 from da.train.label_checks import LabelKind, check_labels, check_numbers
-from da.train.method import Adapt, Method, check_factor
+from da.train.loss_weights import check_factor
+from da.train.method import Adapt, Method
 from da.train.metrics import r_squared
+from da.train.stopping import check_stopping
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,8 +74,25 @@ def _finished(run: Run, steps: int) -> str:
     return (
         f"the run {run.directory} is finished after {done} steps and takes no more; got steps="
         f"{steps}: run.result() has its result; for other steps or settings put them into the "
-        "configuration of Run.start, which then makes another run, or begin again with force=True"
+        "configuration of Run.start, which then makes another run, or begin again with force=True. "
+        "Another run can begin with its network: TrainConfig(start_from=run.directory)"
     )
+
+
+def check_config(method: Method, config: TrainConfig, evaluation: Evaluation | None) -> None:
+    """Raise a ValueError for settings of the loop that method or evaluation cannot follow.
+
+    Args:
+        method: What will be trained.
+        config: The settings.
+        evaluation: What it will be judged on, or None.
+    """
+    check_stopping(config, evaluation)
+    if config.accumulate > 1 and method.followers:
+        raise ValueError(
+            f"accumulate must be 1 for {type(method).__name__}, whose {method.followers[0]} "
+            f"follows the network once a batch; got {config.accumulate}"
+        )
 
 
 def check_fit(
@@ -108,6 +127,7 @@ def check_fit(
     if outputs is not None:
         open_set = evaluation is not None and evaluation.task == "open_set"
         _check_training_labels(method, stream, outputs, unknown=open_set)
+        _check_class_weights(method, stream, outputs)
         if evaluation is not None and type(evaluation).metrics is Evaluation.metrics:
             _check_evaluation(evaluation, outputs)
     try_one_row(method, batch, fabric.device, fabric.autocast)
@@ -180,6 +200,23 @@ def _check_parts(method: Method, stream: Any) -> None:
             raise ValueError(
                 f"target of {type(method).__name__} must be the rows of the stream's target, "
                 f"{len(domains['target'])}; got {len(target)} rows"
+            )
+
+
+def _check_class_weights(method: Method, stream: Any, outputs: int) -> None:
+    """As many as the head has outputs, and for labels that are classes."""
+    weights = getattr(method, "class_weights", None)
+    if not isinstance(weights, Tensor):
+        return
+    if len(weights) != outputs:
+        raise ValueError(
+            f"class_weights must hold one weight for each of the {outputs} outputs of the head; "
+            f"got {len(weights)}"
+        )
+    for name, domain in _domains(stream).items():
+        if isinstance(domain, Labelled) and domain.y.is_floating_point():
+            raise ValueError(
+                f"class_weights are for labels that are classes; got {domain.y.dtype} in {name}"
             )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,7 +46,7 @@ def launch(config: TrainConfig) -> Fabric:
     """
     try:
         fabric = _fabric()(
-            accelerator=config.accelerator, devices=config.devices, precision=config.precision
+            accelerator=config.accelerator, devices=config.devices, **_precision(config)
         )
     except Exception as error:
         raise ValueError(
@@ -58,6 +59,18 @@ def launch(config: TrainConfig) -> Fabric:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return fabric
+
+
+def _precision(config: TrainConfig) -> dict[str, Any]:
+    """Fabric's arguments for the precision. By itself it takes bfloat16 for float16 on a CPU."""
+    if config.precision != "16-mixed":
+        return {"precision": config.precision}
+    device = config.accelerator
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    plugin = import_module(f"{_fabric().__module__.rpartition('.')[0]}.plugins.precision")
+    return {"plugins": plugin.MixedPrecision("16-mixed", device)}
 
 
 def keep_memory() -> None:

@@ -18,17 +18,26 @@ from da.arrays.choices import check_choice
 from da.data.batches import LabelledBatch
 from da.networks.network import Network, remember
 from da.networks.statistics import frozen_statistics
-from da.train.method import Method, Terms, check_factor
+from da.train.loss_weights import (
+    ClassWeights,
+    check_factor,
+    checked_class_weights,
+    weighted_cross_entropy,
+)
+from da.train.method import Method, Terms
 
 BatchNormTreatment = Literal["train", "keep"]
 
 
-def supervised_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def supervised_loss(
+    logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None
+) -> Tensor:
     """Compute the loss that fits the labels: cross-entropy for classes, squared error for numbers.
 
     Args:
         logits: (b, classes) for integer labels, (b, 1) for float labels.
         labels: (b,), integer classes from 0 or floats.
+        class_weights: (classes,), for integer labels; see `weighted_cross_entropy`. Default None.
 
     Returns:
         The mean over the batch, a scalar.
@@ -37,7 +46,7 @@ def supervised_loss(logits: Tensor, labels: Tensor) -> Tensor:
         ValueError: The labels are floats and the head has several outputs.
     """
     if not labels.is_floating_point():
-        return functional.cross_entropy(logits, labels)
+        return weighted_cross_entropy(logits, labels, class_weights=class_weights)
     if logits.shape != (len(labels), 1):
         raise ValueError(
             f"labels are {labels.dtype}, a regression, and need logits ({len(labels)}, 1); "
@@ -69,10 +78,12 @@ class Regularize(Method[LabelledBatch]):
             "train" (default): it normalises by each batch, and its running statistics move.
             "keep": it normalises by its running statistics, which stay as they are.
             Its scale and shift learn either way.
+        class_weights: Weights (classes,) of the cross-entropy by class, such as
+            `da.train.balanced_class_weights(labels)`; see `da.train.Adapt`. Default None: all 1.
 
     Raises:
-        ValueError: `batch_norm` is neither "train" nor "keep", or `strength` is negative or not
-            finite.
+        ValueError: `batch_norm` is neither "train" nor "keep", `strength` is negative or not
+            finite, or class weights are not finite numbers >= 0, not all zero.
 
     Example:
         >>> import torch
@@ -100,6 +111,7 @@ class Regularize(Method[LabelledBatch]):
         The penalty is an argument. Each penalty names its own differences.
     """
 
+    class_weights: Tensor | None
     label_kind = "classes or numbers"
 
     def __init__(
@@ -111,12 +123,15 @@ class Regularize(Method[LabelledBatch]):
         strength: float = 1.0,
         decay: bool = True,
         batch_norm: BatchNormTreatment = "train",
+        class_weights: ClassWeights | None = None,
     ) -> None:
         super().__init__(network)
         check_choice("batch_norm", batch_norm, BatchNormTreatment)
         check_factor("strength", strength)
         self.penalty, self.strength = penalty, strength
         self.decay, self.batch_norm = decay, batch_norm
+        # The caller gives it again, so a checkpoint need not hold it.
+        self.register_buffer("class_weights", checked_class_weights(class_weights), False)
         start = network if source_network is None and penalty is not None else source_network
         self.source_network: Network | None = None
         if start is not None:
@@ -133,7 +148,8 @@ class Regularize(Method[LabelledBatch]):
         keep = self.batch_norm == "keep"
         statistics = frozen_statistics(self.network) if keep else nullcontext()
         with remember(self.network), statistics:
-            terms = {"task": supervised_loss(self.network(batch.x).logits, batch.y)}
+            logits = self.network(batch.x).logits
+            terms = {"task": supervised_loss(logits, batch.y, class_weights=self.class_weights)}
             if self.penalty is not None and self.source_network is not None:
                 penalty = self.penalty(self.network, self.source_network, batch.x)
                 terms["penalty"] = self.strength * penalty

@@ -1,4 +1,4 @@
-"""network.pt: the weights of a trained network, and what they are of."""
+"""network.pt: the weights of a trained network, what they are of, and a start from them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from da.networks.network import Network, unwrapped
+from da.networks.weights import load_weights
 from da.train.checkpoint import save_atomically
 from da.train.evaluation import Evaluation
+from da.train.method import Method
 
 
 def save_network(network: Network, evaluation: Evaluation | None, path: Path) -> None:
@@ -32,6 +34,30 @@ def save_network(network: Network, evaluation: Evaluation | None, path: Path) ->
         "transform": "" if evaluation is None else _as_text(evaluation.transform),
     }
     save_atomically(state, path)
+
+
+def start_from(method: Method, weights: Path | None) -> None:
+    """Give a method the network that a finished run has kept, and to its followers too.
+
+    Only the network goes on: steps, optimiser, and what else the method learns begin anew. Copies
+    that say where training began, such as the source network of a penalty, stay as they are.
+
+    Args:
+        method: As it was made; its network is overwritten in place.
+        weights: The file. None: nothing happens.
+
+    Raises:
+        ValueError: There is no such file, or it holds the weights of another network.
+    """
+    if weights is None:
+        return
+    if not weights.is_file():
+        raise ValueError(
+            f"start_from must be the folder of a finished run, or its network.pt; got {weights}, "
+            "which is no file"
+        )
+    for name in ("network", *method.followers):
+        load_weights(getattr(method, name), weights)
 
 
 def _classes(network: Network, evaluation: Evaluation | None) -> list[str]:

@@ -14,7 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from da.data.domain import Unlabelled
+from da.networks.backbones import fingerprint
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.method import Method
@@ -40,7 +43,10 @@ def settings_of(
     counted = [f.name for f in fields(TrainConfig) if f.metadata.get("result", True)]
     counted.remove("batch_size")  # the stream's counts
     found = {name: repr(getattr(config, name)) for name in counted}
+    if config.start_from is not None:
+        found["start_from"] = fingerprint(config.start_from)
     found |= {name: in_short(getattr(stream, name, None)) for name in ("batch_size", "seed")}
+    found["balanced"] = in_short(getattr(stream, "balanced", False))
     found["transform"] = in_short(getattr(stream, "transform", None))
     for name in _DOMAINS:
         found[f"rows of {name}"] = _rows(getattr(stream, name, None))
@@ -48,6 +54,9 @@ def settings_of(
     for name, value in vars(method).items():
         if not name.startswith("_") and name != "training" and _is_setting(value):
             found[f"{type(method).__name__}'s {name}"] = in_short(value)
+    class_weights = getattr(method, "class_weights", None)
+    if isinstance(class_weights, Tensor):
+        found["class_weights"] = in_short(class_weights.tolist())
     if evaluation is not None:
         found["evaluation's task"] = evaluation.task
         found["evaluation's scores"] = in_short(sorted(evaluation.used_scores))
