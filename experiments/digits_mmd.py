@@ -22,48 +22,42 @@ import torch
 from da.data import DIGITS, Batch, ImageTransform, read_digits
 from da.feature import ADDA
 from da.networks import lenet
-from da.recipes import Cell, DigitFlags, Job, load_network, main, paired_job
-from da.recipes.methods import METHODS, describe_row, make_method
-from da.recipes.trade_offs import TradeOff, trade_off_of
+from da.recipes import Cell, DigitFlags, Job, RowFlags, load_network, main, paired_job, row_method
+from da.recipes.methods import METHODS
+from da.recipes.rows import describe_rows
 from da.train import Method
 
 EXPERIMENT = "digits_mmd"
-Loss = Literal["adda", *METHODS]
+ROWS = {"adda": ADDA, **METHODS}
+Loss = Literal[*ROWS]
+describe = describe_rows(ROWS)
 
 
 @dataclass(frozen=True)
-class Config(DigitFlags):
+class Config(RowFlags, DigitFlags):
     """Adapt clean digits to changed ones."""
 
     loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
     """What is compared. none: source only. adabn: the same with the target's batch statistics."""
-    trade_off: TradeOff = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
-    batch_statistics: Literal["source", "joint", "domain"] = "joint"
-    """What batch normalisation sees: the source, both domains as one batch, or each its own."""
 
 
 def prepare(config: Config, cell: Cell) -> Method[Batch]:
     """The method of a row. ADDA starts from row none and trains for as many steps again."""
     network = lenet(10)
     if cell.method == "adda":
-        load_network(network, config, EXPERIMENT, cell._replace(method="none"), build)
+        source_only = Cell("none", cell.source, cell.target, cell.seed)
+        load_network(network, config, EXPERIMENT, source_only, build, describe)
         # So that the discriminator's draws are the same for every network that is loaded.
         torch.manual_seed(cell.seed)
-        return ADDA(network)
-    return make_method(
-        METHODS[cell.method],
-        network,
-        trade_off=trade_off_of(config.trade_off, cell.method),
-        batch_statistics=config.batch_statistics,
-    )
+    return row_method(config, cell, ROWS[cell.method], network)
 
 
 def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and loss."""
     source, target = read_digits(cell.source), read_digits(cell.target)
     method = prepare(config, cell)
-    return paired_job(config, cell, method, source, target, ImageTransform(16))
+    transform, held_out = ImageTransform(16), config.source_validation
+    return paired_job(config, cell, method, source, target, transform, source_validation=held_out)
 
 
 if __name__ == "__main__":
@@ -72,6 +66,6 @@ if __name__ == "__main__":
         experiment=EXPERIMENT,
         benchmark=DIGITS,
         build=build,
-        describe=describe_row,
-        rows={"adda": ADDA, **METHODS},
+        describe=describe,
+        rows=ROWS,
     )

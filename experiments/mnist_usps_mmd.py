@@ -19,24 +19,20 @@ from typing import Literal
 
 from da.data import MNIST_USPS, ImageTransform, Labelled, data_root, read_digits, read_domain
 from da.networks import lenet
-from da.recipes import Cell, Flags, Job, main, paired_job
-from da.recipes.methods import METHODS, describe_row, make_method
-from da.recipes.trade_offs import TradeOff, trade_off_of
+from da.recipes import Cell, Job, RowFlags, main, paired_job, row_method
+from da.recipes.methods import METHODS
+from da.recipes.rows import describe_rows
 
 SIZE = 28
 Loss = Literal[*METHODS]
 
 
 @dataclass(frozen=True)
-class Config(Flags):
+class Config(RowFlags):
     """Adapt between MNIST, USPS and MNIST-M."""
 
     loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
     """What is compared. none: source only. adabn: the same with the target's batch statistics."""
-    trade_off: TradeOff = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
-    batch_statistics: Literal["source", "joint", "domain"] = "joint"
-    """What batch normalisation sees: the source, both domains as one batch, or each its own."""
     steps: int = 1000
     """Optimiser steps."""
     learning_rate: float = 0.003
@@ -64,13 +60,12 @@ def build(config: Config, cell: Cell) -> Job:
     source = read(config, cell.source, "train", channels)
     target = read(config, cell.target, "train", channels)
     test = read(config, cell.target, "test", channels)
-    method = make_method(
-        METHODS[cell.method],
-        lenet(10, channels=channels),
-        trade_off=trade_off_of(config.trade_off, cell.method),
-        batch_statistics=config.batch_statistics,
+    network = lenet(10, channels=channels)
+    method = row_method(config, cell, METHODS[cell.method], network)
+    transform, held_out = ImageTransform(SIZE), config.source_validation
+    return paired_job(
+        config, cell, method, source, target, transform, test=test, source_validation=held_out
     )
-    return paired_job(config, cell, method, source, target, ImageTransform(SIZE), test=test)
 
 
 if __name__ == "__main__":
@@ -79,6 +74,6 @@ if __name__ == "__main__":
         experiment="mnist_usps_mmd",
         benchmark=MNIST_USPS,
         build=build,
-        describe=describe_row,
+        describe=describe_rows(METHODS),
         rows=METHODS,
     )

@@ -22,7 +22,8 @@ from typing import Literal
 
 from da.data import OFFICE31
 from da.recipes import Cell, DANFlags, Job, image_job, main
-from da.recipes.methods import DAN_METHODS, describe_row
+from da.recipes.methods import DAN_METHODS
+from da.recipes.rows import describe_rows
 
 Loss = Literal[*DAN_METHODS]
 
@@ -46,6 +47,6 @@ if __name__ == "__main__":
         experiment="office31_mmd",
         benchmark=OFFICE31,
         build=build,
-        describe=describe_row,
+        describe=describe_rows(DAN_METHODS),
         rows=DAN_METHODS,
     )

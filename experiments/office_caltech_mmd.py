@@ -26,7 +26,8 @@ from da.data import OFFICE_CALTECH10
 from da.data.transforms import Augmentation
 from da.model.finetune import Probe
 from da.recipes import Cell, ImageFlags, Job, image_job, main
-from da.recipes.methods import METHODS, describe_row
+from da.recipes.methods import METHODS
+from da.recipes.rows import describe_rows
 
 Loss = Literal[*METHODS]
 TASKS = (("amazon", "webcam"), ("caltech", "dslr"), ("webcam", "amazon"), ("dslr", "caltech"))
@@ -79,7 +80,7 @@ if __name__ == "__main__":
         experiment="office_caltech_mmd",
         benchmark=OFFICE_CALTECH10,
         build=build,
-        describe=describe_row,
+        describe=describe_rows(METHODS),
         rows={"probe": "Train a head alone, on frozen features of the source.", **METHODS},
         tasks=TASKS,
     )

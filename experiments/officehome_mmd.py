@@ -16,7 +16,8 @@ from typing import Literal
 
 from da.data import OFFICE_HOME
 from da.recipes import Cell, DANFlags, Job, image_job, main
-from da.recipes.methods import DAN_METHODS, describe_row
+from da.recipes.methods import DAN_METHODS
+from da.recipes.rows import describe_rows
 
 Loss = Literal[*DAN_METHODS]
 
@@ -40,6 +41,6 @@ if __name__ == "__main__":
         experiment="officehome_mmd",
         benchmark=OFFICE_HOME,
         build=build,
-        describe=describe_row,
+        describe=describe_rows(DAN_METHODS),
         rows=DAN_METHODS,
     )

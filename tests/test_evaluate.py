@@ -26,8 +26,9 @@ from da.networks.network import Network
 from da.networks.small import lenet, mlp
 from da.networks.statistics import split_statistics, use_statistics
 from da.select.scores import SCORES, information_maximisation
-from da.train.evaluation import Evaluation, predict, target_metrics
+from da.train.evaluation import Evaluation, target_metrics
 from da.train.metrics import accuracy
+from da.train.prediction import predict
 
 CLASSIFICATION = ("target_accuracy", "target_balanced_accuracy", "target_macro_f1")
 

@@ -36,12 +36,13 @@ from da.train.align import Align
 from da.train.checks import check_fit
 from da.train.config import TrainConfig
 from da.train.engine import launch
-from da.train.evaluation import Evaluation, predict
+from da.train.evaluation import Evaluation
 from da.train.label_checks import check_labels
 from da.train.label_free import SCORES
 from da.train.loop import fit
 from da.train.method import Adapt, Method
 from da.train.metrics import accuracy
+from da.train.prediction import predict
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
 

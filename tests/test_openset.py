@@ -25,10 +25,11 @@ from da.networks.small import mlp
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
-from da.train.evaluation import Evaluation, predict
+from da.train.evaluation import Evaluation
 from da.train.loop import fit
 from da.train.method import BatchStatistics, Method
 from da.train.open_set import OpenSetMetrics, open_set_metrics
+from da.train.prediction import predict
 
 N, M, D, WIDTH, KNOWN = 8, 5, 3, 4, 3
 

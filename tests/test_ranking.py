@@ -33,7 +33,7 @@ from da.records import commands
 from da.records.grids import piped
 from da.records.rankings import points, ranking, report, written
 from da.records.reading import read_runs
-from da.train.evaluation import predict
+from da.train.prediction import predict
 from problems import ROOT
 
 TARGETS = ("noisy", "photo")

@@ -35,8 +35,9 @@ from da.networks.text_encoders import text_network, tokenise, tokens
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
-from da.train.evaluation import Evaluation, predict
+from da.train.evaluation import Evaluation
 from da.train.loop import fit
+from da.train.prediction import predict
 from da.train.regularize import Regularize
 from experiments.text_encoder import Config, Encoder
 from problems import ROOT

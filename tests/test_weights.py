@@ -28,8 +28,9 @@ from da.networks.weights import describe_weights, load_weights
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
-from da.train.evaluation import Evaluation, predict
+from da.train.evaluation import Evaluation
 from da.train.loop import fit
+from da.train.prediction import predict
 
 IMAGES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 SMALL = "shufflenet_v2_x0_5"

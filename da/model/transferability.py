@@ -26,7 +26,7 @@ from da.model.coding_rate import transrate
 from da.model.evidence import logme
 from da.model.h_scores import h_score, regularized_h_score
 from da.model.source_predictions import leep, nce
-from da.train.evaluation import predict
+from da.train.prediction import predict
 
 OF_FEATURES = {
     "h_score": h_score,

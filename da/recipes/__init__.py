@@ -7,6 +7,7 @@ from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
 from da.recipes.job import Cell, Job, paired_job
 from da.recipes.parts import Parts, split
 from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_job
+from da.recipes.rows import RowFlags, row_method
 from da.recipes.script import main
 from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, shallow_main
 
@@ -22,6 +23,7 @@ __all__ = [
     "LabelFlags",
     "Parts",
     "PhotographFlags",
+    "RowFlags",
     "Samples",
     "ShallowFlags",
     "ShallowJob",
@@ -33,6 +35,7 @@ __all__ = [
     "main",
     "paired_job",
     "photograph_job",
+    "row_method",
     "shallow_main",
     "split",
 ]

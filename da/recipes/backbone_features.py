@@ -26,7 +26,7 @@ from da.data.readers import read_domain
 from da.data.transforms import IMAGENET, ImageTransform
 from da.networks.backbones import backbone
 from da.networks.network import Network
-from da.train.evaluation import predict
+from da.train.prediction import predict
 
 VERSION = 1  # raise it when the same pixels and weights would give other features
 

@@ -44,6 +44,7 @@ def run_cell(
         build, describe: See `main`.
         fabric: The engine, of scripts that train.
     """
+    flags = _with_settings(flags, cell)
     run: Run | None = None
     try:
         run = _start_run(flags, experiment, cell, describe, fabric)
@@ -68,7 +69,12 @@ def run_cell(
 
 
 def load_network(
-    network: Network, flags: FlagsType, experiment: str, cell: Cell, build: Build
+    network: Network,
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    build: Build,
+    describe: Describe | None = None,
 ) -> None:
     """Load what another cell has learned; it is trained first if it has no result.
 
@@ -79,7 +85,7 @@ def load_network(
         flags: The flags of the script.
         experiment: The name that the records carry.
         cell: The cell whose network is wanted.
-        build: See `main`.
+        build, describe: See `main`.
 
     Raises:
         FileNotFoundError: The result was kept without the network.
@@ -106,7 +112,7 @@ def load_network(
     """
     own = dataclasses.replace(flags, force=False)  # forced or not, it is trained once
     with torch.random.fork_rng():
-        folder = run_cell(own, experiment, cell, build, None, start_engine(flags))
+        folder = run_cell(own, experiment, cell, build, describe, start_engine(flags))
     weights = folder / "network.pt"
     if not weights.is_file():
         raise FileNotFoundError(
@@ -125,8 +131,15 @@ def finished_cells(
     return [
         cell
         for cell in cells
-        if _start_run(flags, experiment, cell, describe, None, writes=False).finished
+        if _start_run(
+            _with_settings(flags, cell), experiment, cell, describe, None, writes=False
+        ).finished
     ]
+
+
+def _with_settings(flags: FlagsType, cell: Cell) -> FlagsType:
+    """The flags with the settings of training that the cell's recipe has."""
+    return dataclasses.replace(flags, **dict(cell.settings)) if cell.settings else flags
 
 
 def start_engine(flags: CommonFlags) -> Fabric | None:

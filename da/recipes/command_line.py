@@ -15,7 +15,7 @@ from da.recipes.tasks import FlagsType
 from da.records.command_line import REST, Group, parse
 from da.train.config import TrainConfig
 
-_MACHINE = ("precision", "accelerator", "devices", "threads", "workers")
+_MACHINE = ("precision", "accelerator", "devices", "threads", "workers", "processes")
 _TRAINING = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in _MACHINE]
 # The boxes of `--help`. The flags that one script or its recipe adds are in the second.
 GROUPS = {

@@ -37,8 +37,9 @@ from da.recipes.job import Cell, Job
 from da.recipes.parts import EVERYTHING, Parts, few
 from da.recipes.photographs import NORMALISATION, SMOKE_SIZE, PhotographFlags, smoke_domain
 from da.train.config import NO_RESULT
-from da.train.evaluation import Evaluation, predict
+from da.train.evaluation import Evaluation
 from da.train.method import Method
+from da.train.prediction import predict
 from da.train.regularize import Regularize
 
 Row = Literal[

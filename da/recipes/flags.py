@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import tyro
 
 from da.arrays.choices import check_choices
+from da.arrays.integers import whole_number
 from da.networks.backbones import fingerprint
 from da.recipes.trade_offs import check_trade_offs, trade_off_of
 from da.records.wandb_mirror import Mode
@@ -39,6 +40,7 @@ class CommonFlags:
         download: Fetch what the data root lacks, verified, from pinned public copies.
         runs_dir: Where run records go.
         wandb: auto: online if there is a key, else offline. $WANDB_MODE overrides.
+        processes: Runs that are carried out at once, each in a process of its own.
         force: Run again what already has a result.
         smoke_test: Do as little as possible, on embedded or made-up data; the results mean nothing.
 
@@ -56,6 +58,7 @@ class CommonFlags:
     download: bool = field(default=False, metadata=NO_RESULT)
     runs_dir: Path = field(default=Path("runs"), metadata=NO_RESULT)
     wandb: Mode = field(default="auto", metadata=NO_RESULT)
+    processes: int = field(default=1, metadata=NO_RESULT)
     force: bool = field(default=False, metadata=NO_RESULT)
     smoke_test: bool = False
 
@@ -63,6 +66,7 @@ class CommonFlags:
         check_choices(self)
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
+        object.__setattr__(self, "processes", whole_number(self.processes, "processes", least=1))
         if hasattr(self, "trade_off"):
             check_trade_offs(self.trade_off, self.loss)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from da.data.batches import Batch, PairedBatches, Transform
 from da.data.domain import Labelled
 from da.data.loading import Stream
+from da.recipes.cutting import cut
 from da.recipes.flags import Flags
 from da.records.run import Run
 from da.select.scores import SCORES
@@ -32,6 +33,8 @@ class Cell(NamedTuple):
         source: The source domain.
         target: The target domain.
         seed: The seed.
+        recipe: Options of the row that are not the usual ones, as (name, value). Default: none.
+        settings: Settings of training that are not the flags', as (name, value). Default: none.
 
     Example:
         >>> from da.recipes import Cell
@@ -43,6 +46,8 @@ class Cell(NamedTuple):
     source: str
     target: str
     seed: int
+    recipe: tuple[tuple[str, Any], ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 class Work(Protocol):
@@ -96,6 +101,7 @@ def paired_job(
     *,
     test: Labelled | None = None,
     task: Literal["classification", "open_set", "regression"] = "classification",
+    source_validation: float = 0.0,
     facts: Mapping[str, float] | None = None,
 ) -> Job:
     """Build the work of one cell that adapts from a labelled source to an unlabelled target.
@@ -112,6 +118,8 @@ def paired_job(
         test: Labelled target samples that judge the method. Default None: those of `target`, the
             transductive protocol.
         task: What the labels are; see `da.train.Evaluation`. Default "classification".
+        source_validation: Share of the source that is held out of training, class by class and the
+            same in every run, for scores that need the source. Default 0: none.
         facts: What else the result should say, by name. Default None: nothing.
 
     Returns:
@@ -129,6 +137,9 @@ def paired_job(
         >>> job.stream.batch(0).target_x.shape, len(job.evaluation.target)
         (torch.Size([64, 1, 16, 16]), 899)
     """
+    held_out = None
+    if source_validation:
+        source, held_out = cut(source, source_validation, seed=0)
     stream = PairedBatches(
         source,
         target.unlabelled(),
@@ -137,5 +148,5 @@ def paired_job(
         transform=transform,
     )
     judged = target if test is None else test
-    evaluation = Evaluation(judged, transform, source, task=task)
+    evaluation = Evaluation(judged, transform, source, task=task, source_validation=held_out)
     return Job(method, stream, evaluation, facts or {})

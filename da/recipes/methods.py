@@ -14,10 +14,7 @@ row gives. Rows of the same class on other data (reviews) may have another.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
@@ -38,13 +35,10 @@ from da.feature.target import MCC, EntropyMinimisation
 from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
 from da.networks.network import Network
-from da.recipes.flags import CommonFlags
-from da.recipes.job import Cell
+from da.recipes.rows import Make
 from da.train.align import Align
-from da.train.method import Adapt, BatchStatistics, Ramp, constant
+from da.train.method import BatchStatistics, Ramp, constant
 
-# (network, *, trade_off, ramp, batch_statistics, label_smoothing) -> method
-Make = Callable[..., Adapt]
 # `frechet` and `sinkhorn` are squared distances that grow with the width of the features. One
 # 128th of them counts, once for each feature of the LeNet, as in `sliced`.
 _PER_FEATURE = 1 / 128
@@ -103,75 +97,3 @@ METHODS: dict[str, Make] = {
 }
 # DAN's published estimator takes time linear in the rows.
 DAN_METHODS = METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}
-
-
-# Rows whose arguments were others when runs were first recorded. Their runs record the arguments of
-# the row, so an older record is not taken for a run of the row as it is now.
-_RENEWED = ("homm", "mcd", "mdd", "wdgrl")
-
-
-def describe_row(flags: CommonFlags, cell: Cell) -> dict[str, Any]:
-    """Say what a run records of its row beside the flags; pass it to `main` as `describe`.
-
-    Args:
-        flags: The flags of the script; they do not count.
-        cell: The names of the run.
-
-    Returns:
-        The setting "row", the arguments that the row gives its class, if they were others in older
-        records; otherwise nothing.
-
-    Example:
-        >>> from da.recipes import Cell, DigitFlags
-        >>> from da.recipes.methods import describe_row
-        >>> describe_row(DigitFlags(), Cell("wdgrl", "clean", "noisy", 0))
-        {'row': {'trade_off': 0.01}}
-        >>> describe_row(DigitFlags(), Cell("mmd", "clean", "noisy", 0))
-        {}
-    """
-    if cell.method not in _RENEWED:
-        return {}
-    make = METHODS[cell.method]
-    given = make.keywords if isinstance(make, partial) else {}
-    return {"row": {name: value for name, value in given.items() if not callable(value)}}
-
-
-def make_method(
-    make: Make,
-    network: Network,
-    *,
-    trade_off: float = 1.0,
-    ramp: Ramp | None = None,
-    batch_statistics: BatchStatistics = "joint",
-    label_smoothing: float = 0.0,
-) -> Adapt:
-    """Make the method of a row on a network, under the options that a script has for all rows.
-
-    Args:
-        make: A value of `METHODS`. What it fixes itself stays: AdaBN its batch statistics.
-        network: What is trained.
-        trade_off: Multiple of the row's own trade-off. Default 1.
-        ramp: Progress in [0, 1] -> factor of the trade-off. Default None: the row's own.
-        batch_statistics: What batch normalisation sees; see `da.train.Adapt`. Default "joint".
-        label_smoothing: Mass spread evenly over the classes; see `da.train.Adapt`. Default 0.
-
-    Returns:
-        The method.
-
-    Example:
-        >>> from da.networks import lenet
-        >>> from da.recipes.methods import METHODS, make_method
-        >>> make_method(METHODS["frechet"], lenet(10), trade_off=2.0).trade_off
-        0.015625
-    """
-    fixed = make.keywords if isinstance(make, partial) else {}
-    statistics = fixed.get("batch_statistics", batch_statistics)
-    own = inspect.signature(make).parameters["trade_off"].default
-    ramps: Mapping[str, Callable[[float], float]] = {} if ramp is None else {"ramp": ramp}
-    return make(
-        network,
-        trade_off=trade_off * own,
-        batch_statistics=statistics,
-        label_smoothing=label_smoothing,
-        **ramps,
-    )

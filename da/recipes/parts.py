@@ -10,6 +10,7 @@ import torch
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
+from da.recipes.cutting import cut
 from da.recipes.photographs import PhotographFlags
 
 TEST = 0.3  # of a data set that has no parts of its own
@@ -52,21 +53,6 @@ def benchmark_parts(flags: PhotographFlags, benchmark: Benchmark, domain: str) -
     """The parts of a domain of photographs. Raises what `data_root` and `read_domain` raise."""
     root = data_root(flags.data_root)
     return Parts.of(read_domain(benchmark, domain, root, size=flags.stored_size))
-
-
-def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelled]:
-    """The rest, and `share` of the samples, cut class by class.
-
-    Raises:
-        ValueError: A class is too small to be cut; the message is scikit-learn's.
-    """
-    from sklearn.model_selection import train_test_split  # here: it takes a second to import
-
-    rest, part = train_test_split(
-        np.arange(len(domain)), test_size=share, stratify=domain.y, random_state=seed
-    )
-    first, second = (domain.subset(torch.from_numpy(np.sort(rows))) for rows in (rest, part))
-    return first, second
 
 
 def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled, Labelled]:

@@ -21,12 +21,12 @@ from da.data.transforms import HALF, IMAGENET, Augmentation, ImageTransform
 from da.model.finetune import fit_head
 from da.networks.backbones import backbone
 from da.networks.network import Network, bottleneck
+from da.recipes.cutting import cut
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
-from da.recipes.methods import Make, make_method
-from da.recipes.trade_offs import TradeOff, trade_off_of
-from da.train.evaluation import Evaluation, predict
-from da.train.method import BatchStatistics, sigmoid_ramp
+from da.recipes.rows import Make, RowFlags, row_method
+from da.train.evaluation import Evaluation
+from da.train.prediction import predict
 
 SMOKE_ROWS, SMOKE_SIZE = 32, 64
 NORMALISATION = {"imagenet": IMAGENET, "half": HALF}
@@ -65,7 +65,7 @@ class PhotographFlags(Flags):
 
 
 @dataclass(frozen=True)
-class ImageFlags(PhotographFlags):
+class ImageFlags(RowFlags, PhotographFlags):
     """The flags of adaptation: fine-tune a backbone on one photograph domain for another.
 
     Example:
@@ -84,14 +84,6 @@ class ImageFlags(PhotographFlags):
     """Scale each output of the backbone to this 2-norm, below the bottleneck; none: leave it."""
     probe: float | None = None
     """Start the head as a logistic regression on source features with this C; none: at random."""
-    label_smoothing: float = 0.0
-    """Mass spread evenly over the classes."""
-    trade_off: TradeOff = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
-    ramp: Literal["constant", "sigmoid"] = "constant"
-    """How the trade-off grows over training; constant leaves a method its own schedule."""
-    batch_statistics: BatchStatistics = "joint"
-    """What batch normalisation sees: the source, both domains as one batch, or each its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,24 +161,27 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
     if flags.probe is not None and not flags.smoke_test:
         features = predict(network, source, evaluating, batch_size=64).features
         fit_head(network, features, source.y, strength=flags.probe)
-    method = make_method(
-        make,
-        network,
-        trade_off=trade_off_of(flags.trade_off, cell.method),
-        ramp=None if flags.ramp == "constant" else sigmoid_ramp,
-        batch_statistics=flags.batch_statistics,
-        label_smoothing=flags.label_smoothing,
-    )
+    method = row_method(flags, cell, make, network)
     if flags.probe is not None and not isinstance(network.head, nn.Linear):
         raise ValueError(
             f"probe must be left out for {cell.method}: it starts a linear head, and this row's "
             f"head has hidden layers; got probe {flags.probe}"
         )
+    held_out = None
+    if flags.source_validation:
+        source, held_out = cut(source, flags.source_validation, seed=0)
     training = replace(evaluating, augmentation=flags.augmentation)
     stream = PairedBatches(
         source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training
     )
-    evaluation = Evaluation(target, evaluating, source, batch_size=64, classes=benchmark.classes)
+    evaluation = Evaluation(
+        target,
+        evaluating,
+        source,
+        batch_size=64,
+        classes=benchmark.classes,
+        source_validation=held_out,
+    )
     return Job(method, stream, evaluation)
 
 

@@ -11,17 +11,14 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from da.data.benchmarks import Benchmark
-from da.data.progress import Progress
-from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine, stop
+from da.recipes.cells import Build, Describe, start_engine, stop
 from da.recipes.command_line import parse_flags
+from da.recipes.filling import cells_of, fill
 from da.recipes.flags import CommonFlags
-from da.recipes.job import Cell
 from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
 from da.records.command_line import INTERRUPTED
 from da.records.reading import read_runs
@@ -29,9 +26,6 @@ from da.records.record import Record
 from da.records.table import Table
 from da.records.table_text import to_csv, to_text
 from da.records.wandb_mirror import log_table
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 
 def main(
@@ -96,7 +90,8 @@ def main(
         elif flags.download and benchmark is not None:
             fetch(benchmark, flags)
         fabric = start_engine(flags)
-        directories = _fill(flags, experiment, _cells(flags, columns), build, describe, fabric)
+        cells = cells_of(flags, columns, rows or {})
+        directories = fill(flags, experiment, cells, build, describe, fabric)
         if fabric is not None and not fabric.is_global_zero:
             return
         records = _records(flags, experiment, directories)
@@ -109,59 +104,6 @@ def main(
     except KeyboardInterrupt:
         print("interrupted. The same command continues.", file=sys.stderr)
         sys.exit(INTERRUPTED)
-
-
-def _cells(flags: FlagsType, columns: Iterable[tuple[str, str]]) -> list[Cell]:
-    """The cells of a table, column by column."""
-    return [
-        Cell(method, source, target, seed)
-        for source, target in columns
-        for seed in flags.seeds
-        for method in flags.loss
-    ]
-
-
-def _fill(
-    flags: FlagsType,
-    experiment: str,
-    cells: list[Cell],
-    build: Build,
-    describe: Describe | None,
-    fabric: Fabric | None,
-) -> list[Path]:
-    """Carry out every cell that has no result; returns the folders of all."""
-    leading = fabric is None or fabric.is_global_zero
-    done = set() if flags.force else set(finished_cells(flags, experiment, cells, describe))
-    if done and leading:
-        print(
-            f"already finished: {len(done)} of {len(cells)} runs (--force runs them again)",
-            file=sys.stderr,
-        )
-    directories = []
-    try:
-        for cell in Progress(experiment, len(cells), unit="run", hidden=not leading).over(cells):
-            directories.append(run_cell(flags, experiment, cell, build, describe, fabric))
-            done.add(cell)
-    except KeyboardInterrupt as interrupt:
-        if leading:
-            print(_interrupted(interrupt, flags, cells, done), file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    return directories
-
-
-def _interrupted(
-    interrupt: KeyboardInterrupt, flags: CommonFlags, cells: list[Cell], done: set[Cell]
-) -> str:
-    """One line: what is kept of the run that was going on, which are done, and how to go on."""
-    every, finished = Counter(c.method for c in cells), Counter(c.method for c in done)
-    by_row = ", ".join(f"{row} {count} of {every[row]}" for row, count in finished.items())
-    sentences = [
-        "interrupted",
-        *getattr(interrupt, "__notes__", ()),
-        f"{len(done)} of {len(cells)} runs are finished" + (f" ({by_row})" if done else ""),
-        f"The same command{' without --force' if flags.force else ''} continues",
-    ]
-    return ". ".join(sentences) + "."
 
 
 def show(

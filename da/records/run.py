@@ -7,19 +7,19 @@
         metrics.jsonl   one line a log: {"step": 100, "loss": 0.25}. It holds no clock, so that a
                         resumed run ends with the bytes of an unbroken one
         result.json     written whole or not at all; if it is there, the run is finished
+        lock            there while a process fills the run; no other process can then
 
-The module imports nothing but the standard library. wandb repeats what the folder holds
-(`da.records.wandb_mirror`).
+wandb repeats what the folder holds (`da.records.wandb_mirror`).
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from da.records.claim import claim, empty, release
 from da.records.environment import environment
 from da.records.files import (
     NAMES,
@@ -40,6 +40,9 @@ from da.records.files import (
 from da.records.packing import find_packed
 from da.records.record import Record, find_earlier
 from da.records.wandb_mirror import Mirror, Mode, open_mirror, resolve_mode
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 class Run:
@@ -81,6 +84,7 @@ class Run:
         self._wandb, self._rank_zero = wandb, rank_zero
         self._file: IO[bytes] | None = None
         self._mirror: Mirror | None = None
+        self._lock: FileLock | None = None
 
     @classmethod
     def start(
@@ -108,9 +112,7 @@ class Run:
             runs_dir: The folder of runs.
             config: The settings that the result depends on, by name.
             experiment: The script's name; it must be fit for a folder, as the next three.
-            method: The row's name.
-            source: The source domain's name.
-            target: The target domain's name.
+            method, source, target: The names of the row and of the domains.
             seed: An integer from 0.
             defaults: The default values of settings. A record from before a setting existed counts
                 as one that had its default.
@@ -127,11 +129,12 @@ class Run:
             TypeError: A setting has no JSON; the message names its key.
             ValueError: A number is not finite, a name cannot be a folder's, or the folder's
                 config.json was changed.
+            BusyError: Another process fills this run at the moment.
             OSError: The folder cannot be made or written.
         """
         experiment, method, source, target = map(composed, (experiment, method, source, target))
-        names: dict[str, Any] = {"experiment": experiment, "method": method}
-        names |= {"source": source, "target": target, "seed": seed}
+        named = (experiment, method, source, target, seed)
+        names: dict[str, Any] = dict(zip(NAMES, named, strict=True))
         check_names(names)
         names["seed"] = seed = int(seed)  # NumPy's integers have no JSON
         resolve_mode(wandb)
@@ -149,6 +152,7 @@ class Run:
         run = cls(directory, document, wandb=wandb, rank_zero=rank_zero)
         if rank_zero:
             with writing(directory):
+                run._lock = claim(directory, run.title)
                 run._prepare(force=force, device=device)
         return run
 
@@ -249,12 +253,12 @@ class Run:
             self._file.close()
         if self._mirror is not None:
             self._mirror.close(failed=failed)
-        self._file = self._mirror = None
+        release(self._lock, finished=self.finished)
+        self._file = self._mirror = self._lock = None
 
     def _prepare(self, *, force: bool, device: str | None) -> None:
-        if force and self.directory.exists():
-            shutil.rmtree(self.directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if force:
+            empty(self.directory)
         path = self.directory / "config.json"
         if path.exists() and not same_run(read_json(path), self._document):
             raise ValueError(
@@ -262,6 +266,7 @@ class Run:
                 "folder away"
             )
         if self.finished:
+            self.close(failed=False)
             return
         write_json(path, self._document)
         write_json(self.directory / "env.json", environment(device))

@@ -22,7 +22,7 @@ from da.data.files.photographs import list_photographs, read_photographs
 from da.data.transforms import HALF, IMAGENET, ImageTransform
 from da.networks.backbones import backbone
 from da.networks.network import Network
-from da.train.evaluation import predict
+from da.train.prediction import predict
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.distributed import gather_rows
 from da.train.engine import launch
-from da.train.evaluation import Evaluation, predict
+from da.train.evaluation import Evaluation
 from da.train.loop import fit
+from da.train.loss_weights import balanced_class_weights
+from da.train.members import Member
 from da.train.method import Adapt, Method, constant, sigmoid_ramp
 from da.train.metrics import (
     accuracy,
@@ -18,13 +20,16 @@ from da.train.metrics import (
     r_squared,
 )
 from da.train.open_set import OpenSetMetrics, open_set_metrics
+from da.train.prediction import predict
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
+from da.train.stacked import fit_stacked
 
 __all__ = [
     "Adapt",
     "Align",
     "Evaluation",
+    "Member",
     "Method",
     "OpenSetMetrics",
     "Regularize",
@@ -32,9 +37,11 @@ __all__ = [
     "TrainConfig",
     "accuracy",
     "balanced_accuracy",
+    "balanced_class_weights",
     "confusion_matrix",
     "constant",
     "fit",
+    "fit_stacked",
     "gather_rows",
     "launch",
     "macro_f1",

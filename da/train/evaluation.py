@@ -6,23 +6,21 @@ which step it would have picked, and the accuracy there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset
 
-from da.arrays.choices import check_choice, check_choices
+from da.arrays.choices import check_choices
 from da.arrays.integers import whole_number
 from da.data.batches import network_input
 from da.data.datasets import labels_of
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, as_transform
-from da.networks.network import Network, Outputs
-from da.networks.statistics import DomainName, evaluating, use_statistics
 from da.train.label_free import SCORES, Score, label_free_scores
 from da.train.metrics import (
     accuracy,
@@ -69,6 +67,9 @@ class Evaluation:
         validation: Labelled samples that are neither in `target` nor in training. The result then
             has a selection "validation" made by them. Use it where some target labels are allowed,
             as in fine-tuning. Default None, as in unsupervised adaptation.
+        source_validation: Labelled source samples that are not in training. They are read with the
+            source's batch statistics. The run logs source_risk, higher is better, and
+            source_accuracy, and has a selection "source_risk". Default None: none are held out.
         tasks: For "multitask": name -> number of classes, in the order of the labels' columns and
             of the logits. Empty for every other task.
         scores: Label-free scores by name, such as `da.select.SCORES`: functions of the target's
@@ -102,6 +103,7 @@ class Evaluation:
     batch_size: int = 256
     task: Literal["classification", "open_set", "regression", "multitask"] = "classification"
     validation: Labelled | None = None
+    source_validation: Labelled | None = None
     tasks: Mapping[str, int] = field(default_factory=dict)
     scores: Mapping[str, Score] = field(default_factory=dict)
     classes: Sequence[str] = ()
@@ -111,7 +113,7 @@ class Evaluation:
         whole_number(self.batch_size, "batch_size", least=1)
         object.__setattr__(self, "target", _judged(self.target))
         object.__setattr__(self, "transform", as_transform(self.transform))
-        for name in ("source", "validation"):
+        for name in ("source", "validation", "source_validation"):
             domain = getattr(self, name)
             if domain is not None:
                 object.__setattr__(self, name, as_labelled(domain, f"evaluation's {name}"))
@@ -193,6 +195,23 @@ class Evaluation:
         of_validation = replace(self, target=self.validation, scores={})
         return of_validation.metrics(logits)[self.judged_by]
 
+    def source_metrics(self, logits: Tensor) -> dict[str, float]:
+        """Judge held-out source samples by their logits.
+
+        Returns:
+            source_risk, minus the mean cross-entropy or squared error, so that higher is better;
+            and the figure that `judged_by` names, of the source.
+        """
+        assert self.source_validation is not None
+        labels = self.source_validation.y
+        judged = replace(self, target=self.source_validation, scores={}).metrics(logits)
+        figure = {f"source_{self.judged_by.removeprefix('target_')}": judged[self.judged_by]}
+        if self.task == "regression":
+            return {"source_risk": -mean_squared_error(logits.squeeze(1), labels), **figure}
+        if self.task == "multitask":
+            return {"source_risk": figure["source_accuracy"] - 1, **figure}
+        return {"source_risk": -functional.cross_entropy(logits, labels).item(), **figure}
+
     def confusion(self, logits: Tensor) -> list[str]:
         """Count the target's samples by class and predicted class; classification only.
 
@@ -210,64 +229,6 @@ def _judged(target: Unlabelled | Dataset) -> Unlabelled:
     if isinstance(target, Dataset):
         return Unlabelled(target) if labels_of(target) is None else Labelled.of(target)
     return target if isinstance(target, Labelled) else as_unlabelled(target, "evaluation's target")
-
-
-@torch.no_grad()
-def predict(
-    network: Network,
-    x: Unlabelled | Dataset,
-    transform: AnyTransform,
-    *,
-    statistics: DomainName = "target",
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
-) -> Outputs:
-    """Run a trained network over a whole domain, batch by batch.
-
-    Use it to get features for a picture or logits for a metric. The network is in evaluation mode
-    meanwhile, and every module returns to its own mode afterwards.
-
-    Args:
-        network: Maps transformed rows to `Outputs`; it must be on `device`.
-        x: The samples, `Unlabelled`, `Labelled` or a map-style dataset; labels are not read.
-        transform: Raw rows -> network input, without augmentation; see `Evaluation`.
-        statistics: Whose batch statistics to use, "source" or "target" (default), if the network
-            keeps them for each domain; no effect otherwise.
-        batch_size: Samples a forward pass. Default 256.
-        device: Where the network is. Default "cpu".
-        autocast: Makes the context of the precision to compute in. Default: none.
-
-    Returns:
-        Features (n, d) and logits (n, classes) of all samples in order, float32 on the CPU, without
-        gradients.
-
-    Raises:
-        ValueError: `statistics` is neither "source" nor "target".
-
-    Example:
-        >>> import torch
-        >>> from da.data import Labelled, identity
-        >>> from da.networks import mlp
-        >>> from da.train import predict
-        >>> domain = Labelled(torch.zeros(5, 3), torch.zeros(5, dtype=torch.long))
-        >>> outputs = predict(mlp(3, 2, features=4), domain, identity)
-        >>> outputs.features.shape, outputs.logits.shape
-        (torch.Size([5, 4]), torch.Size([5, 2]))
-    """
-    check_choice("statistics", statistics, DomainName)
-    domain = x if isinstance(x, Unlabelled) else as_unlabelled(x, "x")
-    prepare = as_transform(transform)
-    use_statistics(network, statistics)
-    generator = torch.Generator()  # transforms of evaluation draw nothing from it
-    features, logits = [], []
-    with evaluating(network):
-        for rows in torch.arange(len(domain)).split(batch_size):
-            with autocast():
-                outputs = network(network_input(domain, rows, prepare, generator).to(device))
-            features.append(outputs.features.float().cpu())
-            logits.append(outputs.logits.float().cpu())
-    return Outputs(torch.cat(features), torch.cat(logits))
 
 
 def target_metrics(

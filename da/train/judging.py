@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +14,19 @@ from da.data.domain import Labelled, Unlabelled
 from da.networks.statistics import DomainName, use_statistics
 from da.records.files import replacing
 from da.records.run import Run
-from da.train.evaluation import Evaluation, predict
+from da.train.config import STOP_BY
+from da.train.evaluation import Evaluation
 from da.train.method import Method
-from da.train.spread import SPREAD, feature_spread, training_spread
+from da.train.prediction import predict
+from da.train.spread import PREDICTED, SPREAD, feature_spread, training_spread
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SPREAD_ROWS = 64
 FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
+# Selections whose confusion matrix the result keeps: one for each score would be most of a record.
+CONFUSED = ("last", "validation", "oracle", STOP_BY)
 
 
 def judge(
@@ -48,27 +54,49 @@ def judge(
         "autocast": fabric.autocast,
     }
     outputs = predict(method.network, evaluation.target, evaluation.transform, **options)
-    logits = outputs.logits
-    metrics = evaluation.metrics(logits, outputs.features)
+    metrics = evaluation.metrics(outputs.logits, outputs.features)
     labelled = evaluation.labels is not None
-    scores = {name: metrics[name] for name in evaluation.used_scores if name in metrics}
-    choices = {"last": step, **scores}
-    if labelled:
-        choices["oracle"] = metrics[evaluation.judged_by]
     measured: dict[str, Any] = {
         name: value for name, value in metrics.items() if name.startswith("target_") or not labelled
     }
-    if counts := evaluation.confusion(logits):
-        measured["target_confusion_matrix"] = counts
+    scores = {name: metrics[name] for name in evaluation.used_scores if name in metrics}
+    predictions = {"target_logits": compact(outputs.logits)}
+    if evaluation.source_validation is not None:
+        held_out = predict(
+            method.network,
+            evaluation.source_validation,
+            evaluation.transform,
+            statistics="source",
+            **options,
+        ).logits
+        found = evaluation.source_metrics(held_out)
+        metrics |= found
+        scores["source_risk"] = found["source_risk"]
+        predictions |= {"source_logits": compact(held_out)}
+        predictions |= {"source_labels": evaluation.source_validation.y}
+    choices = {"last": step, **scores}
+    if labelled:
+        choices["oracle"] = metrics[evaluation.judged_by]
     if evaluation.validation is not None:
         held_out = predict(
             method.network, evaluation.validation, evaluation.transform, **options
         ).logits
         metrics["validation"] = choices["validation"] = evaluation.validation_score(held_out)
-    run.log(step, metrics | {SPREAD: feature_spread(outputs.features)})
+    more = {SPREAD: feature_spread(outputs.features)}
+    if evaluation.task == "classification":
+        more[PREDICTED] = len(outputs.logits.argmax(1).unique())
+    run.log(step, metrics | more)
+    confusion = evaluation.confusion(outputs.logits)
     for name, score in choices.items():
-        if name not in selected or score > selected[name]["score"]:
-            selected[name] = {"step": step, **measured, "score": score}
+        if name in selected and score <= selected[name]["score"]:
+            continue
+        own = {name: score} if name in scores or name == "validation" else {}
+        own |= scores if name == "last" else {}
+        if confusion and name in CONFUSED:
+            own["target_confusion_matrix"] = confusion
+        selected[name] = {"step": step, **measured, **own, "score": score}
+    if fabric.is_global_zero:
+        _save_arrays(run.directory / "predictions.npz", predictions)
     watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
     return next(({name: metrics[name]} for name in watched if name in metrics), {})
 
@@ -94,12 +122,13 @@ def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabr
     They are at most FEATURE_ROWS evenly spaced rows a domain, in half precision if that holds them
     (`compact`). A target without labels has features alone.
     """
-    domains: dict[DomainName, Unlabelled | None] = {
-        "source": evaluation.source,
-        "target": evaluation.target,
+    domains: dict[str, tuple[DomainName, Unlabelled | None]] = {
+        "source": ("source", evaluation.source),
+        "source_validation": ("source", evaluation.source_validation),
+        "target": ("target", evaluation.target),
     }
-    arrays: dict[str, np.ndarray] = {}
-    for name, domain in domains.items():
+    arrays: dict[str, Tensor] = {}
+    for name, (statistics, domain) in domains.items():
         if domain is None:
             continue
         count = min(FEATURE_ROWS, len(domain))
@@ -108,16 +137,21 @@ def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabr
             method.network,
             some,
             evaluation.transform,
-            statistics=name,
+            statistics=statistics,
             batch_size=evaluation.batch_size,
             device=fabric.device,
             autocast=fabric.autocast,
         )
-        arrays[f"{name}_features"] = compact(outputs.features).numpy()
+        arrays[f"{name}_features"] = compact(outputs.features)
         if isinstance(some, Labelled):
-            arrays[f"{name}_labels"] = some.y.numpy()
-    with replacing(run.directory / "features.npz") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            arrays[f"{name}_labels"] = some.y
+    _save_arrays(run.directory / "features.npz", arrays)
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
+    """Write arrays by name into a compressed file, whole or not at all."""
+    with replacing(path) as file:
+        np.savez_compressed(file, **{name: x.numpy() for name, x in arrays.items()})  # type: ignore[arg-type]
 
 
 def compact(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from da.networks.network import Network
 from da.networks.statistics import evaluating
 
 SPREAD = "feature_spread"  # its name among the metrics
+PREDICTED = "predicted_classes"  # how many classes are predicted at all, among the metrics
 COLLAPSED = 0.01  # of the spread at the start
 
 
@@ -95,4 +96,29 @@ def collapse(lines: Iterable[Mapping[str, float]]) -> str:
         f"{found[-1]['step']}: they shrink to a point, and no class can be told. Lower the "
         "trade-off, or take a loss that does not fall if all rows shrink, such as mmd2 at its "
         "defaults, or put batch normalisation at the features"
+    )
+
+
+def one_class(lines: Iterable[Mapping[str, float]]) -> str:
+    """Say if a run has ended by predicting one class for every row of the target.
+
+    Args:
+        lines: The logged metrics, with "predicted_classes" in some.
+
+    Returns:
+        One line; empty if the last evaluation saw several classes.
+
+    Example:
+        >>> from da.train.spread import one_class
+        >>> one_class([{"predicted_classes": 1}, {"predicted_classes": 4}])
+        ''
+        >>> one_class([{"predicted_classes": 1}])[:58]
+        'every row of the target is predicted to be of one class. L'
+    """
+    found = [line[PREDICTED] for line in lines if PREDICTED in line]
+    if not found or found[-1] > 1:
+        return ""
+    return (
+        "every row of the target is predicted to be of one class. Lower the trade-off or the "
+        "learning rate, or try --batch-statistics domain"
     )

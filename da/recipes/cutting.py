@@ -1,0 +1,23 @@
+"""A domain cut into two parts, class by class."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from da.data.domain import Labelled
+
+
+def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelled]:
+    """The rest, and `share` of the samples, cut class by class.
+
+    Raises:
+        ValueError: A class is too small to be cut; the message is scikit-learn's.
+    """
+    from sklearn.model_selection import train_test_split  # here: it takes a second to import
+
+    rest, part = train_test_split(
+        np.arange(len(domain)), test_size=share, stratify=domain.y, random_state=seed
+    )
+    first, second = (domain.subset(torch.from_numpy(np.sort(rows))) for rows in (rest, part))
+    return first, second

@@ -1,0 +1,174 @@
+"""A table is filled: cell by cell in this process, or by several processes at once.
+
+A run's folder is claimed by one process at a time (`da.records.run`). So two commands on one folder
+of runs share the work too, and a process that was killed leaves its cell to the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from da.data.progress import Progress
+from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine, stop
+from da.recipes.flags import CommonFlags
+from da.recipes.job import Cell
+from da.recipes.rows import RowFlags
+from da.recipes.tasks import FlagsType, Task
+from da.recipes.trials import check_recipes, recipe_cells
+from da.records.claim import BusyError
+from da.records.command_line import INTERRUPTED
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+WAIT = 1.0  # seconds before a cell that another process has is looked at again
+
+
+def cells_of(flags: FlagsType, columns: Iterable[Task], rows: Mapping[str, object]) -> list[Cell]:
+    """List the cells of a table, column by column; a row with several trials has a cell for each.
+
+    Raises:
+        ValueError: --recipe or --trials asks for what a row does not have.
+    """
+    cells = [
+        Cell(method, source, target, seed)
+        for source, target in columns
+        for seed in flags.seeds
+        for method in flags.loss
+    ]
+    if not isinstance(flags, RowFlags):
+        return cells
+    check_recipes(flags.recipe, flags.loss)
+    return [each for cell in cells for each in recipe_cells(cell, flags, rows[cell.method])]  # type: ignore[arg-type]
+
+
+def fill(
+    flags: FlagsType,
+    experiment: str,
+    cells: list[Cell],
+    build: Build,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> list[Path]:
+    """Carry out every cell that has no result.
+
+    Args:
+        flags: The flags of the script; `processes` says how many cells are carried out at once.
+        experiment, build, describe: See `main`.
+        cells: What to fill.
+        fabric: The engine, of scripts that train.
+
+    Returns:
+        The folders of all cells.
+    """
+    leading = fabric is None or fabric.is_global_zero
+    done = set() if flags.force else set(finished_cells(flags, experiment, cells, describe))
+    if done and leading:
+        print(
+            f"already finished: {len(done)} of {len(cells)} runs (--force runs them again)",
+            file=sys.stderr,
+        )
+    carry_out = _in_processes if flags.processes > 1 and len(cells) > 1 else _one_by_one
+    directories: dict[Cell, Path] = {}
+    try:
+        with Progress(experiment, len(cells), unit="run", hidden=not leading) as progress:
+            for cell, folder in carry_out(flags, experiment, cells, build, describe, fabric):
+                directories[cell] = folder
+                done.add(cell)
+                progress.advance()
+    except KeyboardInterrupt as interrupt:
+        if leading:
+            print(_interrupted(interrupt, flags, cells, done), file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    return [directories[cell] for cell in cells]
+
+
+def _one_by_one(
+    flags: FlagsType,
+    experiment: str,
+    cells: list[Cell],
+    build: Build,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> Iterator[tuple[Cell, Path]]:
+    """Carry cells out here; one that another process has comes last, when it is free."""
+    waiting = list(cells)
+    while waiting:
+        busy = []
+        for cell in waiting:
+            try:
+                folder = run_cell(flags, experiment, cell, build, describe, fabric)
+            except BusyError:
+                busy.append(cell)
+                continue
+            yield cell, folder
+        if len(busy) == len(waiting):
+            time.sleep(WAIT)
+        waiting = busy
+
+
+def _in_processes(
+    flags: FlagsType,
+    experiment: str,
+    cells: list[Cell],
+    build: Build,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> Iterator[tuple[Cell, Path]]:
+    """Carry cells out in `flags.processes` new processes, each with its share of the threads."""
+    share = max(1, (os.cpu_count() or 1) // flags.processes)
+    names = {f.name for f in dataclasses.fields(flags)}
+    if "threads" in names and flags.threads is None:
+        flags = dataclasses.replace(flags, **{"threads": share})
+    context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads
+    pool = ProcessPoolExecutor(flags.processes, mp_context=context)
+    try:
+        futures: dict[Future[Path], Cell] = {
+            pool.submit(_in_worker, flags, experiment, cell, build, describe): cell
+            for cell in cells
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
+        stop(
+            RuntimeError(
+                "a process was killed, perhaps for want of memory. What was finished is kept, and "
+                "the same command continues; fewer --processes need less memory"
+            )
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_worker(
+    flags: FlagsType, experiment: str, cell: Cell, build: Build, describe: Describe | None
+) -> Path:
+    """Carry one cell out, without a bar of its own."""
+    os.environ["TQDM_DISABLE"] = "1"
+    ((_, folder),) = _one_by_one(flags, experiment, [cell], build, describe, start_engine(flags))
+    return folder
+
+
+def _interrupted(
+    interrupt: KeyboardInterrupt, flags: CommonFlags, cells: list[Cell], done: set[Cell]
+) -> str:
+    """One line: what is kept of the run that was going on, which are done, and how to go on."""
+    every, finished = Counter(c.method for c in cells), Counter(c.method for c in done)
+    by_row = ", ".join(f"{row} {count} of {every[row]}" for row, count in finished.items())
+    sentences = [
+        "interrupted",
+        *getattr(interrupt, "__notes__", ()),
+        f"{len(done)} of {len(cells)} runs are finished" + (f" ({by_row})" if done else ""),
+        f"The same command{' without --force' if flags.force else ''} continues",
+    ]
+    return ". ".join(sentences) + "."
