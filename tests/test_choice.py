@@ -53,7 +53,7 @@ def test_rank_correlation_is_scipys(tmp_path: Path) -> None:
     table = Table.of(write_by_hand(tmp_path), select="s")
     expected = spearmanr([1.0, 4.0, 3.0, 2.0], [0.54, 0.65, 0.75, 0.70]).statistic
     assert cost(table, "s", None).correlation == pytest.approx(expected)
-    assert f"a task and seed: {expected:.2f} in the mean of 1" in to_text(table)
+    assert f"a task and seed: {expected:.2f}.\n" in to_text(table)
 
 
 def test_rank_correlation_needs_three_candidates_that_differ() -> None:

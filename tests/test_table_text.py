@@ -58,7 +58,7 @@ def test_marks_are_the_best_and_what_is_not_significantly_worse(tmp_path: Path) 
         best = rows[int(figures[:, number].mean(-1).argmax())]
         assert {row for row, column in found.cells if column == task} == {best}
     assert (found.tests, found.pairs) == (4, 6)
-    assert "over 6 pairs of tasks and seeds, by Holm's correction for 4 tests" in to_text(table)
+    assert "over 6 pairs of task and seed, by Holm's correction for 4 tests" in to_text(table)
 
 
 def test_one_task_is_compared_over_its_seeds(tmp_path: Path) -> None:
@@ -78,6 +78,17 @@ def test_one_seed_marks_the_best_alone(tmp_path: Path) -> None:
     for column in table.columns:
         assert len([row for row, at in marks(table).cells if at == column]) == 1
     assert "*: the best of a column." in to_text(table)
+
+
+def test_a_row_that_shares_one_seed_with_the_best_is_not_compared(tmp_path: Path) -> None:
+    for row, seeds in {"none": (0, 1, 2), "good": (0, 1, 2), "also": (0,)}.items():
+        for seed in seeds:
+            value = {"none": 0.5, "good": 0.7, "also": 0.699}[row] + 0.01 * seed * (row == "good")
+            for task in TASKS:
+                trial(tmp_path, row, seed, {"last": value}, task=task)
+    found = marks(Table.of(read_runs(tmp_path)))
+    assert {row for row, column in found.cells if column == AVERAGE} == {"good"}
+    assert found.tests == 1
 
 
 def test_equal_differences_are_no_chance_and_equal_rows_are_both_best(tmp_path: Path) -> None:
@@ -168,9 +179,8 @@ def test_published_values_stand_under_the_table_and_in_no_average(
     commands.table([str(tmp_path)])
     text = capsys.readouterr().out
     rows = [" ".join(line.split()) for line in text.splitlines()]
-    assert "published: DAN (ICML 2015) 80.3 70.1 75.2" in rows  # 80.25 is rounded as papers do
-    assert "published: RTN (ICML 2016) 81.0 - -" not in rows
-    assert "published: RTN (NIPS 2016) 81.0 - -" in rows
+    assert "published: DAN (ICML 2015) 80.25 70.1 75.17" in rows  # with the digits of the paper
+    assert "published: RTN (NIPS 2016) 81 - -" in rows
     assert "JAN" not in text and "no average of ours: AlexNet." in text
     before, rest = text.split("Published accuracies")
     after = rest.partition("\n\n*: the best")[2]
@@ -182,7 +192,7 @@ def test_a_condition_admits_published_values(tmp_path: Path) -> None:
     (tmp_path / "published.csv").write_text(HEAD + "toy,rate=0.1,DAN,a>b,80,ICML 2015,AlexNet\n")
     published = read_published(tmp_path)
     (found,) = Table.of(read_runs(tmp_path), published=published).published
-    assert found.accuracy == 80.0
+    assert found.accuracy == "80"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +219,6 @@ def test_the_stored_published_values_are_of_tasks_and_experiments_that_exist() -
     printed |= {("CDAN+E", "office31_mmd"): 87.7, ("MDD", "office31_mmd"): 88.9}
     printed |= {("JDA", "office_caltech_shallow"): 46.31, ("1-NN", "office_caltech_shallow"): 31.37}
     for (method, experiment), average in printed.items():
-        own = [v.accuracy for v in found if (v.method, v.experiment) == (method, experiment)]
+        own = [float(v.accuracy) for v in found if (v.method, v.experiment) == (method, experiment)]
         assert np.mean(own) == pytest.approx(average, abs=0.051), method
     assert all((records / f"{value.experiment}.jsonl").is_file() for value in found)

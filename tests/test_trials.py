@@ -198,7 +198,7 @@ def test_tasks_may_differ_in_their_steps_and_the_footer_says_so(tmp_path: Path) 
         for method in ("none", "mmd"):
             trial(tmp_path, method, 0, {"last": 0.5}, task=task, steps=steps)
     text = to_text(Table.of(read_runs(tmp_path)))
-    assert "Tasks of a row differ in steps: a mean mixes recipes." in text
+    assert "Tasks of a row differ in steps: averages mix them." in text
 
 
 def test_trials_that_differ_between_seeds_are_said_to_be_mixed(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_trials_that_differ_between_seeds_are_said_to_be_mixed(tmp_path: Path) -
             found = {"last": 0.5, "s": (0.5, float(rate == liked)), "oracle": 0.6}
             trial(tmp_path, "none", seed, found, rate=rate)
     text = to_markdown(Table.of(read_runs(tmp_path), select="s", trials=True))
-    said = "Those taken for a row differ between tasks or seeds: a mean mixes recipes."
+    said = "Those taken for a row differ between tasks or seeds: means mix recipes."
     assert f"Trials differ in rate. {said}" in text
     last = to_markdown(Table.of(read_runs(tmp_path), trials=True))
     assert "Trials differ in rate." in last and said not in last

@@ -2,7 +2,8 @@
 
 The last column decides over all that was measured: a row is compared with the best row by the
 paired t-test over the tasks and seeds that both have, and the p-values of all rows are corrected
-together by Holm's method. A column of one task has too few seeds for that: only its best is marked.
+together by Holm's method. A row that shares a single seed with the best row is not compared. Of a
+table of several tasks, a column of one task has too few seeds for tests: only its best is marked.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Marks(NamedTuple):
 
     Attributes:
         cells: (method, column) of each.
-        tests: The number of tests in the last column; 0 if it has one seed, or one row.
+        tests: The number of tests in the last column; 0 if there is one seed, or one row.
         pairs: The largest number of pairs of a test.
     """
 
@@ -47,12 +48,17 @@ def marks(table: Table) -> Marks:
     }
     *_, last = table.columns
     leaders = [method for method in table.rows if (method, last) in found]
-    if not leaders or len(table.seeds) < 2:
+    if not leaders:
         return Marks(frozenset(found))
-    best = leaders[0]
+    base = table.pairs(leaders[0])
     rivals = [m for m in table.rows if m not in leaders and table.mean(m, last) is not None]
-    pairs = {row: paired_difference(table.pairs(row), table.pairs(best)) for row in rivals}
-    gains = corrected({row: gain for row, gain in pairs.items() if gain is not None})
+    gains = {}
+    for row in rivals:
+        own = table.pairs(row)
+        gain = paired_difference(own, base)
+        if gain is not None and len({seed for _, seed in own.keys() & base.keys()}) > 1:
+            gains[row] = gain
+    gains = corrected(gains)
     # Without a p-value all pairs differ equally, which no chance does.
     equal = {row for row, gain in gains.items() if gain.p_value is not None and not gain.certain}
     tests = sum(gain.p_value is not None for gain in gains.values())

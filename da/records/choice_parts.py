@@ -99,11 +99,13 @@ def _correlation(table: Table, found: Cost) -> list[Part]:
         return []
     values = found.correlations
     (task, seed), lowest = min(values.items(), key=lambda entry: entry[1])
-    return [
+    said = (
         f"Rank correlation (Spearman) of {found.score!r} with {table.metric.name} among "
-        f"{_candidates(table)} of a task and seed: {_rank(found.correlation)} in the mean of "
-        f"{len(values)}, lowest {_rank(lowest)} ({task}, seed {seed})."
-    ]
+        f"{_candidates(table)} of a task and seed: {_rank(found.correlation)}"
+    )
+    if len(values) > 1:
+        said += f" in the mean of {len(values)}, lowest {_rank(lowest)} ({task}, seed {seed})"
+    return [f"{said}."]
 
 
 def _candidates(table: Table) -> str:
@@ -144,10 +146,10 @@ def _summary(table: Table, style: Style, costs: Sequence[Cost]) -> Block:
         shown = [number(table, value) for value in cells]
         grid.append([each.score, *shown, *count, _rank(each.correlation)])
     return Block(
-        f"Chosen by a score instead. First the {choice} of every row: mean of all cells, and "
-        "regret to the oracle. Then the row for every task: mean figure, and loss to the best row. "
-        f"Spearman: rank correlation with {table.metric.name} among {_candidates(table)} of a "
-        "task and seed. --select SCORE shows each task.",
+        f"By a score instead of {table.select!r}: mean of all cells at the chosen {choice}, and "
+        "its regret (oracle less chosen); mean of the row chosen for each task, and its loss to "
+        f"the best row; rank correlation (Spearman) with {table.metric.name} among "
+        f"{_candidates(table)} of a task and seed. --select SCORE shows each task.",
         grid,
     )
 

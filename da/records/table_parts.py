@@ -142,12 +142,13 @@ def _published(table: Table) -> Block:
         rows.setdefault((value.method, value.paper), {})[value.task] = value
     grid = [["method", *table.columns]]
     for (method, paper), found in rows.items():
-        known = {task: value.accuracy for task, value in found.items()}
-        if AVERAGE in table.columns and len(known) == len(table.tasks):
-            known[AVERAGE] = sum(known.values()) / len(known)
-        # Papers round 59.65 up, and binary numbers would not.
-        cells = [f"{known[c] + 1e-9:.1f}" if c in known else MISSING for c in table.columns]
-        grid.append([f"published: {method} ({paper})", *cells])
+        cells = {task: value.accuracy for task, value in found.items()}
+        if len(cells) == len(table.tasks) > 1:
+            mean = sum(map(float, cells.values())) / len(cells)
+            digits = max(len(text.partition(".")[2]) for text in cells.values())
+            cells[AVERAGE] = f"{mean:.{digits}f}"
+        shown = [cells.get(column, MISSING) for column in table.columns]
+        grid.append([f"published: {method} ({paper})", *shown])
     protocols = "; ".join(dict.fromkeys(value.protocol for value in table.published))
     return Block(
         f"Published accuracies. They are in no test and no average of ours: {protocols}.", grid
@@ -155,14 +156,15 @@ def _published(table: Table) -> Block:
 
 
 def _legend(table: Table, style: Style, found: Marks) -> str:
+    several = len(table.tasks) > 1
     said = f"{style.legend}: the best of a column"
     if not found.tests:
         return f"{said}."
-    *_, last = table.columns
-    over = "tasks and seeds" if len(table.tasks) > 1 else "seeds"
     return (
-        f"{said}; of {last} also what is not significantly worse than the best (p > 0.05 in the "
-        f"t-test over {found.pairs} pairs of {over}, by Holm's correction for {found.tests} tests)."
+        f"{said}{f', in {AVERAGE!r} also' if several else ', and'} what is not significantly worse "
+        f"(p > 0.05 in the paired t-test over {found.pairs} pairs of "
+        f"{'task and seed' if several else 'one seed'}, by Holm's correction for {found.tests} "
+        "tests)."
     )
 
 
@@ -215,9 +217,9 @@ def _recipes(table: Table) -> list[str]:
     if trials:
         lines.append(f"Trials differ in {', '.join(sorted(trials))}.")
     if mixed and trials:
-        lines.append("Those taken for a row differ between tasks or seeds: a mean mixes recipes.")
+        lines.append("Those taken for a row differ between tasks or seeds: means mix recipes.")
     elif mixed:
-        lines.append(f"Tasks of a row differ in {', '.join(sorted(mixed))}: a mean mixes recipes.")
+        lines.append(f"Tasks of a row differ in {', '.join(sorted(mixed))}: averages mix them.")
     return lines
 
 
