@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
+from da.arrays.stacking import stacking
 
 
 def squared_distances(x: Array, y: Array) -> Array:
@@ -73,6 +74,8 @@ def gram_distances(x: Tensor, y: Tensor) -> Tensor:
     products = x @ y.T  # (n, m)
     distances = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1) - 2 * products
     distances = distances.clamp(min=0)
+    if same and stacking():  # members of many have no diagonal in place
+        return distances.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0)
     return distances.fill_diagonal_(0) if same else distances
 
 
@@ -113,7 +116,7 @@ def squared_norms(x: Tensor) -> Tensor:
         >>> squared_norms(torch.tensor([[3.0, 4.0], [0.0, 1.0]])).tolist()
         [25.0, 1.0]
     """
-    return torch.linalg.vector_norm(x, dim=1).square_()
+    return torch.linalg.vector_norm(x, dim=1).square()
 
 
 def covariance(x: Tensor) -> Tensor:

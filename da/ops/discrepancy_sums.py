@@ -22,6 +22,7 @@ from torch import Tensor
 
 from da.arrays.devices import narrowed, widened
 from da.arrays.matrices import full_precision
+from da.arrays.stacking import stacking
 from da.kernels.distances import centred
 from da.ops.blocks import Pair, Sample, Sums, gram_sums, kernel_sums
 from da.ops.mixture import KernelName, Mixture, of_distance
@@ -62,6 +63,8 @@ def pool(x: Tensor, y: Tensor, kernel: KernelName) -> Tensor:
     if not of_distance(kernel):
         return torch.cat([x, y])
     with full_precision(x):
+        if stacking():  # members of many cannot be written in place
+            return centred(torch.cat([x, y]))
         rows = x.new_empty(len(x) + len(y), x.shape[1])
         # The first row is subtracted first, as in `da.kernels.centred`: equal rows become exact 0.
         torch.sub(x, x[0], out=rows[: len(x)])
