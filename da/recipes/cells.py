@@ -16,6 +16,7 @@ from da.arrays.matrices import NonFiniteError
 from da.networks.network import Network
 from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
 from da.recipes.job import Cell, Work
+from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType
 from da.records.run import Run
 from da.train.checkpoint import kept_step
@@ -162,6 +163,9 @@ def _start_run(
     writes: bool = True,
 ) -> Run:
     settings = configuration(flags, cell.method) | dict(describe(flags, cell) if describe else {})
+    usual = None
+    if describe is not None and isinstance(flags, RowFlags):
+        usual = describe(type(flags)(), cell.usual)
     on_gpu = fabric is not None and fabric.device.type == "cuda"
     return Run.start(
         flags.runs_dir,
@@ -172,6 +176,7 @@ def _start_run(
         target=cell.target,
         seed=cell.seed,
         defaults=defaults_of(flags),
+        usual=usual,
         wandb=flags.wandb,
         force=flags.force and writes,
         device=torch.cuda.get_device_name(fabric.device) if fabric and on_gpu else None,

@@ -49,6 +49,11 @@ class Cell(NamedTuple):
     recipe: tuple[tuple[str, Any], ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def usual(self) -> Cell:
+        """The same cell without a recipe."""
+        return self._replace(recipe=(), settings=())
+
 
 class Work(Protocol):
     """What `main` carries out for one cell."""

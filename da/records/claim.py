@@ -12,13 +12,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = "lock"  # its name in the folder
+Claim = FileLock
 
 
 class BusyError(RuntimeError):
     """A run is being filled by another process."""
 
 
-def claim(directory: Path, title: str) -> FileLock:
+def claim(directory: Path, title: str) -> Claim:
     """Keep other processes out of a run's folder, which is made if there is none.
 
     Args:
@@ -43,7 +44,7 @@ def claim(directory: Path, title: str) -> FileLock:
     return lock
 
 
-def release(lock: FileLock | None, *, finished: bool) -> None:
+def release(lock: Claim | None, *, finished: bool) -> None:
     """Let others have the folder again.
 
     The file stays in an unfinished run: removed, it could be locked twice by two processes at once.

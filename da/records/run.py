@@ -17,9 +17,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from da.records.claim import claim, empty, release
+from da.records.claim import Claim, claim, empty, release
 from da.records.environment import environment
 from da.records.files import (
     NAMES,
@@ -40,9 +40,6 @@ from da.records.files import (
 from da.records.packing import find_packed
 from da.records.record import Record, find_earlier
 from da.records.wandb_mirror import Mirror, Mode, open_mirror, resolve_mode
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 
 class Run:
@@ -84,7 +81,7 @@ class Run:
         self._wandb, self._rank_zero = wandb, rank_zero
         self._file: IO[bytes] | None = None
         self._mirror: Mirror | None = None
-        self._lock: FileLock | None = None
+        self._lock: Claim | None = None
 
     @classmethod
     def start(
@@ -98,6 +95,7 @@ class Run:
         target: str,
         seed: int,
         defaults: Mapping[str, Any] | None = None,
+        usual: Mapping[str, Any] | None = None,
         wandb: Mode = "auto",
         force: bool = False,
         device: str | None = None,
@@ -116,6 +114,7 @@ class Run:
             seed: An integer from 0.
             defaults: The default values of settings. A record from before a setting existed counts
                 as one that had its default.
+            usual: Those of settings that an older record without them need not have had.
             wandb: See `da.records.wandb_mirror`.
             force: Remove what an earlier run left in the folder.
             device: What env.json names as the device; None names the processor's model.
@@ -138,15 +137,16 @@ class Run:
         check_names(names)
         names["seed"] = seed = int(seed)  # NumPy's integers have no JSON
         resolve_mode(wandb)
-        usual = plain(dict(defaults or {}), "defaults", finite=True)
-        document = document_of(names, plain(config, "config", finite=True), usual)
+        known = plain(dict(defaults or {}), "defaults", finite=True)
+        every = known | plain(dict(usual or {}), "usual", finite=True)
+        document = document_of(names, plain(config, "config", finite=True), every)
         place = Path(runs_dir) / experiment / method / f"{source}-{target}"
         directory = place / f"seed{seed}-{digest_of(document)}"
         if not directory.exists():
-            directory, document = find_earlier(directory, document, usual)
+            directory, document = find_earlier(directory, document, known)
         packed = None
         if not directory.exists():
-            packed = find_packed(Path(runs_dir), document, usual)
+            packed = find_packed(Path(runs_dir), document, known)
         if packed is not None and not force:
             return cls(packed.directory, document, wandb=wandb, rank_zero=rank_zero, packed=packed)
         run = cls(directory, document, wandb=wandb, rank_zero=rank_zero)
@@ -183,9 +183,9 @@ class Run:
         """
         if "step" in metrics:
             raise ValueError("metrics must not hold the key 'step': it is the first argument")
-        values = {key: number(value, key) for key, value in metrics.items()}
         if not self._rank_zero:
             return
+        values = {key: number(value, key) for key, value in metrics.items()}
         entry = {"step": int(step), **plain(values, "metrics", finite=False)}
         line = canonical(entry, sort_keys=False) + "\n"
         file, mirror = self._open(), self._open_mirror()
@@ -217,10 +217,8 @@ class Run:
         with open(self.directory / "metrics.jsonl", "rb") as lines:
             kept = lines.read(max(position, 0))
         if len(kept) != position or not (position == 0 or kept.endswith(b"\n")):
-            raise ValueError(
-                "position must be the end of a line of metrics.jsonl "
-                f"({self.metrics_position()} bytes); got {position}"
-            )
+            where = f"metrics.jsonl ({self.metrics_position()} bytes)"
+            raise ValueError(f"position must be the end of a line of {where}; got {position}")
         with writing(self.directory):
             file.truncate(position)
         if self._mirror is not None:
@@ -232,12 +230,11 @@ class Run:
         if not self._rank_zero:
             return
         names = {key: self._document[key] for key in NAMES}
-        changed = [key for key in names if key in result and result[key] != names[key]]
-        if changed:
-            key = changed[0]
-            raise ValueError(
-                f"result must not change {key}: {result[key]!r} where the run has {names[key]!r}"
-            )
+        for key in names:
+            if result.get(key, names[key]) != names[key]:
+                raise ValueError(
+                    f"result must not change {key} of the run, {names[key]!r}; got {result[key]!r}"
+                )
         whole = {**names, **plain(result, "result", finite=False)}
         file = self._open()
         with writing(self.directory):
