@@ -1,5 +1,16 @@
 """Choosing without target labels: scores that pick a step, a trial or a method."""
 
+from da.select.accuracy import AccuracyEstimate
+from da.select.accuracy_agreement import ensemble_accuracy, generalised_disagreement
+from da.select.accuracy_combined import calibrated_interval, combined_estimate
+from da.select.accuracy_confidence import (
+    average_confidence,
+    average_thresholded_confidence,
+    difference_of_confidences,
+)
+from da.select.accuracy_matrix import confidence_optimal_transport, nuclear_norm_accuracy
+from da.select.accuracy_reweighted import importance_weighted_accuracy, label_shift_accuracy
+from da.select.accuracy_temperature import scaled_confidence
 from da.select.ensembles import ensemble_agreement, regression_agreement
 from da.select.gate import best_candidate, within_gate
 from da.select.network_scores import (
@@ -29,22 +40,35 @@ from da.select.with_source import (
 
 __all__ = [
     "SCORES",
+    "AccuracyEstimate",
+    "average_confidence",
+    "average_thresholded_confidence",
     "best_candidate",
+    "calibrated_interval",
     "class_ami",
+    "combined_estimate",
+    "confidence_optimal_transport",
     "deep_embedded_risk",
     "density_ratio",
+    "difference_of_confidences",
+    "ensemble_accuracy",
     "ensemble_agreement",
     "entropy",
+    "generalised_disagreement",
     "head_unevenness",
     "hopkins_statistic",
+    "importance_weighted_accuracy",
     "importance_weighted_risk",
     "information_maximisation",
     "label_free_scores",
+    "label_shift_accuracy",
     "mano",
     "mixval",
     "nuclear_norm",
+    "nuclear_norm_accuracy",
     "regression_agreement",
     "reverse_validation",
+    "scaled_confidence",
     "soft_neighbourhood_density",
     "source_accuracy",
     "source_risk",
