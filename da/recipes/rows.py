@@ -55,6 +55,9 @@ class RowFlags:
     """Options of single rows, as row.option=value: mdd.margin=2 dann.learning_rate=0.001."""
     trials: int = field(default=1, metadata=NO_RESULT)
     """Recipes that each row tries. The first is the usual one; a label-free score chooses."""
+    select: str | None = field(default=None, metadata=NO_RESULT)
+    """Score that chooses trial and step; none: the last step of one trial, the default score of
+    several."""
 
     def __post_init__(self) -> None:
         getattr(super(), "__post_init__", lambda: None)()  # of the class that is second

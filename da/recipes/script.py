@@ -19,12 +19,14 @@ from da.recipes.cells import Build, Describe, start_engine, stop
 from da.recipes.command_line import parse_flags
 from da.recipes.filling import cells_of, fill
 from da.recipes.flags import CommonFlags
+from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
 from da.records.command_line import INTERRUPTED
 from da.records.reading import read_runs
 from da.records.record import Record
 from da.records.table import Table
 from da.records.table_text import to_csv, to_text
+from da.records.trials import DEFAULT_SCORE
 from da.records.wandb_mirror import log_table
 
 
@@ -115,7 +117,10 @@ def show(
     report: Callable[[list[Record]], str] | None = None,
 ) -> None:
     """Print the table of the records and the text under it, and repeat the table in wandb."""
-    table = Table.of(records, select=select, baseline=baseline, metric=metric)
+    trials = isinstance(flags, RowFlags) and flags.trials > 1
+    if isinstance(flags, RowFlags):
+        select = flags.select or (DEFAULT_SCORE if trials else select)
+    table = Table.of(records, select=select, baseline=baseline, metric=metric, trials=trials)
     print(to_text(table) + (report or _facts)(records))
     print(f"records: {flags.runs_dir / table.experiment}")
     columns, *rows = csv.reader(io.StringIO(to_csv(table)))

@@ -25,7 +25,7 @@ FAVOURED = {
     "information_maximisation": ("bnm", "entropy", "mcc", "shot"),
     "entropy": ("bnm", "entropy", "fixmatch", "mcc", "pseudo_labels", "shot", "tent"),
     "nuclear_norm": ("bnm", "mcc"),
-    "bnm": ("bnm", "mcc"),
+    "mano": ("bnm", "entropy", "fixmatch", "mcc", "pseudo_labels", "shot", "tent"),
 }
 
 

@@ -23,7 +23,7 @@ from da.records.cells import Metric, check_alike
 from da.records.difference import Difference, corrected, paired_difference
 from da.records.published import Published
 from da.records.record import Record
-from da.records.trials import LAST, ORACLE, PREFERRED, check_distinct, chosen, scores_of
+from da.records.trials import DEFAULT_SCORE, LAST, ORACLE, check_distinct, chosen, scores_of
 
 AVERAGE = "average"
 Measured = Mapping[tuple[str, str], Mapping[int, float]]
@@ -98,7 +98,7 @@ class Table:
             baseline: The row that the others are compared with.
             metric: The figure: a key that result.json has for every selected model. Runs without
                 target labels have no accuracy; their table shows the score that selects instead, or
-                else `da.records.trials.PREFERRED`.
+                else `da.records.trials.DEFAULT_SCORE`.
             methods: The rows in their order; none takes all, the baseline first, then by name.
             trials: True lets the rule choose among several configurations of a method, for each
                 task and seed. "last" takes the row's own recipe.
@@ -236,7 +236,7 @@ def _figure(runs: Sequence[Record], metric: str, select: str) -> Metric:
     labelled = any(ORACLE in each or metric in each.get(LAST, {}) for each in found)
     if labelled or not scores or metric != Metric.name:
         return Metric(metric)
-    usual = PREFERRED if PREFERRED in scores else scores[0]
+    usual = DEFAULT_SCORE if DEFAULT_SCORE in scores else scores[0]
     return Metric(select if select in scores else usual)
 
 

@@ -15,7 +15,7 @@ from da.records.cells import Metric, differing_settings, selection_of
 from da.records.record import Record
 
 LAST, ORACLE = "last", "oracle"
-PREFERRED = "information_maximisation"  # the score to show if none is named
+DEFAULT_SCORE = "information_maximisation"  # wherever no other score is named
 
 
 def scores_of(runs: Sequence[Record]) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from typing import Literal
 
 from da.arrays.choices import check_choices
 from da.arrays.integers import whole_number
+from da.records.trials import DEFAULT_SCORE
 
 # Marks a setting that cannot change a result, except for rounding with other numbers of threads.
 NO_RESULT = {"result": False}
-STOP_BY = "information_maximisation"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TrainConfig:
     log_every: int = field(default=10, metadata=NO_RESULT)
     evaluate_every: int = 100
     patience: int | None = None
-    stop_by: str = STOP_BY
+    stop_by: str = DEFAULT_SCORE
     start_from: Path | None = None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -114,7 +114,7 @@ class TrainConfig:
                 f"information_maximisation, or validation; got {self.stop_by!r}: target labels are "
                 "for judging alone"
             )
-        if self.patience is None and self.stop_by != STOP_BY:
+        if self.patience is None and self.stop_by != DEFAULT_SCORE:
             raise ValueError(
                 f"stop_by has no effect without patience; got stop_by={self.stop_by!r} and "
                 "patience=None"

@@ -14,7 +14,7 @@ from da.data.domain import Labelled, Unlabelled
 from da.networks.statistics import DomainName, use_statistics
 from da.records.files import replacing
 from da.records.run import Run
-from da.train.config import STOP_BY
+from da.records.trials import DEFAULT_SCORE
 from da.train.evaluation import Evaluation
 from da.train.method import Method
 from da.train.prediction import predict
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SPREAD_ROWS = 64
 FEATURE_ROWS = 500  # of each domain, kept in features.npz for pictures
 # Selections whose confusion matrix the result keeps: one for each score would be most of a record.
-CONFUSED = ("last", "validation", "oracle", STOP_BY)
+CONFUSED = ("last", "validation", "oracle", DEFAULT_SCORE)
 
 
 def judge(
