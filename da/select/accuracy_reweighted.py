@@ -140,26 +140,32 @@ def label_shift_accuracy(
     check_level(level)
     target = checked_logits(target_logits, "target_logits")
     source = checked_source(source_logits, source_labels, target.shape[1])
+    weights, doubt = _class_weights(source, target)
     doubts = doubts_about(target, source)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            weights = _class_weights(source, target)
-        except ValueError as error:
-            if "singular" not in str(error):
-                raise
-            reason = "; ".join([*doubts, "the confusion matrix of the source is singular"])
-            return AccuracyEstimate(source.accuracy, 0.0, 1.0, False, reason)
-    if caught:
-        doubts.append("the confusion matrix of the source is nearly singular")
+    if doubt:
+        doubts.append(doubt)
+    if weights is None:
+        return AccuracyEstimate(source.accuracy, 0.0, 1.0, False, "; ".join(doubts))
     variance = _label_shift_variance(source, target.argmax(1), weights)
     return estimate_of(_reweighted_recall(source, weights), variance, level, doubts)
 
 
-def _class_weights(source: SourceRows, target: Tensor) -> Tensor:
-    """The target's class frequencies divided by the source's, by `bbse`: (classes,)."""
+def _class_weights(source: SourceRows, target: Tensor) -> tuple[Tensor | None, str]:
+    """The target's class frequencies divided by the source's (classes,), and a doubt about them.
+
+    They are None if the confusion matrix is singular.
+    """
     answers = torch.eye(target.shape[1], dtype=torch.float64)
-    return bbse(answers[source.logits.argmax(1)], source.labels, answers[target.argmax(1)])
+    predicted, of_target = answers[source.logits.argmax(1)], answers[target.argmax(1)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            weights = bbse(predicted, source.labels, of_target)
+        except ValueError as error:
+            if "singular" not in str(error):
+                raise
+            return None, "the confusion matrix of the source is singular"
+    return weights, "the confusion matrix of the source is nearly singular" if caught else ""
 
 
 def _reweighted_recall(source: SourceRows, weights: Tensor) -> float:
