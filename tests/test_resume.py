@@ -6,6 +6,7 @@ with.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,18 @@ from da.data.transforms import ImageTransform, identity
 from da.feature.adversarial import DANN
 from da.feature.covariance import coral
 from da.feature.mmd import mmd2
+from da.feature.teacher import MeanTeacher
+from da.model.l2sp import l2_sp
 from da.networks.small import mlp
+from da.recipes.flags import Flags, configuration, defaults_of
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.loop import fit
 from da.train.method import Method
+from da.train.regularize import Regularize
+from da.train.saved_network import start_from
 from da.train.settings import in_short, settings_of
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -160,3 +166,106 @@ def test_functions_are_told_by_name() -> None:
         "mmd2(bandwidth=None, estimator='linear')"
     )
     assert in_short(object()) == in_short(object()) == "<object object>"
+
+
+# ---------------------------------------------------------------- a start from a finished run
+
+
+def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal(one: torch.nn.Module, other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.state_dict().items())
+
+
+def test_a_new_run_begins_with_the_network_of_a_finished_one(tmp_path: Path) -> None:
+    """Its steps are those of a run whose network was loaded by hand: nothing else goes on."""
+    fit(method(), pairs(), CONFIG, first := start(tmp_path / "first"), EVALUATION)
+    kept = torch.load(first.directory / "network.pt", weights_only=True)
+    for path in (first.directory, first.directory / "network.pt", str(first.directory)):
+        config = replace(CONFIG, steps=4, start_from=path)
+        assert config.start_from == first.directory / "network.pt"
+    torch.manual_seed(1)
+    other = Align(mlp(6, 3, hidden=8, features=8), mmd2)
+    result = fit(other, pairs(), config, start(tmp_path / "second"), EVALUATION)
+    by_hand = method()
+    by_hand.network.load_state_dict(kept)
+    own = replace(CONFIG, steps=4)
+    expected = fit(by_hand, pairs(), own, start(tmp_path / "by_hand"), EVALUATION)
+    assert equal(other, state(by_hand)) and result == expected
+    assert not equal(other.network, kept)
+
+
+def test_the_record_says_which_network_a_run_began_with(tmp_path: Path) -> None:
+    fit(method(), pairs(), CONFIG, first := start(tmp_path), EVALUATION)
+    weights = first.directory / "network.pt"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+    settings = configuration(replace(CONFIG, start_from=first.directory))
+    assert settings["start_from"] == f"network.pt sha256:{digest}"
+    found = settings_of(method(), pairs(), replace(CONFIG, start_from=first.directory), EVALUATION)
+    assert found["start_from"] == digest
+
+
+def test_an_interrupted_run_goes_on_with_its_own_network(tmp_path: Path) -> None:
+    fit(method(), pairs(), CONFIG, first := start(tmp_path / "first"), EVALUATION)
+    config = replace(CONFIG, start_from=first.directory)
+    whole = fit(method(), pairs(), config, start(tmp_path / "whole"), EVALUATION)
+    with pytest.raises(Stop):
+        fit(method(), pairs(Breaking), config, run := start(tmp_path / "cut"), EVALUATION)
+    run.close(failed=True)
+    with pytest.raises(ValueError, match="start_from was .* and is now None"):
+        fit(method(), pairs(), CONFIG, run := start(tmp_path / "cut"), EVALUATION)
+    run.close(failed=True)
+    assert fit(method(), pairs(), config, start(tmp_path / "cut"), EVALUATION) == whole
+
+
+def test_followers_begin_with_the_network_and_references_stay(tmp_path: Path) -> None:
+    fit(method(), pairs(), CONFIG, first := start(tmp_path / "first"), EVALUATION)
+    kept = torch.load(first.directory / "network.pt", weights_only=True)
+    config = replace(CONFIG, start_from=first.directory)
+    taught = MeanTeacher(mlp(6, 3, hidden=8, features=8), view=torch.tanh)
+    start_from(taught, config.start_from)
+    assert equal(taught.network, kept) and equal(taught.teacher, kept)
+    pulled = Regularize(mlp(6, 3, hidden=8, features=8), l2_sp)
+    before = state(pulled.source_network)
+    start_from(pulled, config.start_from)
+    assert equal(pulled.network, kept) and equal(pulled.source_network, before)
+
+
+def test_a_network_that_is_not_there_or_is_another_is_named(tmp_path: Path) -> None:
+    fit(method(), pairs(), CONFIG, first := start(tmp_path / "first"), EVALUATION)
+    gone = replace(CONFIG, start_from=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="start_from must be the folder of a finished run, .*nowh"):
+        fit(method(), pairs(), gone, start(tmp_path / "second"), EVALUATION)
+    wider = replace(CONFIG, start_from=first.directory)
+    with pytest.raises(ValueError, match="does not hold the weights of the network"):
+        fit(method(features=9), pairs(), wider, start(tmp_path / "second"), EVALUATION)
+
+
+def test_a_finished_run_says_how_to_go_on_from_it(tmp_path: Path) -> None:
+    fit(method(), pairs(), CONFIG, start(tmp_path), EVALUATION)
+    with pytest.raises(RuntimeError, match=r"TrainConfig\(start_from=run.directory\)"):
+        fit(method(), pairs(), CONFIG, start(tmp_path), EVALUATION)
+
+
+# ---------------------------------------------------------------- earlier records
+
+
+def test_records_from_before_these_settings_are_still_finished(tmp_path: Path) -> None:
+    names = {"experiment": "mine", "method": "mmd", "source": "a", "target": "b", "seed": 0}
+    now = configuration(Flags(steps=8))
+    new = ("accumulate", "patience", "stop_by", "start_from")
+    assert set(new) <= set(now)
+    earlier = {name: value for name, value in now.items() if name not in new}
+    run = Run.start(tmp_path, earlier, **names, wandb="disabled")  # type: ignore[arg-type]
+    run.finish({"selected": {"last": {"step": 8, "target_accuracy": 0.5}}})
+    options = {"defaults": defaults_of(Flags()), "wandb": "disabled"}
+    for flags, finished in (
+        (Flags(steps=8), True),
+        (Flags(steps=8, accumulate=2), False),
+        (Flags(steps=8, patience=3), False),
+        (Flags(steps=8, start_from=tmp_path), False),
+    ):
+        again = Run.start(tmp_path, configuration(flags), **names, **options)  # type: ignore[arg-type]
+        assert again.finished == finished

@@ -88,7 +88,7 @@ def judge(
     run.log(step, metrics | more)
     confusion = evaluation.confusion(outputs.logits)
     for name, score in choices.items():
-        if name in selected and score <= selected[name]["score"]:
+        if name in selected and not score > selected[name]["score"]:  # nor if it is NaN
             continue
         own = {name: score} if name in scores or name == "validation" else {}
         own |= scores if name == "last" else {}

@@ -45,6 +45,8 @@ def check_stopping(config: TrainConfig, evaluation: Evaluation | None) -> None:
     if config.patience is None:
         return
     names = [] if evaluation is None else list(evaluation.used_scores)
+    if evaluation is not None and evaluation.source_validation is not None:
+        names.append("source_risk")
     if evaluation is not None and evaluation.validation is not None:
         names.append("validation")
     if config.stop_by not in names:
