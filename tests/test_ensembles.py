@@ -166,8 +166,8 @@ def test_bad_candidates_are_one_clear_error(score) -> None:  # type: ignore[no-u
 
 def test_bad_options_are_one_clear_error() -> None:
     with pytest.raises(ValueError, match="^members must be one of all, agreeing half; got 'half'$"):
-        ensemble_agreement(torch.zeros(2, 3, 2), members="half")  # type: ignore[call-overload]
+        ensemble_agreement(torch.zeros(2, 3, 2), members="half")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="^centre must be one of mean, median; got 'mode'$"):
-        regression_agreement(torch.zeros(2, 3, 1), centre="mode")  # type: ignore[call-overload]
+        regression_agreement(torch.zeros(2, 3, 1), centre="mode")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 columns: for classes take ensemble_agreement"):
         regression_agreement(torch.zeros(2, 4, 3))

@@ -7,7 +7,7 @@ table. What most of them agree on is right more often than any score of one netw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar, overload
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,22 +20,13 @@ from da.train.label_free_certainty import class_logits
 
 Members = Literal["all", "agreeing half"]
 Centre = Literal["mean", "median"]
-Name = TypeVar("Name")
 
 
-@overload
 def ensemble_agreement(
-    candidates: Mapping[Name, Tensor | np.ndarray], *, members: Members = ...
-) -> dict[Name, float]: ...
-@overload
-def ensemble_agreement(
-    candidates: Tensor | np.ndarray, *, members: Members = ...
-) -> dict[int, float]: ...
-def ensemble_agreement(
-    candidates: Mapping[Name, Tensor | np.ndarray] | Tensor | np.ndarray,
+    candidates: Mapping[Any, Tensor | np.ndarray] | Tensor | np.ndarray,
     *,
     members: Members = "all",
-) -> dict[Name, float] | dict[int, float]:
+) -> dict[Any, float]:
     """Score each candidate by how often it names the class that the ensemble of all names.
 
     The ensemble averages the softmax of the candidates. It is seldom worse than the average
@@ -91,19 +82,11 @@ def ensemble_agreement(
     return _agreements(probabilities, [name for name in scores if scores[name] >= least])
 
 
-@overload
 def regression_agreement(
-    candidates: Mapping[Name, Tensor | np.ndarray], *, centre: Centre = ...
-) -> dict[Name, float]: ...
-@overload
-def regression_agreement(
-    candidates: Tensor | np.ndarray, *, centre: Centre = ...
-) -> dict[int, float]: ...
-def regression_agreement(
-    candidates: Mapping[Name, Tensor | np.ndarray] | Tensor | np.ndarray,
+    candidates: Mapping[Any, Tensor | np.ndarray] | Tensor | np.ndarray,
     *,
     centre: Centre = "median",
-) -> dict[Name, float] | dict[int, float]:
+) -> dict[Any, float]:
     """Score each candidate of a regression by how near it is to what all candidates predict.
 
     It is `ensemble_agreement` for numbers. It misleads if most candidates are wrong alike.
@@ -148,7 +131,7 @@ def regression_agreement(
     return {name: -float(d) for name, d in zip(numbers, distances, strict=True)}
 
 
-def _agreements(probabilities: dict[Name, Tensor], members: list[Name]) -> dict[Name, float]:
+def _agreements(probabilities: dict[Any, Tensor], members: list[Any]) -> dict[Any, float]:
     """The share of rows where each candidate names the class that the members' mean names."""
     total = torch.zeros_like(probabilities[members[0]])
     for name in members:
@@ -157,10 +140,12 @@ def _agreements(probabilities: dict[Name, Tensor], members: list[Name]) -> dict[
     return {name: widened(p.argmax(1) == said).mean().item() for name, p in probabilities.items()}
 
 
-def _by_name(candidates: Mapping[Name, Tensor | np.ndarray] | Tensor | np.ndarray) -> dict:
+def _by_name(
+    candidates: Mapping[Any, Tensor | np.ndarray] | Tensor | np.ndarray,
+) -> dict[Any, Tensor | np.ndarray]:
     """The logits by candidate; at least one."""
     if isinstance(candidates, Mapping):
-        named: dict = dict(candidates)
+        named = dict(candidates)
     elif candidates.ndim == 3:
         named = dict(enumerate(candidates))
     else:
@@ -177,7 +162,7 @@ def _called(name: object) -> str:
     return f"the logits of candidate {name!r}"
 
 
-def _check_shapes(values: Mapping[Name, Tensor]) -> None:
+def _check_shapes(values: Mapping[Any, Tensor]) -> None:
     """Raise a ValueError if candidates have different rows or classes."""
     shapes = {tuple(value.shape): name for name, value in values.items()}
     if len(shapes) > 1:
