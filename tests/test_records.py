@@ -286,6 +286,7 @@ def test_force_removes_what_was_there(tmp_path):
     assert sorted(path.name for path in run.directory.iterdir()) == [
         "config.json",
         "env.json",
+        "lock",
         "metrics.jsonl",
     ]
 

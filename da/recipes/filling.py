@@ -10,6 +10,7 @@ import dataclasses
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,7 +132,7 @@ def _in_processes(
     if "threads" in names and flags.threads is None:
         flags = dataclasses.replace(flags, **{"threads": share})
     context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads
-    pool = ProcessPoolExecutor(flags.processes, mp_context=context)
+    pool = ProcessPoolExecutor(flags.processes, mp_context=context, initializer=_end_with_parent)
     try:
         futures: dict[Future[Path], Cell] = {
             pool.submit(_in_worker, flags, experiment, cell, build, describe): cell
@@ -148,6 +149,18 @@ def _in_processes(
         )
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, for example killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _in_worker(

@@ -128,7 +128,10 @@ def resolved(make: Make, flags: RowFlags, cell: Cell) -> partial:
         given["label_smoothing"] = flags.label_smoothing
     if "ramp" in own and flags.ramp != "constant":
         given["ramp"] = RAMPS[flags.ramp]
-    return partial(make, **(given | dict(cell.recipe)))
+    recipe = dict(cell.recipe)
+    if "ramp" in recipe:
+        recipe["ramp"] = RAMPS.get(recipe["ramp"], recipe["ramp"])
+    return partial(make, **(given | recipe))
 
 
 def _is_adabn(fixed: Mapping[str, Any]) -> bool:
@@ -172,7 +175,10 @@ def described(value: Any) -> Any:
         inner = value
         while isinstance(inner, partial):
             inner = inner.func
-        own = {name: described(item) for name, item in options_of(value).items()}
+        try:
+            own = {name: described(item) for name, item in options_of(value).items()}
+        except ValueError:  # a function of C without a signature
+            own = {}
         # None stands for "nothing" or "as usual": an option that is new leaves old runs finished.
         return {"name": inner.__name__} | {n: item for n, item in own.items() if item is not None}
     return in_short(value)

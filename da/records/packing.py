@@ -4,6 +4,8 @@
                                 then one line a run: what is its own, and its result
     <experiment>.curves.jsonl   one line a run: its digest and its metrics
 
+Beside them lie the predictions of all runs (`da.records.predictions`).
+
 `pack` and `unpack` are exact inverses: the four files of every run come back to the byte. Every
 line's digest is computed again when it is read, so that a changed configuration is found.
 """
@@ -26,6 +28,7 @@ from da.records.files import (
     read_json,
     same_configuration,
 )
+from da.records.predictions import pack_predictions, unpack_predictions
 from da.records.record import (
     Record,
     check_document,
@@ -78,10 +81,14 @@ def pack(runs_dir: Path | str, out: Path | str, *, experiment: str | None = None
         target = out / f"{name}.jsonl"
         runs = {run["digest"]: run for run in _read_lines(target)} if target.is_file() else {}
         curves = dict(read_curves(_curves(target)))
+        added = {}
         for directory in directories:
             run, metrics = _load(directory)
             runs[run["digest"]], curves[run["digest"]] = run, metrics
+            added[run["digest"]] = directory
         written += _write(target, name, list(runs.values()), curves)
+        predictions = pack_predictions(added, target)
+        written += [predictions] if predictions else []
     return written
 
 
@@ -130,6 +137,7 @@ def unpack(packed_dir: Path | str, out: Path | str, *, experiment: str | None = 
             features = path.parent / "features" / f"{run['digest']}.npz"
             if features.is_file():
                 shutil.copyfile(features, temporary / "features.npz")
+            unpack_predictions(path, run["digest"], temporary)
             os.replace(temporary, directory)
             count += 1
     return count
