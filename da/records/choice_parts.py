@@ -179,14 +179,14 @@ def _unlabelled(table: Table, style: Style) -> list[Part]:
 
 def _favours(table: Table, style: Style, scores: Sequence[str]) -> list[Part]:
     """Where the scores of different rows do not compare."""
-    named = [
-        f"{score} favours {', '.join(map(style.name, rows))}"
-        for score in scores
-        if (rows := favoured(score, table.rows))
-    ]
+    raised: dict[str, list[str]] = {}
+    for score in scores:
+        rows = ", ".join(map(style.name, favoured(score, table.rows)))
+        raised.setdefault(rows, []).append(score)
+    named = [f"{', '.join(own)} by {rows}" for rows, own in raised.items() if rows]
     if not named or len(table.rows) < 2:
         return []
-    return [f"A score is too high where training raises it: {'; '.join(named)}."]
+    return [f"A score is too high in rows whose training raises it: {'; '.join(named)}."]
 
 
 def _kept_rows(table: Table, style: Style) -> str:

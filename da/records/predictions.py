@@ -1,18 +1,24 @@
 """What a run predicted at its last step, kept so that scores can be added without training.
 
-A run's folder has it as predictions.npz. Packed, the predictions of all runs of an experiment are
-one file, <experiment>.predictions.npz:
+A run's folder has it as predictions.npz:
 
     target_logits   (n, classes)
     source_logits   (v, classes)   of held-out source rows, if the run held some out
     source_labels   (v,)
+
+Packed, the predictions of all runs of an experiment are one file, <experiment>.predictions.npz.
+There a logit is one byte: how far it lies below the largest of its row, in sixteenths of a nat. So
+softmax probabilities keep two digits, and the predicted class is the same unless two logits lie
+closer than a sixteenth.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -21,6 +27,7 @@ from da.records.record import Record
 
 FILE = "predictions.npz"  # its name in the folder of a run
 PACKED = ".predictions.npz"
+STEPS = 16  # of a packed logit in a nat
 
 
 def read_predictions(record: Record) -> dict[str, np.ndarray]:
@@ -30,7 +37,7 @@ def read_predictions(record: Record) -> dict[str, np.ndarray]:
         record: A finished run, from a folder or packed.
 
     Returns:
-        The arrays by name; empty if the run kept none.
+        The arrays by name, logits as float32; empty if the run kept none.
 
     Raises:
         ValueError: The file is damaged.
@@ -43,12 +50,13 @@ def read_predictions(record: Record) -> dict[str, np.ndarray]:
         {}
     """
     if record.curves is None:
-        return _read(record.directory / FILE)
+        return {name: _wide(values) for name, values in _read(record.directory / FILE).items()}
     path = packed_predictions(record.curves.with_name(record.curves.name.split(".curves")[0]))
     if not path.is_file():
         return {}
     state = path.stat()
-    return _by_digest(path, state.st_mtime_ns, state.st_size).get(record.digest, {})
+    arrays = _by_digest(path, state.st_mtime_ns, state.st_size).get(record.digest, {})
+    return {name: _wide(values) for name, values in arrays.items()}
 
 
 def packed_predictions(packed: Path) -> Path:
@@ -74,7 +82,7 @@ def pack_predictions(directories: Mapping[str, Path], packed: Path) -> Path | No
     arrays = dict(_read(path))
     for digest, directory in directories.items():
         for name, values in _read(directory / FILE).items():
-            arrays[f"{digest}/{name}"] = values
+            arrays[f"{digest}/{name}"] = _narrow(values)
     if not arrays:
         return None
     with replacing(path) as file:
@@ -94,13 +102,31 @@ def unpack_predictions(packed: Path, digest: str, directory: Path) -> None:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """Logits as bytes, labels as the smallest integers that hold them."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind == "f":
+        below = values.max(axis=1, keepdims=True) - values.astype(np.float32)
+        return np.clip(np.round(STEPS * below), 0, 255).astype(np.uint8)
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    """What `_narrow` made small: logits float32, labels int64."""
+    if values.ndim == 2:
+        wide = values.astype(np.float32)
+        return -wide / STEPS if values.dtype == np.uint8 else wide
+    return values.astype(np.int64)
+
+
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}; run again with force=True") from None
 
 
