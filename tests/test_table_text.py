@@ -16,6 +16,7 @@ from trial_runs import trial
 from da.records import commands
 from da.records.best import marks
 from da.records.display_names import NAMES, display_name
+from da.records.grids import latex
 from da.records.published import read_published
 from da.records.reading import read_runs
 from da.records.table import AVERAGE, Table
@@ -153,6 +154,25 @@ def test_latex_has_booktabs_bold_cells_and_no_bare_sign(tmp_path: Path) -> None:
     bare = re.sub(r"\\(?:begin|end|caption|textbf|centering|toprule|midrule|bottomrule)", "", bare)
     assert not set("%_#^~<>$") & set(bare)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+
+
+@pytest.mark.parametrize(
+    ("plain", "written"),
+    [
+        ("a>b", r"a$\to$b"),
+        ("p > 0.05", "p $>$ 0.05"),
+        ("p <= 0.05", r"p $\le$ 0.05"),
+        ("-1.8 [-2, +3]", "$-$1.8 [$-$2, +3]"),
+        ("Bi-Tuning, 2012-2013", "Bi-Tuning, 2012-2013"),
+        (
+            "50 % & {x}_1 ± 2~^#$\\",
+            r"50 \% \& \{x\}\_1 $\pm$ 2\textasciitilde{}"
+            r"\textasciicircum{}\#\$\textbackslash{}",
+        ),
+    ],
+)
+def test_signs_of_latex(plain: str, written: str) -> None:
+    assert latex(plain) == written
 
 
 def test_the_command_writes_latex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 # What LaTeX would take for a command, and a few letters beyond ASCII that tables have.
@@ -10,10 +11,15 @@ LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    ">": r"$\to$",
+    ">": r"$\to$",  # a task, source>target
+    " > ": " $>$ ",
+    "<=": r"$\le$",
     "<": "$<$",
+    "-": "$-$",
     "±": r"$\pm$",
 }
+# Longer signs first; a minus is one only before a number.
+SIGNS = re.compile(r" > |<=|(?<![\w.])-(?=\d)|[\\&%$#_{}~^><±]")
 
 
 class Best(str):
@@ -58,4 +64,4 @@ def latex(text: str) -> str:
         >>> latex("cdan_e on a>b: 50 %")
         'cdan\\_e on a$\\to$b: 50 \\%'
     """
-    return "".join(LATEX.get(sign, sign) for sign in text)
+    return SIGNS.sub(lambda found: LATEX[found[0]], text)
