@@ -1,0 +1,109 @@
+"""What a label-free choice costs, over many tasks: regret, worst task, and rank correlation.
+
+    regret of a group = figure of its best candidate less figure of the chosen one
+
+Only this measurement reads target labels; no rule does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from da.select.candidates import Candidate, Rule, groups
+
+CHOICES = ("trial", "method", "both")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one rule costs in one kind of choice.
+
+    Attributes:
+        rule: Its name.
+        choice: "trial", "method" or "both"; see `da.select.candidates.groups`.
+        regret: Mean over the groups, in percentage points.
+        worst: The largest mean regret of a task.
+        worst_task: That task.
+        correlation: Mean rank correlation (Spearman) of value and figure; NaN if no group has one.
+        groups: How many groups.
+    """
+
+    rule: str
+    choice: str
+    regret: float
+    worst: float
+    worst_task: str
+    correlation: float
+    groups: int
+
+
+def cost(
+    name: str, rule: Rule, candidates: Sequence[Candidate], choice: str, tasks: Iterable[str]
+) -> Cost:
+    """Measure one rule in one kind of choice on some tasks.
+
+    Args:
+        name: The rule's name.
+        rule: A group of candidates -> one value each; the highest is taken, the first of equals.
+        candidates: All candidates.
+        choice: "trial", "method" or "both".
+        tasks: The tasks that count.
+
+    Returns:
+        The cost.
+
+    Raises:
+        ValueError: There is no group of two or more candidates on these tasks.
+    """
+    wanted = set(tasks)
+    regrets: dict[str, list[float]] = {}
+    correlations = []
+    for (task, *_), group in groups(candidates, choice).items():
+        if task not in wanted or len(group) < 2:
+            continue
+        values = np.asarray(rule(group))
+        figures = np.array([candidate.figure for candidate in group])
+        regrets.setdefault(task, []).append(float(figures.max() - figures[values.argmax()]))
+        if len(group) > 2 and np.ptp(values) > 0 and np.ptp(figures) > 0:
+            from scipy.stats import spearmanr
+
+            correlations.append(float(spearmanr(values, figures).statistic))
+    if not regrets:
+        raise ValueError(
+            f"no task of {', '.join(sorted(wanted))} has two candidates to choose from"
+        )
+    by_task = {task: float(np.mean(found)) for task, found in regrets.items()}
+    every = [value for found in regrets.values() for value in found]
+    worst = max(by_task, key=lambda task: by_task[task])
+    correlation = float(np.mean(correlations)) if correlations else float("nan")
+    return Cost(name, choice, float(np.mean(every)), by_task[worst], worst, correlation, len(every))
+
+
+def costs(
+    rules: Mapping[str, Rule], candidates: Sequence[Candidate], tasks: Iterable[str]
+) -> list[Cost]:
+    """Measure every rule in every kind of choice; the least regret over all comes first."""
+    counted = tuple(tasks)
+    found = [
+        cost(name, rule, candidates, choice, counted)
+        for name, rule in rules.items()
+        for choice in CHOICES
+    ]
+    total: dict[str, float] = {}
+    for each in found:
+        total[each.rule] = total.get(each.rule, 0.0) + each.regret
+    return sorted(found, key=lambda each: (total[each.rule], each.rule))
+
+
+def random_regret(candidates: Sequence[Candidate], choice: str, tasks: Iterable[str]) -> float:
+    """The mean regret of taking any candidate of a group with equal chances."""
+    wanted = set(tasks)
+    found = [
+        max(c.figure for c in group) - float(np.mean([c.figure for c in group]))
+        for (task, *_), group in groups(candidates, choice).items()
+        if task in wanted and len(group) > 1
+    ]
+    return float(np.mean(found))
