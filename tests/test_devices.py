@@ -28,7 +28,7 @@ from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.functions import gaussian, laplacian
 from da.networks.network import Network
 from da.networks.small import lenet
-from da.recipes.methods import METHODS, make_method
+from da.recipes.methods import METHODS
 from da.select.scores import SCORES, label_free_scores
 from da.train.align import Align
 from da.train.method import Method
@@ -215,7 +215,7 @@ def penalties() -> dict[str, Any]:
 
 def methods() -> dict[str, Callable[[Network], Method]]:
     """Every method: the rows of the image scripts, and the others of the two faces."""
-    rows = {name: partial(make_method, make) for name, make in METHODS.items()}
+    rows: dict[str, Callable[..., Method]] = dict(METHODS)
     head = {"parts": 2, "others": 3}
     others: dict[str, Callable[[Network], Method]] = {
         "ADDA": da.feature.ADDA,

@@ -13,7 +13,8 @@ import tyro
 from da.networks.small import lenet
 from da.recipes.flags import CommonFlags, configuration, defaults_of
 from da.recipes.job import Cell
-from da.recipes.methods import METHODS, describe_row, make_method
+from da.recipes.methods import METHODS
+from da.recipes.rows import RowFlags, describe_rows, row_method
 from da.recipes.trade_offs import TradeOff, trade_off_of
 from da.records.run import Run
 
@@ -74,19 +75,23 @@ def start(folder, config, method, defaults=None):
     return Run.start(folder, config, **names, defaults=defaults, wandb="disabled")
 
 
-@pytest.mark.parametrize(("method", "found"), [("mmd", True), ("coral", True), ("wdgrl", False)])
-def test_an_older_record_is_found_if_its_row_is_what_it_was(tmp_path, method, found):
+def test_an_older_record_of_a_row_is_another_run(tmp_path):
     """Older scripts recorded the flag as one number and nothing of the row."""
-    run = start(tmp_path, {"smoke_test": False, "trade_off": 1.0}, method)
+    run = start(tmp_path, {"smoke_test": False, "trade_off": 1.0}, "mmd")
     run.finish({"selected": {}})
-    flags = Config(trade_off=("none=5",))
-    settings = configuration(flags, method) | describe_row(flags, Cell(method, "a", "b", 0))
-    assert start(tmp_path, settings, method, defaults_of(flags)).finished is found
+    flags, cell = Config(trade_off=("none=5",)), Cell("mmd", "a", "b", 0)
+    settings = configuration(flags, "mmd")
+    assert start(tmp_path, settings, "mmd", defaults_of(flags)).finished
+    settings |= describe_rows(METHODS)(RowFlags(), cell)
+    assert not start(tmp_path, settings, "mmd", defaults_of(flags)).finished
 
 
 def test_rows_have_the_trade_offs_and_heads_of_their_authors():
     """Published: WDGRL 0.01 for digits, HoMM 200 for photographs, MDD a hidden layer of 1024."""
-    made = {row: make_method(METHODS[row], lenet(10)) for row in ("wdgrl", "homm", "mdd", "mcd")}
+    made = {
+        row: row_method(RowFlags(), Cell(row, "a", "b", 0), METHODS[row], lenet(10))
+        for row in ("wdgrl", "homm", "mdd", "mcd")
+    }
     assert made["wdgrl"].trade_off == 0.01 and made["homm"].trade_off == 200
     assert [type(layer).__name__ for layer in made["mdd"].network.head] == [
         *("Linear", "ReLU", "Dropout", "Linear"),
@@ -96,6 +101,4 @@ def test_rows_have_the_trade_offs_and_heads_of_their_authors():
         *("Linear", "BatchNorm1d", "ReLU", "Linear"),
     ]
     assert made["mdd"].trade_off == 0.1 and made["mcd"].trade_off == 1.0
-    recorded = {row: describe_row(Config(), Cell(row, "a", "b", 0)) for row in made}
-    assert recorded["mdd"] == recorded["mcd"] == {"row": {"hidden": (1024,)}}
-    assert recorded["homm"] == {"row": {"trade_off": 200.0}}
+
