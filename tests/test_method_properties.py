@@ -52,9 +52,10 @@ from da.recipes.methods import METHODS
 from da.records.run import Run
 from da.train.align import Align
 from da.train.config import TrainConfig
+from da.train.engine import launch
 from da.train.loop import fit
 from da.train.method import Method
-from da.train.optimisation import make_optimizer
+from da.train.optimisation import Optimisation, make_optimizer
 
 Terms = dict[str, float]
 
@@ -313,13 +314,13 @@ def step(
     batch: object,
     optimizer: torch.optim.Optimizer | None = None,
     *,
-    autocast: bool = False,
+    autocast: torch.dtype | None = None,
 ) -> Terms:
     """One step of training, move by move as in the loop: "<move> <name>" -> the term's value."""
     optimizer = optimizer or make_optimizer(method, CONFIG)
     moves, found = method.step(batch, 0.5), {}  # type: ignore[arg-type]
     for number in itertools.count():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
             terms = next(moves, None)
         if terms is None:
             return found
@@ -431,11 +432,12 @@ def test_a_batch_of_one_works_or_is_refused_before_anything_moves(
 # ---------------------------------------------------------------- precision and compilation
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @every()
-def test_autocast_gives_nearly_the_same_terms(case: Case) -> None:
+def test_autocast_gives_nearly_the_same_terms(case: Case, dtype: torch.dtype) -> None:
     """bfloat16 has 8 binary digits, 0.4%; a few layers and moves make some per cent of that."""
     expected, method = step(case.method(), batch_of(case)), case.method()
-    found = step(method, batch_of(case), autocast=True)
+    found = step(method, batch_of(case), autocast=dtype)
     close(found, expected, rel=0.05, abs=0.03)
     assert np.isfinite(list(found.values())).all()
     assert all(torch.isfinite(p).all() for p in method.parameters())
@@ -571,6 +573,37 @@ def test_the_order_of_the_rows_does_not_matter(case: Case) -> None:
         results.append(steps(method, *batches))
     for found, expected in zip(*results, strict=True):
         close(found, expected, rel=1e-4, abs=1e-5)
+
+
+# What depends on the number of batches: an average that moves once a batch.
+BY_BATCH = {"PADA": "the shares of classes in the target are averaged batch by batch"}
+
+
+@every(
+    lambda case: not case.kind.followers,
+    BY_BATCH
+    | {
+        "MaskedLanguage": "the gaps are drawn anew",
+        "row sliced": "the directions are drawn anew",
+    },
+)
+def test_a_batch_accumulated_with_itself_makes_the_same_step(case: Case) -> None:
+    """The mean of two equal gradients is the gradient, move by move."""
+    batch, found, methods = batch_of(case), [], []
+    for several in (1, 3):
+        method = case.method(norm=nn.LayerNorm, **ORDERLESS.get(case.kind.__name__, {}))
+        for module in method.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        config = replace(CONFIG, accumulate=several)
+        optimisation = Optimisation(method, config, launch(config))
+        taken = [optimisation.step([batch] * several, t) for t in range(2)]
+        found.append([{name: term.item() for name, term in terms.items()} for terms in taken])
+        methods.append(method)
+    for ours, theirs in zip(*found, strict=True):
+        close(ours, theirs, rel=1e-3, abs=1e-5)
+    for one, other in zip(*(method.parameters() for method in methods), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 @every()

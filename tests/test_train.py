@@ -36,7 +36,7 @@ from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.engine import launch
 from da.train.evaluation import Evaluation
-from da.train.judging import save_features
+from da.train.judging import CONFUSED, save_features
 from da.train.loop import fit
 from da.train.method import Method
 from da.train.optimisation import schedule_factor
@@ -173,15 +173,14 @@ def test_result_names_last_label_free_and_oracle(tmp_path: Path) -> None:
     assert set(selected) == {"last", "oracle", *SCORES}
     chosen = {"last": evaluations[-1], "oracle": by_accuracy} | by_score
     for name, line in chosen.items():
-        counts = np.array(
-            [row.split() for row in selected[name].pop("target_confusion_matrix")], dtype=int
-        )
-        assert selected[name] == {
-            key: value for key, value in line.items() if key == "step" or key.startswith("target_")
-        }
-        assert counts.sum() == len(
-            evaluation.target
-        ) and counts.trace() / counts.sum() == pytest.approx(line["target_accuracy"])
+        rows = selected[name].pop("target_confusion_matrix", [])
+        assert bool(rows) == (name in CONFUSED)
+        own = {"last": list(SCORES), "oracle": []}.get(name, [name])
+        figures = [key for key in line if key == "step" or key.startswith("target_")]
+        assert selected[name] == {key: line[key] for key in [*figures, *own]}
+        counts = np.array([row.split() for row in rows], dtype=int)
+        assert not rows or counts.sum() == len(evaluation.target)
+        assert not rows or counts.trace() / counts.sum() == pytest.approx(line["target_accuracy"])
 
 
 def test_validation_selects_by_samples_that_are_neither_trained_nor_tested_on(
@@ -481,7 +480,8 @@ def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
 def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
     """Two processes with 8 samples each do the steps of one process with the same 16.
 
-    The network has no batch statistics, so the mean of two means over 8 is the mean over 16.
+    So do two processes with two batches of 4 a step. The network has no batch statistics, so the
+    mean of two means over 8 is the mean over 16.
     """
     script = tmp_path / "two.py"
     script.write_text(
@@ -495,9 +495,9 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "from da.networks.small import mlp\n"
         "from da.records.run import Run\n"
         "from da.train import TrainConfig, fit, launch\n"
-        "devices, batch, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"
+        "devices, batch, several = map(int, sys.argv[1:4]); folder = Path(sys.argv[4])\n"
         "config = TrainConfig(steps=5, batch_size=batch, accelerator='cpu', devices=devices,\n"
-        "                     evaluate_every=5, log_every=5)\n"
+        "                     accumulate=several, evaluate_every=5, log_every=5)\n"
         "fabric = launch(config)\n"
         "torch.manual_seed(0)\n"
         "x = torch.randn(64, 6); y = (x[:, 0] > 0).long(); domain = Labelled(x, y)\n"
@@ -509,18 +509,19 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "fit(Regularize(network, None), stream, config, run, evaluation, fabric=fabric)\n"
     )
     states = []
-    for devices, batch in ((1, 16), (2, 8)):
-        folder = tmp_path / f"runs{devices}"
+    for devices, batch, several in ((1, 16, 1), (2, 8, 1), (2, 4, 2)):
+        folder = tmp_path / f"runs{devices}{several}"
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(
-            [sys.executable, str(script), str(devices), str(batch), str(folder)],
+            [sys.executable, str(script), *map(str, (devices, batch, several)), str(folder)],
             check=True,
             env=environment,
             capture_output=True,
         )
         states.append(torch.load(next(folder.rglob("network.pt")), weights_only=True))
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-7, msg=name)
+    for state in states[1:]:
+        for name, value in states[0].items():
+            torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-7, msg=name)
 
 
 def test_epochs_do_not_end(tmp_path: Path) -> None:
