@@ -294,6 +294,20 @@ class TestAverageThresholdedConfidence:
         found = average_thresholded_confidence(SOURCE, LABELS, SOURCE)
         assert found.accuracy == pytest.approx(accuracy(SOURCE, LABELS), abs=1e-12)
 
+    def test_the_published_search_ends_one_source_row_lower(self) -> None:
+        """The search of the published code: balance wrong rows above and right rows below."""
+        scores = SOURCE.softmax(1).amax(1).numpy()
+        right = (SOURCE.argmax(1) == LABELS).numpy()
+        order, above, below = np.argsort(scores), int((~right).sum()), 0
+        least, threshold = above, 0.0
+        for row in order:
+            above, below = above - int(not right[row]), below + int(right[row])
+            if abs(above - below) < least:
+                least, threshold = abs(above - below), scores[row]
+        assert least == 0
+        found = average_thresholded_confidence(SOURCE, LABELS, SOURCE, score="confidence")
+        assert np.mean(scores >= threshold) == pytest.approx(found.accuracy + 1 / 120)
+
     def test_a_temperature_does_not_change_it_for_the_confidence_of_two_classes(self) -> None:
         source, target = random_logits(200, 2, 0), random_logits(100, 2, 1)
         labels = drawn_labels(source, 2)

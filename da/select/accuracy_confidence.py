@@ -169,10 +169,9 @@ def average_thresholded_confidence(
         Out-of-Distribution Performance. ICLR 2022.
 
     Differences:
-        The published code picks the threshold among midpoints of a search; here it is the score
-        of a source row. The paper calibrates the classifier on the source first; the score
-        "confidence" is then another one for three or more classes, and logits / T may be passed.
-        The interval is added here.
+        The published code takes the next lower source score as threshold, so on the source itself
+        it says one row too many. The paper calibrates the classifier on the source first; that
+        matters for three or more classes, and logits / T may be passed. The interval is added here.
     """
     check_choice("score", score, Score)
     check_level(level)

@@ -84,7 +84,8 @@ def scaled_confidence(
 
     Differences:
         The paper also learns features that the domains share; here the caller chooses the features
-        that the weights are made from. The temperature stays within 0.01 and 100. The mean
+        that the weights are made from. The loss is the Brier score, as in the code of TransCal
+        (NeurIPS 2020) for this method. The temperature stays within 0.01 and 100. The mean
         confidence as an estimate of accuracy, and its interval, are added here.
     """
     check_level(level)
