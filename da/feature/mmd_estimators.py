@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -101,7 +102,7 @@ def quadratic_estimate(
         x, y, mixtures, u, v, coefficients=(a, b, c), backend=backend, pooled=pooled
     )
     if unbiased:
-        own_x, own_y = _product(mixtures, x, x), _product(mixtures, y, y)  # pairs i = i
+        own_x, own_y = _own_pairs(mixtures, x), _own_pairs(mixtures, y)
         if weights is not None:
             own_x = weights.square() * own_x
         value = value - a * widened(own_x).sum() - b * widened(own_y).sum()
@@ -153,6 +154,13 @@ def _coefficients(
             "source_weights: all weight is on one row, but 'unbiased' needs two rows; use 'biased'"
         )
     return 1 / (total**2 - squares), 1 / (m**2 - m), across
+
+
+def _own_pairs(mixtures: Sequence[Mixture], x: Sequence[Tensor]) -> Tensor:
+    """prod_l k_l(x^l_i, x^l_i), (n,)."""
+    if all(of_distance(k.name) for k in mixtures):  # each kernel of each row with itself is 1
+        return x[0].new_full((len(x[0]),), math.prod(len(k.scales) for k in mixtures))
+    return _product(mixtures, x, x)
 
 
 def _product(mixtures: Sequence[Mixture], x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from da.arrays.devices import narrowed, widened
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
+from da.arrays.stacking import stacking
 from da.kernels.bandwidths import scale_free
 from da.kernels.distances import centred
 
@@ -150,11 +151,14 @@ def homm(source: Array, target: Array, *, order: int = 3, tanh: bool = False) ->
     return like(narrowed(value, x), source)
 
 
-def _width(z: Tensor, bounds: tuple[float, float] | None) -> float:
+def _width(z: Tensor, bounds: tuple[float, float] | None) -> float | Tensor:
     """b - a; without bounds the range of the feature of z (n + m, d) that varies most."""
     if bounds is None:
         ranges = z.detach().amax(dim=0) - z.detach().amin(dim=0)  # (d,)
-        return float(ranges.max()) or 1.0  # it is 0 if all rows are identical
+        largest = ranges.max()
+        if stacking():  # each member has its own, in a tensor
+            return torch.where(largest > 0, largest, 1.0)
+        return float(largest) or 1.0  # it is 0 if all rows are identical
     a, b = bounds
     if not (math.isfinite(a) and math.isfinite(b) and a < b):
         raise ValueError(f"bounds must be finite numbers a < b, or None; got {bounds!r}")

@@ -41,7 +41,11 @@ class _ReverseGradient(torch.autograd.Function):
     ) -> tuple[Tensor, int | None]:
         """Many members at once, each with its own factor; see `da.train.stacked`."""
         if isinstance(factor, Tensor) and in_dims[1] is not None:
-            x = x.expand(info.batch_size, *x.shape) if in_dims[0] is None else x.movedim(in_dims[0], 0)
+            x = (
+                x.expand(info.batch_size, *x.shape)
+                if in_dims[0] is None
+                else x.movedim(in_dims[0], 0)
+            )
             factor = factor.reshape(-1, *(1,) * (x.ndim - 1))
             return _ReverseGradient.apply(x, factor), 0
         return _ReverseGradient.apply(x, factor), in_dims[0]
@@ -90,7 +94,7 @@ def fixed(*modules: nn.Module) -> Iterator[None]:
     for part, own in owners.items():
         # Others of the same values stand in for them: `requires_grad` cannot be set while many
         # members are trained at once.
-        part._parameters.update({name: p if p is None else p.detach() for name, p in own.items()})
+        part._parameters.update({name: p if p is None else p.detach() for name, p in own.items()})  # type: ignore[misc]
     try:
         yield
     finally:

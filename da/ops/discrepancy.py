@@ -24,6 +24,7 @@ from da.arrays.devices import narrowed
 from da.arrays.matrices import full_precision
 from da.arrays.stacking import stacking
 from da.ops.discrepancy_sums import Options, discrepancy_sums, pool
+from da.ops.many import discrepancy_of_many
 from da.ops.mixture import Mixture
 from da.ops.specification import discrepancy_by_specification
 
@@ -83,8 +84,10 @@ def kernel_discrepancy(
         1.2642
     """
     if stacking():
+        gaussian = all(mixture.name == "gaussian" for mixture in mixtures)
+        compute_many = discrepancy_of_many if gaussian else discrepancy_by_specification
         with full_precision(x[0]):
-            return discrepancy_by_specification(x, y, mixtures, u, v, coefficients)
+            return compute_many(x, y, mixtures, u, v, coefficients)
     compute = _kernel_discrepancy
     if torch.compiler.is_compiling():
         # It stays out of the graph. As a decorator, `disable` would import the compiler at once,

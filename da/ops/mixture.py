@@ -287,5 +287,5 @@ def mixture_of(
     z = pooled if of_distance(kernel) else centred(pooled)
     s = resolve_bandwidth(z, bandwidth, norm=1 if kernel == "laplacian" else 2)
     if stacking():  # each member has its own bandwidth, in a tensor
-        return Mixture(kernel, tuple(a * s for a in factors))  # type: ignore[arg-type]
+        return Mixture(kernel, tuple(a * s for a in factors))  # type: ignore[misc]
     return Mixture(kernel, tuple(a * float(s) for a in factors))

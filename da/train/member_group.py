@@ -11,10 +11,11 @@ from torch import Tensor
 from da.arrays.matrices import NonFiniteError
 from da.data.progress import Progress
 from da.train.balance import imbalance, logged
+from da.train.joint_optimizer import make_joint_optimizer, step_jointly
 from da.train.judging import judge, log_starting_spread
 from da.train.loop import _check_parameters, _finish
 from da.train.members import Member
-from da.train.optimisation import Optimisation, schedule_factor
+from da.train.optimisation import schedule_factor
 from da.train.spread import collapse, one_class
 from da.train.stacking import Stack
 
@@ -38,14 +39,16 @@ class Group:
         device = fabric.device
         generators = [torch.Generator(device).manual_seed(m.stream.seed) for m in members]
         self.stack = Stack([each.method for each in members], generators)
-        self.optimisations = [Optimisation(m.method, m.config, fabric) for m in members]
-        for each in self.optimisations:
-            for group in each.optimizer.param_groups:
-                group["fused"] = True  # one pass over the weights in place of five
-        self.alive = list(range(len(members)))  # numbers of the members in the stack
-        self.errors: dict[int, NonFiniteError] = {}
-        self.terms: dict[int, dict[str, float]] = {}
+        self.optimizer = make_joint_optimizer(self.stack, members)
+        self.errors: dict[int, NonFiniteError] = {}  # by the number of the member
+        self.terms: dict[str, list[float]] = {}  # of the last step, one value for each member
         self.selected: list[dict[str, dict[str, Any]]] = [{} for _ in members]
+        self._told: set[int] = set()
+
+    @property
+    def alive(self) -> list[int]:
+        """The numbers of the members that have not diverged."""
+        return [i for i in range(len(self.members)) if i not in self.errors]
 
     def train(self) -> list[Outcome]:
         """Train all members from the first step to the last, and finish their records."""
@@ -60,70 +63,63 @@ class Group:
             last = done == config.steps
             logs = last or done % config.log_every == 0
             self.step(done - 1)
-            self._drop_broken(progress)
             if logs:
                 self._log(done)
             if last or done % config.evaluate_every == 0:
                 self._judge(done, progress)
-                self._drop_broken(progress)
+            self._tell_errors(progress)
             if not self.alive:
                 break
         self.stack.release()
         return [self._outcome(i, progress) for i in range(len(self.members))]
 
     def step(self, step: int) -> None:
-        """Take step number `step`, from 0, with every member that is alive."""
+        """Take step number `step`, from 0, with every member."""
         progress = step / self.members[0].config.steps
-        for i in self.alive:
-            for group in self.optimisations[i].optimizer.param_groups:
-                factor = schedule_factor(self.members[i].config, progress)
-                group["lr"] = group["initial_lr"] * factor
-        self.terms = {i: {} for i in self.alive}
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * schedule_factor(group["config"], progress)
+        self.terms = {}
         self.stack.step(self._batches(step), progress, lambda *move: self._move(step, *move))
 
     def _batches(self, step: int) -> list[Any]:
         """Each member's batch; members that share a stream share its batch."""
-        streams = {id(s): s for s in (self.members[i].stream for i in self.alive)}
-        made = {key: s.batch(step).to(self.fabric.device) for key, s in streams.items()}
-        return [made[id(self.members[i].stream)] for i in self.alive]
+        streams = {id(each.stream): each.stream for each in self.members}
+        made = {key: s.batch(step, 0, 1).to(self.fabric.device) for key, s in streams.items()}
+        return [made[id(each.stream)] for each in self.members]
 
     def _move(self, step: int, totals: Tensor, terms: dict[str, Tensor]) -> None:
-        """Differentiate the totals (M,) of a move and step every optimiser whose loss is finite."""
+        """Differentiate the totals (M,) of a move, and update all members.
+
+        A member that has diverged goes on with numbers that are not finite. No other member sees
+        them.
+        """
         for value in self.stack.parameters.values():
             value.grad = None
         totals.sum().backward()
-        self.stack.spread_gradients()
-        rows = zip(*(value.tolist() for value in terms.values()), strict=True)
-        for i, row, finite in zip(self.alive, rows, totals.isfinite().tolist(), strict=True):
-            self.terms[i] |= dict(zip(terms, row, strict=True))
-            if not finite and i not in self.errors:
-                values = ", ".join(f"{k} = {v:g}" for k, v in zip(terms, row, strict=True))
+        self.terms |= {name: values.tolist() for name, values in terms.items()}
+        finite = totals.isfinite().tolist()
+        for i in self.alive:
+            if not finite[i]:
+                values = ", ".join(f"{name} = {self.terms[name][i]:g}" for name in terms)
                 said = f"the loss is not finite at step {step}: {values}; {_LOWER}"
                 self.errors[i] = NonFiniteError(said)
-            if i in self.errors:
-                continue
-            member = self.members[i]
-            if member.config.clip is not None:
-                torch.nn.utils.clip_grad_norm_(member.method.parameters(), member.config.clip)
-            self.optimisations[i].optimizer.step()
+        step_jointly(self.optimizer, self.stack, self.members[0].config.clip)
 
-    def _drop_broken(self, progress: Progress) -> None:
-        """Go on without the members whose loss or parameters are not finite."""
-        kept = [k for k, i in enumerate(self.alive) if i not in self.errors]
-        if len(kept) == len(self.alive):
-            return
-        for i in self.alive:
-            if i in self.errors:
-                progress.say(f"{self.members[i].run.title}: {self.errors[i]}")
-                self.members[i].run.close(failed=True)
-        self.alive = [self.alive[k] for k in kept]
-        if kept:
-            self.stack.keep(kept)
+    def _tell_errors(self, progress: Progress) -> None:
+        """Say once of a member that it has diverged, and close its record."""
+        for i in sorted(set(self.errors) - self._told):
+            progress.say(f"{self.members[i].run.title}: {self.errors[i]}")
+            self.members[i].run.close(failed=True)
+            self._told.add(i)
 
     def _log(self, done: int) -> None:
         for i in self.alive:
-            named = {f"loss/{name}": value for name, value in self.terms[i].items()}
-            self.members[i].run.log(done, named | self.optimisations[i].figures())
+            named = {f"loss/{name}": values[i] for name, values in self.terms.items()}
+            self.members[i].run.log(done, named | {"learning_rate": self._rate(i)})
+
+    def _rate(self, i: int) -> float:
+        """The learning rate of a member's last group of parameters."""
+        return [g["lr"] for g in self.optimizer.param_groups if i in g["members"]][-1]
 
     def _judge(self, done: int, progress: Progress) -> None:
         """Evaluate every member that is alive."""

@@ -16,7 +16,7 @@ from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.method import Method
 
-_OWN = ("learning_rate", "weight_decay", "backbone_factor", "schedule", "decay", "clip")
+_OWN = ("learning_rate", "weight_decay", "backbone_factor", "schedule", "decay")
 _INTERNAL = frozenset(vars(nn.Module()))
 
 
@@ -57,7 +57,7 @@ def kind_of(member: Member) -> Hashable:
     These are the classes, shapes and settings of all modules, but for trade-off and ramp; the shape
     of a batch; and the settings of the loop, but for those of rates.
     """
-    batch, method = member.stream.batch(0), member.method
+    batch, method = member.stream.batch(0, 0, 1), member.method
     shapes = tuple((f.name, getattr(batch, f.name).shape) for f in fields(batch))
     modules = []
     for name, module in method.named_modules():

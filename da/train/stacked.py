@@ -161,7 +161,7 @@ def _step_alone(member: Member, method: Method, fabric: Fabric) -> bool:
     """Take the step that `fit` takes; whether it is finite."""
     config = _trial_config(member.config)
     step = config.steps // 2
-    batch = member.stream.batch(step).to(fabric.device)
+    batch = member.stream.batch(step, 0, 1).to(fabric.device)
     with torch.random.fork_rng():
         torch.manual_seed(member.stream.seed)
         try:

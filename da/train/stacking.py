@@ -48,19 +48,11 @@ class Stack:
         replace_layers(self._driver.method, self.generators)
         self._join()
 
-    def keep(self, members: Sequence[int]) -> None:
-        """Go on with some of the members alone, by their numbers. The others keep their state."""
-        for i in set(range(len(self.methods))) - set(members):
-            self._own(i)
-        self.methods = [self.methods[i] for i in members]
-        # In place, because the layers hold this very list.
-        self.generators[:] = [self.generators[i] for i in members]
-        self._join()
-
     def release(self) -> None:
         """Give every member tensors of its own again."""
-        for i in range(len(self.methods)):
-            self._own(i)
+        for method in self.methods:
+            for _, tensor in _state(method):
+                tensor.data = tensor.data.clone()
 
     def step(self, batches: Sequence[Any], progress: float, moved: Moved) -> None:
         """Compute one step of all members, move by move.
@@ -82,18 +74,10 @@ class Stack:
             state = {f"method.{k}": v for k, v in {**self.parameters, **self.buffers}.items()}
             vmap(run, randomness="error")(state, (columns, factors))
 
-    def spread_gradients(self) -> None:
-        """Give each member its part of the gradients, as views."""
-        for name, stacked in self.parameters.items():
-            parts = [None] * len(self.methods) if stacked.grad is None else stacked.grad.unbind()
-            for own, part in zip(self._owners[name], parts, strict=True):
-                own.grad = part
-
     def _join(self) -> None:
         """Stack the state of the members, and let their tensors be views of it."""
         self.parameters: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
-        self._owners: dict[str, list[Tensor]] = {}
         for each in zip(*map(_state, self.methods), strict=True):
             name, own = each[0][0], [tensor for _, tensor in each]
             stacked = torch.stack([tensor.detach() for tensor in own])
@@ -101,14 +85,8 @@ class Stack:
                 tensor.data = part
             if own[0].requires_grad:
                 self.parameters[name] = stacked.requires_grad_()
-                self._owners[name] = own
             else:
                 self.buffers[name] = stacked
-
-    def _own(self, i: int) -> None:
-        for _, tensor in _state(self.methods[i]):
-            tensor.data = tensor.data.clone()
-            tensor.grad = None
 
 
 def _state(method: Method) -> Iterator[tuple[str, Tensor]]:
