@@ -197,6 +197,13 @@ def test_without_labels_the_table_shows_the_scores(tmp_path: Path) -> None:
         assert "1.5" in write(table)
 
 
+def test_one_choice_with_an_accuracy_is_enough_to_have_labels(tmp_path: Path) -> None:
+    trial(tmp_path, "none", 0, {"s": (0.5, 1.0)})
+    table = Table.of(read_runs(tmp_path), select="s")
+    assert not table.unlabelled and table.mean("none", "a>b") == 50.0
+    assert "no accuracy" not in to_text(table)
+
+
 def test_labelled_and_unlabelled_runs_do_not_share_a_table(tmp_path: Path) -> None:
     trial(tmp_path, "none", 0, {"last": 0.5, "s": (0.5, 1.0), "oracle": 0.6})
     unlabelled(tmp_path, "mmd", "a>b", {"s": 1.0})

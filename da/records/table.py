@@ -233,7 +233,9 @@ def _figure(runs: Sequence[Record], metric: str, select: str) -> Metric:
     """The figure that is asked for; of runs without target labels a score in place of accuracy."""
     scores = scores_of(runs)
     found = [run.result.get("selected", {}) for run in runs]
-    labelled = any(ORACLE in each or metric in each.get(LAST, {}) for each in found)
+    labelled = any(
+        ORACLE in each or any(metric in selection for selection in each.values()) for each in found
+    )
     if labelled or not scores or metric != Metric.name:
         return Metric(metric)
     usual = DEFAULT_SCORE if DEFAULT_SCORE in scores else scores[0]
