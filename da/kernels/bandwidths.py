@@ -200,6 +200,8 @@ def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
         >>> check_bandwidth(2.0)
         2.0
     """
+    if stacking() and isinstance(bandwidth, Tensor):  # of many members, from a rule
+        return bandwidth
     value = float(bandwidth)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(
