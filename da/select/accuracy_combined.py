@@ -4,7 +4,11 @@ The interval of a single estimator is that of sampling error. Under shift its as
 then the interval is far too narrow. Two things widen it: the disagreement of estimators with
 different assumptions, and their errors on earlier tasks whose target labels were known.
 
-    estimates = {"cot": confidence_optimal_transport(...), "ensemble": ensemble_accuracy(...), ...}
+    estimates = {
+        "transport": confidence_optimal_transport(source_labels, target_logits),
+        "seeds": generalised_disagreement(target_logits_of_seeds),
+        "methods": ensemble_accuracy(target_logits, logits_of_other_methods, judge="members"),
+    }
     estimate = combined_estimate(estimates)
     estimate = calibrated_interval(estimate, earlier_estimates, earlier_accuracies)
 """
@@ -25,8 +29,8 @@ def combined_estimate(estimates: Mapping[str, AccuracyEstimate]) -> AccuracyEsti
     """Combine estimates of one accuracy: their median, in an interval that holds all of theirs.
 
     Combine estimators with different assumptions, such as `confidence_optimal_transport`,
-    `generalised_disagreement` and `ensemble_accuracy` with both judges. Estimates that are not
-    reliable are left out, unless none is.
+    `generalised_disagreement` and `ensemble_accuracy` with the judge "members". Estimates that are
+    not reliable are left out, unless none is reliable.
 
         median of the estimates,  from the least low end to the largest high end
 
