@@ -107,7 +107,7 @@ def fit(
     """
     check_arguments(method, stream, config, run, evaluation)
     fabric = fabric or launch(config)
-    method = _placed(method, fabric)
+    method = placed(method, fabric)
     check_config(method, config, evaluation)
     check_fit(method, stream, evaluation, fabric)
     start_from(method, config.start_from)
@@ -131,7 +131,7 @@ def fit(
             run.log(done, named | optimisation.figures())
             progress.note(losses)
         if last or done % config.evaluate_every == 0:
-            _check_parameters(method, done)
+            check_parameters(method, done)
             progress.note(judge(method, done, run, evaluation, selected, fabric))
             _say(run, progress, collapse)
             save_checkpoint(run, method, optimisation, selected, done, fabric, settings)
@@ -143,7 +143,7 @@ def fit(
     if done < config.steps:
         progress.say(f"{run.title}: {stale_line(done, config)}")
         more["stopped"] = {"step": done, "by": config.stop_by}
-    return _finish(method, run, evaluation, selected, more, fabric)
+    return finish(method, run, evaluation, selected, more, fabric)
 
 
 def _batches(
@@ -184,7 +184,7 @@ def _say(run: Run, progress: Progress, words_of: Callable[[list[dict[str, float]
         progress.say(f"{run.title}: {words}")
 
 
-def _placed(method: Method, fabric: Fabric) -> Method:
+def placed(method: Method, fabric: Fabric) -> Method:
     """The method on the engine's device, in training mode."""
     method = method.to(fabric.device)
     for weights in method.parameters():
@@ -193,7 +193,7 @@ def _placed(method: Method, fabric: Fabric) -> Method:
     return method.train()
 
 
-def _check_parameters(method: Method, step: int) -> None:
+def check_parameters(method: Method, step: int) -> None:
     """Raise before a broken state can replace the last good checkpoint."""
     broken = [
         name
@@ -204,7 +204,7 @@ def _check_parameters(method: Method, step: int) -> None:
         raise NonFiniteError(f"after step {step}, {broken[0]} is not finite. {KEPT}")
 
 
-def _finish(
+def finish(
     method: Method,
     run: Run,
     evaluation: Evaluation | None,

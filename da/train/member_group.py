@@ -13,7 +13,7 @@ from da.data.progress import Progress
 from da.train.balance import imbalance, logged
 from da.train.joint_optimizer import make_joint_optimizer, step_jointly
 from da.train.judging import judge, log_starting_spread
-from da.train.loop import _check_parameters, _finish
+from da.train.loop import check_parameters, finish
 from da.train.members import Member
 from da.train.optimisation import schedule_factor
 from da.train.spread import collapse, one_class
@@ -126,7 +126,7 @@ class Group:
         for i in self.alive:
             method, run, evaluation = (getattr(self.members[i], n) for n in _JUDGED)
             try:
-                _check_parameters(method, done)
+                check_parameters(method, done)
             except NonFiniteError as error:
                 self.errors[i] = error
                 continue
@@ -144,7 +144,7 @@ class Group:
                 progress.say(f"{run.title}: {words}")
         facts = self.members[i].facts
         more: dict[str, Any] = {"facts": dict(facts)} if facts else {}
-        return _finish(method, run, evaluation, self.selected[i], more, self.fabric)
+        return finish(method, run, evaluation, self.selected[i], more, self.fabric)
 
 
 _JUDGED = ("method", "run", "evaluation")

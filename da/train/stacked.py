@@ -19,7 +19,7 @@ from da.data.progress import Progress
 from da.train.checks import check_arguments, check_config, check_fit
 from da.train.config import TrainConfig
 from da.train.engine import launch
-from da.train.loop import _placed, fit
+from da.train.loop import fit, placed
 from da.train.member_group import Group, Outcome
 from da.train.members import Member, groups
 from da.train.method import Method
@@ -92,7 +92,7 @@ def fit_stacked(
         check_arguments(*each[:5])
     fabric = fabric or launch(members[0].config)
     for each in members:
-        _placed(each.method, fabric)
+        placed(each.method, fabric)
         check_config(each.method, each.config, each.evaluation)
         check_fit(each.method, each.stream, each.evaluation, fabric)
     outcomes: dict[int, Outcome] = {}
