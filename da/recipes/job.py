@@ -16,8 +16,8 @@ from da.data.loading import Stream
 from da.recipes.cutting import cut
 from da.recipes.flags import Flags
 from da.records.run import Run
-from da.select.scores import SCORES
 from da.train.evaluation import Evaluation
+from da.train.label_free import SCORES
 from da.train.loop import fit
 from da.train.method import Method
 

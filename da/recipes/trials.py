@@ -13,7 +13,6 @@ from typing import Any
 
 from da.recipes.job import Cell
 from da.recipes.rows import Make, RowFlags, options_of, resolved, search_space
-from da.select.search import draw_trials
 from da.train.config import TrainConfig
 
 # What the loop does as it is told for every row alike: rows with other steps are no comparison.
@@ -57,6 +56,8 @@ def recipe_cells(cell: Cell, flags: RowFlags, make: Make) -> list[Cell]:
     first = _with_recipe(cell, named, own)
     if flags.trials == 1:
         return [first]
+    from da.select.search import draw_trials  # its room takes seconds to import
+
     usual = {name: getattr(flags, name) for name in SETTINGS if hasattr(flags, name)}
     usual |= dict(first.settings) | options_of(resolved(make, flags, first))
     space = {name: own for name, own in search_space(make).items() if name not in named}
