@@ -168,6 +168,25 @@ def step_costs() -> str:
     return _grid(["row", "SqueezeNet 1.1", "LeNet of the digits"], lines)
 
 
+def stacked() -> str:
+    """Processor seconds of a head on cached features, trained with others and one by one."""
+    lines = []
+    for (method,), found in _by(_read("bench_stacked_cpu"), "method").items():
+        together = median(float(row["stacked_processor"]) for row in found)
+        alone = median(float(row["alone_processor"]) for row in found)
+        ratio = median(
+            float(row["alone_processor"]) / float(row["stacked_processor"]) for row in found
+        )
+        elapsed = median(
+            float(row["alone_seconds"]) / float(row["stacked_seconds"]) for row in found
+        )
+        lines.append(
+            [f"`{method}`", f"{together:.2f}", f"{alone:.2f}", f"{ratio:.1f}", f"{elapsed:.1f}"]
+        )
+    head = ["method", "together, seconds", "one by one, seconds", "ratio", "ratio of elapsed time"]
+    return _grid(head, lines)
+
+
 def two_sample_power() -> str:
     """How often the two-sample tests reject, for each problem and place on its axis."""
     found: dict[tuple[str, str, int], dict[str, str]] = {}
@@ -338,6 +357,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         resnet50_step,
         shallow,
         step_costs,
+        stacked,
         two_sample_power,
         digits_instance_samples,
         office_caltech_instance_samples,

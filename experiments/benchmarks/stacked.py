@@ -56,7 +56,8 @@ RUNS = len(TASKS) * 8 * 3  # of a method: trials and seeds
 COLUMNS = ("method", "width", "hidden", "batch", "steps", "members", "threads", "round",
            "stacked_seconds", "alone_seconds", "stacked_processor", "alone_processor",
            "machine", "torch", "commit")  # fmt: skip
-HEADING = ["method", "ms a run, stacked", "one by one", "ratio", "quartiles", "minutes of 144 runs"]
+HEADING = ["method", "ms a run, stacked", "one by one", "ratio", "quartiles", "of processor time",
+           "minutes of 144 runs"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,8 @@ def summary(loss: str, rounds: list[dict[str, float]]) -> list[str]:
     low, ratio, high = np.quantile(alone / stacked, [0.25, 0.5, 0.75])
     times = [f"{1000 * np.median(values):.0f}" for values in (stacked, alone)]
     minutes = f"{RUNS * np.median(stacked) / 60:.1f}"
-    return [loss, *times, f"{ratio:.1f}", f"{low:.1f} to {high:.1f}", minutes]
+    busy = np.median([each["alone_processor"] / each["stacked_processor"] for each in rounds])
+    return [loss, *times, f"{ratio:.1f}", f"{low:.1f} to {high:.1f}", f"{busy:.1f}", minutes]
 
 
 def main() -> None:
