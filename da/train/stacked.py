@@ -42,10 +42,10 @@ def fit_stacked(
     schedule. Members that differ in anything else are trained in different groups, which is found
     out here. A run that is killed begins again: checkpoints are not written.
 
-    Rounding differs from `fit` in the last digits of float32. A loss that decides by a largest value
-    (DSAN, MDD, pseudo-labels) can carry that further if two values are equal up to rounding. Adam
-    turns the rounding noise in the gradient of a bias before batch normalisation into steps; they
-    change no output.
+    Rounding differs from `fit` in the last digits of float32. A loss that decides by a largest
+    value (DSAN, MDD, pseudo-labels) can carry that further if two values are equal up to rounding.
+    Adam turns the rounding noise in the gradient of a bias before batch normalisation into steps;
+    they change no output.
 
     Before a group is trained, one step of it is compared with the same step of `fit`. If the loss
     cannot be computed for many members (it reads values, draws random numbers, or calls another
