@@ -1,0 +1,90 @@
+"""How well is target accuracy estimated without target labels? Error and coverage on finished runs.
+
+    python experiments/digits_mmd.py --source-validation 0.2 --processes 2
+    python experiments/accuracy_study.py
+
+Every run's accuracy is estimated from its predictions, from held-out source rows, and from the runs
+of the other methods. Target labels serve for the errors and for nothing else. The interval of the
+combined estimate is calibrated on all tasks but its own.
+
+The table is in docs/results/accuracy_study.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from da.records import read_runs
+from da.records.command_line import parse
+from da.records.grids import aligned
+from da.records.record import Record
+from da.records.trials import own_recipe
+from da.select.accuracy_cells import Cell, estimated_cells, with_calibrated_interval
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measure estimates of accuracy on finished runs."""
+
+    runs_dir: Path = Path("runs")
+    """Where the runs are; of several recipes of a method the usual one counts."""
+    experiment: str = "digits_mmd"
+    """The experiment that they belong to."""
+    out: Path = Path("runs/accuracy_study.csv")
+    """Where the estimates of all runs go."""
+
+
+def usual_recipes(records: list[Record]) -> list[Record]:
+    """Of several recipes of a method on a task with a seed, the usual one."""
+    trials: dict[tuple, list[Record]] = {}
+    for record in records:
+        names = tuple(record.result[name] for name in ("method", "source", "target", "seed"))
+        trials.setdefault(names, []).append(record)
+    return [run for run in map(own_recipe, trials.values()) if run is not None]
+
+
+def table(cells: list[Cell]) -> str:
+    """Mean error, bias and coverage of every estimator."""
+    truth = np.array([cell.accuracy for cell in cells])
+    grid = [["estimator", "mean error", "bias", "interval covers", "width", "called reliable"]]
+    for name in cells[0].estimates:
+        found = [cell.estimates[name] for cell in cells]
+        value, low, high = (
+            np.array([getattr(one, part) for one in found]) for part in ("accuracy", "low", "high")
+        )
+        shares = (((low <= truth) & (truth <= high)).mean(), np.mean([o.reliable for o in found]))
+        points = (np.abs(value - truth).mean(), (value - truth).mean(), (high - low).mean())
+        error, bias, width = (f"{100 * x:.1f}" for x in points)
+        covered, reliable = (f"{100 * share:.0f} %" for share in shares)
+        grid.append([name, error, bias, covered, width, reliable])
+    tasks = len({cell.task for cell in cells})
+    return f"{len(cells)} runs on {tasks} tasks; percentage points.\n\n{aligned(grid)}"
+
+
+def study(config: Config) -> str:
+    """The table; the estimates of all runs go to `out`."""
+    records = read_runs(config.runs_dir, experiment=config.experiment)
+    cells = with_calibrated_interval(estimated_cells(usual_recipes(records)))
+    if not cells:
+        raise ValueError(f"no runs of {config.experiment} in {config.runs_dir}")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    with open(config.out, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow("method task seed accuracy estimator estimate low high reliable".split())
+        for cell in cells:
+            names = (cell.method, cell.task, cell.seed, cell.accuracy)
+            for name, one in cell.estimates.items():
+                writer.writerow([*names, name, one.accuracy, one.low, one.high, one.reliable])
+    return table(cells)
+
+
+if __name__ == "__main__":
+    try:
+        print(study(parse(Config, description=__doc__)))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
