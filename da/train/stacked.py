@@ -32,7 +32,7 @@ _CLOSE = 1e-3  # of the first update
 
 
 def fit_stacked(
-    members: Sequence[Member], *, fabric: Fabric | None = None, at_once: int = 16
+    members: Sequence[Member], *, fabric: Fabric | None = None, at_once: int = 24
 ) -> list[Outcome]:
     """Train many small networks at once, and record each as a run of its own.
 
@@ -54,8 +54,8 @@ def fit_stacked(
     Args:
         members: What is trained. Their methods are trained in place.
         fabric: The engine, from `launch`. Default None: made from the first member's settings.
-        at_once: The most members that take a step together. More save time until their weights do
-            not fit the processor's cache. Default 16.
+        at_once: The most members that take a step together. More save time, and each takes the
+            memory of its weights three times. Default 24.
 
     Returns:
         For each member the result that `fit` returns; or, if its loss or parameters became NaN or
