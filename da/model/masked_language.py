@@ -128,7 +128,7 @@ class FilledGaps(Evaluation):
     The labels are the tokens that the gaps hide; `one_gap_each` makes such samples.
     """
 
-    def metrics(self, logits: Tensor) -> dict[str, float]:
+    def metrics(self, logits: Tensor, features: Tensor | None = None) -> dict[str, float]:
         """The fraction of gaps filled correctly, and the mean cross-entropy in nats."""
         labels = self.labels
         assert labels is not None

@@ -128,9 +128,8 @@ def _in_processes(
 ) -> Iterator[tuple[Cell, Path]]:
     """Carry cells out in `flags.processes` new processes, each with its share of the threads."""
     share = max(1, (os.cpu_count() or 1) // flags.processes)
-    names = {f.name for f in dataclasses.fields(flags)}
-    if "threads" in names and flags.threads is None:
-        flags = dataclasses.replace(flags, **{"threads": share})
+    if getattr(flags, "threads", share) is None:
+        flags = dataclasses.replace(flags, threads=share)  # type: ignore[call-arg]
     context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads
     pool = ProcessPoolExecutor(flags.processes, mp_context=context, initializer=_end_with_parent)
     try:

@@ -172,27 +172,31 @@ def described(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): described(item) for key, item in value.items()}
     if isinstance(value, partial) or inspect.isroutine(value) or inspect.isclass(value):
-        inner = value
-        while isinstance(inner, partial):
-            inner = inner.func
         try:
             own = {name: described(item) for name, item in options_of(value).items()}
         except ValueError:  # a function of C without a signature
             own = {}
         # None stands for "nothing" or "as usual": an option that is new leaves old runs finished.
-        return {"name": inner.__name__} | {n: item for n, item in own.items() if item is not None}
+        return {"name": _inner(value).__name__} | {
+            n: item for n, item in own.items() if item is not None
+        }
     return in_short(value)
 
 
 def search_space(make: Make) -> SearchSpace:
     """What may be tuned of a row: that of its class; of a row that only trains, how it trains."""
-    inner = make
-    while isinstance(inner, partial):
-        inner = inner.func
+    inner = _inner(make)
     if options_of(make).get("alignment", "none") is None:
         return SUPERVISED
-    if inspect.isclass(inner):
-        return inner.search_space
     # A function that makes the method says with its annotation what it makes.
-    made = inspect.signature(inner, eval_str=True).return_annotation
+    made = inner
+    if not inspect.isclass(inner):
+        made = inspect.signature(inner, eval_str=True).return_annotation
     return getattr(made, "search_space", RATE)
+
+
+def _inner(make: Any) -> Any:
+    """What a partial, or a partial of one, is made of."""
+    while isinstance(make, partial):
+        make = make.func
+    return make
