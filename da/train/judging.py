@@ -90,7 +90,7 @@ def judge(
     for name, score in choices.items():
         if name in selected and not score > selected[name]["score"]:  # nor if it is NaN
             continue
-        own = {name: score} if name in scores or name == "validation" else {}
+        own: dict[str, Any] = {name: score} if name in scores or name == "validation" else {}
         own |= scores if name == "last" else {}
         if confusion and name in CONFUSED:
             own["target_confusion_matrix"] = confusion
