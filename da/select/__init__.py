@@ -11,6 +11,7 @@ from da.select.accuracy_confidence import (
 from da.select.accuracy_matrix import confidence_optimal_transport, nuclear_norm_accuracy
 from da.select.accuracy_reweighted import importance_weighted_accuracy, label_shift_accuracy
 from da.select.accuracy_temperature import scaled_confidence
+from da.select.candidates import Candidate, read_candidates
 from da.select.ensembles import ensemble_agreement, regression_agreement
 from da.select.gate import best_candidate, within_gate
 from da.select.network_scores import (
@@ -30,6 +31,7 @@ from da.select.scores import (
     nuclear_norm,
     soft_neighbourhood_density,
 )
+from da.select.search import draw_trials
 from da.select.source_weights import density_ratio
 from da.select.with_source import (
     deep_embedded_risk,
@@ -37,10 +39,13 @@ from da.select.with_source import (
     source_accuracy,
     source_risk,
 )
+from da.train.search_space import Factor
 
 __all__ = [
     "SCORES",
     "AccuracyEstimate",
+    "Candidate",
+    "Factor",
     "average_confidence",
     "average_thresholded_confidence",
     "best_candidate",
@@ -51,6 +56,7 @@ __all__ = [
     "deep_embedded_risk",
     "density_ratio",
     "difference_of_confidences",
+    "draw_trials",
     "ensemble_accuracy",
     "ensemble_agreement",
     "entropy",
@@ -66,6 +72,7 @@ __all__ = [
     "mixval",
     "nuclear_norm",
     "nuclear_norm_accuracy",
+    "read_candidates",
     "regression_agreement",
     "reverse_validation",
     "scaled_confidence",
