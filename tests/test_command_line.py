@@ -117,7 +117,7 @@ def test_field_texts_are_those_of_the_section_and_below_the_fields() -> None:
 def test_every_flag_of_a_recipe_has_a_text_and_every_group_exists() -> None:
     assert set(field_texts(DANFlags)) == set(DANFlags.__dataclass_fields__)
     training = {*GROUPS["training"].names, *GROUPS["machine"].names}
-    assert training == {*TrainConfig.__dataclass_fields__, "processes"}
+    assert training == {*TrainConfig.__dataclass_fields__, "processes", "launcher", "slurm"}
 
 
 def test_every_row_has_a_line() -> None:

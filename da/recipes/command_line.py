@@ -15,7 +15,16 @@ from da.recipes.tasks import FlagsType
 from da.records.command_line import REST, Group, parse
 from da.train.config import TrainConfig
 
-_MACHINE = ("precision", "accelerator", "devices", "threads", "workers", "processes")
+_MACHINE = (
+    "precision",
+    "accelerator",
+    "devices",
+    "threads",
+    "workers",
+    "processes",
+    "launcher",
+    "slurm",
+)
 _TRAINING = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in _MACHINE]
 # The boxes of `--help`. The flags that one script or its recipe adds are in the second.
 GROUPS = {

@@ -23,6 +23,7 @@ from da.data.progress import Progress
 from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine, stop
 from da.recipes.flags import CommonFlags
 from da.recipes.job import Cell
+from da.recipes.launchers import on_ray, on_slurm, with_absolute_paths
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType, Task
 from da.recipes.trials import check_recipes, recipe_cells
@@ -79,7 +80,11 @@ def fill(
             f"already finished: {len(done)} of {len(cells)} runs (--force runs them again)",
             file=sys.stderr,
         )
-    carry_out = _in_processes if flags.processes > 1 and len(cells) > 1 else _one_by_one
+    carry_out = _one_by_one
+    if flags.launcher != "local":
+        carry_out = _elsewhere
+    elif flags.processes > 1 and len(cells) > 1:
+        carry_out = _in_processes
     directories: dict[Cell, Path] = {}
     try:
         with Progress(experiment, len(cells), unit="run", hidden=not leading) as progress:
@@ -148,6 +153,26 @@ def _in_processes(
         )
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _elsewhere(
+    flags: FlagsType,
+    experiment: str,
+    cells: list[Cell],
+    build: Build,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> Iterator[tuple[Cell, Path]]:
+    """Carry cells out on a cluster; see `da.recipes.launchers`."""
+    flags = with_absolute_paths(flags)
+    calls = [(flags, experiment, cell, build, describe) for cell in cells]
+    if flags.launcher == "ray":
+        ended = on_ray(_in_worker, calls, threads=getattr(flags, "threads", None) or 1)
+    else:
+        folder = flags.runs_dir / experiment / "slurm"
+        ended = on_slurm(_in_worker, calls, folder=folder, options=flags.slurm)
+    for number, directory in ended:
+        yield cells[number], directory
 
 
 def _end_with_parent() -> None:

@@ -41,6 +41,9 @@ class CommonFlags:
         runs_dir: Where run records go.
         wandb: auto: online if there is a key, else offline. $WANDB_MODE overrides.
         processes: Runs that are carried out at once, each in a process of its own.
+        launcher: Where runs are carried out: here, on a Ray cluster ($RAY_ADDRESS, or a local one), or
+            in an array job of Slurm.
+        slurm: Options of the array job as option=value: timeout_min=60 slurm_partition=gpu.
         force: Run again what already has a result.
         smoke_test: Do as little as possible, on embedded or made-up data; the results mean nothing.
 
@@ -59,6 +62,8 @@ class CommonFlags:
     runs_dir: Path = field(default=Path("runs"), metadata=NO_RESULT)
     wandb: Mode = field(default="auto", metadata=NO_RESULT)
     processes: int = field(default=1, metadata=NO_RESULT)
+    launcher: Literal["local", "ray", "slurm"] = field(default="local", metadata=NO_RESULT)
+    slurm: tuple[str, ...] = field(default=(), metadata=NO_RESULT)
     force: bool = field(default=False, metadata=NO_RESULT)
     smoke_test: bool = False
 

@@ -88,12 +88,17 @@ def by_row(words: Iterable[str]) -> dict[str, dict[str, Any]]:
                 "recipe must be words row.option=value, each option of a row once, such as "
                 f"mdd.margin=2; got {word!r}"
             )
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        found.setdefault(row, {})[option] = tuple(value) if isinstance(value, list) else value
+        found.setdefault(row, {})[option] = value_of(text)
     return found
+
+
+def value_of(text: str) -> Any:
+    """A value as JSON, a list as a tuple; text that is no JSON is a word."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return tuple(value) if isinstance(value, list) else value
 
 
 def check_recipes(words: Iterable[str], rows: Iterable[str]) -> None:
