@@ -41,8 +41,8 @@ class CommonFlags:
         runs_dir: Where run records go.
         wandb: auto: online if there is a key, else offline. $WANDB_MODE overrides.
         processes: Runs that are carried out at once, each in a process of its own.
-        launcher: Where runs are carried out: here, on a Ray cluster ($RAY_ADDRESS, or a local one), or
-            in an array job of Slurm.
+        launcher: Where runs are carried out: local is here, ray a Ray cluster ($RAY_ADDRESS, or one
+            that is started here), slurm an array job of Slurm.
         slurm: Options of the array job as option=value: timeout_min=60 slurm_partition=gpu.
         force: Run again what already has a result.
         smoke_test: Do as little as possible, on embedded or made-up data; the results mean nothing.
