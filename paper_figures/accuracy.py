@@ -1,10 +1,10 @@
 """Target accuracy of each task and method as bars, from records of finished runs.
 
     python paper_figures/accuracy.py --width double --methods none adabn mmd
-    python paper_figures/accuracy.py --experiment office_caltech_mmd --width double
+    python paper_figures/accuracy.py --runs-dir experiments/records --experiment office_caltech_mmd
 
 A bar is the mean over seeds, and its whisker one standard deviation. The dashed line is the
-accuracy of chance.
+accuracy of chance, 1 / classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from da.records import Table
+from da.records import Table, display_name
 from da.records.table import AVERAGE
 
 GROUP = 0.8  # width of all bars of a task; the next task is 1 away
@@ -29,8 +29,8 @@ GROUP = 0.8  # width of all bars of a task; the next task is 1 away
 class Options(style.TableOptions):
     """Draw the target accuracies of one experiment as grouped bars."""
 
-    classes: int | None = 10
-    """Number of classes, for a line at the chance level 100 / classes; none: no line."""
+    classes: int | None = None
+    """Number of classes, for a line at chance; none: as the records say, or no line."""
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.classes < 2:
@@ -60,8 +60,8 @@ def draw(table: Table, options: Options) -> Figure:
     figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     for bars in _all_bars(table, places, spacing):
         _draw_bars(axes, table, columns, bars)
-    if options.classes is not None:
-        chance = 100 / options.classes
+    if classes := options.classes or _classes(table):
+        chance = 100 / classes
         axes.axhline(chance, **style.RULE, label=f"chance: {chance:.3g} %", zorder=3)
     axes.set(ylim=(0, 100), ylabel="target accuracy (%)")
     axes.set(xlim=(places[0] - 0.55, places[-1] + 0.55))
@@ -73,6 +73,12 @@ def draw(table: Table, options: Options) -> Figure:
     axes.set_title(_title(table), loc="left")
     _legend(figure, axes, columns=4 if options.width == "column" else 8)
     return figure
+
+
+def _classes(table: Table) -> int:
+    """How many classes the records say there are; 0 if they do not."""
+    names = style.class_names(run for runs in table.runs.values() for run in runs)
+    return len(names or ())
 
 
 def _all_bars(table: Table, places: np.ndarray, spacing: float) -> list[Bars]:
@@ -95,7 +101,9 @@ def _draw_bars(axes: Axes, table: Table, columns: list[str], bars: Bars) -> None
     places, heights = bars.places[known], np.array(means, float)[known]
     # A deviation of None becomes NaN and is not drawn.
     deviations = np.array([table.deviation(bars.method, columns[k]) for k in known], float)
-    axes.bar(places, heights, bars.width, color=bars.colour, label=bars.method, zorder=2)
+    axes.bar(
+        places, heights, bars.width, color=bars.colour, label=display_name(bars.method), zorder=2
+    )
     whisker = {"ecolor": "black", "elinewidth": 0.7, "capsize": bars.cap, "capthick": 0.7}
     axes.errorbar(places, heights, deviations, fmt="none", zorder=4, **whisker)
 
@@ -109,7 +117,7 @@ def _legend(figure: Figure, axes: Axes, *, columns: int) -> None:
 
 
 def _title(table: Table) -> str:
-    lines = [f"{table.experiment}: model selected by '{table.select}'"]
+    lines = [f"{table.experiment}: model selected by '{style.score_name(table.select)}'"]
     if table.select == "oracle":
         lines.append("(reads target labels: an upper bound)")
     seeds = style.seeds(table)
@@ -118,4 +126,4 @@ def _title(table: Table) -> str:
 
 
 if __name__ == "__main__":
-    style.main(Options, draw, kind="accuracy")
+    style.main_of_table(Options, draw, kind="accuracy")

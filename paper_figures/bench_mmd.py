@@ -1,7 +1,7 @@
 """Time and memory of the squared MMD, from the CSVs of experiments/benchmarks/mmd.py.
 
     python paper_figures/bench_mmd.py
-    python paper_figures/bench_mmd.py --csv runs/bench_mmd_cpu.csv
+    python paper_figures/bench_mmd.py --runs-dir experiments/records
 
 A row is a machine and a precision. The left panels show time over the time of bare matrix products
 against n, one panel for each width d. Bars reach from the lowest round to the highest. The right
@@ -14,7 +14,6 @@ below it computes less than that.
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from da.records.command_line import parse
-
-RECORDS = Path("experiments/records")
 COLUMNS = (
     *("machine", "precision", "threads", "clock", "contestant", "n", "d"),
     *("ratio", "ratio_min", "ratio_max", "extra_mb"),
@@ -51,13 +47,13 @@ LOOKS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(style.Options):
     """Draw the benchmark of the squared MMD."""
 
+    runs_dir: Path = style.RUNS
+    """Folder of bench_mmd_*.csv; experiments/records has the stored ones."""
     csv: tuple[Path, ...] = ()
-    """Files of experiments/benchmarks/mmd.py; none: all experiments/records/bench_mmd_*.csv."""
-    out: Path = style.OUT
-    """Folder for bench_mmd.pdf, .png and .csv."""
+    """Files of experiments/benchmarks/mmd.py; none: all bench_mmd_*.csv of the folder."""
 
 
 class Group(NamedTuple):
@@ -68,18 +64,18 @@ class Group(NamedTuple):
     rows: list[dict[str, str]]
 
 
-def read(paths: tuple[Path, ...]) -> list[Group]:
+def read(options: Options) -> list[Group]:
     """Groups in the order of the files.
 
     Raises:
         FileNotFoundError: There is no file.
         ValueError: A file is no CSV of this benchmark.
     """
-    paths = paths or tuple(sorted(RECORDS.glob("bench_mmd_*.csv")))
+    paths = options.csv or tuple(sorted(options.runs_dir.glob("bench_mmd_*.csv")))
     if not paths:
         raise FileNotFoundError(
-            f"no {RECORDS}/bench_mmd_*.csv: run experiments/benchmarks/mmd.py and give its CSV "
-            "with --csv"
+            f"no {options.runs_dir}/bench_mmd_*.csv: run experiments/benchmarks/mmd.py, or take "
+            "the stored ones with --runs-dir experiments/records"
         )
     return [group for path in paths for group in _groups(path)]
 
@@ -198,17 +194,12 @@ def _n(row: dict[str, str]) -> int:
     return int(row["n"])
 
 
-def main() -> None:
-    """The command line: see --help."""
-    try:
-        options = parse(Options, description=__doc__)
-        groups = read(options.csv)
-        style.set_style()
-        rows = [[row[column] for column in COLUMNS] for group in groups for row in group.rows]
-        style.save(draw(groups), options.out / "bench_mmd", style.csv_text(COLUMNS, rows))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+def make(options: Options) -> style.Drawing:
+    """The figure of the files that the flags name."""
+    groups = read(options)
+    rows = [[row[column] for column in COLUMNS] for group in groups for row in group.rows]
+    return style.Drawing(draw(groups), "bench_mmd", style.csv_text(COLUMNS, rows))
 
 
 if __name__ == "__main__":
-    main()
+    style.main(Options, make)

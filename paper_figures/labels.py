@@ -1,7 +1,7 @@
 """What is a label worth? Target accuracy against the share of labels that are known, from records.
 
     python paper_figures/labels.py --where backbone=squeezenet1_1
-    python paper_figures/labels.py --experiment mnist_finetune
+    python paper_figures/labels.py --runs-dir experiments/records --experiment mnist_finetune
 
 Left: accuracy, as mean and standard deviation over seeds. Right: the difference to a baseline,
 paired by seed, with its 95 % interval.
@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from da.records import Table
+from da.records import Table, display_name
 
 # The first methods take the first mark, as many as there are colours; then comes the next mark.
 MARKS = ("o-", "s--", "^:")
@@ -58,7 +58,7 @@ def draw(table: Table, options: Options) -> Figure:
         # Whiskers stand side by side on the logarithmic axis.
         x = shares * 1.02 ** (place - (len(table.rows) - 1) / 2)
         levels = [_level(table, method, task) for task in table.tasks]
-        _curve(left, x, levels, method, looks[method])
+        _curve(left, x, levels, display_name(method), looks[method])
         if method != table.baseline and method not in options.apart:
             gains = [_gain(table, method, task) for task in table.tasks]
             _curve(right, x, gains, None, looks[method])
@@ -69,8 +69,8 @@ def draw(table: Table, options: Options) -> Figure:
         axes.minorticks_off()
         axes.set_xlabel("labels known (% of the training part)")
     left.set_ylabel("target accuracy (%)")
-    right.set_ylabel(f"difference to {table.baseline} (points)")
-    selected = f"{table.experiment}: selected by '{table.select}'{style.of_oracle(table)}"
+    right.set_ylabel(f"difference to {display_name(table.baseline)} (points)")
+    selected = f"{table.experiment}: {style.selected(table)}"
     averaged = f"mean ± standard deviation, {style.seeds(table)}"
     left.set_title(f"{selected}\n{averaged}", loc="left")
     right.set_title("mean and 95 % interval,\npaired by seed", loc="left")
@@ -122,4 +122,4 @@ def _curve(
 
 
 if __name__ == "__main__":
-    style.main(Options, draw, kind="labels")
+    style.main_of_table(Options, draw, kind="labels")

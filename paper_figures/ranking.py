@@ -1,7 +1,7 @@
 """Do transferability scores predict the accuracy after fine-tuning? From records of finished runs.
 
     python paper_figures/ranking.py
-    python paper_figures/ranking.py --experiment rank_models
+    python paper_figures/ranking.py --runs-dir experiments/records --experiment rank_models
 
 A panel shows one score. A mark is a candidate, as a mean over seeds, and its colour is the target.
 Compare marks of one colour only, because the scores of one target say nothing about another. The
@@ -10,10 +10,8 @@ title of a panel is the weighted Kendall tau, as a mean over targets and seeds.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import style
@@ -21,37 +19,21 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from da.records import Table, ranking, read_runs
-from da.records.command_line import parse
-from da.records.commands import matching
+from da.records import Table, ranking
 from da.records.rankings import Point, points
 
 COLUMNS = 3
-LABELS = {
-    "h_score": "H-score",
-    "regularized_h_score": "regularised H-score",
-    "logme": "LogME",
-    "transrate": "TransRate",
-    "leep": "LEEP",
-    "nce": "NCE",
-}
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(style.RecordOptions):
     """Draw the scores of one experiment against accuracies."""
 
     experiment: str = "rank_sources"
     """Experiment to draw."""
-    runs_dir: Path = Path("experiments/records")
-    """Folder of run records."""
-    where: tuple[str, ...] = ()
-    """Keep the runs whose configuration has these values: key=value."""
     width: style.Width = "double"
     """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = style.OUT
-    """Folder for EXPERIMENT_ranking.pdf, .png and .csv."""
 
 
 def draw(table: Table, found: Sequence[Point], *, width: style.Width) -> Figure:
@@ -80,7 +62,7 @@ def _panel(axes: Axes, table: Table, own: Sequence[Point]) -> None:
         look = {"linestyle": "none", "color": colour, "marker": mark, "markersize": 3.5}
         axes.plot(means[:, 0], 100 * means[:, 1], label=target, **look)
     score = own[0].score
-    axes.set_xlabel(LABELS.get(score, score))
+    axes.set_xlabel(style.score_name(score))
     axes.ticklabel_format(useOffset=False)
     axes.set_title(_title(table, score), loc="left")
 
@@ -106,20 +88,14 @@ def _means(own: Sequence[Point]) -> np.ndarray:
     return np.array(pairs).reshape(-1, 2)
 
 
-def main() -> None:
-    """The command line: see --help."""
-    try:
-        options = parse(Options, description=__doc__)
-        found = read_runs(options.runs_dir, experiment=options.experiment)
-        records = matching(found, options.where)
-        table, scores = ranking(records), points(records)
-        style.set_style()
-        figure = draw(table, scores, width=options.width)
-        stem = options.out / f"{options.experiment}_ranking"
-        style.save(figure, stem, style.csv_text(Point._fields, scores))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+def make(options: Options) -> style.Drawing:
+    """The figure of the records that the flags name."""
+    records = options.records()
+    table, found = ranking(records), points(records)
+    figure = draw(table, found, width=options.width)
+    numbers = style.csv_text(Point._fields, found)
+    return style.Drawing(figure, f"{options.experiment}_ranking", numbers)
 
 
 if __name__ == "__main__":
-    main()
+    style.main(Options, make)

@@ -1,7 +1,7 @@
 """Features before and after adaptation in the plane, by t-SNE, from records of finished runs.
 
     python paper_figures/tsne.py
-    python paper_figures/tsne.py --runs-dir runs --source clean --target noisy
+    python paper_figures/tsne.py --runs-dir experiments/records --target noisy
 
 A column is the network of one run. The upper row is coloured by domain, the lower row by class.
 Each column is an embedding of its own: positions and distances between clusters cannot be compared
@@ -10,7 +10,6 @@ across columns, and the axes have no unit (van der Maaten and Hinton, JMLR 2008)
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
-from da.records import Record, read_runs
-from da.records.command_line import parse
-from da.records.commands import matching
+from da.records import Record, display_name
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
 ARRAYS = ("source_features", "source_labels", "target_features", "target_labels")
@@ -33,33 +30,15 @@ STRETCH = 50  # points that are drawn at once
 
 
 @dataclass(frozen=True)
-class Options:
-    """Draw t-SNE embeddings of the features of two runs side by side."""
+class Options(style.TaskOptions):
+    """Draw t-SNE embeddings of the features of some runs side by side."""
 
-    experiment: str = "digits_mmd"
-    """Experiment of the runs."""
-    source: str = "clean"
-    """Source domain."""
-    target: str = "rotated30"
-    """Target domain."""
     seed: int = 0
-    """Seed of both runs."""
-    before: str = "none"
-    """Method on the left."""
-    after: str = "mmd"
-    """Method on the right."""
-    where: tuple[str, ...] = ()
-    """Keep the runs whose configuration has these values: key=value."""
-    runs_dir: Path = Path("experiments/records")
-    """Folder of run records."""
+    """Seed of the runs."""
     perplexity: float = 30.0
     """Effective number of neighbours of a point."""
     random_state: int = 0
     """Seed of the embedding, not of the runs."""
-    width: style.Width = "column"
-    """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = style.OUT
-    """Folder for EXPERIMENT_tsne_SOURCE-TARGET.pdf, .png and .csv."""
 
 
 class Embedding(NamedTuple):
@@ -75,23 +54,13 @@ class Embedding(NamedTuple):
     labels: np.ndarray  # (n,)
 
 
-def find(records: list[Record], options: Options, method: str) -> Record:
-    """The one run of `method` on the task and seed. Raises ValueError for none or several."""
-    names = {"method": method, "source": options.source, "target": options.target}
-    names |= {"seed": options.seed}
-    found = [
-        record
-        for record in records
-        if all(record.result[key] == value for key, value in names.items())
-    ]
-    line = "{method} {source}>{target} seed {seed}"
-    wanted = f"{options.experiment} {line.format(**names)}"
+def find(runs: list[Record], method: str, options: Options) -> Record:
+    """The one run of a method with the seed. Raises ValueError for none or several."""
+    found = [run for run in runs if run.result["seed"] == options.seed]
+    wanted = f"{options.experiment} {method} with seed {options.seed}"
     if not found:
-        there = sorted({line.format(**record.result) for record in records})
-        raise ValueError(
-            f"no finished run of {wanted} under {options.runs_dir}; "
-            f"there are: {', '.join(there) or 'none'}"
-        )
+        seeds = sorted({run.result["seed"] for run in runs})
+        raise ValueError(f"no finished run of {wanted}; it has seeds {', '.join(map(str, seeds))}")
     if len(found) > 1:
         folders = ", ".join(str(record.directory) for record in found)
         raise ValueError(
@@ -155,7 +124,7 @@ def draw(embeddings: list[Embedding], options: Options) -> Figure:
         mixed = embedding._replace(**{name: getattr(embedding, name)[order] for name in arrays})
         _scatter(upper, mixed, [DOMAINS[domain][0] for domain in mixed.domains], size)
         _scatter(lower, mixed, [class_colour(label, classes) for label in mixed.labels], size)
-        upper.set_title(f"{embedding.method}: {embedding.accuracy:.1f} % on target")
+        upper.set_title(f"{display_name(embedding.method)}\n{embedding.accuracy:.1f} % on target")
     grid[0, 0].set_ylabel("by domain")
     grid[1, 0].set_ylabel("by class")
     _legends(figure, options, classes)
@@ -211,21 +180,14 @@ def numbers(embeddings: list[Embedding]) -> str:
     return style.csv_text(["x", "y", "domain", "label", "method"], rows)
 
 
-def main() -> None:
-    """The command line: see --help."""
-    try:
-        options = parse(Options, description=__doc__)
-        found = read_runs(options.runs_dir, experiment=options.experiment)
-        records = matching(found, options.where)
-        runs = [find(records, options, method) for method in (options.before, options.after)]
-        settings = {"perplexity": options.perplexity, "random_state": options.random_state}
-        embeddings = [embed(run, **settings) for run in runs]
-        style.set_style()
-        name = f"{options.experiment}_tsne_{options.source}-{options.target}"
-        style.save(draw(embeddings, options), options.out / name, numbers(embeddings))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+def make(options: Options) -> style.Drawing:
+    """The figure of the runs that the flags name."""
+    runs = [find(runs, method, options) for method, runs in options.runs().items()]
+    settings = {"perplexity": options.perplexity, "random_state": options.random_state}
+    embeddings = [embed(run, **settings) for run in runs]
+    name = f"{options.experiment}_tsne_{options.source}-{options.target}"
+    return style.Drawing(draw(embeddings, options), name, numbers(embeddings))
 
 
 if __name__ == "__main__":
-    main()
+    style.main(Options, make)

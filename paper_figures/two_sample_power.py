@@ -1,7 +1,7 @@
 """Power of the two-sample tests, from the records of experiments/two_sample_power.py.
 
     python paper_figures/two_sample_power.py
-    python paper_figures/two_sample_power.py --runs-dir runs
+    python paper_figures/two_sample_power.py --runs-dir experiments/records
 
 A panel shows the share of repetitions in which a test rejects, against the number of rows or of
 perturbations. Whiskers are 95 % intervals of Clopper and Pearson. The dashed line is the level: a
@@ -10,10 +10,8 @@ test of two equal distributions rejects as often.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,27 +21,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from da.records import Record, read_runs
-from da.records.command_line import parse
-from da.records.commands import matching
+from da.records import Record
 
-EXPERIMENT = "two_sample_power"
 LABELS = {"mmd_test": "MMD, median bandwidth", "mmd_fuse": "MMD-FUSE"}
 MARKS = {"mmd_test": (style.METHODS[0], "o", -1), "mmd_fuse": (style.METHODS[1], "s", 1)}
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(style.RecordOptions):
     """Draw power curves of the two-sample tests."""
 
-    runs_dir: Path = Path("experiments/records")
-    """Folder of run records."""
-    where: tuple[str, ...] = ()
-    """Keep the runs whose configuration has these values: key=value."""
+    experiment: str = "two_sample_power"
+    """Experiment to draw."""
     width: style.Width = "double"
     """Printed width: one column (3.3 inches) or two (6.9)."""
-    out: Path = style.OUT
-    """Folder for two_sample_power.pdf, .png and .csv."""
 
 
 class Point(NamedTuple):
@@ -62,7 +53,7 @@ class Point(NamedTuple):
 
 
 def points(records: Sequence[Record]) -> list[Point]:
-    """Every point of every curve. Raises ValueError if a curve has two records or none has any."""
+    """Every point of every curve. Raises ValueError if a curve has two records."""
     found: dict[tuple[str, str], Record] = {}
     for record in records:
         key = (f"{record.result['source']} > {record.result['target']}", record.result["method"])
@@ -72,8 +63,6 @@ def points(records: Sequence[Record]) -> list[Point]:
                 "choose one with --where key=value"
             )
         found[key] = record
-    if not found:
-        raise ValueError(f"no finished run of {EXPERIMENT}: check --runs-dir and --where")
     lines = []
     for (name, test), record in sorted(found.items()):
         problem, _, axis = name.rpartition(" by ")
@@ -135,17 +124,12 @@ def _panel(axes: Axes, lines: Sequence[Point]) -> None:
     axes.set_title(lines[0].problem.replace(">", "→"), loc="left")
 
 
-def main() -> None:
-    """The command line: see --help."""
-    try:
-        options = parse(Options, description=__doc__)
-        lines = points(matching(read_runs(options.runs_dir, experiment=EXPERIMENT), options.where))
-        style.set_style()
-        figure = draw(lines, width=options.width)
-        style.save(figure, options.out / EXPERIMENT, style.csv_text(Point._fields, lines))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+def make(options: Options) -> style.Drawing:
+    """The figure of the records that the flags name."""
+    lines = points(options.records())
+    figure = draw(lines, width=options.width)
+    return style.Drawing(figure, options.experiment, style.csv_text(Point._fields, lines))
 
 
 if __name__ == "__main__":
-    main()
+    style.main(Options, make)

@@ -1,6 +1,7 @@
 """The figures of paper_figures/, drawn from records of a real run and from records made by hand.
 
-Oracles: NumPy's mean and standard deviation of the result.json files, and scikit-learn's t-SNE.
+Oracles: NumPy's mean and standard deviation of the result.json files, scikit-learn's t-SNE, SciPy's
+ranks and tests, and numbers that are counted by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from PIL import Image
 from sklearn.manifold import TSNE
 from stored_runs import store
 
+from da.data import read_digits
 from da.records.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,14 +152,18 @@ def test_methods_stand_in_the_order_of_their_averages(records, tmp_path, monkeyp
     script = runpy.run_path(str(ROOT / "paper_figures" / "methods.py"))
     options = script["Options"](experiment="toy", runs_dir=records)
     axes = script["draw"](options.table(), options).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["mmd", "none"]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["MMD (DAN)", "source only"]
     assert [label.get_fontweight() for label in axes.get_yticklabels()] == ["normal", "bold"]
-    drawn = np.array([float(text.get_text()) for text in axes.texts]).reshape(2, 3)
+    drawn = np.array([text.get_text().split(" ± ") for text in axes.texts], float).reshape(2, 3, 2)
     columns = [label.get_text() for label in axes.get_xticklabels()]
     assert columns == ["noisy", "rotated30", "average"]
     for row, method in enumerate(("mmd", "none")):
-        expected = [100 * np.mean(ACCURACIES[method, task]) for task in columns[:2]]
-        np.testing.assert_allclose(drawn[row], [*expected, np.mean(expected)], atol=0.051)
+        figures = 100 * np.array([ACCURACIES[method, task] for task in columns[:2]])
+        figures = np.vstack([figures, figures.mean(axis=0)])  # (columns, seeds)
+        np.testing.assert_allclose(drawn[row, :, 0], figures.mean(axis=1), atol=0.051)
+        np.testing.assert_allclose(drawn[row, :, 1], figures.std(axis=1, ddof=1), atol=0.051)
+    assert axes.images[0].get_clim() == (0, 100)  # the same in every picture
 
 
 def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_path, monkeypatch):
@@ -178,9 +184,9 @@ def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_
     options = script["Options"](experiment="toy", runs_dir=tmp_path)
     left, right = script["draw"](options.table(), options).axes
     drawn = {c.get_label(): c.lines[0].get_ydata() for c in left.containers}
-    for method in ("full", "l2_sp"):
+    for method, name in (("full", "full fine-tuning"), ("l2_sp", "L2-SP")):
         expected = [100 * np.mean(accuracies[method, share]) for share in (5, 100)]
-        np.testing.assert_allclose(drawn[method], expected)
+        np.testing.assert_allclose(drawn[name], expected)
     (curve,) = right.containers
     gains = [
         100 * (np.array(accuracies["l2_sp", share]) - accuracies["full", share])
@@ -191,6 +197,219 @@ def test_labels_draw_levels_and_paired_differences_over_the_share_of_labels(tmp_
         interval = scipy.stats.t.interval(0.95, 2, gain.mean(), scipy.stats.sem(gain))
         np.testing.assert_allclose(segment[:, 1], interval)
     assert [text.get_text() for text in left.get_xticklabels()] == ["5", "100"]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The names that a figure's script defines."""
+
+    def read_script(name: str) -> dict:
+        monkeypatch.syspath_prepend(ROOT / "paper_figures")
+        return runpy.run_path(str(ROOT / "paper_figures" / f"{name}.py"))
+
+    return read_script
+
+
+# Accuracy and score of the trials of two methods by target and seed; the first is their own recipe.
+TRIALS = {
+    ("mmd", "noisy", 0): [(0.7, 0.3), (0.9, 0.1), (0.8, 0.2)],
+    ("mmd", "noisy", 1): [(0.6, 0.1), (0.8, 0.2), (0.9, 0.3)],
+    ("mmd", "photo", 0): [(0.5, 0.3), (0.5, 0.2), (0.4, 0.1)],
+    ("mmd", "photo", 1): [(0.5, 0.3), (0.5, 0.2), (0.7, 0.1)],
+    ("none", "noisy", 0): [(0.3, 0.1), (0.4, 0.2), (0.5, 0.3)],
+    ("none", "noisy", 1): [(0.3, 0.3), (0.4, 0.2), (0.5, 0.1)],
+    ("none", "photo", 0): [(0.3, 0.3), (0.3, 0.2), (0.2, 0.1)],
+    ("none", "photo", 1): [(0.2, 0.1), (0.3, 0.3), (0.3, 0.2)],
+}
+TRADE_OFFS = (1.0, 0.5, 4.0)
+SCORE = "information_maximisation"
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory) -> Path:
+    """Three trials of two methods on two tasks with two seeds."""
+    root = tmp_path_factory.mktemp("trials")
+    for (method, target, seed), found in TRIALS.items():
+        for trade_off, (accuracy, score) in zip(TRADE_OFFS, found, strict=True):
+            own = {"step": 9, "target_accuracy": accuracy}
+            matrix = [f"{round(100 * accuracy)} {100 - round(100 * accuracy)}", "20 80"]
+            last = {**own, SCORE: score, "target_confusion_matrix": matrix}
+            selected = {"last": last, SCORE: {**own, SCORE: score}, "oracle": own}
+            names = {"experiment": "toy", "method": method, "source": "clean", "target": target}
+            row = {"trade_off": trade_off, "batch_statistics": "joint"}
+            lines = [
+                {"step": step, "target_accuracy": accuracy * share, SCORE: score * share}
+                for step, share in ((4, 0.5), (9, 1.0))
+            ]
+            store(
+                root,
+                {**names, "seed": seed},
+                {"row": row, "steps": 9},
+                {"selected": selected, "classes": ["cat", "dog"]},
+                metrics="".join(f"{json.dumps(line)}\n" for line in lines),
+                defaults=["row", "steps"] if trade_off == 1 else ["steps"],
+            )
+    return root
+
+
+def places(root: Path, out: Path) -> tuple:
+    return ("--experiment", "toy", "--runs-dir", root, "--out", out)
+
+
+def test_a_two_class_figure_has_chance_at_one_half(trials, records, script):
+    accuracy = script("accuracy")
+    for folder, drawn in ((trials, ["chance: 50 %"]), (records, [])):
+        options = accuracy["Options"](experiment="toy", runs_dir=folder, trials=folder is trials)
+        figure = accuracy["draw"](options.table(), options)
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert legend == ["source only", "MMD (DAN)", *drawn]
+
+
+def test_the_choice_and_the_oracle_are_those_of_the_trials(trials, tmp_path, here):
+    here("chosen_oracle", *places(trials, tmp_path))
+    rows = read(tmp_path / "toy_chosen_oracle.csv")
+    assert len(rows) == 8 and is_pdf(tmp_path / "toy_chosen_oracle.pdf")
+    for row in rows:
+        found = TRIALS[row["method"], row["task"].split(">")[1], int(row["seed"])]
+        chosen, best = max(found, key=lambda pair: pair[1])[0], max(found)[0]
+        drawn = [float(row[key]) for key in ("chosen", "oracle", "regret")]
+        np.testing.assert_allclose(drawn, [100 * chosen, 100 * best, 100 * (best - chosen)])
+
+
+def test_a_mark_of_the_choice_is_a_mean_over_seeds(trials, script):
+    chosen = script("chosen_oracle")
+    options = chosen["Options"](experiment="toy", runs_dir=trials)
+    table = options.table()
+    axes = chosen["draw"](table, chosen["points"](table), width="column").axes[0]
+    marks = {line.get_label(): line.get_xydata() for line in axes.lines}
+    # By the score none has 50 and 30 of 50, mmd 70 and 90 of 90.
+    np.testing.assert_allclose(sorted(marks["noisy"].tolist()), [[50, 40], [90, 80]])
+    regret = (20 + 0 + 0 + 20 + 0 + 20 + 0 + 0) / 8
+    assert axes.get_title(loc="left").endswith(f"mean regret {regret:.1f} points")
+
+
+def test_learning_curves_have_means_and_deviations_of_the_own_recipe(trials, tmp_path, here):
+    words = ("--target", "noisy", "--methods", "none", "mmd")
+    here("curves", *places(trials, tmp_path), *words)
+    rows = read(tmp_path / "toy_curves_clean-noisy.csv")
+    keys = [(row["method"], row["figure"], row["step"]) for row in rows]
+    figures = ("target_accuracy", SCORE)
+    assert keys == [(m, f, s) for m in ("none", "mmd") for f in figures for s in ("4", "9")]
+    for row in rows:
+        place = figures.index(row["figure"])
+        own = np.array([TRIALS[row["method"], "noisy", seed][0][place] for seed in (0, 1)])
+        own = own * (0.5 if row["step"] == "4" else 1)
+        drawn = [float(row["mean"]), float(row["deviation"])]
+        np.testing.assert_allclose(drawn, [own.mean(), own.std(ddof=1)])
+
+
+def test_the_trade_off_has_a_line_for_each_configuration(trials, tmp_path, here):
+    here("trade_off", *places(trials, tmp_path), "--target", "noisy")
+    rows = read(tmp_path / "toy_trade_off_clean-noisy.csv")
+    assert [float(row["trade_off"]) for row in rows] == [0.5, 1, 4]
+    assert [row["own_recipe"] for row in rows] == ["False", "True", "False"]
+    keys = ("accuracy", "accuracy_deviation", "score", "score_deviation")
+    for row, place in zip(rows, (1, 0, 2), strict=True):
+        pairs = np.array([TRIALS["mmd", "noisy", seed][place] for seed in (0, 1)])
+        accuracies, scores = 100 * pairs[:, 0], pairs[:, 1]
+        expected = [accuracies.mean(), accuracies.std(ddof=1), scores.mean(), scores.std(ddof=1)]
+        np.testing.assert_allclose([float(row[key]) for key in keys], expected, atol=1e-12)
+
+
+def test_a_confusion_matrix_has_class_names_and_the_sum_over_seeds(trials, tmp_path, here):
+    here("confusion", *places(trials, tmp_path), "--target", "noisy")
+    rows = read(tmp_path / "toy_confusion_clean-noisy.csv")
+    own = {(r["true"], r["predicted"]): int(r["count"]) for r in rows if r["method"] == "mmd"}
+    # The own recipe has 70 and 60 of 100 cats right.
+    assert own == {
+        ("cat", "cat"): 130,
+        ("cat", "dog"): 70,
+        ("dog", "cat"): 40,
+        ("dog", "dog"): 160,
+    }
+
+
+def test_a_forest_has_the_paired_t_interval(records, tmp_path, here):
+    here("forest", *places(records, tmp_path))
+    rows = {row["task"]: row for row in read(tmp_path / "toy_forest.csv")}
+    assert list(rows) == ["clean>noisy", "clean>rotated30", "average"]
+    for task in ("noisy", "rotated30"):
+        own, base = (100 * np.array(ACCURACIES[method, task]) for method in ("mmd", "none"))
+        test = scipy.stats.ttest_rel(own, base)
+        interval = test.confidence_interval(0.95)
+        row = rows[f"clean>{task}"]
+        drawn = [float(row[key]) for key in ("difference", "low", "high")]
+        np.testing.assert_allclose(drawn, [(own - base).mean(), *interval])
+        assert float(row["p_value"]) >= test.pvalue  # corrected by Holm
+
+
+RANKED = {"a": [0.9, 0.8, 0.9], "b": [0.8, 0.8, 0.7], "c": [0.6, 0.5, 0.8], "d": [0.1, 0.2, 0.3]}
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory) -> Path:
+    """Four methods with three seeds."""
+    root = tmp_path_factory.mktemp("ranked")
+    for method, accuracies in RANKED.items():
+        for seed, accuracy in enumerate(accuracies):
+            names = {"experiment": "toy", "method": method, "source": "s", "target": "t"}
+            selected = {"last": {"step": 1, "target_accuracy": accuracy}}
+            store(root, {**names, "seed": seed}, {}, {"selected": selected})
+    return root
+
+
+def test_average_ranks_are_scipys_and_the_difference_is_the_published_one(ranked, tmp_path, here):
+    here("critical_difference", *places(ranked, tmp_path), "--baseline", "a")
+    rows = read(tmp_path / "toy_critical_difference.csv")
+    figures = np.array(list(RANKED.values()))  # (methods, seeds)
+    expected = scipy.stats.rankdata(-figures, axis=0).mean(axis=1)  # 1.17, 2.17, 2.67, 4
+    assert [row["method"] for row in rows] == ["a", "b", "c", "d"]
+    np.testing.assert_allclose([float(row["average_rank"]) for row in rows], expected)
+    assert float(rows[0]["friedman_p"]) == scipy.stats.friedmanchisquare(*figures).pvalue
+    # Demsar (2006), table 5: q is 2.569 for four methods at 5 %.
+    difference = 2.569 * (4 * 5 / (6 * 3)) ** 0.5
+    assert float(rows[0]["critical_difference"]) == pytest.approx(difference, abs=1e-3)
+
+
+@pytest.mark.parametrize(("methods", "q"), [(2, 1.960), (3, 2.343), (5, 2.728), (10, 3.164)])
+def test_the_critical_difference_has_the_published_q(script, methods, q):
+    found = script("critical_difference")["critical_difference"](methods, 7)
+    assert found == pytest.approx(q * (methods * (methods + 1) / 42) ** 0.5, rel=5e-4)
+
+
+def test_a_clique_is_a_largest_group_within_the_difference(script):
+    cliques = script("critical_difference")["cliques"]
+    assert cliques([1, 1.5, 3, 3.4, 6], 2) == [(0, 2), (1, 3)]
+    assert cliques([1, 2, 3], 5) == [(0, 2)]
+    assert cliques([1, 4, 7], 2) == []
+
+
+def test_regrets_are_drawn_by_their_sum_from_the_group_of_tasks(tmp_path, here, script):
+    found = {"entropy": (4, 9, 9), "mano": (1, 2, 3), "class_ami": (2, 3, 4)}
+    table, choices = tmp_path / "study.csv", ("trial", "method", "both")
+    with open(table, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow("tasks rule choice regret worst worst_task correlation groups".split())
+        for tasks, factor in (("All tasks", 1), ("These confirm", 2)):
+            for rule, regrets in found.items():
+                for choice, regret in zip(choices, regrets, strict=True):
+                    own = (factor * regret, 2 * factor * regret, "a>b", 0.5, 4)
+                    writer.writerow([tasks, rule, choice, *own])
+    here("regret", "--csv", table, "--out", tmp_path, "--tasks", "These confirm")
+    rows = read(tmp_path / "study_regret.csv")
+    assert [float(row["regret"]) for row in rows] == [8, 18, 18, 2, 4, 6, 4, 6, 8]
+    axes = script("regret")["draw"](rows, "These confirm").axes
+    names = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert names == ["MaNo", "class AMI", "entropy"]
+    assert [bar.get_width() for bar in axes[2].patches] == [6, 8, 18]
+
+
+def test_samples_are_the_rows_of_the_domain(tmp_path, here, script):
+    here("samples", "--out", tmp_path, "--columns", 3)
+    rows = read(tmp_path / "digits_samples.csv")
+    assert [row["class"] for row in rows] == ["0", "1", "2"] * 6
+    for row in rows:
+        assert read_digits(row["domain"]).y[int(row["row"])] == int(row["class"])
 
 
 TOY = ("--experiment", "toy", "--out", "OUT", "--runs-dir", "RECORDS")
@@ -208,8 +427,8 @@ TASK = (*TOY, "--source", "clean", "--target", "rotated30")
         ),
         (
             "tsne",
-            (*TASK, "--after", "coral"),
-            "no finished run of toy coral clean>rotated30 seed 0",
+            (*TASK, "--methods", "none", "coral"),
+            "no finished run of toy coral clean>rotated30",
         ),
         (
             "tsne",
@@ -218,7 +437,19 @@ TASK = (*TOY, "--source", "clean", "--target", "rotated30")
         ),
         ("accuracy", (*TOY, "--runs-dir", "absent"), "no folder of runs at absent"),
         ("accuracy", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
-        ("accuracy", (*TOY, "--where", "steps=10"), "got none: check"),
+        ("accuracy", (*TOY, "--where", "steps=10"), "has none of toy with steps=10: check --runs"),
+        (
+            "curves",
+            (*TASK, "--methods", "none"),
+            "none have not logged target_accuracy; they have nothing",
+        ),
+        ("trade_off", (*TASK, "--methods", "mmd"), "no run of mmd has a trade-off"),
+        ("confusion", TASK, "has no confusion matrix of the model by 'last'; it has none"),
+        ("critical_difference", TOY, "at least three methods"),
+        ("forest", (*TOY, "--baseline", "coral"), "no method shares a seed with the baseline"),
+        ("forest", (*TOY, "--methods", "none"), "no method shares a seed with the baseline"),
+        ("regret", ("--out", "OUT", "--csv", "absent.csv"), "absent.csv is missing"),
+        ("samples", ("--out", "OUT", "--columns", 0), "columns must be at least 1; got 0"),
         ("methods", (*TOY, "--select", "best"), "has no selection 'best'; it has last, oracle"),
         ("accuracy", (*TOY, "--where", "steps"), "--where takes key=value; got 'steps'"),
     ],
