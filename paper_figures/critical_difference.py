@@ -102,9 +102,9 @@ def draw(table: Table, found: Ranks, *, width: style.Width) -> Figure:
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1)
     # Data units: ranks along the axis, inches downwards.
     count = len(found.methods)
-    left, right = (_inches(names) for names in (found.methods[:half], found.methods[half:]))
-    unit = (count - 1) / (style.INCHES[width] - left - right)  # ranks an inch
-    axes.set(xlim=(1 - unit * left, count + unit * right), ylim=(height - head, -head))
+    before, after = (_inches(names) for names in (found.methods[:half], found.methods[half:]))
+    unit = (count - 1) / (style.INCHES[width] - before - after)  # ranks an inch
+    axes.set(xlim=(1 - unit * before, count + unit * after), ylim=(height - head, -head))
     axes.set_axis_off()
     _axis(axes, count, found.difference)
     for place, (first, last) in enumerate(groups):
@@ -115,8 +115,8 @@ def draw(table: Table, found: Ranks, *, width: style.Width) -> Figure:
         left = place < half
         y = depth + 0.1 + LINE * (place if left else count - 1 - place)
         _name(axes, method, value, y=y, count=count, left=left, bold=method == table.baseline)
-    place = {"va": "top", "transform": axes.transAxes}
-    axes.text(0.01, 1 - 0.05 / height, _title(table, found, width), **place)
+    title = _title(table, found, width)
+    axes.text(0.01, 1 - 0.05 / height, title, va="top", transform=axes.transAxes)
     return figure
 
 
