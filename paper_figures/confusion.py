@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import style
@@ -59,14 +60,17 @@ def draw(found: Mapping[str, np.ndarray], names: list[str], options: Options) ->
     inches = style.INCHES[options.width]
     columns = min(len(found), 3 if options.width == "double" else 1)
     lines = -(-len(found) // columns)
-    side = (inches - 0.9) / max(columns, 2 if options.width == "double" else 1)
-    shape = {"figsize": (min(inches, side * columns + 0.9), side * lines + 0.5)}
+    names = [name.replace("_", " ") for name in names]
+    beside = 0.05 * max(map(len, names))  # inches for the names of the classes
+    side = (inches - 0.9 - beside) / max(columns, 2 if options.width == "double" else 1)
+    size = (min(inches, side * columns + 0.9 + beside), side * lines + 0.5 + beside)
+    shape: dict[str, Any] = {"figsize": size}
     shape |= {"layout": "constrained", "sharex": True, "sharey": True, "squeeze": False}
     figure, grid = pyplot.subplots(lines, columns, **shape)
     for axes in grid.flat[len(found) :]:
         axes.remove()
     for axes, (method, matrix) in zip(grid.flat, found.items(), strict=False):
-        image = _panel(axes, matrix, names, font=min(6.0, 26 * side / len(names)))
+        image = _panel(axes, matrix, names, font=min(6.0, 25 * side / len(names)))
         share = 100 * np.trace(matrix) / matrix.sum()
         axes.set_title(f"{display_name(method)}: {share:.1f} %", loc="left")
     style.colour_bar(list(grid.flat[: len(found)]), image)
@@ -87,7 +91,7 @@ def _panel(axes: Axes, matrix: np.ndarray, names: list[str], *, font: float) -> 
     image = axes.imshow(shares, **style.ACCURACIES)
     level = max(map(len, names)) <= 2 and len(names) <= WRITTEN
     place = {} if level else {"rotation": 90}
-    size = min(6.5, 2.2 * font)
+    size = min(6.5, 1.9 * font)
     axes.set_xticks(range(len(names)), names, fontsize=size, **place)
     axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.tick_params(length=0, labelbottom=True)

@@ -264,7 +264,13 @@ def confusion(record: Record, select: str = "last") -> np.ndarray | None:
 def class_names(records: Iterable[Record]) -> list[str] | None:
     """Names of the classes, or their numbers; None if the records do not say or differ."""
     found = {tuple(names) for record in records if (names := _class_names(record))}
-    return list(found.pop()) if len(found) == 1 else None
+    if len({len(names) for names in found}) != 1:
+        return None
+    numbers = tuple(map(str, range(len(next(iter(found))))))
+    named = found - {numbers}  # runs from before the names were recorded have numbers
+    if len(named) > 1:
+        return None
+    return list(named.pop() if named else numbers)
 
 
 def _class_names(record: Record) -> list[str]:

@@ -22,6 +22,7 @@ from sklearn.manifold import TSNE
 from stored_runs import store
 
 from da.data import read_digits
+from da.records.record import Record
 from da.records.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,6 +264,23 @@ def test_a_two_class_figure_has_chance_at_one_half(trials, records, script):
         figure = accuracy["draw"](options.table(), options)
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert legend == ["source only", "MMD (DAN)", *drawn]
+
+
+def test_names_of_classes_win_over_numbers_and_must_agree(script):
+    class_names = script("style")["class_names"]
+    cats, dogs, old, wide = (
+        Record({}, {}, result, Path("x"))
+        for result in (
+            {"classes": ["cat", "dog"]},
+            {"classes": ["dog", "cat"]},
+            {"selected": {"last": {"target_confusion_matrix": ["1 2", "3 4"]}}},
+            {"selected": {"last": {"target_confusion_matrix": ["1 2 0", "3 4 0", "0 0 1"]}}},
+        )
+    )
+    assert class_names([old]) == ["0", "1"]
+    assert class_names([old, cats]) == ["cat", "dog"]
+    assert class_names([cats, dogs]) is None and class_names([cats, wide]) is None
+    assert class_names([Record({}, {}, {"selected": {"last": {}}}, Path("x"))]) is None
 
 
 def test_the_choice_and_the_oracle_are_those_of_the_trials(trials, tmp_path, here):
