@@ -221,7 +221,8 @@ def finish(
         save_network(method.network, evaluation, run.directory / "network.pt")
         if evaluation is not None:
             save_features(method, run, evaluation, fabric)
-    result = {"selected": choices, **more}
+    named = list(evaluation.classes) if evaluation is not None else []
+    result = {"selected": choices, **({"classes": named} if named else {}), **more}
     run.finish(result)
     if fabric.is_global_zero:
         (run.directory / "checkpoint.pt").unlink(missing_ok=True)
