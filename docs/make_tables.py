@@ -32,6 +32,8 @@ FIGURES = {
     "target_mae": "mean absolute error",
 }
 
+CHOICES = ("trial", "method", "both")
+
 Row = dict[str, str]
 
 
@@ -184,6 +186,42 @@ def stacked() -> str:
             [f"`{method}`", f"{together:.2f}", f"{alone:.2f}", f"{ratio:.1f}", f"{elapsed:.1f}"]
         )
     head = ["method", "together, seconds", "one by one, seconds", "ratio", "ratio of elapsed time"]
+    return _grid(head, lines)
+
+
+def selection_study() -> str:
+    """What a label-free choice costs on all tasks of the digits, and where it was confirmed."""
+    lines: dict[str, list[str]] = {}
+    for half in ("decide", "confirm", "all"):
+        for row in _read("selection_study_digits"):
+            if row["half"] == half:
+                lines.setdefault(row["rule"], []).append(f"{float(row['regret']):.1f}")
+            if row["half"] == half == "all":
+                worst = f"{float(row['worst']):.1f} ({row['worst_task'].partition('>')[2]})"
+                lines[row["rule"]] += [worst, f"{float(row['correlation']):.2f}"]
+    words = [f"{choice}, {half}" for half in ("decide", "confirm") for choice in CHOICES]
+    words += [f"{choice}{word}" for choice in CHOICES for word in ("", ", worst task", ", rank")]
+    best = sorted(lines, key=lambda rule: sum(map(float, lines[rule][:3])))
+    cells = [[rule, *(cell.replace("nan", "-") for cell in lines[rule])] for rule in best]
+    return _grid(["rule", *words], cells)
+
+
+def accuracy_study() -> str:
+    """Error and coverage of every estimate of accuracy."""
+    lines = []
+    for (name,), rows in _by(_read("accuracy_study_digits"), "estimator").items():
+        truth, value, low, high = (
+            [float(row[key]) for row in rows] for key in ("accuracy", "estimate", "low", "high")
+        )
+        errors = [v - t for v, t in zip(value, truth, strict=True)]
+        held = mean(a <= t <= b for a, t, b in zip(low, truth, high, strict=True))
+        figures = (mean(map(abs, errors)), mean(errors))
+        width = mean(b - a for a, b in zip(low, high, strict=True))
+        reliable = mean(row["reliable"] == "True" for row in rows)
+        percents = [f"{100 * x:.1f}" for x in figures]
+        shares = [f"{100 * x:.0f} %" for x in (held, reliable)]
+        lines.append([name, *percents, shares[0], f"{100 * width:.1f}", shares[1]])
+    head = ["estimator", "mean error", "bias", "interval covers", "its width", "called reliable"]
     return _grid(head, lines)
 
 
@@ -358,6 +396,8 @@ MAKERS: dict[str, Callable[[], str]] = {
         shallow,
         step_costs,
         stacked,
+        selection_study,
+        accuracy_study,
         two_sample_power,
         digits_instance_samples,
         office_caltech_instance_samples,

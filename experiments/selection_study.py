@@ -22,7 +22,7 @@ from da.records import read_runs
 from da.records.command_line import parse
 from da.records.grids import aligned
 from da.select.candidates import read_candidates, rules
-from da.select.study import CHOICES, Cost, costs, random_regret
+from da.select.study import CHOICES, Cost, costs
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Config:
     """Where the figures go."""
 
 
-def table(title: str, found: list[Cost], chance: dict[str, float]) -> str:
+def table(title: str, found: list[Cost]) -> str:
     """The costs of every rule as a text."""
     by_rule: dict[str, dict[str, Cost]] = {}
     for each in found:
@@ -51,11 +51,10 @@ def table(title: str, found: list[Cost], chance: dict[str, float]) -> str:
             for text in (
                 f"{costed[choice].regret:.1f}",
                 f"{costed[choice].worst:.1f}",
-                f"{costed[choice].correlation:.2f}",
+                f"{costed[choice].correlation:.2f}".replace("nan", "-"),
             )
         ]
         grid.append([rule, *cells])
-    grid.append(["any, by chance", *(t for c in CHOICES for t in (f"{chance[c]:.1f}", "-", "-"))])
     return f"{title}\n\n{aligned(grid)}"
 
 
@@ -63,17 +62,19 @@ def study(config: Config) -> str:
     """The tables of both halves of the tasks; the figures of all go to `out`."""
     candidates = read_candidates(read_runs(config.runs_dir, experiment=config.experiment))
     tasks = sorted({candidate.task for candidate in candidates})
-    halves = {"These tasks decide": tasks[::2], "These confirm": tasks[1::2], "All tasks": tasks}
-    found_rules, parts, lines = rules(candidates), [], []
-    for words, chosen in halves.items():
-        found = costs(found_rules, candidates, chosen)
-        chance = {choice: random_regret(candidates, choice, chosen) for choice in CHOICES}
-        parts.append(table(f"{words}: {', '.join(chosen)}.", found, chance))
-        lines += [[words, *(getattr(each, f.name) for f in fields(Cost))] for each in found]
+    if len(tasks) < 2:
+        raise ValueError(f"runs_dir must hold trials on two tasks or more; got {tasks}")
+    halves = {"decide": tasks[::2], "confirm": tasks[1::2], "all": tasks}
+    parts, lines = [], []
+    for half, chosen in halves.items():
+        found = costs(rules(candidates), candidates, chosen)
+        parts.append(table(f"{half}: {', '.join(chosen)}.", found))
+        named = (half, " ".join(chosen))
+        lines += [[*named, *(getattr(each, f.name) for f in fields(Cost))] for each in found]
     config.out.parent.mkdir(parents=True, exist_ok=True)
     with open(config.out, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([["tasks", *(f.name for f in fields(Cost))], *lines])
+        writer.writerows([["half", "tasks", *(f.name for f in fields(Cost))], *lines])
     return "\n\n".join(parts)
 
 

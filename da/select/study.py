@@ -75,17 +75,16 @@ def cost(
         raise ValueError(
             f"no task of {', '.join(sorted(wanted))} has two candidates to choose from"
         )
-    by_task = {task: float(np.mean(found)) for task, found in regrets.items()}
-    every = [value for found in regrets.values() for value in found]
-    worst = max(by_task, key=lambda task: by_task[task])
-    correlation = float(np.mean(correlations)) if correlations else float("nan")
-    return Cost(name, choice, float(np.mean(every)), by_task[worst], worst, correlation, len(every))
+    return _over_tasks(name, choice, regrets, correlations)
 
 
 def costs(
     rules: Mapping[str, Rule], candidates: Sequence[Candidate], tasks: Iterable[str]
 ) -> list[Cost]:
-    """Measure every rule in every kind of choice; the least regret over all comes first."""
+    """Measure every rule in every kind of choice; the least regret over all comes first.
+
+    The last three are those of chance.
+    """
     counted = tuple(tasks)
     found = [
         cost(name, rule, candidates, choice, counted)
@@ -95,15 +94,32 @@ def costs(
     total: dict[str, float] = {}
     for each in found:
         total[each.rule] = total.get(each.rule, 0.0) + each.regret
-    return sorted(found, key=lambda each: (total[each.rule], each.rule))
+    found.sort(key=lambda each: (total[each.rule], each.rule))
+    return found + [by_chance(candidates, choice, counted) for choice in CHOICES]
 
 
-def random_regret(candidates: Sequence[Candidate], choice: str, tasks: Iterable[str]) -> float:
-    """The mean regret of taking any candidate of a group with equal chances."""
+def by_chance(candidates: Sequence[Candidate], choice: str, tasks: Iterable[str]) -> Cost:
+    """What it costs to take any candidate of a group with equal chances: the mean over all of them.
+
+    Args:
+        candidates: All candidates.
+        choice: "trial", "method" or "both".
+        tasks: The tasks that count.
+    """
     wanted = set(tasks)
-    found = [
-        max(c.figure for c in group) - float(np.mean([c.figure for c in group]))
-        for (task, *_), group in groups(candidates, choice).items()
-        if task in wanted and len(group) > 1
-    ]
-    return float(np.mean(found))
+    regrets: dict[str, list[float]] = {}
+    for (task, *_), group in groups(candidates, choice).items():
+        if task in wanted and len(group) > 1:
+            figures = [candidate.figure for candidate in group]
+            regrets.setdefault(task, []).append(max(figures) - float(np.mean(figures)))
+    return _over_tasks("any, by chance", choice, regrets, [])
+
+
+def _over_tasks(
+    name: str, choice: str, regrets: Mapping[str, list[float]], correlations: Sequence[float]
+) -> Cost:
+    by_task = {task: float(np.mean(found)) for task, found in regrets.items()}
+    every = [value for found in regrets.values() for value in found]
+    worst = max(by_task, key=lambda task: by_task[task])
+    correlation = float(np.mean(correlations)) if correlations else float("nan")
+    return Cost(name, choice, float(np.mean(every)), by_task[worst], worst, correlation, len(every))
