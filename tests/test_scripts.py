@@ -25,7 +25,7 @@ from da.data.benchmarks import Benchmark
 from da.recipes.job import Cell
 from da.recipes.methods import METHODS
 from da.recipes.photographs import DANFlags, image_job
-from da.recipes.script import run_cell
+from da.recipes.cells import run_cell
 from da.train.engine import launch
 from problems import ROOT, real_data, run_script
 

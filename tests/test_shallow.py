@@ -24,7 +24,7 @@ from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled, Unlabelled
 from da.recipes.backbone_features import frozen_features
 from da.recipes.job import Cell
-from da.recipes.script import run_cell
+from da.recipes.cells import run_cell
 from da.recipes.shallow import (
     Samples,
     ShallowFlags,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays.devices import narrowed, wide_type
+from da.arrays.devices import narrowed, wide_type, widened
 from da.arrays.matrices import Array, check_two_samples, like
 from da.arrays.stacking import stacking
 from da.feature.mmd_estimators import MULTIPLIERS, layer_of
@@ -100,7 +100,7 @@ def local_mmd2(
         backend=backend,
         pooled=[z.pooled],
     )
-    return like(narrowed(value / common, x), source)
+    return like(narrowed(value / widened(common), x), source)
 
 
 def _class_weights(labels: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,9 +40,9 @@ def recipe_cells(cell: Cell, flags: RowFlags, make: Make) -> list[Cell]:
 
     Example:
         >>> from da.feature import MDD
-        >>> from da.recipes import Cell, RowFlags
+        >>> from da.recipes import Cell, DANFlags
         >>> from da.recipes.trials import recipe_cells
-        >>> flags = RowFlags(recipe=("mdd.margin=2",), trials=3)
+        >>> flags = DANFlags(loss=("mdd",), recipe=("mdd.margin=2",), trials=3)
         >>> [dict(c.recipe)["margin"] for c in recipe_cells(Cell("mdd", "a", "b", 0), flags, MDD)]
         [2, 2, 2]
     """
