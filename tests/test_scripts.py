@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 
 from da.data.benchmarks import Benchmark
+from da.recipes.cells import run_cell
 from da.recipes.job import Cell
 from da.recipes.methods import METHODS
 from da.recipes.photographs import DANFlags, image_job
-from da.recipes.cells import run_cell
 from da.train.engine import launch
 from problems import ROOT, real_data, run_script
 

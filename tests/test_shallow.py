@@ -23,8 +23,8 @@ from da._torchvision import torchvision
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled, Unlabelled
 from da.recipes.backbone_features import frozen_features
-from da.recipes.job import Cell
 from da.recipes.cells import run_cell
+from da.recipes.job import Cell
 from da.recipes.shallow import (
     Samples,
     ShallowFlags,
