@@ -19,7 +19,7 @@ from typing import Literal
 
 from da.data import MNIST_USPS, ImageTransform, Labelled, data_root, read_digits, read_domain
 from da.networks import lenet
-from da.recipes import Cell, Job, RowFlags, main, paired_job, row_method
+from da.recipes import Cell, Flags, Job, RowFlags, main, paired_job, row_method
 from da.recipes.methods import METHODS
 from da.recipes.rows import describe_rows
 
@@ -28,7 +28,7 @@ Loss = Literal[*METHODS]
 
 
 @dataclass(frozen=True)
-class Config(RowFlags):
+class Config(RowFlags, Flags):
     """Adapt between MNIST, USPS and MNIST-M."""
 
     loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
