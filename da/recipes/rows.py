@@ -100,7 +100,7 @@ def describe_rows(rows: Mapping[str, Make]) -> Callable[[RowFlags, Cell], dict[s
         rows: Row -> what it stands for.
 
     Returns:
-        (flags, cell) -> {"row": every option of the row with its value}.
+        (flags, cell) -> {"row": every option of the row with its value}; nothing of other rows.
 
     Example:
         >>> from da.recipes import Cell, RowFlags
@@ -114,7 +114,8 @@ def describe_rows(rows: Mapping[str, Make]) -> Callable[[RowFlags, Cell], dict[s
 
 
 def _describe(rows: Mapping[str, Make], flags: RowFlags, cell: Cell) -> dict[str, Any]:
-    return {"row": described(resolved(rows[cell.method], flags, cell))}
+    make = rows.get(cell.method)
+    return {} if make is None else {"row": described(resolved(make, flags, cell))}
 
 
 def resolved(make: Make, flags: RowFlags, cell: Cell) -> partial:

@@ -24,13 +24,13 @@ SETTINGS = tuple(
 )
 
 
-def recipe_cells(cell: Cell, flags: RowFlags, make: Make) -> list[Cell]:
+def recipe_cells(cell: Cell, flags: RowFlags, make: Make | str) -> list[Cell]:
     """The cells of one row, task and seed: one for each recipe that the row tries.
 
     Args:
         cell: The names of the run.
         flags: The flags of the script; `recipe` and `trials` count.
-        make: What the row stands for.
+        make: What the row stands for; a text describes a row without options.
 
     Returns:
         `flags.trials` cells. The first has the row's usual recipe.
@@ -47,6 +47,13 @@ def recipe_cells(cell: Cell, flags: RowFlags, make: Make) -> list[Cell]:
         [2, 2, 2]
     """
     named = by_row(flags.recipe).get(cell.method, {})
+    if isinstance(make, str):
+        if named or flags.trials > 1:
+            raise ValueError(
+                f"recipe and trials must leave out the row {cell.method}: it has no options; take "
+                "it from --loss"
+            )
+        return [cell]
     own = options_of(make)
     if unknown := [name for name in named if name not in (*own, *SETTINGS)]:
         raise ValueError(
