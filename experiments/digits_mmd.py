@@ -7,6 +7,7 @@ The targets are rotated, noisy, blurred and photographed digits. The rows of the
     none    a small convolutional network, trained on the source alone
     adabn   the same, with the target's batch statistics at evaluation
     mmd     aligned with the target by a five-kernel MMD
+    cdan_e  an adversary aligns features and predictions (CDAN+E)
 
 Each row is trained for each target with three seeds. The data are scikit-learn's handwritten
 digits, which need no download.
@@ -37,7 +38,7 @@ describe = describe_rows(ROWS)
 class Config(RowFlags, DigitFlags):
     """Adapt clean digits to changed ones."""
 
-    loss: tuple[Loss, ...] = ("none", "adabn", "mmd")
+    loss: tuple[Loss, ...] = ("none", "adabn", "mmd", "cdan_e")
     """What is compared. none: source only. adabn: the same with the target's batch statistics."""
 
 

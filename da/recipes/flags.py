@@ -118,6 +118,8 @@ class DigitFlags(Flags):
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
+    processes: int = field(default=2, metadata=NO_RESULT)
+    """Runs that are carried out at once, each in a process of its own."""
     threads: int | None = 1
     """CPU threads. More help on an idle machine and can be many times slower on a shared one."""
 
