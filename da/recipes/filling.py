@@ -83,7 +83,7 @@ def fill(
     carry_out = _one_by_one
     if flags.launcher != "local":
         carry_out = _elsewhere
-    elif flags.processes > 1 and len(cells) > 1:
+    elif flags.processes > 1 and len(cells) > 1 and (fabric is None or fabric.world_size == 1):
         carry_out = _in_processes
     directories: dict[Cell, Path] = {}
     try:

@@ -77,7 +77,8 @@ class CommonFlags:
 
     def shortened(self) -> Self:
         """The flags of a smoke test: one seed, and records in a folder of their own."""
-        return dataclasses.replace(self, runs_dir=self.runs_dir / "smoke", seeds=self.seeds[:1])
+        smoke = self.runs_dir / "smoke"
+        return dataclasses.replace(self, runs_dir=smoke, seeds=self.seeds[:1], processes=1)
 
 
 @dataclass(frozen=True)
