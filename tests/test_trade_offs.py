@@ -98,7 +98,6 @@ def test_rows_have_the_trade_offs_and_heads_of_their_authors():
     ]
     assert made["mdd"].network.head[0].out_features == 1024
     assert [type(layer).__name__ for layer in made["mcd"].network.head] == [
-        *("Linear", "BatchNorm1d", "ReLU", "Linear"),
+        *("Linear", "DomainBatchNorm", "ReLU", "Linear"),
     ]
     assert made["mdd"].trade_off == 0.1 and made["mcd"].trade_off == 1.0
-
