@@ -22,8 +22,7 @@ import numpy as np
 from da.records import read_runs
 from da.records.command_line import parse
 from da.records.grids import aligned
-from da.records.record import Record
-from da.records.trials import own_recipe
+from da.records.trials import own_recipes
 from da.select.accuracy_cells import Cell, estimated_cells, with_calibrated_interval
 
 
@@ -37,15 +36,6 @@ class Config:
     """The experiment that they belong to."""
     out: Path = Path("runs/accuracy_study.csv")
     """Where the estimates of all runs go."""
-
-
-def usual_recipes(records: list[Record]) -> list[Record]:
-    """Of several recipes of a method on a task with a seed, the usual one."""
-    trials: dict[tuple, list[Record]] = {}
-    for record in records:
-        names = tuple(record.result[name] for name in ("method", "source", "target", "seed"))
-        trials.setdefault(names, []).append(record)
-    return [run for run in map(own_recipe, trials.values()) if run is not None]
 
 
 def table(cells: list[Cell]) -> str:
@@ -69,7 +59,7 @@ def table(cells: list[Cell]) -> str:
 def study(config: Config) -> str:
     """The table; the estimates of all runs go to `out`."""
     records = read_runs(config.runs_dir, experiment=config.experiment)
-    cells = with_calibrated_interval(estimated_cells(usual_recipes(records)))
+    cells = with_calibrated_interval(estimated_cells(own_recipes(records)))
     if not cells:
         raise ValueError(f"no runs of {config.experiment} in {config.runs_dir}")
     config.out.parent.mkdir(parents=True, exist_ok=True)

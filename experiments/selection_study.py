@@ -21,8 +21,8 @@ from pathlib import Path
 from da.records import read_runs
 from da.records.command_line import parse
 from da.records.grids import aligned
-from da.select.candidates import read_candidates, rules
-from da.select.study import CHOICES, Cost, costs
+from da.select.candidates import CHOICES, read_candidates, rules
+from da.select.study import Cost, costs
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def study(config: Config) -> str:
     if len(tasks) < 2:
         raise ValueError(f"runs_dir must hold trials on two tasks or more; got {tasks}")
     halves = {"decide": tasks[::2], "confirm": tasks[1::2], "all": tasks}
-    parts, lines = [], []
+    every, parts, lines = rules(candidates), [], []
     for half, chosen in halves.items():
-        found = costs(rules(candidates), candidates, chosen)
+        found = costs(every, candidates, chosen)
         parts.append(table(f"{half}: {', '.join(chosen)}.", found))
         named = (half, " ".join(chosen))
         lines += [[*named, *(getattr(each, f.name) for f in fields(Cost))] for each in found]

@@ -21,3 +21,8 @@ def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelle
     )
     first, second = (domain.subset(torch.from_numpy(np.sort(rows))) for rows in (rest, part))
     return first, second
+
+
+def hold_out(source: Labelled, share: float) -> tuple[Labelled, Labelled | None]:
+    """The source for training and, if the share is not 0, a part of it that is kept out."""
+    return cut(source, share, seed=0) if share else (source, None)

@@ -7,23 +7,19 @@ of runs share the work too, and a process that was killed leaves its cell to the
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from da.data.progress import Progress
-from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine, stop
+from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine
 from da.recipes.flags import CommonFlags
 from da.recipes.job import Cell
-from da.recipes.launchers import on_ray, on_slurm, with_absolute_paths
+from da.recipes.launchers import in_processes, on_ray, on_slurm, with_absolute_paths
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType, Task
 from da.recipes.trials import check_recipes, recipe_cells
@@ -80,15 +76,15 @@ def fill(
             f"already finished: {len(done)} of {len(cells)} runs (--force runs them again)",
             file=sys.stderr,
         )
-    carry_out = _one_by_one
-    if flags.launcher != "local":
-        carry_out = _elsewhere
-    elif flags.processes > 1 and len(cells) > 1 and (fabric is None or fabric.world_size == 1):
-        carry_out = _in_processes
+    several = flags.processes > 1 and len(cells) > 1 and (fabric is None or fabric.world_size == 1)
+    if several or flags.launcher != "local":
+        ended = _at_once(flags, experiment, cells, build, describe)
+    else:
+        ended = _one_by_one(flags, experiment, cells, build, describe, fabric)
     directories: dict[Cell, Path] = {}
     try:
         with Progress(experiment, len(cells), unit="run", hidden=not leading) as progress:
-            for cell, folder in carry_out(flags, experiment, cells, build, describe, fabric):
+            for cell, folder in ended:
                 directories[cell] = folder
                 done.add(cell)
                 progress.advance()
@@ -123,68 +119,29 @@ def _one_by_one(
         waiting = busy
 
 
-def _in_processes(
+def _at_once(
     flags: FlagsType,
     experiment: str,
     cells: list[Cell],
     build: Build,
     describe: Describe | None,
-    fabric: Fabric | None,
 ) -> Iterator[tuple[Cell, Path]]:
-    """Carry cells out in `flags.processes` new processes, each with its share of the threads."""
-    share = max(1, (os.cpu_count() or 1) // flags.processes)
-    if getattr(flags, "threads", share) is None:
+    """Carry several cells out at once, where the flags say; see `da.recipes.launchers`."""
+    if flags.launcher != "local":
+        flags = with_absolute_paths(flags)
+    elif getattr(flags, "threads", 1) is None:  # each process has its share
+        share = max(1, (os.cpu_count() or 1) // flags.processes)
         flags = dataclasses.replace(flags, threads=share)  # type: ignore[call-arg]
-    context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads
-    pool = ProcessPoolExecutor(flags.processes, mp_context=context, initializer=_end_with_parent)
-    try:
-        futures: dict[Future[Path], Cell] = {
-            pool.submit(_in_worker, flags, experiment, cell, build, describe): cell
-            for cell in cells
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        stop(
-            RuntimeError(
-                "a process was killed, perhaps for want of memory. What was finished is kept, and "
-                "the same command continues; fewer --processes need less memory"
-            )
-        )
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _elsewhere(
-    flags: FlagsType,
-    experiment: str,
-    cells: list[Cell],
-    build: Build,
-    describe: Describe | None,
-    fabric: Fabric | None,
-) -> Iterator[tuple[Cell, Path]]:
-    """Carry cells out on a cluster; see `da.recipes.launchers`."""
-    flags = with_absolute_paths(flags)
     calls = [(flags, experiment, cell, build, describe) for cell in cells]
     if flags.launcher == "ray":
         ended = on_ray(_in_worker, calls, threads=getattr(flags, "threads", None) or 1)
-    else:
+    elif flags.launcher == "slurm":
         folder = flags.runs_dir / experiment / "slurm"
         ended = on_slurm(_in_worker, calls, folder=folder, options=flags.slurm)
+    else:
+        ended = in_processes(_in_worker, calls, processes=flags.processes)
     for number, directory in ended:
         yield cells[number], directory
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, for example killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _in_worker(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from da.data.batches import Batch, PairedBatches, Transform
 from da.data.domain import Labelled
 from da.data.loading import Stream
-from da.recipes.cutting import cut
+from da.recipes.cutting import hold_out
 from da.recipes.flags import Flags
 from da.records.run import Run
 from da.train.evaluation import Evaluation
@@ -142,9 +142,7 @@ def paired_job(
         >>> job.stream.batch(0).target_x.shape, len(job.evaluation.target)
         (torch.Size([64, 1, 16, 16]), 899)
     """
-    held_out = None
-    if source_validation:
-        source, held_out = cut(source, source_validation, seed=0)
+    source, held_out = hold_out(source, source_validation)
     stream = PairedBatches(
         source,
         target.unlabelled(),

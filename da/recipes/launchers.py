@@ -1,4 +1,4 @@
-"""Cells of a table on other machines: a Ray cluster, or an array job of Slurm.
+"""Cells of a table at once: in processes of this machine, on a Ray cluster, or in a job of Slurm.
 
 Every machine sees the folder of runs and the data under the same paths. A run is claimed by one
 process at a time, so a cell that is submitted twice is carried out once.
@@ -7,7 +7,12 @@ process at a time, so a cell that is submitted twice is carried out once.
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +21,49 @@ from da.recipes.trials import value_of
 Result = TypeVar("Result")
 Call = tuple[Any, ...]
 RETRIES = 3  # of a cell whose machine was lost
+
+
+def in_processes(
+    work: Callable[..., Result], calls: Sequence[Call], *, processes: int
+) -> Iterator[tuple[int, Result]]:
+    """Carry calls out in new processes of this machine, and pass results on as they come.
+
+    Args:
+        work: What is called.
+        calls: The arguments of each call.
+        processes: How many calls are carried out at once.
+
+    Returns:
+        (number of the call, result) in the order in which the calls end.
+
+    Raises:
+        ChildProcessError: A process was killed.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
+    try:
+        numbers = {pool.submit(work, *call): number for number, call in enumerate(calls)}
+        for future in as_completed(numbers):
+            yield numbers[future], future.result()
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            "a process was killed, perhaps for want of memory. What was finished is kept, and "
+            "the same command continues; fewer --processes need less memory"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, for example killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def on_ray(

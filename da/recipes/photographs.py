@@ -21,7 +21,7 @@ from da.data.transforms import HALF, IMAGENET, Augmentation, ImageTransform
 from da.model.finetune import fit_head
 from da.networks.backbones import backbone
 from da.networks.network import Network, bottleneck
-from da.recipes.cutting import cut
+from da.recipes.cutting import hold_out
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
 from da.recipes.rows import Make, RowFlags, row_method
@@ -167,9 +167,7 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
             f"probe must be left out for {cell.method}: it starts a linear head, and this row's "
             f"head has hidden layers; got probe {flags.probe}"
         )
-    held_out = None
-    if flags.source_validation:
-        source, held_out = cut(source, flags.source_validation, seed=0)
+    source, held_out = hold_out(source, flags.source_validation)
     training = replace(evaluating, augmentation=flags.augmentation)
     stream = PairedBatches(
         source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training

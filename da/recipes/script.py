@@ -138,9 +138,8 @@ def _facts(records: list[Record]) -> str:
     """The facts in the results: the mean over seeds, a line for each fact, method and task."""
     found: dict[tuple[str, ...], list[float]] = {}
     for record in records:
-        task = f"{record.result['source']}>{record.result['target']}"
         for name, value in record.result.get("facts", {}).items():
-            found.setdefault((name, record.result["method"], task), []).append(value)
+            found.setdefault((name, record.result["method"], record.task), []).append(value)
     lines = [
         f"{name.replace('_', ' ')} of {method} on {task}: {sum(values) / len(values):.1f}"
         for (name, method, task), values in sorted(found.items())

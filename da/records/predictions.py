@@ -51,11 +51,8 @@ def read_predictions(record: Record) -> dict[str, np.ndarray]:
     """
     if record.curves is None:
         return {name: _wide(values) for name, values in _read(record.directory / FILE).items()}
-    path = packed_predictions(record.curves.with_name(record.curves.name.split(".curves")[0]))
-    if not path.is_file():
-        return {}
-    state = path.stat()
-    arrays = _by_digest(path, state.st_mtime_ns, state.st_size).get(record.digest, {})
+    packed = record.curves.with_name(record.curves.name.split(".curves")[0])
+    arrays = _of_packed(packed, record.digest)
     return {name: _wide(values) for name, values in arrays.items()}
 
 
@@ -92,12 +89,7 @@ def pack_predictions(directories: Mapping[str, Path], packed: Path) -> Path | No
 
 def unpack_predictions(packed: Path, digest: str, directory: Path) -> None:
     """Write the packed predictions of one run, if there are any, into its folder."""
-    path = packed_predictions(packed)
-    if not path.is_file():
-        return
-    state = path.stat()
-    arrays = _by_digest(path, state.st_mtime_ns, state.st_size).get(digest)
-    if arrays:
+    if arrays := _of_packed(packed, digest):
         with replacing(directory / FILE) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -128,6 +120,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}; run again with force=True") from None
+
+
+def _of_packed(packed: Path, digest: str) -> dict[str, np.ndarray]:
+    """The packed arrays of one run; empty if there are none."""
+    path = packed_predictions(packed)
+    if not path.is_file():
+        return {}
+    state = path.stat()
+    return _by_digest(path, state.st_mtime_ns, state.st_size).get(digest, {})
 
 
 @lru_cache(maxsize=4)

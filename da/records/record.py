@@ -55,6 +55,11 @@ class Record:
     curves: Path | None = None
 
     @property
+    def task(self) -> str:
+        """The run's column: source>target."""
+        return f"{self.result['source']}>{self.result['target']}"
+
+    @property
     def digest(self) -> str:
         """The identity of the run: the last twelve characters of its folder's name."""
         return self.directory.name.rpartition("-")[2]

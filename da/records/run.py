@@ -144,9 +144,7 @@ class Run:
         directory = place / f"seed{seed}-{digest_of(document)}"
         if not directory.exists():
             directory, document = find_earlier(directory, document, known)
-        packed = None
-        if not directory.exists():
-            packed = find_packed(Path(runs_dir), document, known)
+        packed = None if directory.exists() else find_packed(Path(runs_dir), document, known)
         if packed is not None and not force:
             return cls(packed.directory, document, wandb=wandb, rank_zero=rank_zero, packed=packed)
         run = cls(directory, document, wandb=wandb, rank_zero=rank_zero)

@@ -116,8 +116,7 @@ class Table:
         cells: dict[tuple[str, str], list[Record]] = {}
         for record in kept:
             if record.result["method"] in rows:
-                task = f"{record.result['source']}>{record.result['target']}"
-                cells.setdefault((record.result["method"], task), []).append(record)
+                cells.setdefault((record.result["method"], record.task), []).append(record)
         _check(cells, trials=trials, unequal_budgets=unequal_budgets)
         shown = [run for runs in cells.values() for run in runs]
         figure = _figure(shown, metric, select)

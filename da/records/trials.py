@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 from da.records.cells import Metric, differing_settings, selection_of
 from da.records.record import Record
@@ -87,6 +88,20 @@ def own_recipe(trials: Sequence[Record]) -> Record | None:
         if all(key not in run.config or key in (run.defaults or ()) for key in varying):
             return run
     return None
+
+
+def own_recipes(runs: Sequence[Record]) -> list[Record]:
+    """Of the trials of every method, task and seed the one with the row's own recipe, if any.
+
+    Example:
+        >>> from da.records.trials import own_recipes
+        >>> own_recipes([])
+        []
+    """
+    trials: dict[tuple[Any, ...], list[Record]] = {}
+    for run in runs:
+        trials.setdefault((run.result["method"], run.task, run.result["seed"]), []).append(run)
+    return [own for own in map(own_recipe, trials.values()) if own is not None]
 
 
 def varying_settings(runs: Sequence[Record]) -> tuple[str, ...]:

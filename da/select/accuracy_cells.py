@@ -77,7 +77,8 @@ def estimated_cells(records: Sequence[Record]) -> list[Cell]:
         others = [
             arrays[other.directory]["target_logits"]
             for other in records
-            if _place(other) == _place(record) and _method(other) != _method(record)
+            if (other.task, other.result["seed"]) == (record.task, record.result["seed"])
+            and other.result["method"] != record.result["method"]
         ]
         found.append(_cell(record, arrays[record.directory], others))
     return found
@@ -118,14 +119,6 @@ def _cell(record: Record, kept: Mapping[str, np.ndarray], others: list[np.ndarra
         "members": ensemble_accuracy(target, others, judge="members"),
     }
     estimates[MEDIAN] = combined_estimate({name: estimates[name] for name in COMBINED})
-    task, seed = _place(record)
-    accuracy = float(record.result["selected"]["last"]["target_accuracy"])
-    return Cell(_method(record), task, seed, accuracy, estimates)
-
-
-def _place(record: Record) -> tuple[str, int]:
-    return f"{record.result['source']}>{record.result['target']}", record.result["seed"]
-
-
-def _method(record: Record) -> str:
-    return record.result["method"]
+    result = record.result
+    accuracy = float(result["selected"]["last"]["target_accuracy"])
+    return Cell(result["method"], record.task, result["seed"], accuracy, estimates)

@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from da.records.predictions import read_predictions
 from da.records.record import Record
-from da.records.trials import own_recipe
+from da.records.trials import own_recipes
 from da.select.ensembles import ensemble_agreement
 from da.select.gate import within_gate
 from da.select.source_weights import density_ratio
 from da.select.with_source import deep_embedded_risk, importance_weighted_risk
 from da.train.label_free import SCORES
 
+CHOICES = ("trial", "method", "both")
 BELOW = 1000.0  # takes a candidate outside of a gate below all others
 
 
@@ -66,12 +66,8 @@ def read_candidates(records: Iterable[Record]) -> list[Candidate]:
         []
     """
     kept = list(records)
-    trials: dict[tuple[Any, ...], list[Record]] = {}
-    for record in kept:
-        trials.setdefault(_cell(record), []).append(record)
-    usual = [own_recipe(runs) for runs in trials.values()]
-    places = {record.directory for record in usual if record is not None}
-    return [_candidate(record, usual=record.directory in places) for record in kept]
+    usual = {record.directory for record in own_recipes(kept)}
+    return [_candidate(record, usual=record.directory in usual) for record in kept]
 
 
 def groups(candidates: Sequence[Candidate], choice: str) -> dict[tuple[str, ...], list[Candidate]]:
@@ -88,7 +84,7 @@ def groups(candidates: Sequence[Candidate], choice: str) -> dict[tuple[str, ...]
     Raises:
         ValueError: `choice` is none of the three.
     """
-    if choice not in ("trial", "method", "both"):
+    if choice not in CHOICES:
         raise ValueError(f"choice must be trial, method or both; got {choice!r}")
     found: dict[tuple[str, ...], list[Candidate]] = {}
     for candidate in candidates:
@@ -121,13 +117,16 @@ def gated(rule: Rule) -> Rule:
 
 def agreement(group: Sequence[Candidate]) -> list[float]:
     """Agreement with the ensemble of the group; see `ensemble_agreement`."""
-    return list(ensemble_agreement({i: c.logits for i, c in enumerate(group)}).values())
+    return list(ensemble_agreement(_logits(group)).values())
 
 
 def agreement_of_half(group: Sequence[Candidate]) -> list[float]:
     """Agreement with the ensemble of the half of the group that agrees most."""
-    logits = {i: c.logits for i, c in enumerate(group)}
-    return list(ensemble_agreement(logits, members="agreeing half").values())
+    return list(ensemble_agreement(_logits(group), members="agreeing half").values())
+
+
+def _logits(group: Sequence[Candidate]) -> dict[int, np.ndarray]:
+    return {i: candidate.logits for i, candidate in enumerate(group)}
 
 
 def chosen_then_agreement(rule: Rule) -> Rule:
@@ -168,11 +167,6 @@ def rules(candidates: Sequence[Candidate]) -> dict[str, Rule]:
     return found
 
 
-def _cell(record: Record) -> tuple[Any, ...]:
-    result = record.result
-    return (result["method"], result["source"], result["target"], result["seed"])
-
-
 def _candidate(record: Record, *, usual: bool) -> Candidate:
     last = record.result.get("selected", {}).get("last", {})
     arrays = read_predictions(record)
@@ -182,10 +176,9 @@ def _candidate(record: Record, *, usual: bool) -> Candidate:
         raise ValueError(f"{record.directory} has no target_accuracy at its last step")
     scores = {name: _number(last[name]) for name in (*SCORES, "source_risk") if name in last}
     scores |= _with_weights(record, arrays)
-    method, source, target, seed = _cell(record)
+    names = (record.result["method"], record.task, record.result["seed"])
     figure = 100 * float(last["target_accuracy"])
-    logits = arrays["target_logits"]
-    return Candidate(method, f"{source}>{target}", seed, usual, figure, scores, logits)
+    return Candidate(*names, usual, figure, scores, arrays["target_logits"])
 
 
 def _with_weights(record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -7,14 +7,12 @@ Only this measurement reads target labels; no rule does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from da.select.candidates import Candidate, Rule, groups
-
-CHOICES = ("trial", "method", "both")
+from da.select.candidates import CHOICES, Candidate, Rule, groups
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,7 @@ def cost(
     wanted = set(tasks)
     regrets: dict[str, list[float]] = {}
     correlations = []
-    for (task, *_), group in groups(candidates, choice).items():
-        if task not in wanted or len(group) < 2:
-            continue
+    for task, group in _groups_on(wanted, candidates, choice):
         values = np.asarray(rule(group))
         figures = np.array([candidate.figure for candidate in group])
         regrets.setdefault(task, []).append(float(figures.max() - figures[values.argmax()]))
@@ -106,13 +102,20 @@ def by_chance(candidates: Sequence[Candidate], choice: str, tasks: Iterable[str]
         choice: "trial", "method" or "both".
         tasks: The tasks that count.
     """
-    wanted = set(tasks)
     regrets: dict[str, list[float]] = {}
-    for (task, *_), group in groups(candidates, choice).items():
-        if task in wanted and len(group) > 1:
-            figures = [candidate.figure for candidate in group]
-            regrets.setdefault(task, []).append(max(figures) - float(np.mean(figures)))
+    for task, group in _groups_on(set(tasks), candidates, choice):
+        figures = [candidate.figure for candidate in group]
+        regrets.setdefault(task, []).append(max(figures) - float(np.mean(figures)))
     return _over_tasks("any, by chance", choice, regrets, [])
+
+
+def _groups_on(
+    tasks: set[str], candidates: Sequence[Candidate], choice: str
+) -> Iterator[tuple[str, list[Candidate]]]:
+    """(task, group) of these tasks; a single candidate leaves nothing to choose."""
+    for (task, *_), group in groups(candidates, choice).items():
+        if task in tasks and len(group) > 1:
+            yield task, group
 
 
 def _over_tasks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from da.data.domain import Labelled, Unlabelled
 from da.networks.statistics import DomainName, use_statistics
 from da.records.files import replacing
+from da.records.predictions import FILE
 from da.records.run import Run
 from da.records.trials import DEFAULT_SCORE
 from da.train.evaluation import Evaluation
@@ -48,12 +50,15 @@ def judge(
     if evaluation is None:
         selected["last"] = {"step": step, "score": step}
         return {}
-    options: dict[str, Any] = {
-        "batch_size": evaluation.batch_size,
-        "device": fabric.device,
-        "autocast": fabric.autocast,
-    }
-    outputs = predict(method.network, evaluation.target, evaluation.transform, **options)
+    ask = partial(
+        predict,
+        method.network,
+        transform=evaluation.transform,
+        batch_size=evaluation.batch_size,
+        device=fabric.device,
+        autocast=fabric.autocast,
+    )
+    outputs = ask(evaluation.target)
     metrics = evaluation.metrics(outputs.logits, outputs.features)
     labelled = evaluation.labels is not None
     measured: dict[str, Any] = {
@@ -61,26 +66,16 @@ def judge(
     }
     scores = {name: metrics[name] for name in evaluation.used_scores if name in metrics}
     predictions = {"target_logits": compact(outputs.logits)}
-    if evaluation.source_validation is not None:
-        held_out = predict(
-            method.network,
-            evaluation.source_validation,
-            evaluation.transform,
-            statistics="source",
-            **options,
-        ).logits
-        found = evaluation.source_metrics(held_out)
-        metrics |= found
-        scores["source_risk"] = found["source_risk"]
-        predictions |= {"source_logits": compact(held_out)}
-        predictions |= {"source_labels": evaluation.source_validation.y}
+    if (source := evaluation.source_validation) is not None:
+        held_out = ask(source, statistics="source").logits
+        metrics |= evaluation.source_metrics(held_out)
+        scores["source_risk"] = metrics["source_risk"]
+        predictions |= {"source_logits": compact(held_out), "source_labels": source.y}
     choices = {"last": step, **scores}
     if labelled:
         choices["oracle"] = metrics[evaluation.judged_by]
     if evaluation.validation is not None:
-        held_out = predict(
-            method.network, evaluation.validation, evaluation.transform, **options
-        ).logits
+        held_out = ask(evaluation.validation).logits
         metrics["validation"] = choices["validation"] = evaluation.validation_score(held_out)
     more = {SPREAD: feature_spread(outputs.features)}
     if evaluation.task == "classification":
@@ -90,13 +85,11 @@ def judge(
     for name, score in choices.items():
         if name in selected and not score > selected[name]["score"]:  # nor if it is NaN
             continue
-        own: dict[str, Any] = {name: score} if name in scores or name == "validation" else {}
-        own |= scores if name == "last" else {}
-        if confusion and name in CONFUSED:
-            own["target_confusion_matrix"] = confusion
-        selected[name] = {"step": step, **measured, **own, "score": score}
+        own = scores if name == "last" else {} if name == "oracle" else {name: score}
+        shown = {"target_confusion_matrix": confusion} if confusion and name in CONFUSED else {}
+        selected[name] = {"step": step, **measured, **own, **shown, "score": score}
     if fabric.is_global_zero:
-        _save_arrays(run.directory / "predictions.npz", predictions)
+        _save_arrays(run.directory / FILE, predictions)
     watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
     return next(({name: metrics[name]} for name in watched if name in metrics), {})
 
