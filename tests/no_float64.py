@@ -94,13 +94,15 @@ def moved(x: Tensor) -> Tensor:
 
 
 def move(module: torch.nn.Module) -> None:
-    """Move parameters and buffers, in place."""
+    """Move parameters and buffers, in place. What modules share, they share afterwards."""
+    there = {
+        p: torch.nn.Parameter(Away(p.detach()), requires_grad=p.requires_grad)
+        for p in module.parameters()
+    }
     for each in module.modules():
         for name, parameter in list(each._parameters.items()):
             if parameter is not None:
-                each._parameters[name] = torch.nn.Parameter(
-                    Away(parameter.detach()), requires_grad=parameter.requires_grad
-                )
+                each._parameters[name] = there[parameter]
         for name, buffer in list(each._buffers.items()):
             if buffer is not None:
                 each._buffers[name] = Away(buffer)

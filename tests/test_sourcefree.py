@@ -512,7 +512,8 @@ def run_without_source(folder: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 COMMON = (
-    "--target noisy --seeds 0 --steps 3 --batch-size 100 --evaluate-every 3 --wandb disabled"
+    "--target noisy --seeds 0 --steps 3 --batch-size 100 --evaluate-every 3 --wandb disabled "
+    "--processes 1"  # Others would not know that the source is forbidden.
 ).split()
 ADAPTED = ["--loss", "adabn", "shot", "tent", "tent_guarded"]
 
