@@ -45,10 +45,10 @@ def run_cell(
         build, describe: See `main`.
         fabric: The engine, of scripts that train.
     """
-    flags = _with_settings(flags, cell)
+    flags = with_settings(flags, cell)
     run: Run | None = None
     try:
-        run = _start_run(flags, experiment, cell, describe, fabric)
+        run = start_run(flags, experiment, cell, describe, fabric)
         if fabric is not None:
             fabric.barrier()  # every process sees the folder as the first has left it
         if run.finished:
@@ -132,13 +132,13 @@ def finished_cells(
     return [
         cell
         for cell in cells
-        if _start_run(
-            _with_settings(flags, cell), experiment, cell, describe, None, writes=False
+        if start_run(
+            with_settings(flags, cell), experiment, cell, describe, None, writes=False
         ).finished
     ]
 
 
-def _with_settings(flags: FlagsType, cell: Cell) -> FlagsType:
+def with_settings(flags: FlagsType, cell: Cell) -> FlagsType:
     """The flags with the settings of training that the cell's recipe has."""
     return dataclasses.replace(flags, **dict(cell.settings)) if cell.settings else flags
 
@@ -153,7 +153,7 @@ def start_engine(flags: CommonFlags) -> Fabric | None:
     return None
 
 
-def _start_run(
+def start_run(
     flags: FlagsType,
     experiment: str,
     cell: Cell,
