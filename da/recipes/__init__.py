@@ -4,6 +4,7 @@ from da.recipes.backbone_features import frozen_features
 from da.recipes.cells import load_network
 from da.recipes.finetuning import FinetuneFlags, LabelFlags, labelled_job, photograph_job
 from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
+from da.recipes.heads import HeadFlags, head_job
 from da.recipes.job import Cell, Job, paired_job
 from da.recipes.parts import Parts, split
 from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_job
@@ -18,6 +19,7 @@ __all__ = [
     "DigitFlags",
     "FinetuneFlags",
     "Flags",
+    "HeadFlags",
     "ImageFlags",
     "Job",
     "LabelFlags",
@@ -29,6 +31,7 @@ __all__ = [
     "ShallowJob",
     "configuration",
     "frozen_features",
+    "head_job",
     "image_job",
     "labelled_job",
     "load_network",

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from da.data.progress import Progress
-from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine
+from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine, stop
 from da.recipes.flags import CommonFlags
 from da.recipes.job import Cell
 from da.recipes.launchers import in_processes, on_ray, on_slurm, with_absolute_paths
 from da.recipes.rows import RowFlags
+from da.recipes.stacked_filling import fill_stacked
 from da.recipes.tasks import FlagsType, Task
 from da.recipes.trials import check_recipes, recipe_cells
 from da.records.claim import BusyError
@@ -76,8 +77,11 @@ def fill(
             f"already finished: {len(done)} of {len(cells)} runs (--force runs them again)",
             file=sys.stderr,
         )
+    stacked = getattr(flags, "at_once", 1) > 1 and flags.launcher == "local"
     several = flags.processes > 1 and len(cells) > 1 and (fabric is None or fabric.world_size == 1)
-    if several or flags.launcher != "local":
+    if stacked:
+        ended = _stacked(flags, experiment, cells, build, describe, fabric)
+    elif several or flags.launcher != "local":
         ended = _at_once(flags, experiment, cells, build, describe)
     else:
         ended = _one_by_one(flags, experiment, cells, build, describe, fabric)
@@ -117,6 +121,28 @@ def _one_by_one(
         if len(busy) == len(waiting):
             time.sleep(WAIT)
         waiting = busy
+
+
+def _stacked(
+    flags: FlagsType,
+    experiment: str,
+    cells: list[Cell],
+    build: Build,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> Iterator[tuple[Cell, Path]]:
+    """Carry groups of cells out; those that another process has come last, one by one."""
+    busy, failed = [], []
+    for cell, ended in fill_stacked(flags, experiment, cells, build, describe):
+        if isinstance(ended, BusyError):
+            busy.append(cell)
+        elif isinstance(ended, Exception):
+            failed.append(ended)
+        else:
+            yield cell, ended
+    yield from _one_by_one(flags, experiment, busy, build, describe, fabric)
+    if failed:
+        stop(failed[0])
 
 
 def _at_once(

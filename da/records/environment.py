@@ -12,6 +12,7 @@ import platform
 import re
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def environment(device: str | None = None) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    commit, dirty = git_state(Path(__file__).resolve().parents[2])
+    commit, dirty = _own_state()
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -53,6 +54,11 @@ def environment(device: str | None = None) -> dict[str, Any]:
         else os.cpu_count(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+@cache  # it is that of the code which was loaded, and hundreds of short runs ask for it
+def _own_state() -> tuple[str | None, bool | None]:
+    return git_state(Path(__file__).resolve().parents[2])
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:

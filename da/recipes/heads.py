@@ -1,0 +1,147 @@
+"""Heads on frozen features: what the scripts that do not train the backbone share.
+
+Features of the photographs (`frozen_features`) -> scaled to one norm -> bottleneck -> head. A run
+takes less than a second, so a table can have every method, several trials and several seeds. The
+runs of one row take their steps together (`stacked_filling.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from da.arrays.integers import whole_number
+from da.data.batches import PairedBatches
+from da.data.domain import Labelled
+from da.data.transforms import identity
+from da.networks.network import Network, bottleneck
+from da.recipes.cutting import hold_out
+from da.recipes.flags import Flags, Seeds
+from da.recipes.job import Cell, Job
+from da.recipes.rows import Make, RowFlags, row_method
+from da.train.config import NO_RESULT
+from da.train.evaluation import Evaluation
+
+SMOKE_WIDTH, SMOKE_ROWS = 32, 64
+
+
+@dataclass(frozen=True)
+class HeadFlags(RowFlags, Flags):
+    """The flags of heads that are trained on the features of a frozen backbone.
+
+    Example:
+        >>> from da.recipes import HeadFlags
+        >>> HeadFlags(trials=8).bottleneck
+        256
+    """
+
+    seeds: Seeds = (0, 1, 2)
+    """One run for each."""
+    backbone: str = "tf_efficientnet_lite0"
+    """The network whose features are used: torchvision's or timm's name."""
+    weights: Path | None = None
+    """Its weights; none: its published ImageNet weights, cached or downloaded."""
+    bottleneck: int = 256
+    """Width of the layer between features and head that is aligned; 0: the features themselves."""
+    dropout: float = 0.5
+    """Probability after the bottleneck."""
+    feature_norm: float | None = 16.0
+    """Scale each row of features to this 2-norm, below the bottleneck; none: leave it."""
+    steps: int = 400
+    """Optimiser steps."""
+    learning_rate: float = 0.001
+    """At the start."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
+    batch_size: int = 32
+    """Rows of each domain a step."""
+    evaluate_every: int = 100
+    """Steps between two evaluations."""
+    threads: int | None = 1
+    """CPU threads of a process."""
+    processes: int = field(default=2, metadata=NO_RESULT)
+    """Groups of runs that are trained at once, each in a process of its own."""
+    at_once: int = field(default=24, metadata=NO_RESULT)
+    """Runs of a group that take their steps together; 1: one run after the other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "at_once", whole_number(self.at_once, "at_once", least=1))
+        if self.bottleneck < 0:
+            raise ValueError(f"bottleneck must not be negative; got {self.bottleneck}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
+
+
+def head_job(
+    flags: HeadFlags,
+    cell: Cell,
+    make: Make,
+    classes: tuple[str, ...],
+    features: Callable[[str], Labelled],
+) -> Job:
+    """Build the work of one cell on frozen features.
+
+    The target's rows are the same in training, without labels, and in evaluation: the transductive
+    protocol of the published tables.
+
+    Args:
+        flags: The flags of the script.
+        cell: The names of the run.
+        make: What the row stands for, a value of `da.recipes.methods.METHODS`.
+        classes: Names of the classes.
+        features: Domain -> its features (n, width) and labels; not called in a smoke test.
+
+    Returns:
+        The job for `main`.
+
+    Example:
+        >>> from da.recipes import Cell, HeadFlags, head_job
+        >>> from da.recipes.heads import made_up_features
+        >>> from da.recipes.methods import METHODS
+        >>> cell = Cell("mmd", "a", "b", 0)
+        >>> job = head_job(HeadFlags(), cell, METHODS["mmd"], ("x", "y"), made_up_features(2))
+        >>> job.method.network.head
+        Linear(in_features=256, out_features=2, bias=True)
+    """
+    read = made_up_features(len(classes)) if flags.smoke_test else features
+    source, target = read(cell.source), read(cell.target)
+    network = head_network(flags, source.x.shape[1], len(classes))
+    method = row_method(flags, cell, make, network)
+    source, held_out = hold_out(source, flags.source_validation)
+    stream = PairedBatches(
+        source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=identity
+    )
+    evaluation = Evaluation(
+        target,
+        identity,
+        source,
+        batch_size=4096,
+        classes=classes,
+        source_validation=held_out,
+    )
+    return Job(method, stream, evaluation)
+
+
+def head_network(flags: HeadFlags, width: int, classes: int) -> Network:
+    """Bottleneck and head on features of this width; the backbone is the identity."""
+    neck, narrow = bottleneck(
+        width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm
+    )
+    head = nn.Linear(narrow, classes)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return Network(nn.Identity(), neck, head)
+
+
+def made_up_features(classes: int) -> Callable[[str], Labelled]:
+    """Random features for a smoke test and for examples, the same for every domain."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(SMOKE_ROWS) % classes
+    x = torch.randn(SMOKE_ROWS, SMOKE_WIDTH, generator=generator)
+    return lambda domain: Labelled(x, y)
