@@ -8,13 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 Kind = Literal["photographs", "table", "features", "texts"]
-Content = tuple[Path, ...] | pd.DataFrame | np.ndarray | tuple[str, ...]
+Content: TypeAlias = tuple[Path, ...] | pd.DataFrame | np.ndarray | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Side:
         labels: Class names (n,) as text, or numbers (n,) float64 for a regression. None: no labels.
         content: Image files, a DataFrame without the labels, rows (n, d), or texts, by kind.
         notes: What reading did or left out, in whole lines. Default ().
+        text: The column of texts, if the texts come from a table. Default None.
 
     Example:
         >>> import numpy as np
@@ -42,6 +43,7 @@ class Side:
     labels: np.ndarray | None
     content: Content
     notes: tuple[str, ...] = ()
+    text: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)

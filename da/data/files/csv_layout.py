@@ -31,7 +31,7 @@ class Row(NamedTuple):
     cells: list[str]
 
 
-def read_rows(path: Path) -> tuple[str, Iterator[Row]]:
+def read_rows(path: Path, *, words: bool = False) -> tuple[str, Iterator[Row]]:
     """Read a table of text row by row.
 
     The encoding is UTF-8, or UTF-16 if the file's zeros say so, else Latin-1 (Windows-1252), and
@@ -40,6 +40,8 @@ def read_rows(path: Path) -> tuple[str, Iterator[Row]]:
 
     Args:
         path: The file.
+        words: Whether columns may hold words. Then the delimiter must above all divide all first
+            lines into equally many cells. Default False.
 
     Returns:
         The delimiter, and the rows that have a cell which is not blank.
@@ -51,7 +53,8 @@ def read_rows(path: Path) -> tuple[str, Iterator[Row]]:
     with naming(path), open(path, newline="", encoding=encoding) as file:
         lines = list(islice(file, _SAMPLE))
     told = _told_delimiter(lines)
-    delimiter = told or max(DELIMITERS, key=lambda sign: _fit(lines, sign))
+    fit = _even_fit if words else _fit
+    delimiter = told or max(DELIMITERS, key=lambda sign: fit(lines, sign))
     return delimiter, _rows(path, encoding, delimiter, skipped=1 if told else 0)
 
 
@@ -124,6 +127,18 @@ def _fit(lines: Sequence[str], delimiter: str) -> tuple[float, bool]:
     )
     even = len({len(row) for row in rows}) == 1 and bool(cells)
     return numbers / max(sum(len(row) for row in below), 1), even
+
+
+def _even_fit(lines: Sequence[str], delimiter: str) -> tuple[bool, float, int]:
+    """How well a delimiter divides lines with words: evenly, into numbers, into many cells."""
+    share, _ = _fit(lines, delimiter)
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)]
+    except csv.Error:
+        return False, share, 0
+    rows = rows[:-1] if len(rows) > 2 else rows  # the last may be cut within quotation marks
+    lengths = {len(row) for row in rows}
+    return len(lengths) == 1 and lengths != {1}, share, max(lengths, default=0)
 
 
 def _rows(path: Path, encoding: str, delimiter: str, skipped: int) -> Iterator[Row]:
