@@ -7,6 +7,8 @@ and a network that centres each domain is right everywhere.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +27,13 @@ from da.records.claim import BusyError
 
 CLASSES = ("a", "b", "c")
 COLUMNS = (("home", "street"), ("street", "home"))
+HOLDER = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 describe = describe_rows(METHODS)
 
 
@@ -92,9 +101,14 @@ def test_what_is_finished_is_left_alone_and_what_is_missing_is_filled(tmp_path):
 def test_a_run_that_another_process_has_is_told_and_the_others_are_filled(tmp_path):
     flags = flags_for(tmp_path, loss=("none",), seeds=(0, 1, 2))
     cells = cells_of(flags, COLUMNS[:1], METHODS)
-    holder = start_run(flags, "toy", cells[0], describe, start_engine(flags))
-    ended = dict(fill_stacked(flags, "toy", cells, build, describe))
-    holder.close(failed=True)
+    run = start_run(flags, "toy", cells[0], describe, start_engine(flags))
+    run.close(failed=True)
+    command = [sys.executable, "-c", HOLDER, str(run.directory / "lock")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        ended = dict(fill_stacked(flags, "toy", cells, build, describe))
+        holder.stdin.close()
     assert isinstance(ended[cells[0]], BusyError)
     for cell in cells[1:]:
         assert (ended[cell] / "result.json").is_file()
