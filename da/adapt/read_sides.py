@@ -166,7 +166,14 @@ def _read_paths(
     if len(others) > 1:
         found = ", ".join(Path(side.path).name for side in others[:5])
         raise ValueError(f"target: {target} holds {len(others)} domains ({found}); name one")
+    given = _without_target(given, Path(target))
     return given, _without_dummy_labels(others[0])
+
+
+def _without_target(sources: tuple[Side, ...], target: Path) -> tuple[Side, ...]:
+    """A folder of domains may hold the target too, which is then no source."""
+    kept = tuple(side for side in sources if Path(side.path).resolve() != target.resolve())
+    return kept if len(sources) > 1 and kept else sources
 
 
 def _read_one_table(
