@@ -26,8 +26,9 @@ from da.feature.mmd import mmd2
 from da.model.blockwise import blocks
 from da.model.finetune import frozen
 from da.model.masked_language import MaskedLanguage, one_gap_each
-from da.networks.encoder_files import extra, find_encoder
+from da.networks.encoder_files import find_encoder
 from da.networks.encoder_from_texts import new_encoder, ppmi, save_encoder
+from da.networks.extras import extra
 from da.networks.low_rank import lora
 from da.networks.network import Network
 from da.networks.small import lenet

@@ -1,12 +1,13 @@
 """Networks: input -> Outputs(features, logits).
 
-Here are small networks, torchvision's backbones, text encoders, batch statistics for two domains,
-and the parts of adversaries.
+Here are small networks, backbones of torchvision and timm, text encoders, batch statistics for two
+domains, and the parts of adversaries.
 """
 
 from da.networks.adversary import MultilinearMap, discriminator, reverse_gradient
-from da.networks.backbones import backbone, source_classifier
+from da.networks.backbones import backbone, input_settings, source_classifier
 from da.networks.encoder_from_texts import new_encoder, save_encoder
+from da.networks.inputs import InputSettings
 from da.networks.low_rank import lora
 from da.networks.network import Frozen, Network, Outputs, bottleneck
 from da.networks.small import lenet, mlp
@@ -17,6 +18,7 @@ from da.networks.weights import describe_weights, load_weights
 __all__ = [
     "DomainBatchNorm",
     "Frozen",
+    "InputSettings",
     "MultilinearMap",
     "Network",
     "Outputs",
@@ -24,6 +26,7 @@ __all__ = [
     "bottleneck",
     "describe_weights",
     "discriminator",
+    "input_settings",
     "lenet",
     "load_weights",
     "lora",

@@ -1,37 +1,69 @@
-"""torchvision's classification networks as backbones, with published, local or random weights.
+"""Pretrained classification networks as backbones, with published, local or random weights.
 
 A backbone is such a network without its classifier. `source_classifier` gives the classifier alone,
-and `whole_network` both together.
+and `whole_network` both together. `input_settings` says which images the network expects.
+
+    resnet50                            torchvision's
+    timm:resnet50                       timm's
+    tf_efficientnet_lite0               timm's, because torchvision has none of that name
+    vit_base_patch16_clip_224.openai    timm's, with the weights of that tag
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
+from da.networks import timm_networks, torchvision_networks
+from da.networks.inputs import InputSettings
 from da.networks.network import Frozen
 from da.networks.tensor_names import named_alike, places
 from da.networks.weights import fill, naming, read_file, state_in
 
-# These have further classifiers between their layers, which no loss here would train.
-AUXILIARY = ("googlenet", "inception_v3")
-CLASSES = 1000  # of ImageNet
+PREFIX = "timm:"  # before a name that torchvision has too
+
+
+class Library(Protocol):
+    """What a module here does for the networks of one library."""
+
+    def settings(self, name: str) -> InputSettings:
+        """What the weights of the network expect."""
+
+    def build(self, name: str, *, classes: int | None = None) -> nn.Module:
+        """The whole network with random weights."""
+
+    def published(self, name: str) -> nn.Module:
+        """The whole network with its published weights."""
+
+    def blocks(self, network: nn.Module, name: str) -> list[nn.Module]:
+        """The blocks that can be frozen, from the input up."""
+
+    def classifier(self, network: nn.Module, name: str) -> nn.Linear:
+        """The last linear layer."""
+
+    def without_classifier(self, network: nn.Module, name: str) -> tuple[nn.Module, int]:
+        """The network up to its last linear layer, and the width of its output."""
+
+    def converted(
+        self, network: nn.Module, state: OrderedDict[str, Tensor]
+    ) -> OrderedDict[str, Tensor]:
+        """A state dict with the library's names, if it has other ones that are known."""
 
 
 def backbone(
     name: str, *, weights: Path | None = None, pretrained: bool = True, frozen_blocks: int = 0
 ) -> tuple[nn.Module, int]:
-    """Take a torchvision network without its classifier, to build a `Network` on.
+    """Take a network of torchvision or timm without its classifier, to build a `Network` on.
 
-    The result has torchvision's published ImageNet weights, the weights of a local file, or random
-    weights. All layers before the last linear layer stay, except dropout.
+    The result has published weights, the weights of a local file, or random weights. All layers
+    before the last linear layer stay, except dropout. A name that both libraries have stands for
+    torchvision's network; "timm:resnet50" is timm's. timm is the extra [timm].
 
     | name | width |
     |---|---|
@@ -40,24 +72,34 @@ def backbone(
     | vit_b_16 (224 x 224 pixels only) | 768 |
     | mobilenet_v2 | 1280 |
     | resnet50 | 2048 |
+    | tf_efficientnet_lite0 | 1280 |
+    | deit_tiny_patch16_224 | 192 |
+    | vit_small_patch14_dinov2 | 384 |
+    | vit_base_patch16_clip_224 | 768 |
 
     Args:
-        name: A classification network of torchvision, but not GoogLeNet or Inception.
-        weights: File with weights of torchvision's network of that name: a state dict, a checkpoint
-            with one in it, or a network.pt of this library. Its classifier does not matter.
-            Default None: torchvision's IMAGENET1K_V1, from its cache below $TORCH_HOME or by
-            download.
+        name: A classification network of torchvision, but not GoogLeNet or Inception, or a network
+            of timm, with or without the tag of its weights.
+        weights: File with weights of that network: a state dict, a checkpoint with one in it, a
+            safetensors file, or a network.pt of this library. Its classifier does not matter, and
+            half precision becomes float32. A transformer of timm also takes torchvision's names,
+            and those of its authors. Default None: torchvision's IMAGENET1K_V1, from its cache
+            below $TORCH_HOME or by download, or timm's, from $HF_HOME or by download.
         pretrained: False gives random weights. They are never a fallback. Default True.
         frozen_blocks: How many of the network's first blocks do not learn. Default 0.
             squeezenet1_1 has 13 blocks, mobilenet_v2 19, a ResNet 8 (4 in the stem, 4 stages).
+            A network of timm has its stem and each of its stages or layers of attention:
+            tf_efficientnet_lite0 11, deit_tiny_patch16_224 14. Tokens and positions are frozen
+            with the first block.
 
     Returns:
         The backbone, x (b, 3, h, w) -> (b, width), and its width.
 
     Raises:
-        ValueError: torchvision has no such network, `frozen_blocks` is out of range, or the file
-            holds other weights.
+        ValueError: There is no such network, `frozen_blocks` is out of range, or the file holds
+            other weights; the message lists the first names that differ.
         FileNotFoundError: The file does not exist, or the published weights cannot be loaded.
+        ImportError: timm is asked for and not installed.
 
     Example:
         >>> import torch
@@ -73,29 +115,59 @@ def backbone(
     Differences:
         None known.
     """
+    library, own = _library(name)
     read = weights if pretrained else None
-    network = whole_network(name, pretrained=pretrained and read is None)
-    blocks = list(getattr(network, "features", network).children())
-    if name.startswith("vit"):
-        blocks = []
+    network = library.published(own) if pretrained and read is None else library.build(own)
+    blocks = library.blocks(network, own)
     if not 0 <= frozen_blocks <= len(blocks):
         raise ValueError(
             f"frozen_blocks must be from 0 to {len(blocks)} for {name}; got {frozen_blocks}"
         )
+    state = _state_in_file(read, library, network, name) if read is not None else None
     whole = network.state_dict(keep_vars=True)
-    body, width = _without_classifier(network, name)
-    if read is not None:
-        _load_body(body, whole, name, read)
+    body, width = library.without_classifier(network, own)
+    if read is not None and state is not None:
+        with naming(read, name):
+            _load_body(body, whole, state)
+    if frozen_blocks:
+        for parameter in network.parameters(recurse=False):  # tokens and positions
+            parameter.requires_grad_(False)
     for block in blocks[:frozen_blocks]:
         _freeze(body, block)
     return body, width
 
 
-def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
-    """Take the ImageNet classifier of a pretrained torchvision network, without its backbone.
+def input_settings(name: str) -> InputSettings:
+    """Look up the images that a backbone expects: their size, mean and standard deviation.
 
-    It holds what the source network knows about its own 1,000 classes. Learning without Forgetting,
-    Co-Tuning, LEEP and NCE need it.
+    The numbers come from the library of the network: of torchvision from its first published
+    weights, of timm from its configuration. They hold for the published weights; a file of other
+    weights may expect others.
+
+    Args:
+        name: As for `backbone`.
+
+    Returns:
+        Size, mean and standard deviation.
+
+    Raises:
+        ValueError: There is no such network.
+        ImportError: timm is asked for and not installed.
+
+    Example:
+        >>> from da.networks import input_settings
+        >>> input_settings("resnet50")
+        InputSettings(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    """
+    library, own = _library(name)
+    return library.settings(own)
+
+
+def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
+    """Take the classifier of a pretrained network, without its backbone.
+
+    It holds what the source network knows about its own classes, such as ImageNet's 1,000.
+    Learning without Forgetting, Co-Tuning, LEEP and NCE need it.
 
     Args:
         name: A network as for `backbone`, but not a SqueezeNet, which classifies each position and
@@ -104,10 +176,10 @@ def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
 
     Returns:
         The linear layer (b, width) -> (b, classes), on the features that `backbone` gives. classes
-        is 1000, or what the file says.
+        is that of the published weights, such as 1000, or what the file says.
 
     Raises:
-        ValueError: The network is a SqueezeNet; also as for `backbone`.
+        ValueError: The network has no linear classifier, as a SqueezeNet; also as for `backbone`.
         FileNotFoundError: As for `backbone`.
 
     Example:
@@ -123,13 +195,9 @@ def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
         >>> head.in_features, head.out_features, torch.equal(head.weight, network.fc.weight)
         (1024, 1000, True)
     """
-    if name.startswith("squeezenet"):
-        raise ValueError(
-            f"{name} has no linear classifier on its features: it classifies each position and "
-            "pools afterwards; choose another network"
-        )
-    modules = whole_network(name, weights=weights).modules()
-    return [module for module in modules if isinstance(module, nn.Linear)][-1]
+    library, own = _library(name)
+    library.classifier(library.build(own), own)  # before a large file is read
+    return library.classifier(whole_network(name, weights=weights), own)
 
 
 def fingerprint(weights: Path) -> str:
@@ -145,72 +213,75 @@ def _digest(weights: Path, size: int, changed: int) -> str:
 
 
 def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = True) -> nn.Module:
-    """torchvision's network with its classifier, x (b, 3, h, w) -> logits (b, 1000).
+    """The network with its classifier, x (b, 3, h, w) -> logits (b, classes).
 
     Arguments and errors are those of `backbone`.
     """
-    # The import takes two seconds, which digits and features should not pay for.
-    from da._torchvision import torchvision
-
-    every = torchvision.models.list_models(module=torchvision.models)
-    known = [each for each in every if each not in AUXILIARY]
-    if name not in known:
-        raise ValueError(
-            "backbone must be one of torchvision's classification networks, "
-            f"{', '.join(known)}; got {name!r}"
-        )
-    builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
+    library, own = _library(name)
     if pretrained and weights is None:
-        return _published(builder, name)
+        return library.published(own)
+    network = library.build(own)
     if pretrained and weights is not None:
-        return _from_file(builder, name, weights)
-    return builder(weights=None)
+        return _from_file(library, own, network, weights)
+    return network
 
 
-def _from_file(builder: Callable[..., nn.Module], name: str, weights: Path) -> nn.Module:
+def _library(name: str) -> tuple[Library, str]:
+    """The library that has the network, and the network's name there."""
+    every = torchvision_networks.names()
+    known = [each for each in every if each not in torchvision_networks.AUXILIARY]
+    if name in known:
+        return torchvision_networks, name
+    bare = name.removeprefix(PREFIX)
+    theirs = name not in every and (name != bare or timm_networks.installed())
+    if theirs and timm_networks.knows(bare):
+        return timm_networks, bare
+    similar = timm_networks.similar(bare) if theirs else []
+    hint = f", such as {', '.join(similar)}" if similar else ""
+    lacking = "" if timm_networks.installed() else ' (pip install -e ".[timm]")'
+    raise ValueError(
+        f"backbone must be one of torchvision's classification networks, {', '.join(known)}, or "
+        f"one of timm's{lacking}{hint}; got {name!r}"
+    )
+
+
+def _from_file(library: Library, name: str, network: nn.Module, weights: Path) -> nn.Module:
     """The whole network with the weights of a file, which says how many classes it has."""
-    content = read_file(weights)
-    network = builder(weights=None)
+    state = _state_in_file(weights, library, network, name)
     with naming(weights, name):
-        state = state_in(content)
-        last = [each for each, z in network.state_dict().items() if z.ndim > 1][-1]
+        last, own = [(each, z) for each, z in network.state_dict().items() if z.ndim > 1][-1]
         found = [z for key, z in state.items() if f".{key}".endswith(f".{last}")]
-        if len(found) == 1 and len(found[0]) != CLASSES:
-            network = builder(weights=None, num_classes=len(found[0]))
+        if len(found) == 1 and len(found[0]) != len(own):
+            network = library.build(name, classes=len(found[0]))
         fill(network, named_alike(state, network.state_dict()))
     return network
 
 
-def _load_body(body: nn.Module, whole: Mapping[str, Tensor], name: str, weights: Path) -> None:
-    """Load the weights of a file into a network that has lost its classifier.
-
-    The file may have the names of the whole network, or those of the body, as a network.pt has.
-    """
+def _state_in_file(
+    weights: Path, library: Library, network: nn.Module, name: str
+) -> OrderedDict[str, Tensor]:
+    """The state dict in a file, with the library's names if it had other ones that are known."""
     content = read_file(weights)
+    with naming(weights, name):
+        return library.converted(network, state_in(content))
+
+
+def _load_body(
+    body: nn.Module, whole: Mapping[str, Tensor], state: OrderedDict[str, Tensor]
+) -> None:
+    """Load a state dict into a network that has lost its classifier.
+
+    It may have the names of the whole network, or those of the body, as a network.pt has.
+    """
     own = body.state_dict(keep_vars=True)
     new_names = {id(z): each for each, z in own.items()}
     kept = {each: z for each, z in whole.items() if id(z) in new_names}
     unwanted = {each.rpartition(".")[0] for each in whole if each not in kept}
-    with naming(weights, name):
-        state = state_in(content)
-        if not places(kept, state) and places(own, state, prefix="backbone."):
-            fill(body, named_alike(state, own))
-            return
-        named = named_alike(state, kept, unwanted=unwanted)
-        fill(body, OrderedDict((new_names[id(kept[each])], z) for each, z in named.items()))
-
-
-def _published(builder: Callable[..., nn.Module], name: str) -> nn.Module:
-    """The network with torchvision's first ImageNet weights, those of the published tables."""
-    try:
-        return builder(weights="IMAGENET1K_V1")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        # There is no connection, or the file in the cache is broken.
-        raise FileNotFoundError(
-            f"weights: torchvision's ImageNet weights of {name} could not be loaded: no complete "
-            f"file in {torch.hub.get_dir()}/checkpoints, and the download failed ({error}); pass "
-            "a local state dict with --weights FILE.pt"
-        ) from error
+    if not places(kept, state) and places(own, state, prefix="backbone."):
+        fill(body, named_alike(state, own))
+        return
+    named = named_alike(state, kept, unwanted=unwanted)
+    fill(body, OrderedDict((new_names[id(kept[each])], z) for each, z in named.items()))
 
 
 def _freeze(body: nn.Module, block: nn.Module) -> None:
@@ -219,21 +290,3 @@ def _freeze(body: nn.Module, block: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if child is block:
                 setattr(module, name, Frozen(block))
-
-
-def _without_classifier(network: nn.Module, name: str) -> tuple[nn.Module, int]:
-    """The network up to its last linear layer, and the width of its output."""
-    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    if name.startswith("squeezenet"):
-        return nn.Sequential(network.features, pool), 512  # type: ignore[arg-type]
-    if name == "mobilenet_v2":
-        return nn.Sequential(network.features, pool), 1280  # type: ignore[arg-type]
-    places = ("fc", "classifier", "heads", "head")  # torchvision's names of the classifier
-    place = next(place for place in places if hasattr(network, place))
-    classifier = getattr(network, place)
-    layers = [classifier] if isinstance(classifier, nn.Linear) else list(classifier.children())
-    width: int = layers.pop().in_features  # type: ignore[assignment]
-    while layers and isinstance(layers[-1], nn.Dropout):
-        layers.pop()
-    setattr(network, place, nn.Sequential(*layers) if layers else nn.Identity())
-    return network, width

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from da.networks.extras import extra
 
 # What is fetched from a repository on the Hub: no pickles, and no copies in other formats.
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -147,29 +148,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def extra(name: str) -> Any:
-    """Import a package of the [text] extra.
-
-    Args:
-        name: The package, such as "transformers".
-
-    Returns:
-        The module.
-
-    Raises:
-        ImportError: The package is not installed; the message says how to install it.
-    """
-    # transformers imports torchvision, which fails on some machines without this.
-    import da._torchvision  # noqa: F401
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'{name} is not installed, which texts need; run: pip install -e ".[text]" ({error})'
-        ) from error
 
 
 def _has_any(folder: Path, patterns: tuple[str, ...]) -> bool:

@@ -16,7 +16,8 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from da.networks.encoder_files import extra, quiet
+from da.networks.encoder_files import quiet
+from da.networks.extras import extra
 from da.networks.text_encoders import apply_tokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # tokens 0 to 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from da.networks.encoder_files import extra
+from da.networks.extras import extra
 from da.networks.network import Network
 from da.networks.text_encoders import Encoder
 

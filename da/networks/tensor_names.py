@@ -124,6 +124,23 @@ def named_alike(
     return named
 
 
+def has_all(state: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether a file has a tensor for each name of a module, below whatever prefix.
+
+    Args:
+        state: The keys of the file.
+        names: Names of the module's tensors. Counters of batches do not count.
+
+    Example:
+        >>> from da.networks.tensor_names import has_all
+        >>> has_all(["module.encoder.weight", "module.bias"], ["weight"])
+        True
+    """
+    needed = [name for name in names if not name.endswith("num_batches_tracked")]
+    prefix = _prefix(state, needed)
+    return len(places(needed, state, prefix=prefix)) == len(needed)
+
+
 def plain_name(name: str) -> str:
     """Take out of a tensor's name what `DataParallel`, `Frozen` and `torch.compile` have put in.
 

@@ -23,12 +23,14 @@ from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.files.cache import cache_folder
 from da.data.readers import read_domain
-from da.data.transforms import IMAGENET, ImageTransform
+from da.data.transforms import ImageTransform
 from da.networks.backbones import backbone
+from da.networks.inputs import InputSettings
 from da.networks.network import Network
+from da.recipes.normalisation import Normalisation, chosen_settings
 from da.train.prediction import predict
 
-VERSION = 1  # raise it when the same pixels and weights would give other features
+VERSION = 2  # raise it when the same pixels and weights would give other features
 
 
 def frozen_features(
@@ -38,8 +40,9 @@ def frozen_features(
     *,
     network: str,
     weights: Path | None = None,
-    stored_size: int = 256,
-    image_size: int = 224,
+    stored_size: int | None = None,
+    image_size: int | None = None,
+    normalisation: Normalisation = "auto",
     cache_dir: str | Path | None = None,
 ) -> Labelled:
     """Compute what a pretrained backbone makes of every photograph of a domain, or read it again.
@@ -49,9 +52,13 @@ def frozen_features(
         domain: Its domain.
         root: The folder of the data sets.
         network: The backbone's name, for `da.networks.backbone`.
-        weights: Its weights, which expect ImageNet's mean and standard deviation; see there.
-        stored_size: Side in pixels that photographs are resized to.
-        image_size: Side in pixels of the crop in their middle that the network sees.
+        weights: Its weights; see there.
+        stored_size: Side in pixels that photographs are resized to. Default None: 256, or 8 / 7 of
+            a larger image_size.
+        image_size: Side in pixels of the crop in their middle that the network sees. Default None:
+            what the backbone expects, as `da.networks.input_settings` says.
+        normalisation: Mean and standard deviation that the weights expect. "auto" (default): as
+            `da.networks.input_settings` says. "imagenet": ImageNet's. "half": 0.5 and 0.5.
         cache_dir: The folder of the cache; None takes `$DA_CACHE`, else ~/.cache/da.
 
     Returns:
@@ -73,26 +80,31 @@ def frozen_features(
         Traceback (most recent call last):
         ValueError: backbone must be one of ...
     """
+    settings = chosen_settings(network, image_size=image_size, normalisation=normalisation)
     # The backbone goes first, so that missing weights are told at once.
     body, _ = backbone(network, weights=weights)
+    stored_size = stored_size or settings.stored_size
     photographs = read_domain(benchmark, domain, root, size=stored_size, cache_dir=cache_dir)
-    key = _key(body, np.asarray(photographs.x), image_size)
-    path = cache_folder(cache_dir) / f"{benchmark.name}-{domain}-{network}-{image_size}-{key}.npz"
+    key = _key(body, np.asarray(photographs.x), settings)
+    name = f"{benchmark.name}-{domain}-{network.replace(':', '-')}-{settings.size}-{key}.npz"
+    path = cache_folder(cache_dir) / name
     features = _open(path)
     if features is None:
         model = Network(body, nn.Identity(), nn.Identity())
-        features = predict(
-            model, photographs, ImageTransform(image_size, *IMAGENET), batch_size=64
-        ).features.numpy()
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        transform = ImageTransform(settings.size, settings.mean, settings.std)
+        # In this layout, and with small batches, convolutions are up to three times as fast here.
+        features = predict(model, photographs, transform, batch_size=16).features.numpy()
         _publish(path, features)
         print(f"cached: {len(features)} features of {domain} by {network} in {path}")
     return Labelled(torch.from_numpy(features), photographs.y)
 
 
-def _key(body: nn.Module, pixels: np.ndarray, image_size: int) -> str:
-    """Digits that stand for the weights, the pixels and how they are cropped."""
+def _key(body: nn.Module, pixels: np.ndarray, settings: InputSettings) -> str:
+    """Digits that stand for the weights, the pixels and what the network sees of them."""
     checksum = zlib.crc32(np.ascontiguousarray(pixels).data)
-    digest = hashlib.sha256(f"{VERSION} {image_size} {pixels.shape} {checksum}".encode())
+    seen = f"{settings.size} {settings.mean} {settings.std}"
+    digest = hashlib.sha256(f"{VERSION} {seen} {pixels.shape} {checksum}".encode())
     for name, values in body.state_dict().items():
         digest.update(name.encode() + values.numpy().tobytes())
     return digest.hexdigest()[:16]

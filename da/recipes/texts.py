@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from da.data.files.reviews import Reviews, read_reviews, toy_reviews
 from da.data.readers import data_root
-from da.networks.encoder_files import extra
+from da.networks.extras import extra
 from da.recipes.flags import CommonFlags
 
 SMOKE_REVIEWS = 60

@@ -1,0 +1,35 @@
+"""What a pretrained network expects of images: their size, mean and standard deviation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """The input that a network's weights were trained on, as its library says.
+
+    Use it to prepare images for a backbone: other numbers than those of its training cost accuracy.
+    `da.networks.input_settings` looks them up.
+
+    Attributes:
+        size: Side of the images in pixels.
+        mean: Mean of the three channels, on the scale of [0, 1].
+        std: Standard deviation of the three channels, on the same scale.
+
+    Example:
+        >>> from da.data import ImageTransform
+        >>> from da.networks import InputSettings
+        >>> settings = InputSettings(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        >>> ImageTransform(settings.size, settings.mean, settings.std).size
+        224
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def stored_size(self) -> int:
+        """Side at which to keep images before a crop: 256 pixels, or 8 / 7 of a larger `size`."""
+        return max(256, round(self.size * 8 / 7))
