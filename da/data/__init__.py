@@ -20,6 +20,7 @@ from da.data.benchmarks import (
     OFFICE_HOME,
     Benchmark,
 )
+from da.data.checking import check_domain
 from da.data.class_folders import ClassFolders, read_class_folders
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
@@ -52,6 +53,7 @@ __all__ = [
     "TargetBatch",
     "TargetBatches",
     "Unlabelled",
+    "check_domain",
     "data_root",
     "download",
     "identity",

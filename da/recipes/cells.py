@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from da.arrays.matrices import NonFiniteError
 from da.networks.network import Network
+from da.recipes.failures import cell_error
 from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
 from da.recipes.job import Cell, Work
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType
+from da.records.claim import BusyError
 from da.records.run import Run
 from da.train.checkpoint import kept_step
 from da.train.engine import launch
@@ -44,6 +45,10 @@ def run_cell(
         experiment, cell: The names of the run.
         build, describe: See `main`.
         fabric: The engine, of scripts that train.
+
+    Raises:
+        CellError: The cell failed; what it has written is kept.
+        BusyError: Another process fills the cell.
     """
     flags = with_settings(flags, cell)
     run: Run | None = None
@@ -61,11 +66,13 @@ def run_cell(
             interrupt.add_note(_kept(run, flags))
             run.close(failed=True)
         raise
-    except (ValueError, OSError, NonFiniteError) as error:
-        stop(error, run)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        reason = str(error).partition("\n")[0]
-        stop(MemoryError(f"out of memory; a smaller --batch-size needs less ({reason})"), run)
+    except BusyError:
+        raise
+    except Exception as error:
+        if run is not None:
+            with contextlib.suppress(OSError):  # a full disk says so a second time
+                run.close(failed=True)
+        raise cell_error(error) from error
     return run.directory
 
 
@@ -90,6 +97,7 @@ def load_network(
 
     Raises:
         FileNotFoundError: The result was kept without the network.
+        CellError: That cell failed.
 
     Example:
         ADDA starts from the network that row none has learned. Here the cell trains for two steps.
@@ -184,11 +192,8 @@ def start_run(
     )
 
 
-def stop(error: Exception, run: Run | None = None) -> NoReturn:
+def stop(error: Exception) -> NoReturn:
     """One message and no traceback: the message says what to do."""
-    if run is not None:
-        with contextlib.suppress(OSError):  # a full disk says so a second time
-            run.close(failed=True)
     sys.exit(f"error: {error}")
 
 

@@ -11,17 +11,18 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from da.data.progress import Progress
-from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine, stop
+from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine
+from da.recipes.failures import CellError, Failure, cell_error
 from da.recipes.flags import CommonFlags
 from da.recipes.job import Cell
 from da.recipes.launchers import in_processes, on_ray, on_slurm, with_absolute_paths
 from da.recipes.rows import RowFlags
-from da.recipes.stacked_filling import fill_stacked
+from da.recipes.stacked_filling import Ended, fill_stacked
 from da.recipes.tasks import FlagsType, Task
 from da.recipes.trials import check_recipes, recipe_cells
 from da.records.claim import BusyError
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 WAIT = 1.0  # seconds before a cell that another process has is looked at again
+
+
+class Filled(NamedTuple):
+    """What became of the cells of a table.
+
+    Attributes:
+        directories: The folders of those that have a result.
+        failures: Those that failed.
+    """
+
+    directories: list[Path]
+    failures: list[Failure]
 
 
 def cells_of(flags: FlagsType, columns: Iterable[Task], rows: Mapping[str, object]) -> list[Cell]:
@@ -58,17 +71,23 @@ def fill(
     build: Build,
     describe: Describe | None,
     fabric: Fabric | None,
-) -> list[Path]:
-    """Carry out every cell that has no result.
+    check: Callable[[Sequence[Cell]], None] | None = None,
+) -> Filled:
+    """Carry out every cell that has no result. If one fails, the others go on.
 
     Args:
         flags: The flags of the script; `processes` says how many cells are carried out at once.
         experiment, build, describe: See `main`.
         cells: What to fill.
         fabric: The engine, of scripts that train.
+        check: Gets the cells without a result, before the first of them is begun, and raises if
+            something that they need is missing. Default None: nothing is checked.
 
     Returns:
-        The folders of all cells.
+        The folders of all cells with a result, and what failed.
+
+    Raises:
+        CellError: A cell failed that several devices carried out together.
     """
     leading = fabric is None or fabric.is_global_zero
     done = set() if flags.force else set(finished_cells(flags, experiment, cells, describe))
@@ -77,6 +96,8 @@ def fill(
             f"already finished: {len(done)} of {len(cells)} runs (--force runs them again)",
             file=sys.stderr,
         )
+    if check is not None:
+        check([cell for cell in cells if cell not in done])
     stacked = getattr(flags, "at_once", 1) > 1 and flags.launcher == "local"
     several = flags.processes > 1 and len(cells) > 1 and (fabric is None or fabric.world_size == 1)
     if stacked:
@@ -86,17 +107,27 @@ def fill(
     else:
         ended = _one_by_one(flags, experiment, cells, build, describe, fabric)
     directories: dict[Cell, Path] = {}
+    failures: list[Failure] = []
     try:
         with Progress(experiment, len(cells), unit="run", hidden=not leading) as progress:
-            for cell, folder in ended:
-                directories[cell] = folder
-                done.add(cell)
+            for cell, outcome in ended:
                 progress.advance()
+                if isinstance(outcome, Path):
+                    directories[cell] = outcome
+                    done.add(cell)
+                    continue
+                failures.append(Failure(cell, str(outcome)))
+                if len(cells) > 1:
+                    progress.say(f"failed: {failures[-1].title}: {outcome}")
+                if isinstance(outcome, CellError) and outcome.final:
+                    break
     except KeyboardInterrupt as interrupt:
         if leading:
             print(_interrupted(interrupt, flags, cells, done), file=sys.stderr)
         sys.exit(INTERRUPTED)
-    return [directories[cell] for cell in cells]
+    except (ValueError, OSError) as error:  # of what carries cells out, such as a killed process
+        failures.append(Failure(None, str(cell_error(error))))
+    return Filled([directories[cell] for cell in cells if cell in directories], failures)
 
 
 def _one_by_one(
@@ -106,18 +137,24 @@ def _one_by_one(
     build: Build,
     describe: Describe | None,
     fabric: Fabric | None,
-) -> Iterator[tuple[Cell, Path]]:
+) -> Iterator[Ended]:
     """Carry cells out here; one that another process has comes last, when it is free."""
     waiting = list(cells)
     while waiting:
         busy = []
         for cell in waiting:
             try:
-                folder = run_cell(flags, experiment, cell, build, describe, fabric)
+                outcome: Path | Exception = run_cell(
+                    flags, experiment, cell, build, describe, fabric
+                )
             except BusyError:
                 busy.append(cell)
                 continue
-            yield cell, folder
+            except CellError as error:
+                if fabric is not None and fabric.world_size > 1:
+                    raise  # the other processes may be waiting for this one
+                outcome = cell_error(error)  # without the frames, which hold on to the network
+            yield cell, outcome
         if len(busy) == len(waiting):
             time.sleep(WAIT)
         waiting = busy
@@ -130,19 +167,15 @@ def _stacked(
     build: Build,
     describe: Describe | None,
     fabric: Fabric | None,
-) -> Iterator[tuple[Cell, Path]]:
+) -> Iterator[Ended]:
     """Carry groups of cells out; those that another process has come last, one by one."""
-    busy, failed = [], []
-    for cell, ended in fill_stacked(flags, experiment, cells, build, describe):
-        if isinstance(ended, BusyError):
+    busy = []
+    for cell, outcome in fill_stacked(flags, experiment, cells, build, describe):
+        if isinstance(outcome, BusyError):
             busy.append(cell)
-        elif isinstance(ended, Exception):
-            failed.append(ended)
         else:
-            yield cell, ended
+            yield cell, outcome
     yield from _one_by_one(flags, experiment, busy, build, describe, fabric)
-    if failed:
-        stop(failed[0])
 
 
 def _at_once(
@@ -151,7 +184,7 @@ def _at_once(
     cells: list[Cell],
     build: Build,
     describe: Describe | None,
-) -> Iterator[tuple[Cell, Path]]:
+) -> Iterator[Ended]:
     """Carry several cells out at once, where the flags say; see `da.recipes.launchers`."""
     if flags.launcher != "local":
         flags = with_absolute_paths(flags)
@@ -166,17 +199,17 @@ def _at_once(
         ended = on_slurm(_in_worker, calls, folder=folder, options=flags.slurm)
     else:
         ended = in_processes(_in_worker, calls, processes=flags.processes)
-    for number, directory in ended:
-        yield cells[number], directory
+    for number, outcome in ended:
+        yield cells[number], outcome
 
 
 def _in_worker(
     flags: FlagsType, experiment: str, cell: Cell, build: Build, describe: Describe | None
-) -> Path:
+) -> Path | Exception:
     """Carry one cell out, without a bar of its own."""
     os.environ["TQDM_DISABLE"] = "1"
-    ((_, folder),) = _one_by_one(flags, experiment, [cell], build, describe, start_engine(flags))
-    return folder
+    ((_, outcome),) = _one_by_one(flags, experiment, [cell], build, describe, start_engine(flags))
+    return outcome
 
 
 def _interrupted(

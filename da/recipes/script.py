@@ -11,12 +11,16 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from da.data.benchmarks import Benchmark
 from da.recipes.cells import Build, Describe, start_engine, stop
+from da.recipes.checks import Check, check_inputs
 from da.recipes.command_line import parse_flags
+from da.recipes.failures import CellError, list_failures
 from da.recipes.filling import cells_of, fill
 from da.recipes.flags import CommonFlags
 from da.recipes.rows import RowFlags
@@ -44,10 +48,13 @@ def main(
     report: Callable[[list[Record]], str] | None = None,
     table: Callable[[list[Record]], str] | None = None,
     rows: Mapping[str, object] | None = None,
+    check: Check | None = None,
 ) -> None:
     """Run a script: parse the command line, fill the table and print it.
 
-    If Ctrl-C ends it, one line says what is kept. The same command then continues.
+    Weights and the data of all tasks are looked for before the first cell is begun. If a cell
+    fails, the others go on: the table of what is finished is printed, and under it what failed. If
+    Ctrl-C ends it, one line says what is kept. The same command then continues.
 
     Args:
         flags_type: The flags of the script. Their field `loss` says which rows to fill.
@@ -66,10 +73,12 @@ def main(
         table: The text in place of the table, made from its records.
         rows: What each row is, by its name: a line, or something whose docstring begins with that
             line. `--help` lists them. None: it lists the names alone.
+        check: A cell -> reads or checks its data. It is called for a cell of each column, before
+            the first is begun. None: the files of the benchmark are looked for.
 
     Raises:
-        SystemExit: Flags or data are wrong, a cell fails, or Ctrl-C was pressed (status 130); the
-            message says what to do.
+        SystemExit: Flags or data are wrong, cells failed (status 1), or Ctrl-C was pressed (status
+            130); the message says what to do.
 
     Example:
         The end of experiments/digits_mmd.py is
@@ -93,15 +102,21 @@ def main(
             fetch(benchmark, flags)
         fabric = start_engine(flags)
         cells = cells_of(flags, columns, rows or {})
-        directories = fill(flags, experiment, cells, build, describe, fabric)
+        needed = partial(check_inputs, flags, benchmark, check)
+        directories, failures = fill(flags, experiment, cells, build, describe, fabric, needed)
         if fabric is not None and not fabric.is_global_zero:
             return
         records = _records(flags, experiment, directories)
-        if table is not None:
-            print(table(records))
-        else:
-            show(flags, records, baseline, metric, select, report)
-    except (ValueError, OSError) as error:
+        if records or not failures:
+            with _as_far_as_it_goes(bool(failures)):
+                if table is not None:
+                    print(table(records))
+                else:
+                    whole = not failures
+                    show(flags, records, baseline, metric, select, report, whole=whole)
+        if failures:
+            sys.exit(list_failures(failures, len(cells), len(directories)))
+    except (ValueError, OSError, CellError) as error:
         stop(error)
     except KeyboardInterrupt:
         print("interrupted. The same command continues.", file=sys.stderr)
@@ -115,16 +130,39 @@ def show(
     metric: str,
     select: str = "last",
     report: Callable[[list[Record]], str] | None = None,
+    *,
+    whole: bool = True,
 ) -> None:
-    """Print the table of the records and the text under it, and repeat the table in wandb."""
+    """Print the table of the records and the text under it, and repeat the table in wandb.
+
+    A table that is not whole, because cells failed, may have rows with fewer trials than others.
+    """
     trials = isinstance(flags, RowFlags) and flags.trials > 1
     if isinstance(flags, RowFlags):
         select = flags.select or (DEFAULT_SCORE if trials else select)
-    table = Table.of(records, select=select, baseline=baseline, metric=metric, trials=trials)
+    table = Table.of(
+        records,
+        select=select,
+        baseline=baseline,
+        metric=metric,
+        trials=trials,
+        unequal_budgets=not whole,
+    )
     print(to_text(table) + (report or _facts)(records))
     print(f"records: {flags.runs_dir / table.experiment}")
     columns, *rows = csv.reader(io.StringIO(to_csv(table)))
     log_table(flags.runs_dir, table.experiment, columns=columns, rows=rows, wandb=flags.wandb)
+
+
+@contextmanager
+def _as_far_as_it_goes(failed: bool) -> Iterator[None]:
+    """Inside, a table or report that needs the cells that failed is one line."""
+    try:
+        yield
+    except Exception as error:
+        if not failed:
+            raise
+        print(f"there is no table of the finished runs alone: {error}")
 
 
 def _records(flags: CommonFlags, experiment: str, directories: list[Path]) -> list[Record]:

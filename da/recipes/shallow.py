@@ -179,6 +179,7 @@ def shallow_main(
         describe=describe,
         baseline=baseline,
         rows=rows,
+        check=samples,
     )
 
 

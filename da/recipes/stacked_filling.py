@@ -17,6 +17,7 @@ import torch
 
 from da.arrays.matrices import NonFiniteError
 from da.recipes.cells import Build, Describe, start_engine, start_run, with_settings
+from da.recipes.failures import cell_error
 from da.recipes.job import Cell, Job
 from da.recipes.launchers import in_processes
 from da.recipes.tasks import FlagsType
@@ -80,6 +81,9 @@ def carry_out_group(
             folder, member = _begin(flags, experiment, cell, build, describe, fabric)
         except BusyError as error:
             ended.append(error)
+            continue
+        except Exception as error:  # of this cell's data, for example
+            ended.append(cell_error(error))
             continue
         ended.append(folder)
         if member is not None:
