@@ -1,0 +1,207 @@
+"""From features of two sides to a chosen model and everything that is reported of it.
+
+`adapt_prepared` is the whole of `python -m da adapt` between reading and writing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from da.adapt.choice import KEPT, Choice, choose
+from da.adapt.estimate import estimate_accuracy, estimate_error
+from da.adapt.fitted import Fitted
+from da.adapt.linear_models import softmax
+from da.adapt.problem import Problem, Scale, make_problem
+from da.adapt.shift_check import LabelShift, Shift, check_label_shift, check_shift
+from da.adapt.sides import Prepared
+from da.adapt.trying import Place, Tried, try_rows
+from da.select.accuracy import AccuracyEstimate
+
+HIGH = 64  # features from which rows, not columns, are scaled
+UNSURE_PROBABILITY = 0.5  # of the predicted class, below which an answer is unsure
+UNSURE_VOTES = 2 / 3  # of the rows' models that must name the predicted class
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of adapting to one's own data.
+
+    Attributes:
+        prepared: What was read, as features.
+        problem: The rows that candidates learned from.
+        shift: Whether the features have shifted.
+        label_shift: The estimated shares of classes; None for a regression.
+        tried: All candidates.
+        choice: What was chosen, and why.
+        estimate: The estimated accuracy on the target; None for a regression.
+        error: The estimated root mean squared error, and its part from the source; None for
+            classes.
+        probabilities: Of each target row (m, k); (m, 0) for a regression.
+        numbers: Predicted numbers (m,) of a regression; (0,) for classes.
+        unsure: Which target rows are unsure, (m,) bool.
+        seconds: How long everything after reading took.
+    """
+
+    prepared: Prepared
+    problem: Problem
+    shift: Shift
+    label_shift: LabelShift | None
+    tried: Tried
+    choice: Choice
+    estimate: AccuracyEstimate | None
+    error: tuple[float, float] | None
+    probabilities: np.ndarray
+    numbers: np.ndarray
+    unsure: np.ndarray
+    seconds: float
+
+    @property
+    def model(self) -> Fitted:
+        """The model for use."""
+        return self.choice.model
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The predicted classes (m,) as numbers, or the predicted numbers (m,)."""
+        return self.probabilities.argmax(axis=1) if self.prepared.classes else self.numbers
+
+
+def adapt_prepared(
+    prepared: Prepared,
+    place: Place,
+    *,
+    trials: int = 2,
+    until: float | None = None,
+    rows: Sequence[str] | None = None,
+    scale: Scale | None = None,
+    seed: int = 0,
+) -> Adapted:
+    """Ask for a shift, try the rows, choose, and estimate.
+
+    Args:
+        prepared: Features of both sides.
+        place: Where the runs go.
+        trials: Recipes of each row, from 1 to 4. Default 2.
+        until: The moment, as of `time.monotonic`, after which no further row begins; None: never.
+        rows: The rows to try; None: all that suit the data. The source's own model is always one.
+        scale: How features are scaled; None: as `scale_for` says.
+        seed: The seed of all that is drawn.
+
+    Returns:
+        Everything that is reported.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from da.adapt.adapting import adapt_prepared
+        >>> from da.adapt.prepare import prepare
+        >>> from da.adapt.sides import Side
+        >>> from da.adapt.trying import Place
+        >>> rows = np.random.default_rng(0).normal(size=(60, 3))
+        >>> rows[:, 0] += 6 * (np.arange(60) % 2)
+        >>> names = tuple(map(str, range(60)))
+        >>> labels = np.array(["cup", "mug"] * 30)
+        >>> source = Side("a.npy", "features", names, labels, rows)
+        >>> made = prepare([source], Side("b.npy", "features", names, None, rows + 3))
+        >>> place = Place(Path(tempfile.mkdtemp()), "a", "b")
+        >>> adapted = adapt_prepared(made, place, trials=1, rows=["centring", "coral"])
+        >>> adapted.shift.shifted, (adapted.predicted == np.arange(60) % 2).mean() > 0.9
+        (True, np.True_)
+    """
+    start = time.monotonic()
+    problem = make_problem(
+        prepared.source_x,
+        prepared.source_y,
+        prepared.target_x,
+        classes=len(prepared.classes),
+        domains=prepared.source_domain,
+        scale=scale_for(prepared) if scale is None else scale,
+        seed=seed,
+    )
+    shift = check_shift(problem)
+    wanted = None if rows is None else (KEPT, *(row for row in rows if row != KEPT))
+    tried = try_rows(problem, place, trials=trials, until=until, rows=wanted)
+    choice = choose(tried.fitted, shift, problem.y)
+    own = next(one for one in tried.fitted if one.row == KEPT)
+    model = choice.model
+    return Adapted(
+        prepared=prepared,
+        problem=problem,
+        shift=shift,
+        label_shift=check_label_shift(problem, own.held, own.held_y, own.target),
+        tried=tried,
+        choice=choice,
+        estimate=None if problem.regression else estimate_accuracy(model, choice.others),
+        error=estimate_error(model, choice.others) if problem.regression else None,
+        probabilities=np.zeros((len(model.target), 0))
+        if problem.regression
+        else softmax(model.target),
+        numbers=model.target[:, 0] if problem.regression else np.zeros(0),
+        unsure=_unsure(choice, problem),
+        seconds=time.monotonic() - start,
+    )
+
+
+def scale_for(prepared: Prepared) -> Scale:
+    """How features are scaled before anything is learned from them.
+
+    All features but those of photographs come scaled by column. Photographs, texts, and other
+    features that are many: each row to one length, since then directions count. Otherwise, and for
+    a regression: as they are.
+
+    Args:
+        prepared: The features.
+
+    Returns:
+        A word that `make_problem` takes.
+    """
+    if prepared.task == "regression" or prepared.features.kind == "table":
+        return "none"
+    if prepared.features.kind in ("photographs", "texts"):
+        return "rows"
+    return "rows" if prepared.source_x.shape[1] >= HIGH else "none"
+
+
+def _unsure(choice: Choice, problem: Problem) -> np.ndarray:
+    """Rows whose class is improbable, or that the other rows' models name otherwise.
+
+    Of a regression: rows whose answers of the plausible rows lie further apart than the numbers'
+    standard deviation / 2.
+    """
+    model = choice.model
+    if problem.regression:
+        spread = np.std([one.target[:, 0] for one in choice.stands], axis=0)
+        return spread > 0.5 * float(problem.y.std())
+    predicted = model.target.argmax(axis=1)
+    low = softmax(model.target).max(axis=1) < UNSURE_PROBABILITY
+    if not choice.others:
+        return low
+    votes = np.mean([one.target.argmax(axis=1) == predicted for one in choice.others], axis=0)
+    return low | (votes < UNSURE_VOTES)
+
+
+def true_figures(adapted: Adapted, one: Fitted) -> dict[str, float]:
+    """Judge a candidate by the target's labels, for the final report alone.
+
+    Args:
+        adapted: What came of adapting; its target has labels.
+        one: The candidate.
+
+    Returns:
+        {"accuracy": ...} over the rows whose class the source knows, or {"rmse": ...}; {} if the
+        target has no labels.
+    """
+    labels = adapted.prepared.target.labels
+    if labels is None:
+        return {}
+    if adapted.problem.regression:
+        error = one.target[:, 0] - labels.astype(np.float64)
+        return {"rmse": math.sqrt(float(np.square(error).mean()))}
+    names = np.array(adapted.prepared.classes)[one.target.argmax(axis=1)]
+    return {"accuracy": float((names == labels).mean())}
