@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from da.data import Labelled
 from da.recipes import Cell, HeadFlags, Job, head_job
 from da.recipes.cells import start_engine, start_run
+from da.recipes.feature_tables import ROWS, FeatureFlags
 from da.recipes.filling import cells_of, fill
 from da.recipes.heads import head_network
 from da.recipes.methods import METHODS
@@ -74,6 +76,14 @@ def test_groups_have_the_runs_of_one_row_and_recipe():
     for group in groups:
         assert len({(cell.method, cell.recipe, cell.settings) for cell in group}) == 1
         assert len({(cell.source, cell.seed) for cell in group}) == 4
+
+
+def test_a_row_without_options_has_one_trial():
+    flags = FeatureFlags(loss=("nn", "mmd"), trials=3, seeds=(0,))
+    methods = [cell.method for cell in cells_of(flags, COLUMNS[:1], ROWS)]
+    assert methods == ["nn", "mmd", "mmd", "mmd"]
+    with pytest.raises(ValueError, match="recipe must leave out the row nn"):
+        cells_of(replace(flags, recipe=("nn.k=2",)), COLUMNS[:1], ROWS)
 
 
 @pytest.mark.slow

@@ -45,9 +45,11 @@ SCRIPTS = [name for name in NAMES if name not in SHALLOW]
 # Their networks are large.
 FEWER = dict.fromkeys(
     ("office31_finetune.py", "cifar10_finetune.py"), ("--loss", "scratch", "full", "delta")
+) | dict.fromkeys(
+    ("office31_features.py", "office_caltech_features.py"), ("--loss", "none", "mmd")
 )
 # Other scripts of the same kind run in every call of the tests.
-SLOW = ("rank_models.py", "office31_finetune.py", "officehome_mmd.py")
+SLOW = ("office_caltech_features.py", "rank_models.py", "office31_finetune.py", "officehome_mmd.py")
 FLAGS = ("--source", "--target", "--seed", "--data-root", "--runs-dir", "--wandb", "--smoke-test")
 ONE_RUN = "--target noisy --seed 0 --loss none --steps 5".split()
 

@@ -13,6 +13,7 @@ import pytest
 from trial_runs import early, trial
 
 from da.records import commands
+from da.records.budgets import Budget
 from da.records.cells import Metric
 from da.records.reading import read_runs
 from da.records.table import Table
@@ -172,6 +173,20 @@ def test_a_seed_with_fewer_trials_is_refused(tmp_path: Path) -> None:
         trial(tmp_path, "none", seed, found, rate=rate)
     with pytest.raises(ValueError, match="seed 0 of none has 2 trials.*seed 1 of none has 1"):
         Table.of(read_runs(tmp_path), select="s", trials=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (Budget(8, (20,) * 8), Budget(1, ()), True),  # a model that is not tuned
+        (Budget(8, (20,) * 8), Budget(2, ()), False),
+        (Budget(8, (20,) * 8), Budget(8, ()), True),
+        (Budget(8, ()), Budget(1, ()), False),
+        (Budget(8, (20,) * 8), Budget(8, (20,) * 7 + (40,)), False),
+    ],
+)
+def test_a_single_model_without_training_compares_with_any_number_of_trials(one, other, equal):
+    assert one.equals(other) == other.equals(one) == equal
 
 
 def test_trials_of_unequal_steps_are_one_budget_if_all_rows_have_it(tmp_path: Path) -> None:

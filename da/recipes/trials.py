@@ -24,16 +24,17 @@ SETTINGS = tuple(
 )
 
 
-def recipe_cells(cell: Cell, flags: RowFlags, make: Make | str) -> list[Cell]:
+def recipe_cells(cell: Cell, flags: RowFlags, make: Make | object) -> list[Cell]:
     """The cells of one row, task and seed: one for each recipe that the row tries.
 
     Args:
         cell: The names of the run.
         flags: The flags of the script; `recipe` and `trials` count.
-        make: What the row stands for; a text describes a row without options.
+        make: What the row stands for. A text or an estimator is a row without options: it has one
+            recipe, whatever `flags.trials` is.
 
     Returns:
-        `flags.trials` cells. The first has the row's usual recipe.
+        `flags.trials` cells, or one. The first has the row's usual recipe.
 
     Raises:
         ValueError: The row has no such option, or not so many recipes.
@@ -47,11 +48,11 @@ def recipe_cells(cell: Cell, flags: RowFlags, make: Make | str) -> list[Cell]:
         [2, 2, 2]
     """
     named = by_row(flags.recipe).get(cell.method, {})
-    if isinstance(make, str):
-        if named or flags.trials > 1:
+    if not callable(make):
+        if named:
             raise ValueError(
-                f"recipe and trials must leave out the row {cell.method}: it has no options; take "
-                "it from --loss"
+                f"recipe must leave out the row {cell.method}: it has no options; got "
+                f"{', '.join(named)}"
             )
         return [cell]
     own = options_of(make)

@@ -1,7 +1,7 @@
 """What training the rows of a table was granted: a number of trials, and the steps of each.
 
-Rows compare only if their budgets are equal. Runs whose configuration has no "steps", as those of
-shallow methods, have trials alone.
+Rows compare only if their budgets are equal. Runs that train no network, as those of shallow
+methods, have trials alone. One such run is no search: it compares with rows of any number of them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class Budget(NamedTuple):
 
     def equals(self, other: Budget) -> bool:
         """Whether two budgets are equal; steps count if both have some."""
-        if self.trials != other.trials:
-            return False
-        return self.steps == other.steps or not (self.steps and other.steps)
+        if bool(self.steps) == bool(other.steps):
+            return self == other
+        fixed = other if self.steps else self
+        return fixed.trials == 1 or self.trials == other.trials
 
 
 def trials_by_seed(runs: Iterable[Record]) -> dict[int, list[Record]]:

@@ -111,9 +111,9 @@ def selection_of(run: Record, select: str) -> Mapping[str, Any]:
 
 
 def steps_of(run: Record) -> int | None:
-    """The training steps of a run; None if its configuration has none, as of a shallow method."""
+    """The training steps of a run; None if it trains no network, as a shallow method."""
     steps = run.config.get("steps")
-    return steps if isinstance(steps, int) else None
+    return steps if isinstance(steps, int) and "model" not in run.config else None
 
 
 def has_value(record: Record, key: str, value: Any) -> bool:

@@ -1,0 +1,129 @@
+"""Tables on the features of a frozen network: the scripts of Office-31 and Office-Caltech10.
+
+A script is its flags, a subclass of `FeatureFlags`, and one call:
+
+    features_main(Config, experiment="office31_features", benchmark=OFFICE31)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from torch.nn.functional import normalize
+
+from da.data.benchmarks import Benchmark
+from da.data.domain import Labelled
+from da.data.readers import data_root
+from da.recipes.backbone_features import frozen_features
+from da.recipes.heads import HeadFlags, head_job
+from da.recipes.job import Cell, Job
+from da.recipes.methods import METHODS
+from da.recipes.rows import describe_rows
+from da.recipes.script import main
+from da.recipes.shallow import Samples, ShallowJob, recipe
+from da.shallow.coral import CORAL
+from da.shallow.estimators import DomainAdaptationClassifier as Adapted
+from da.shallow.jda import JDA
+from da.shallow.meda import MEDA
+from da.shallow.subspace import SubspaceAlignment
+from da.shallow.transport import LinearMongeMap, OTMap
+
+_LOGISTIC = LogisticRegression(C=10.0, max_iter=1000)  # rows of norm 1 need large coefficients
+MODELS = {
+    "nn": Adapted(estimator=KNeighborsClassifier(1, algorithm="brute")),
+    "logistic": Adapted(estimator=_LOGISTIC),
+    "coral_map": Adapted(CORAL(), estimator=_LOGISTIC),
+    "sa": Adapted(SubspaceAlignment(), estimator=_LOGISTIC),
+    "ot": Adapted(OTMap(), estimator=_LOGISTIC),
+    "linear_monge": Adapted(LinearMongeMap(), estimator=_LOGISTIC),
+    "jda": Adapted(JDA(n_components=100, classifier=_LOGISTIC), estimator=_LOGISTIC),
+    "meda": MEDA(classifier=_LOGISTIC),
+}
+ROWS: dict[str, Any] = {**MODELS, **METHODS}
+Row = Literal[*ROWS]
+_describe_rows = describe_rows(METHODS)
+
+
+@dataclass(frozen=True)
+class FeatureFlags(HeadFlags):
+    """The flags of a table on frozen features: rows that train a head, and rows without a network.
+
+    Example:
+        >>> from da.recipes.feature_tables import FeatureFlags
+        >>> FeatureFlags().loss[:3]
+        ('nn', 'logistic', 'none')
+    """
+
+    loss: tuple[Row, ...] = (
+        *("nn", "logistic", "none", "mmd", "jan", "dsan", "coral", "dann"),
+        *("cdan_e", "mcd", "mdd", "mcc", "afn", "bnm"),
+    )
+    """What is compared. none: a head, trained on the source alone."""
+
+
+def features_main(flags_type: type[FeatureFlags], *, experiment: str, benchmark: Benchmark) -> None:
+    """Run a script on frozen features: parse the command line, fill the table and print it.
+
+    Args:
+        flags_type: The flags of the script.
+        experiment: The name that the records carry.
+        benchmark: Where the photographs come from; its tasks are the columns.
+
+    Raises:
+        SystemExit: Flags or data are wrong, or a cell fails; the message says what to do.
+
+    Example:
+        >>> import sys
+        >>> from da.data import OFFICE31
+        >>> from da.recipes.feature_tables import FeatureFlags, features_main
+        >>> sys.argv = ["script.py", "--source", "amazon", "--target", "moon"]
+        >>> features_main(FeatureFlags, experiment="toy", benchmark=OFFICE31)
+        Traceback (most recent call last):
+        SystemExit: error: --source amazon --target moon: no such task; ...
+    """
+    main(
+        flags_type,
+        experiment=experiment,
+        benchmark=benchmark,
+        build=partial(_build, benchmark),
+        describe=_describe,
+        rows=ROWS,
+    )
+
+
+_KEPT: dict[tuple[Any, ...], Labelled] = {}  # so that a process reads a domain once
+
+
+def _read(benchmark: Benchmark, flags: FeatureFlags, domain: str) -> Labelled:
+    """The features of one domain."""
+    root = data_root(flags.data_root)
+    key = (benchmark.name, domain, root, flags.backbone, flags.weights)
+    if key not in _KEPT:
+        _KEPT[key] = frozen_features(
+            benchmark, domain, root, network=flags.backbone, weights=flags.weights
+        )
+    return _KEPT[key]
+
+
+def _samples(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Samples:
+    """Both domains in rows of norm 1. The target's rows are those that judge, too."""
+    domains = (_read(benchmark, flags, domain) for domain in (cell.source, cell.target))
+    source, target = (Labelled(normalize(part.x.double()), part.y) for part in domains)
+    return Samples(source, target.unlabelled(), target)
+
+
+def _build(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Job | ShallowJob:
+    if cell.method in MODELS:
+        return ShallowJob(MODELS[cell.method], partial(_samples, benchmark, flags, cell))
+    read = partial(_read, benchmark, flags)
+    return head_job(flags, cell, METHODS[cell.method], benchmark.classes, read)
+
+
+def _describe(flags: FeatureFlags, cell: Cell) -> dict[str, Any]:
+    if cell.method in MODELS:
+        return {"model": recipe(MODELS[cell.method])}
+    return _describe_rows(flags, cell)
