@@ -20,7 +20,8 @@ def write(file: Path, pixels: np.ndarray, **options: object) -> Path:
 
 def grey(*files: Path) -> tuple[list[np.ndarray], str]:
     reader = ImageReader(files, 64, 1)
-    return [reader(file)[0].astype(float) for file in files], reader.summary()
+    pixels = [reader(file)[0].astype(float) for file in files]
+    return pixels, reader.summary().partition("images: ")[2]
 
 
 @pytest.mark.parametrize(

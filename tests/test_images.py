@@ -39,7 +39,10 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def read(file: Path, *, channels: int = 3, turn: bool = True) -> tuple[np.ndarray, str]:
     """The pixels at 16 x 16, with the colours last, and what was done."""
     reader = ImageReader([file], 16, channels, exif_orientation=turn)
-    return reader(file).transpose(1, 2, 0), reader.summary()
+    pixels = reader(file).transpose(1, 2, 0)
+    told = reader.summary()
+    assert not told or told.startswith("1 of 1 images: ")
+    return pixels, told.removeprefix("1 of 1 images: ")
 
 
 def save(path: Path, image: Image.Image | np.ndarray, **options: object) -> Path:
@@ -54,10 +57,10 @@ def oriented(orientation: int) -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "RGBA"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "YCbCr", "LA", "RGBA"])
 def test_images_of_8_bits_are_as_pil_converts_them(mode: str, tmp_path: Path) -> None:
     image = Image.fromarray(COLOURS).convert(mode)
-    file = save(tmp_path / ("x.tif" if mode in ("CMYK", "YCbCr") else "x.png"), image)
+    file = save(tmp_path / ("x.tif" if mode == "YCbCr" else "x.png"), image)
     with Image.open(file) as stored:
         plain = np.asarray(stored.convert("RGB"))
     pixels, done = read(file)
@@ -98,7 +101,7 @@ def test_broken_exif_is_no_fault_of_the_pixels(
 def test_orientation_left_aside_is_counted(tmp_path: Path) -> None:
     pixels, done = read(save(tmp_path / "x.png", COLOURS, exif=oriented(6)), turn=False)
     np.testing.assert_array_equal(pixels, COLOURS)
-    assert done == "1 with an EXIF orientation, taken as stored"
+    assert done == "1 with an EXIF orientation left as stored"
 
 
 def with_alpha(mode: str) -> Image.Image:
@@ -118,7 +121,7 @@ def test_transparency_is_laid_on_white(mode: str, channels: int, tmp_path: Path)
         expected = expected @ np.array([[0.299], [0.587], [0.114]])
     pixels, done = read(file, channels=channels)
     np.testing.assert_allclose(pixels.astype(float), expected, atol=1.1)
-    assert done == "1 with transparency laid on white"
+    assert done == "1 transparent on white"
 
 
 def test_one_transparent_colour_is_white(tmp_path: Path) -> None:
@@ -136,7 +139,57 @@ def test_one_transparent_colour_is_white(tmp_path: Path) -> None:
         grey = GREY // 64 * 64
         expected = np.where(grey == 0, 255, grey)
         np.testing.assert_allclose(pixels[..., 0], expected, atol=1, err_msg=name)
-        assert "1 with transparency laid on white" in done, name
+        assert "1 transparent on white" in done, name
+
+
+def test_palettes_with_an_opacity_for_each_entry(tmp_path: Path) -> None:
+    indices = GREY % 4
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]], np.uint8)
+    opacities = np.array([0, 64, 128, 255], np.uint8)
+    image = Image.fromarray(indices).copy()
+    image.putpalette(colours.tobytes())
+    alpha = opacities[indices][..., None] / 255.0
+    expected = alpha * colours[indices] + (1 - alpha) * 255
+    pixels, done = read(save(tmp_path / "x.png", image, transparency=opacities.tobytes()))
+    np.testing.assert_allclose(pixels.astype(float), expected, atol=1.1)
+    assert done == "1 transparent on white"
+
+
+def test_one_bit_with_a_transparent_value(tmp_path: Path) -> None:
+    black = GREY > 99
+    pixels, done = read(save(tmp_path / "x.png", Image.fromarray(~black)), channels=1)
+    np.testing.assert_array_equal(pixels[..., 0], np.where(black, 0, 255))
+    assert done == ""
+    pixels, done = read(save(tmp_path / "x.png", Image.fromarray(~black), transparency=0))
+    np.testing.assert_array_equal(pixels, 255)
+    assert done == "1 transparent on white"
+
+
+@pytest.mark.parametrize("suffix", ["tif", "jpg"])
+def test_cmyk_is_ink_on_white(suffix: str, tmp_path: Path) -> None:
+    """Each ink takes its share of white away, and so does black."""
+    inks = np.dstack([COLOURS, GREY]) if suffix == "tif" else np.full((16, 16, 4), 50, np.uint8)
+    file = save(tmp_path / f"x.{suffix}", Image.fromarray(inks, "CMYK"))
+    light = 255.0 - inks
+    expected = light[..., :3] * light[..., 3:] / 255
+    pixels, done = read(file)
+    np.testing.assert_allclose(pixels.astype(float), expected, atol=2)
+    assert done == "1 in CMYK turned to RGB"
+
+
+def test_transparent_frames(tmp_path: Path) -> None:
+    """An animated GIF whose first frame has a transparent corner."""
+    frame = with_alpha("RGB")
+    opacity = np.full((16, 16), 255, np.uint8)
+    opacity[:8, :8] = 0
+    frame.putalpha(Image.fromarray(opacity))
+    file = save(
+        tmp_path / "x.gif", frame, save_all=True, append_images=[frame.rotate(90)], disposal=2
+    )
+    pixels, done = read(file)
+    np.testing.assert_array_equal(pixels[:8, :8], 255)
+    assert (pixels[8:] != 255).any()
+    assert "1 transparent on white" in done and "1 with several frames" in done
 
 
 def test_opaque_alpha_is_not_counted(tmp_path: Path) -> None:
@@ -153,7 +206,7 @@ def test_first_of_several_frames(tmp_path: Path) -> None:
         file = save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
         pixels, done = read(file, channels=1)
         np.testing.assert_allclose(pixels[..., 0], GREY, atol=1)
-        assert done == "1 with several frames, the first of them taken", name
+        assert done == "1 with several frames of which the first is taken", name
     mpo = save(tmp_path / "x.jpg", frames[0], format="MPO", save_all=True, append_images=frames[1:])
     assert read(mpo)[1] == ""  # its other frames are previews
 
@@ -237,8 +290,7 @@ def test_counts_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]
     read_photographs(files, size=8)
     assert capsys.readouterr().out == (
-        "of 5 images, 2 turned by EXIF; 2 with 16 bits scaled to 8; "
-        "1 with transparency laid on white\n"
+        "4 of 5 images: 1 transparent on white, 2 turned by EXIF, 2 with 16 bits scaled to 8\n"
     )
     read_photographs(files[4:], size=8)
     assert capsys.readouterr().out == ""
@@ -262,7 +314,10 @@ def test_benchmarks_are_read_by_the_same_reader(
         return read_domain(benchmark, "home", tmp_path, size=16, cache_dir=tmp_path / "cache").x
 
     home = pixels()
-    assert "pets/home: of 3 images, 1 turned by EXIF; 1 with 16 bits" in capsys.readouterr().out
+    assert (
+        "pets/home: 3 of 3 images: 1 transparent on white, 1 turned by EXIF, 1 with"
+        in capsys.readouterr().out
+    )
     np.testing.assert_array_equal(home, read_photographs(files, size=16))
     stored = pixels(exif_orientation=False)  # not the cache of the turned ones
     np.testing.assert_array_equal(stored[0], COLOURS.transpose(2, 0, 1))

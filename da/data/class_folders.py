@@ -169,8 +169,8 @@ def _images(
     images = cached_images(
         name, files, root=root, shape=(channels, size, size), decode=reader, cache_dir=cache_dir
     )
-    if reader.counts:
-        print(f"{name}: of {len(files)} images, {reader.summary()}")
+    if reader.changed:
+        print(f"{name}: {reader.summary()}")
     return images
 
 

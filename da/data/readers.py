@@ -128,8 +128,8 @@ def read_domain(
         variant="" if benchmark.exif_orientation else "as stored",
         cache_dir=cache_dir,
     )
-    if reader.counts:  # only if the images were decoded now, not if they were in the cache
-        print(f"{name}: of {len(files)} images, {reader.summary()}")
+    if reader.changed:  # only if the images were decoded now, not if they were in the cache
+        print(f"{name}: {reader.summary()}")
     return Labelled(images, torch.tensor(labels, dtype=torch.int64))
 
 

@@ -2,9 +2,7 @@
 
 PIL's own conversion to 8 bits clips: an image of 16 bits becomes white, one of floats black. It
 also leaves photographs lying on their side, and shows whatever colour lies below transparent
-pixels. `ImageReader` scales the grey levels, follows the EXIF orientation and lays transparent
-pixels on white. Of several frames it takes the first. It counts all of this, and its `summary` says
-it in one line.
+pixels. `ImageReader` says what it does instead, counts it, and tells it in one line.
 """
 
 from __future__ import annotations
@@ -46,8 +44,18 @@ def fit_square(image: Image.Image, size: int, channels: int) -> np.ndarray:
 class ImageReader:
     """Read a list of images as squares of one size, and count what is done to them.
 
-    Grey beyond 8 bits is scaled alike in all images of the list, so that a dark image stays darker
-    than a bright one; `da.data.files.grey_levels` says how.
+        EXIF orientation    the image is turned; with `exif_orientation` False it is taken as stored
+        transparency        laid on white, whether it is a channel (RGBA, LA), a colour, or an entry
+                            of the palette
+        grey beyond 8 bits  scaled to 8 bits, alike in all images of the list, so that a dark image
+                            stays darker than a bright one; `da.data.files.grey_levels` says how
+        colours of 16 bits  the upper 8 bits
+        CMYK                turned to RGB by PIL; a colour profile is not followed
+        several frames      the first one is taken
+        1 bit, palette, LA  turned to grey or colours as they are. Nothing is lost, so nothing is
+                            counted; the same holds for a channel of transparency that is opaque.
+
+    All this comes before the resize.
 
     Attributes:
         files: All images that will be read.
@@ -55,6 +63,7 @@ class ImageReader:
         channels: 1, or 3 (default).
         exif_orientation: Whether images are turned as their EXIF orientation says. Default True.
         counts: What was done so far -> to how many images.
+        changed: To how many images something was done so far.
 
     Example:
         >>> import tempfile
@@ -66,7 +75,7 @@ class ImageReader:
         >>> Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(file)
         >>> reader = ImageReader([file], size=2, channels=1)
         >>> reader(file).tolist(), reader.summary()
-        ([[[255, 255], [255, 255]]], '1 with 16 bits scaled to 8')
+        ([[[255, 255], [255, 255]]], '1 of 1 images: 1 with 16 bits scaled to 8')
     """
 
     files: Sequence[Path]
@@ -74,6 +83,7 @@ class ImageReader:
     channels: int = 3
     exif_orientation: bool = True
     counts: Counter[str] = field(default_factory=Counter)
+    changed: int = 0
 
     def __call__(self, file: Path) -> np.ndarray:
         """Read one of the files.
@@ -98,16 +108,20 @@ class ImageReader:
             done += _scaling(white)
         image, laid = _on_white(image)
         self.counts.update(done + laid)
+        self.changed += bool(done + laid)
         return fit_square(image, self.size, self.channels)
 
     def summary(self) -> str:
         """Say in one line what was done to the images so far.
 
         Returns:
-            The line, for example "3 turned by EXIF; 5 with transparency laid on white". It is
+            The line, for example "3 of 40 images: 1 turned by EXIF, 2 transparent on white". It is
             empty if nothing was done.
         """
-        return "; ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
+        if not self.changed:
+            return ""
+        done = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
+        return f"{self.changed} of {len(self.files)} images: {done}"
 
     @cached_property
     def _whites(self) -> dict[bool, float]:
@@ -183,10 +197,12 @@ def _done_by_loading(image: Image.Image, turn: bool) -> list[str]:
     if image.mode not in GREY_MODES and any(";16" in str(tile.args) for tile in tiles):
         done.append(_SIXTEEN)
     if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-        done.append("turned by EXIF" if turn else "with an EXIF orientation, taken as stored")
+        done.append("turned by EXIF" if turn else "with an EXIF orientation left as stored")
+    if image.mode == "CMYK":
+        done.append("in CMYK turned to RGB")
     # The further frames of an MPO, as telephones save it, are previews of its first.
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        done.append("with several frames, the first of them taken")
+        done.append("with several frames of which the first is taken")
     return done
 
 
@@ -214,7 +230,7 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if lowest == 255:
         return colours.convert("RGB"), []
     white = Image.new("RGBA", colours.size, "white")
-    return Image.alpha_composite(white, colours).convert("RGB"), ["with transparency laid on white"]
+    return Image.alpha_composite(white, colours).convert("RGB"), ["transparent on white"]
 
 
 def _told(broken: dict[Path, str]) -> str:

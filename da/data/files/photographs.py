@@ -83,6 +83,6 @@ def read_photographs(files: Sequence[Path], *, size: int) -> np.ndarray:
     pixels = np.empty((len(files), 3, size, size), np.uint8)
     for row, file in enumerate(files):
         pixels[row] = reader(file)
-    if reader.counts:
-        print(f"of {len(files)} images, {reader.summary()}")
+    if reader.changed:
+        print(reader.summary())
     return pixels
