@@ -40,10 +40,11 @@ from da.data.transforms import Augmentation
 from da.model.transferability import scores
 from da.networks import Network, Outputs, backbone, bottleneck
 from da.networks.backbones import whole_network
+from da.networks.inputs import NORMALISATIONS
 from da.recipes import Cell, Flags, Job, main
 from da.recipes.flags import Seeds
 from da.recipes.parts import cut
-from da.recipes.photographs import NORMALISATION, SMOKE_SIZE
+from da.recipes.photographs import SMOKE_SIZE
 from da.recipes.tasks import choose_tasks
 from da.records.rankings import report
 from da.train import Evaluation, Regularize
@@ -139,7 +140,7 @@ def build(config: Config, cell: Cell) -> Job:
     train, rest = halves(config, cell)
     size = SMOKE_SIZE if config.smoke_test else config.image_size
     squeezenet = candidate.backbone == "squeezenet1_1"
-    pixels = NORMALISATION["imagenet" if squeezenet else config.mobilenet_normalisation]
+    pixels = NORMALISATIONS["imagenet" if squeezenet else config.mobilenet_normalisation]
     evaluating = ImageTransform(size, *pixels)
     training = ImageTransform(size, *pixels, augmentation=config.augmentation)
     if whole is not None:

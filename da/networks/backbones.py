@@ -14,46 +14,19 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from torch import Tensor, nn
 
-from da.networks import timm_networks, torchvision_networks
-from da.networks.inputs import InputSettings
+from da.arrays.choices import check_choice
+from da.arrays.integers import whole_number
+from da.networks.inputs import NORMALISATIONS, InputSettings, Normalisation
+from da.networks.libraries import Library, find_library
 from da.networks.network import Frozen
 from da.networks.tensor_names import named_alike, places
 from da.networks.weights import fill, naming, read_file, state_in
-
-PREFIX = "timm:"  # before a name that torchvision has too
-
-
-class Library(Protocol):
-    """What a module here does for the networks of one library."""
-
-    def settings(self, name: str) -> InputSettings:
-        """What the weights of the network expect."""
-
-    def build(self, name: str, *, classes: int | None = None) -> nn.Module:
-        """The whole network with random weights."""
-
-    def published(self, name: str) -> nn.Module:
-        """The whole network with its published weights."""
-
-    def blocks(self, network: nn.Module, name: str) -> list[nn.Module]:
-        """The blocks that can be frozen, from the input up."""
-
-    def classifier(self, network: nn.Module, name: str) -> nn.Linear:
-        """The last linear layer."""
-
-    def without_classifier(self, network: nn.Module, name: str) -> tuple[nn.Module, int]:
-        """The network up to its last linear layer, and the width of its output."""
-
-    def converted(
-        self, network: nn.Module, state: OrderedDict[str, Tensor]
-    ) -> OrderedDict[str, Tensor]:
-        """A state dict with the library's names, if it has other ones that are known."""
 
 
 def backbone(
@@ -115,7 +88,7 @@ def backbone(
     Differences:
         None known.
     """
-    library, own = _library(name)
+    library, own = find_library(name)
     read = weights if pretrained else None
     network = library.published(own) if pretrained and read is None else library.build(own)
     blocks = library.blocks(network, own)
@@ -137,30 +110,43 @@ def backbone(
     return body, width
 
 
-def input_settings(name: str) -> InputSettings:
+def input_settings(
+    name: str, *, size: int | None = None, normalisation: Normalisation = "auto"
+) -> InputSettings:
     """Look up the images that a backbone expects: their size, mean and standard deviation.
 
     The numbers come from the library of the network: of torchvision from its first published
-    weights, of timm from its configuration. They hold for the published weights; a file of other
-    weights may expect others.
+    weights, of timm from its configuration. A file of other weights may expect others.
 
     Args:
         name: As for `backbone`.
+        size: Another side of the images in pixels. Default None: the library's.
+        normalisation: "auto" (default): the library's mean and standard deviation. "imagenet":
+            those of ImageNet. "half": 0.5 and 0.5 for each channel.
 
     Returns:
         Size, mean and standard deviation.
 
     Raises:
-        ValueError: There is no such network.
+        ValueError: There is no such network, or an argument is out of range.
         ImportError: timm is asked for and not installed.
 
     Example:
         >>> from da.networks import input_settings
         >>> input_settings("resnet50")
         InputSettings(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        >>> input_settings("resnet50", size=192, normalisation="half").mean
+        (0.5, 0.5, 0.5)
     """
-    library, own = _library(name)
-    return library.settings(own)
+    check_choice("normalisation", normalisation, Normalisation)
+    library, own = find_library(name)
+    settings = library.settings(own)
+    if size is not None:
+        settings = replace(settings, size=whole_number(size, "image_size", least=1))
+    if normalisation != "auto":
+        mean, std = NORMALISATIONS[normalisation]
+        settings = replace(settings, mean=mean, std=std)
+    return settings
 
 
 def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
@@ -195,7 +181,7 @@ def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
         >>> head.in_features, head.out_features, torch.equal(head.weight, network.fc.weight)
         (1024, 1000, True)
     """
-    library, own = _library(name)
+    library, own = find_library(name)
     library.classifier(library.build(own), own)  # before a large file is read
     return library.classifier(whole_network(name, weights=weights), own)
 
@@ -217,32 +203,13 @@ def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = 
 
     Arguments and errors are those of `backbone`.
     """
-    library, own = _library(name)
+    library, own = find_library(name)
     if pretrained and weights is None:
         return library.published(own)
     network = library.build(own)
     if pretrained and weights is not None:
         return _from_file(library, own, network, weights)
     return network
-
-
-def _library(name: str) -> tuple[Library, str]:
-    """The library that has the network, and the network's name there."""
-    every = torchvision_networks.names()
-    known = [each for each in every if each not in torchvision_networks.AUXILIARY]
-    if name in known:
-        return torchvision_networks, name
-    bare = name.removeprefix(PREFIX)
-    theirs = name not in every and (name != bare or timm_networks.installed())
-    if theirs and timm_networks.knows(bare):
-        return timm_networks, bare
-    similar = timm_networks.similar(bare) if theirs else []
-    hint = f", such as {', '.join(similar)}" if similar else ""
-    lacking = "" if timm_networks.installed() else ' (pip install -e ".[timm]")'
-    raise ValueError(
-        f"backbone must be one of torchvision's classification networks, {', '.join(known)}, or "
-        f"one of timm's{lacking}{hint}; got {name!r}"
-    )
 
 
 def _from_file(library: Library, name: str, network: nn.Module, weights: Path) -> nn.Module:

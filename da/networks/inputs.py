@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Normalisation = Literal["auto", "imagenet", "half"]
+# Mean and standard deviation by the words of flags.
+NORMALISATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
 
 
 @dataclass(frozen=True)
@@ -33,3 +41,11 @@ class InputSettings:
     def stored_size(self) -> int:
         """Side at which to keep images before a crop: 256 pixels, or 8 / 7 of a larger `size`."""
         return max(256, round(self.size * 8 / 7))
+
+    @property
+    def normalisation(self) -> str:
+        """The word for mean and standard deviation, "imagenet" or "half", or the numbers."""
+        for word, numbers in NORMALISATIONS.items():
+            if numbers == (self.mean, self.std):
+                return word
+        return f"mean {self.mean} std {self.std}"

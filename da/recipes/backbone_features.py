@@ -24,10 +24,9 @@ from da.data.domain import Labelled
 from da.data.files.cache import cache_folder
 from da.data.readers import read_domain
 from da.data.transforms import ImageTransform
-from da.networks.backbones import backbone
-from da.networks.inputs import InputSettings
+from da.networks.backbones import backbone, input_settings
+from da.networks.inputs import InputSettings, Normalisation
 from da.networks.network import Network
-from da.recipes.normalisation import Normalisation, chosen_settings
 from da.train.prediction import predict
 
 VERSION = 2  # raise it when the same pixels and weights would give other features
@@ -80,7 +79,7 @@ def frozen_features(
         Traceback (most recent call last):
         ValueError: backbone must be one of ...
     """
-    settings = chosen_settings(network, image_size=image_size, normalisation=normalisation)
+    settings = input_settings(network, size=image_size, normalisation=normalisation)
     # The backbone goes first, so that missing weights are told at once.
     body, _ = backbone(network, weights=weights)
     stored_size = stored_size or settings.stored_size

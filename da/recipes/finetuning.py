@@ -35,7 +35,7 @@ from da.networks.network import Network, bottleneck
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
 from da.recipes.parts import EVERYTHING, Parts, few
-from da.recipes.photographs import NORMALISATION, SMOKE_SIZE, PhotographFlags, smoke_domain
+from da.recipes.photographs import SMOKE_SIZE, PhotographFlags, smoke_domain
 from da.train.config import NO_RESULT
 from da.train.evaluation import Evaluation
 from da.train.method import Method
@@ -153,6 +153,7 @@ def photograph_job(flags: FinetuneFlags, cell: Cell, read: Callable[[str], Parts
         >>> job.method.penalty is None
         True
     """
+    settings = flags.input()
     # The network goes first, so that missing weights are told at once.
     network = _pretrained(flags, scratch=cell.method == "scratch")
     source_network = None
@@ -162,10 +163,10 @@ def photograph_job(flags: FinetuneFlags, cell: Cell, read: Callable[[str], Parts
         digits, size = smoke_domain(), SMOKE_SIZE
         parts = Parts(digits, digits, digits)
     else:
-        parts, size = read(cell.target.rpartition("_")[0]), flags.image_size
+        parts, size = read(cell.target.rpartition("_")[0]), settings.size
     width: int = network.head.in_features  # type: ignore[assignment]
     network.head = nn.Linear(width, int(parts.train.y.max()) + 1)
-    transform = ImageTransform(size, *NORMALISATION[flags.normalisation])
+    transform = ImageTransform(size, settings.mean, settings.std)
     augmented = replace(transform, augmentation=flags.augmentation)
     return labelled_job(flags, cell, parts, network, source_network, transform, augmented)
 

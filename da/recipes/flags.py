@@ -75,6 +75,13 @@ class CommonFlags:
         if hasattr(self, "trade_off"):
             check_trade_offs(self.trade_off, self.loss)
 
+    def meaning(self, name: str, value: Any) -> Any:
+        """What a value of a setting stands for; a run records this.
+
+        A setting such as "auto" leaves its value to other settings. Subclasses say what it is.
+        """
+        return value
+
     def shortened(self) -> Self:
         """The flags of a smoke test: one seed, and records in a folder of their own."""
         smoke = self.runs_dir / "smoke"
@@ -143,7 +150,7 @@ def configuration(flags: CommonFlags | TrainConfig, row: str | None = None) -> d
         >>> configuration(CommonFlags(runs_dir="elsewhere"))
         {'smoke_test': False}
     """
-    settings = {f.name: _content(getattr(flags, f.name)) for f in _counted(flags)}
+    settings = {f.name: _meaning(flags, f.name, getattr(flags, f.name)) for f in _counted(flags)}
     if row is not None and "trade_off" in settings:
         settings["trade_off"] = trade_off_of(settings["trade_off"], row)
     return settings
@@ -152,7 +159,8 @@ def configuration(flags: CommonFlags | TrainConfig, row: str | None = None) -> d
 def defaults_of(flags: CommonFlags) -> dict[str, Any]:
     """The default values of the settings that have one, by name."""
     missing = dataclasses.MISSING
-    return {f.name: _content(f.default) for f in _counted(flags) if f.default is not missing}
+    counted = [f for f in _counted(flags) if f.default is not missing]
+    return {f.name: _meaning(flags, f.name, f.default) for f in counted}
 
 
 def _counted(flags: CommonFlags | TrainConfig) -> list[dataclasses.Field]:
@@ -163,6 +171,11 @@ def _counted(flags: CommonFlags | TrainConfig) -> list[dataclasses.Field]:
         if not own.metadata.get("result", True)
     }
     return [f for f in dataclasses.fields(flags) if f.name not in marked]
+
+
+def _meaning(flags: CommonFlags | TrainConfig, name: str, value: Any) -> Any:
+    """A value as a run records it."""
+    return _content(flags.meaning(name, value) if isinstance(flags, CommonFlags) else value)
 
 
 def _content(value: Any) -> Any:

@@ -52,7 +52,7 @@ class Parts(NamedTuple):
 def benchmark_parts(flags: PhotographFlags, benchmark: Benchmark, domain: str) -> Parts:
     """The parts of a domain of photographs. Raises what `data_root` and `read_domain` raise."""
     root = data_root(flags.data_root)
-    return Parts.of(read_domain(benchmark, domain, root, size=flags.stored_size))
+    return Parts.of(read_domain(benchmark, domain, root, size=flags.stored()))
 
 
 def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled, Labelled]:

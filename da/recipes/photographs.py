@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,9 +17,10 @@ from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
-from da.data.transforms import HALF, IMAGENET, Augmentation, ImageTransform
+from da.data.transforms import Augmentation, ImageTransform
 from da.model.finetune import fit_head
-from da.networks.backbones import backbone
+from da.networks.backbones import backbone, input_settings
+from da.networks.inputs import InputSettings, Normalisation
 from da.networks.network import Network, bottleneck
 from da.recipes.cutting import hold_out
 from da.recipes.flags import Flags
@@ -29,7 +30,6 @@ from da.train.evaluation import Evaluation
 from da.train.prediction import predict
 
 SMOKE_ROWS, SMOKE_SIZE = 32, 64
-NORMALISATION = {"imagenet": IMAGENET, "half": HALF}
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,58 @@ class PhotographFlags(Flags):
     """
 
     backbone: str = "resnet50"
-    """torchvision's name of the network."""
+    """Name of the network in torchvision or timm; timm:NAME if both have it."""
     weights: Path | None = None
-    """State dict for the backbone; none: torchvision's ImageNet weights, cached or downloaded."""
-    normalisation: Literal["imagenet", "half"] = "imagenet"
-    """Mean and deviation that the weights expect: ImageNet's, or 0.5 and 0.5 per channel."""
-    stored_size: int = 256
-    """Side in pixels that photographs are resized to and cached at."""
-    image_size: int = 224
-    """Side in pixels of the crop that the network sees."""
+    """State dict or safetensors file for the backbone; none: published weights, cached or
+    downloaded."""
+    normalisation: Normalisation = "auto"
+    """Mean and deviation of the input: auto: those that the backbone expects; ImageNet's; half: 0.5
+    and 0.5."""
+    stored_size: int | None = None
+    """Side in pixels that photographs are resized to and cached at; none: 256, or 8 / 7 of a larger
+    image_size."""
+    image_size: int | None = None
+    """Side in pixels of the crop that the network sees; none: what the backbone expects."""
     augmentation: Augmentation = "resized_crop"
     """Of training images: none (centre crop), flip, crop (and flip), resized_crop (and flip)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.image_size <= self.stored_size:
-            raise ValueError(
-                f"image_size must be from 1 to stored_size ({self.stored_size}); "
-                f"got {self.image_size}"
-            )
+        if self.image_size is not None:
+            _check_sizes(self.image_size, self.stored_size or max(self.image_size, 256))
+
+    def input(self) -> InputSettings:
+        """Size, mean and standard deviation of the backbone's input, as the flags choose them.
+
+        Raises:
+            ValueError: There is no such backbone, or the stored photographs are too small for it.
+        """
+        settings = input_settings(
+            self.backbone, size=self.image_size, normalisation=self.normalisation
+        )
+        _check_sizes(settings.size, self.stored_size or settings.stored_size)
+        return settings
+
+    def stored(self) -> int:
+        """Side in pixels of the stored photographs."""
+        return self.stored_size or self.input().stored_size
+
+    def meaning(self, name: str, value: Any) -> Any:
+        """What a setting is for this backbone, if it leaves that to the backbone."""
+        if name == "normalisation" and value == "auto":
+            return input_settings(self.backbone).normalisation
+        if name == "image_size" and value is None:
+            return input_settings(self.backbone).size
+        if name == "stored_size" and value is None:
+            return self.input().stored_size
+        return super().meaning(name, value)
+
+
+def _check_sizes(image_size: int, stored_size: int) -> None:
+    if not 1 <= image_size <= stored_size:
+        raise ValueError(
+            f"image_size must be from 1 to stored_size ({stored_size}); got {image_size}"
+        )
 
 
 @dataclass(frozen=True)
@@ -149,15 +182,16 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
     """
     # A missing folder or missing weights are told before photographs are read.
     root = None if flags.smoke_test else data_root(flags.data_root)
+    settings = flags.input()
     network = image_network(flags, len(benchmark.classes))
     if root is None:
         digits = smoke_domain(len(benchmark.classes))
         source, target, size = digits, digits, SMOKE_SIZE
     else:
-        size = flags.image_size
-        source = read_domain(benchmark, cell.source, root, size=flags.stored_size)
-        target = read_domain(benchmark, cell.target, root, size=flags.stored_size)
-    evaluating = ImageTransform(size, *NORMALISATION[flags.normalisation])
+        size = settings.size
+        source = read_domain(benchmark, cell.source, root, size=flags.stored())
+        target = read_domain(benchmark, cell.target, root, size=flags.stored())
+    evaluating = ImageTransform(size, settings.mean, settings.std)
     if flags.probe is not None and not flags.smoke_test:
         features = predict(network, source, evaluating, batch_size=64).features
         fit_head(network, features, source.y, strength=flags.probe)
