@@ -15,8 +15,10 @@ import pytest
 
 from da.data.benchmarks import MNIST_USPS, OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, Benchmark
 from da.data.files.folders import squeeze
+from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
 
-ALL = [OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, MNIST_USPS]
+BY_HAND = [OFFICE_HOME, VISDA2017, DOMAINNET, PACS, VLCS, IMAGECLEF_DA]
+ALL = [OFFICE31, OFFICE_CALTECH10, MNIST_USPS, *BY_HAND]
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,11 @@ ALL = [OFFICE31, OFFICE_CALTECH10, OFFICE_HOME, MNIST_USPS]
         (OFFICE_CALTECH10, 2533, 10, 12),
         (OFFICE_HOME, 15588, 65, 12),
         (MNIST_USPS, 147300, 10, 3),
+        (VISDA2017, 207785, 12, 1),
+        (DOMAINNET, 586575, 345, 30),
+        (PACS, 9991, 7, 12),
+        (VLCS, 10729, 5, 12),
+        (IMAGECLEF_DA, 1800, 12, 6),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -65,6 +72,17 @@ def test_ten_classes_are_office31_classes() -> None:
     office31 = {squeeze(name) for name in OFFICE31.classes}
     other_names = {name: alias for alias, name in OFFICE_CALTECH10.aliases.items()}
     assert {squeeze(other_names.get(name, name)) for name in OFFICE_CALTECH10.classes} <= office31
+
+
+@pytest.mark.parametrize("benchmark", BY_HAND, ids=lambda benchmark: benchmark.name)
+def test_pixels_of_published_results_are_those_as_stored(benchmark: Benchmark) -> None:
+    assert not benchmark.exif_orientation and benchmark.citation
+    assert all("https://" in place or "http://" in place for place in benchmark.by_hand.values())
+
+
+def test_the_lists_of_domainnet_add_up_to_those_that_are_published() -> None:
+    assert sum(counts["train"] for counts in DOMAINNET.splits.values()) == 409832
+    assert sum(counts["test"] for counts in DOMAINNET.splits.values()) == 176743
 
 
 def test_counts_by_split() -> None:

@@ -26,6 +26,7 @@ from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.data.downloading import download
 from da.data.multisource import MultiSourceBatch, MultiSourceBatches
+from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
 from da.data.readers import data_root, read_domain
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.data.transforms import ImageTransform, identity, log_counts
@@ -37,6 +38,8 @@ __all__ = [
     "Benchmark",
     "ClassFolders",
     "DIGITS",
+    "DOMAINNET",
+    "IMAGECLEF_DA",
     "ImageTransform",
     "JDA_DIGITS",
     "Labelled",
@@ -49,10 +52,13 @@ __all__ = [
     "OFFICE_CALTECH10",
     "OFFICE_CALTECH_SURF",
     "OFFICE_HOME",
+    "PACS",
     "PairedBatches",
     "TargetBatch",
     "TargetBatches",
     "Unlabelled",
+    "VISDA2017",
+    "VLCS",
     "check_domain",
     "data_root",
     "download",

@@ -2,12 +2,12 @@
 
 The order of the classes is the order of the labels in every domain, so label 3 means the same class
 in all of them. A count is checked whenever a domain is read: a copy that lost an image does not
-pass for the benchmark. Benchmarks of texts are in `text_benchmarks.py`.
+pass for the benchmark. Further ones are in `photograph_benchmarks.py` and `text_benchmarks.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -49,19 +49,23 @@ class Benchmark:
     Attributes:
         name: Short name, as on the command line.
         title: Name in messages and tables.
-        domains: Domain -> its number of samples.
+        domains: Domain -> its number of samples; None if it is not known. Then whatever number is
+            there is read, and the line about the cache says it.
         classes: Names of the classes; label k means class k in every domain.
         tasks: Pairs (source, target) that papers report.
         citation: The paper or papers that published it.
-        folder: Its folder under the data root. Default "": none.
+        folder: Its folder under the data root, or a whole path. Default "": none.
         splits: Domain -> split -> number of samples. Default: no splits.
         aliases: Another name of a class folder -> the class. Default: none.
         sources: Files that can be downloaded and verified. Default: none.
         by_hand: Domain without a verifiable public file -> where it is published and how to lay it
             out. Default: none.
+        lists: Where, below its folder, a text file may lie that lists the images of a domain, such
+            as "{domain}_{split}.txt", a path and a label a line. The first that exists is read.
+            Default: none, the images lie in class folders.
         exif_orientation: Whether photographs are turned as their EXIF orientation says. Default
-            True. It is False in `OFFICE_CALTECH10` and `OFFICE_HOME`, because published results
-            are those of the pixels as stored.
+            True. It is False where published results are those of the pixels as stored, as in
+            `OFFICE_CALTECH10` and `OFFICE_HOME`.
 
     Example:
         >>> from da.data import OFFICE31
@@ -73,7 +77,7 @@ class Benchmark:
 
     name: str
     title: str
-    domains: Mapping[str, int]
+    domains: Mapping[str, int | None]
     classes: tuple[str, ...]
     tasks: tuple[tuple[str, str], ...]
     citation: str
@@ -82,9 +86,10 @@ class Benchmark:
     aliases: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     by_hand: Mapping[str, str] = field(default_factory=dict)
+    lists: tuple[str, ...] = ()
     exif_orientation: bool = True
 
-    def count(self, domain: str, split: str = "all") -> int:
+    def count(self, domain: str, split: str = "all") -> int | None:
         """Look up the number of samples.
 
         Args:
@@ -92,7 +97,7 @@ class Benchmark:
             split: A name in the domain's `splits`, or "all" (default).
 
         Returns:
-            Number of samples of `domain` in `split`.
+            Number of samples of `domain` in `split`; None if it is not known.
 
         Raises:
             ValueError: The benchmark has no such domain or split.
@@ -101,7 +106,7 @@ class Benchmark:
             raise ValueError(
                 f"{self.title} has no domain {domain!r}; it has {', '.join(self.domains)}"
             )
-        counts = {**self.splits.get(domain, {}), "all": self.domains[domain]}
+        counts: dict[str, int | None] = {**self.splits.get(domain, {}), "all": self.domains[domain]}
         if split not in counts:
             names = " or ".join(repr(name) for name in counts)
             raise ValueError(f"{self.title} has no split {split!r} of {domain}; pass {names}")
@@ -116,7 +121,7 @@ class Benchmark:
         return f"{self.title} has no pinned source: put its files there"
 
 
-def all_pairs(domains: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+def all_pairs(domains: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Every pair (source, target) of different domains."""
     return tuple(permutations(domains, 2))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from da.data.benchmarks import Benchmark
-from da.data.files.folders import list_images
+from da.data.files.image_lists import image_files
 from da.data.files.mnist_usps import find_digits
 
 
@@ -40,7 +40,7 @@ def check_domain(benchmark: Benchmark, domain: str, root: str | Path) -> None:
         return
     single = [source.place for source in benchmark.sources if not source.unpack]
     if not single:
-        list_images(benchmark, domain, root)
+        image_files(benchmark, domain, root)
         return
     for place in single:
         if domain in Path(place).relative_to(benchmark.folder).as_posix().lower():

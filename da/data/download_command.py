@@ -20,6 +20,7 @@ from da.data.benchmarks import (
     OFFICE_HOME,
 )
 from da.data.downloading import download
+from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.records.command_line import not_a_choice, parse
 
@@ -30,6 +31,11 @@ BENCHMARKS = {
         OFFICE_CALTECH10,
         OFFICE_CALTECH_SURF,
         OFFICE_HOME,
+        VISDA2017,
+        DOMAINNET,
+        PACS,
+        VLCS,
+        IMAGECLEF_DA,
         MNIST_USPS,
         JDA_DIGITS,
         AMAZON_REVIEWS,

@@ -19,7 +19,7 @@ from da.arrays.integers import whole_number
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.files.cache import cached_images
-from da.data.files.folders import list_images
+from da.data.files.image_lists import image_files
 from da.data.files.images import MODES, ImageReader, fit_square
 from da.data.files.mnist_usps import read_digit_file
 
@@ -68,16 +68,18 @@ def read_domain(
 ) -> Labelled:
     """Read a domain of a benchmark with photographs or digits.
 
-    It checks that every class is there and that the number of images is the published one.
+    It checks that every class is there and that the number of images is the published one, if the
+    benchmark says it.
     Photographs are decoded once, into a cache that is memory-mapped from then on.
 
     Args:
         benchmark: For example `OFFICE31`, `OFFICE_HOME` or `MNIST_USPS`.
         domain: Name of one of its domains.
-        root: The folder of the data sets, from `data_root`.
+        root: The folder of the data sets, from `data_root`. It does not count for a benchmark whose
+            folder is a whole path.
         size: Side of the images in pixels; they are resized as the module says.
         channels: 1, or 3 (default).
-        split: "train", "test" or "all" (default); only digits have splits.
+        split: "train", "test" or "all" (default); only digits and DomainNet have splits.
         cache_dir: Where caches are kept. Default None: the environment variable DA_CACHE, or
             ~/.cache/da if it is not set.
 
@@ -113,11 +115,12 @@ def read_domain(
         raise ValueError(f"channels must be 1 or 3; got {channels!r}")
     size = whole_number(size, "size", least=1, note="in pixels")
     benchmark.count(domain, split)  # names an unknown domain or split before anything is read
-    root = Path(root)
-    if domain in benchmark.splits:
+    whole = Path(benchmark.folder)
+    root = whole.parent if whole.is_absolute() else Path(root)
+    if domain in benchmark.splits and not benchmark.lists:
         return _read_arrays(benchmark, domain, root, size=size, channels=channels, split=split)
-    files, labels = list_images(benchmark, domain, root)
-    name = f"{benchmark.name}/{domain}"
+    files, labels = image_files(benchmark, domain, root, split)
+    name = f"{benchmark.name}/{domain}" + (f"/{split}" if split != "all" else "")
     reader = ImageReader(files, size, channels, exif_orientation=benchmark.exif_orientation)
     images = cached_images(
         name,
@@ -138,7 +141,8 @@ def _read_arrays(
 ) -> Labelled:
     """A domain that is published as arrays. It is small enough to be resized anew each time."""
     splits = tuple(benchmark.splits[domain]) if split == "all" else (split,)
-    images = np.empty((benchmark.count(domain, split), channels, size, size), np.uint8)
+    count = sum(benchmark.splits[domain][part] for part in splits)
+    images = np.empty((count, channels, size, size), np.uint8)
     labels: list[int] = []
     for part in splits:
         try:

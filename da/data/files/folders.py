@@ -61,13 +61,7 @@ def domain_folder(benchmark: Benchmark, domain: str, root: Path) -> Path:
     Raises:
         FileNotFoundError: There is none; the message says what is missing and how to get it.
     """
-    names = (benchmark.folder, benchmark.name, benchmark.title)
-    home = find_folder(root, names) if root.is_dir() else None
-    if home is None:
-        raise FileNotFoundError(
-            f"{benchmark.title}: no folder {(benchmark.folder or benchmark.name)!r} in {root}; "
-            f"{benchmark.remedy(domain)}"
-        )
+    home = home_folder(benchmark, domain, root)
     folder = find_folder(home, (domain,))
     if folder is None:
         there = ", ".join(child.name for child in child_folders(home)) or "nothing"
@@ -76,6 +70,25 @@ def domain_folder(benchmark: Benchmark, domain: str, root: Path) -> Path:
             f"{there}; {benchmark.remedy(domain)}"
         )
     return find_folder(folder, ("images",)) or folder
+
+
+def home_folder(benchmark: Benchmark, domain: str, root: Path) -> Path:
+    """Find the folder of a benchmark.
+
+    Raises:
+        FileNotFoundError: There is none; the message says how to get the files of `domain`.
+    """
+    own = Path(benchmark.folder)
+    if own.is_absolute() and own.is_dir():
+        return own
+    names = (benchmark.folder, benchmark.name, benchmark.title)
+    home = find_folder(root, names) if root.is_dir() else None
+    if home is None:
+        raise FileNotFoundError(
+            f"{benchmark.title}: no folder {(benchmark.folder or benchmark.name)!r} in {root}; "
+            f"{benchmark.remedy(domain)}"
+        )
+    return home
 
 
 def class_folders(benchmark: Benchmark, folder: Path) -> dict[str, list[Path]]:
@@ -133,7 +146,10 @@ def list_images(benchmark: Benchmark, domain: str, root: Path) -> tuple[list[Pat
     }
     problems = _wrong_folders(benchmark, folders)
     found = sum(len(files) for files in images.values())
-    if found != expected:  # with the right number, a class without images is one that is not there
+    if expected is None and not found:
+        problems = ["no images", *problems]
+    # With the right number, a class without images is one that is not there.
+    elif expected not in (None, found):
         missing = _missing(benchmark, folders, images)
         problems = [f"{found} images, but {benchmark.title} has {expected}", *missing, *problems]
     if problems:
