@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from da.data.batches import Batch, LabelledBatch, TargetBatch
+from da.data.stored_rows import StoredRows, can_wait
 
 BatchType = TypeVar("BatchType", Batch, LabelledBatch, TargetBatch, covariant=True)
 
@@ -44,6 +45,7 @@ def load(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Iterator[BatchType]:
     """Go through batches `start` ... `stop - 1` of a stream in order.
 
@@ -57,21 +59,29 @@ def load(
         rank: Number of this process among those that train together. Default 0.
         world_size: How many processes train together. Default 1.
         pin_memory: Whether batches are put into page-locked memory, for a GPU. Default False.
+        device: Where the batches are wanted. On a CUDA device stored images are moved as bytes and
+            augmented there, with the crops and flips that they have on a CPU. Default "cpu".
 
     Returns:
         An iterator of batches.
     """
-    steps = _Steps(stream, rank, world_size)
+    late = torch.device(device).type == "cuda" and can_wait(stream)
+    stored = StoredRows(stream) if late else None  # type: ignore[arg-type]
+    steps = _Steps(stored or stream, rank, world_size)
     # Without a generator of its own each loader draws from the global one, and a continued run
     # would meet other dropout masks.
     own = torch.Generator()
-    return iter(
-        DataLoader(
-            steps,
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=workers,
-            pin_memory=pin_memory,
-            generator=own,
-        )
+    batches = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        generator=own,
+    )
+    if stored is None:
+        return iter(batches)
+    return (
+        stored.finished(batch.to(device), step, rank, world_size)
+        for step, batch in enumerate(batches, start)
     )

@@ -3,8 +3,9 @@
     training     crop (random), flip (random), scale to [0, 1], normalise
     evaluation   centre crop, scale to [0, 1], normalise
 
-A transform takes raw rows and a generator, and every random number comes from that generator. So a
-batch is the same whichever process computes it.
+A transform takes raw rows and a generator, and every random number comes from that generator, which
+is on the CPU. So a batch is the same whichever process or device computes it, up to rounding of the
+resampled pixels.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays.choices import check_choices
+from da.arrays.devices import sent
 from da.arrays.integers import whole_number
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -151,7 +153,7 @@ def random_resized_crop(
     centre_y = (torch.rand(b, generator=generator) * 2 - 1) * (1 - height)  # (b,) in [-1, 1]
     centre_x = (torch.rand(b, generator=generator) * 2 - 1) * (1 - width)
     height, width, centre_y, centre_x = (
-        values.to(x.device) for values in (height, width, centre_y, centre_x)
+        sent(values, x.device) for values in (height, width, centre_y, centre_x)
     )
     steps = (torch.arange(size, device=x.device) * 2 + 1) / size - 1  # pixel centres in [-1, 1]
     # Filled by broadcasting: affine_grid takes longer than the sampling itself.
@@ -165,7 +167,8 @@ def random_resized_crop(
 
 def random_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image of x (b, c, h, w) left to right with probability one half."""
-    rows = (torch.rand(len(x), generator=generator) < 0.5).nonzero().squeeze(1).to(x.device)
+    rows = (torch.rand(len(x), generator=generator) < 0.5).nonzero().squeeze(1)
+    rows = sent(rows, x.device)
     return x.index_copy(0, rows, x[rows].flip(3))
 
 
@@ -227,8 +230,8 @@ class ImageTransform:
             x = random_flip(x, generator)
         scale = [1 / (255 * s) for s in self.std]
         shift = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
-        scales = torch.tensor(scale, device=x.device)[:, None, None]  # (c or 1, 1, 1)
-        shifts = torch.tensor(shift, device=x.device)[:, None, None]
+        scales = sent(torch.tensor(scale), x.device)[:, None, None]  # (c or 1, 1, 1)
+        shifts = sent(torch.tensor(shift), x.device)[:, None, None]
         # In place, on the copy that .float() or the resampling made.
         return x.float().mul_(scales).add_(shifts)
 

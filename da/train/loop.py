@@ -159,6 +159,7 @@ def _batches(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         pin_memory=fabric.device.type == "cuda",
+        device=fabric.device,
     )
     while batches := list(islice(each, several)):
         yield batches
