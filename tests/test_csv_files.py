@@ -283,12 +283,3 @@ def test_files_of_a_folder_tell_which_columns_differ(other: str, told: str, tmp_
     write(tmp_path / "y.csv", other)
     with pytest.raises(ValueError, match=rf"y\.csv and .*x\.csv differ in column names: {told}$"):
         read_features(tmp_path)
-
-
-def test_source_and_target_tell_which_columns_differ(tmp_path: Path) -> None:
-    from da.shift.inputs import InputOptions, read_pair
-
-    source = write(tmp_path / "s.csv", table(X, [f"{place} nm" for place in range(6)]))
-    target = write(tmp_path / "t.csv", table(X[:, :4], [f"{place} nm" for place in range(2, 6)]))
-    with pytest.raises(ValueError, match=r"got 6 and 4 columns: only the source has 0 nm, 1 nm$"):
-        read_pair(InputOptions(source=source, target=target))

@@ -100,7 +100,7 @@ def adapt_prepared(
         >>> from pathlib import Path
         >>> import numpy as np
         >>> from da.adapt.adapting import adapt_prepared
-        >>> from da.adapt.prepare import prepare
+        >>> from da.adapt.prepare_sides import prepare
         >>> from da.adapt.sides import Side
         >>> from da.adapt.trying import Place
         >>> rows = np.random.default_rng(0).normal(size=(60, 3))

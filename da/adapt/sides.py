@@ -1,6 +1,6 @@
 """What is known of one's own data: a side as it was read, and both sides as features.
 
-`da.adapt.read_sides` reads sides from paths, `da.adapt.prepare` makes features of them.
+`da.adapt.read_paths` reads sides from paths, `da.adapt.prepare_sides` makes features of them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,20 @@ class Featurizer(ABC):
         kind: The kind of side that it takes.
         description: What it does, in one line.
         notes: What it leaves out or replaces, in whole lines.
-        columns: The names of the d features, for tables and named features; else None.
+        columns: The names of the d features, for tables; else None.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from da.adapt import Featurizer, Side
+        >>> from da.adapt.features_array import ArrayFeatures
+        >>> rows = np.array([[1.0, 5.0], [3.0, 5.0]])
+        >>> side = Side("old.npy", "features", ("0", "1"), None, rows)
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> ArrayFeatures.fit([side]).save(folder)
+        >>> Featurizer.load(folder).transform(side).tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
     """
 
     kind: Kind
@@ -85,7 +98,7 @@ class Featurizer(ABC):
             ValueError: It cannot be read.
         """
         # Here, because what makes features imports this file.
-        from da.adapt.prepare import load_features
+        from da.adapt.prepare_sides import load_features
 
         return load_features(folder)
 
@@ -105,6 +118,15 @@ class Prepared:
         target: The target as it was read. Its labels, if any, are for the final report alone.
         features: What made the features.
         notes: What is worth knowing before anything is trained, in whole lines. Default ().
+
+    Example:
+        >>> import numpy as np
+        >>> from da.adapt import Side, prepare
+        >>> rows = np.random.default_rng(0).normal(size=(20, 3))
+        >>> names = tuple(map(str, range(20)))
+        >>> source = Side("a.npy", "features", names, np.repeat(["cup", "mug"], 10), rows)
+        >>> prepare([source], Side("b.npy", "features", names, None, rows)).task
+        'classification'
     """
 
     source_x: np.ndarray

@@ -82,19 +82,32 @@ def unusable(source: pd.Series, target: pd.Series) -> str:
     present = source.dropna()
     if present.empty or target.isna().all():
         return f"Columns without values in the {'source' if present.empty else 'target'} are out"
-    if pd.api.types.is_datetime64_any_dtype(source) or _are_dates(present):
-        return "Dates are left out"
     if present.nunique() == 1 and not source.isna().any():
         return "Columns that are constant in the source are left out"
-    if _counts_rows(source):
+    return measures_nothing(source)
+
+
+def measures_nothing(column: pd.Series) -> str:
+    """Say why a column tells when or which a row is, and not how it is.
+
+    Args:
+        column: The column of one side.
+
+    Returns:
+        The beginning of a sentence about such columns; "" for one that measures something.
+    """
+    present = column.dropna()
+    if pd.api.types.is_datetime64_any_dtype(column) or _are_dates(present):
+        return "Dates are left out"
+    if _counts_rows(column):
         return "Columns that number the rows are left out"
-    if pd.api.types.is_float_dtype(source) or isinstance(source.dtype, pd.CategoricalDtype):
+    if pd.api.types.is_float_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype):
         return ""
     return _unusable_text(present.astype(str))
 
 
 def _unusable_text(present: pd.Series) -> str:
-    share = present.nunique() / len(present)
+    share = present.nunique() / max(len(present), 1)
     words = present.str.count(r"\s+").mean() + 1
     if share > 0.5 and words >= WORDS:
         return "Free text is left out (--text NAME makes features of a column alone)"
@@ -106,11 +119,11 @@ def _unusable_text(present: pd.Series) -> str:
 def _are_dates(present: pd.Series) -> bool:
     if pd.api.types.is_numeric_dtype(present) or isinstance(present.dtype, pd.CategoricalDtype):
         return False
-    return all(_DATE.fullmatch(str(value)) for value in present)
+    return len(present) > 0 and all(_DATE.fullmatch(str(value)) for value in present)
 
 
 def _counts_rows(column: pd.Series) -> bool:
-    """Whether a column of numbers rises by whole steps from row to row, as row numbers do."""
+    """Whether a column of numbers rises by whole steps from row to row, as numbers of rows do."""
     if not pd.api.types.is_float_dtype(column) or column.isna().any() or len(column) <= FEW:
         return False
     steps = np.diff(column.to_numpy())

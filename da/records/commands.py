@@ -172,7 +172,7 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
     """
     try:
         command(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted. The same command continues.", file=sys.stderr)

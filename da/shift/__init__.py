@@ -5,6 +5,8 @@ from da.shift.categories import Categories, moved_categories
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
 from da.shift.fused_test import mmd_fuse
+from da.shift.gaps import Gaps, moved_gaps
+from da.shift.loss_change import LossChange, Part, explain_loss
 from da.shift.mmd import MMDTest, mmd_test
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2
 
@@ -12,15 +14,20 @@ __all__ = [
     "Categories",
     "ClassTest",
     "Columns",
+    "Gaps",
+    "LossChange",
     "MMDTest",
     "MeanEmbedding",
+    "Part",
     "Proportions",
+    "explain_loss",
     "holm",
     "mmd_fuse",
     "mmd_test",
     "moved_categories",
     "moved_classes",
     "moved_columns",
+    "moved_gaps",
     "moved_proportions",
     "random_feature_mmd2",
     "witness",

@@ -94,6 +94,37 @@ def moved_categories(source: np.ndarray, target: np.ndarray) -> Categories:
     )
 
 
+def pool_rare(
+    source: np.ndarray, target: np.ndarray, *, least: float = 5.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make one category of all that are too rare for a chi-square test.
+
+    Use it before `moved_categories` on columns of many categories. Which ones are rare depends on
+    the rows of both samples together, so the level of a test stays what it is.
+
+    Args:
+        source: Categories (n,) of a column, text or numbers.
+        target: Categories (m,) of the same column.
+        least: The least expected count of a category in the smaller sample. Default 5.
+
+    Returns:
+        The two columns as text, with "(others)" in place of rare categories.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.shift.categories import pool_rare
+        >>> pool_rare(np.array(["a"] * 10 + ["b"]), np.array(["a"] * 10 + ["c"]))[1][-2:].tolist()
+        ['a', '(others)']
+    """
+    own, other = np.asarray(source).astype(str), np.asarray(target).astype(str)
+    values, places, counts = np.unique(
+        np.concatenate([own, other]), return_inverse=True, return_counts=True
+    )
+    expected = counts * min(len(own), len(other)) / (len(own) + len(other))
+    pooled = np.where(expected < least, "(others)", values)[places]
+    return pooled[: len(own)], pooled[len(own) :]
+
+
 def _table(values: np.ndarray, name: str) -> np.ndarray:
     """A table (n, c) as text."""
     table = np.asarray(values)

@@ -1,6 +1,6 @@
 """The picture of a drift report: null distribution, projection, the columns and classes that moved.
 
-experiments/two_sample.py draws it with `draw`.
+`python -m da shift --out` draws it with `draw`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _null(axes: Axes, test: MMDTest, alpha: float) -> None:
         xlim=_padded(low, high),
     )
     axes.set_ylim(top=1.45 * axes.get_ylim()[1])  # room for the legend
-    axes.set_title("The samples differ" if test.p_value <= alpha else "No difference found")
+    verdict = "differ" if test.p_value <= alpha else "do not differ noticeably"
+    axes.set_title(f"All columns together {verdict}")
     axes.legend(
         loc="upper right" if test.statistic < (low + high) / 2 else "upper center",
         frameon=True,
@@ -187,14 +188,15 @@ def _columns(axes: Axes, columns: Columns, names: Sequence[str], alpha: float) -
     """The columns that moved most."""
     order = np.argsort(-columns.distance, kind="stable")[:BARS]
     moved = columns.p_value[order] <= alpha
-    notes = [f"{columns.shift[i]:+.2f}" for i in order]
+    shifts = columns.shift[order]
+    notes = [f"{shift:+.2f}" if np.isfinite(shift) else "" for shift in shifts]
     _bars(axes, [names[i] for i in order], columns.distance[order], moved, notes)
     total = int((columns.p_value <= alpha).sum())
     shown = f", the first {BARS}" if len(names) > BARS else ""
     title = f"Columns: {total} of {len(names)} differ{shown}"
     axes.set(title=title, xlim=(0, 1.12), xticks=(0, 0.5, 1))
     axes.set_xlabel(
-        "Kolmogorov-Smirnov distance\n(at the bar: shift of the mean in deviations)", loc="right"
+        "distance of the distributions\n(at the bar: shift of the mean in deviations)", loc="right"
     )
 
 

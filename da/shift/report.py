@@ -1,146 +1,151 @@
-"""What was found about two samples, as text.
-
-experiments/two_sample.py prints `described` before the tests and `report` after them.
-"""
+"""A drift report in words, and as a dict for JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from typing import Any
 
-import numpy as np
-
-from da.records.grids import aligned
-from da.shift.categories import Categories
+from da.records.table_text import aligned
 from da.shift.class_drift import ClassTest, Proportions
-from da.shift.findings import SHIFTS, Findings, Options
-from da.shift.inputs import Sample, column_names, sample_name
-from da.shift.picture import BARS
+from da.shift.column_findings import Column
+from da.shift.findings import SHIFTS, Findings
+from da.shift.loss_change import LossChange, Part
+
+SHOWN = 10  # columns and classes
 
 
-def report(options: Options, source: Sample, target: Sample, found: Findings) -> str:
-    """Write the findings as text.
+def report(found: Findings, *, alpha: float, loss: LossChange | None = None) -> str:
+    """Write what was found.
 
     Args:
-        options: The test's name and level.
-        source: The reference sample.
-        target: The other sample.
         found: The findings.
+        alpha: The level.
+        loss: Why a source model loses more on the target, if both sides have labels.
 
     Returns:
         The text, of several lines.
     """
-    lines = _verdict(options, source, target, found)
-    if found.monitor is not None:
-        lines.append(
-            f"All {len(source.every)} and {len(target.every)} rows, random features, no p-value: "
-            f"squared MMD {found.monitor:.4g}"
-        )
-    lines += _column_lines(options, source, target, found)
-    if found.categories is not None:
-        lines += _category_lines(options, source.word_names, found.categories)
-    if found.differs:
-        lines += ["", f"Rows of the target least like the source: {', '.join(found.strangers)}"]
+    lines = [*_verdict(found, alpha), *_column_lines(found.columns, alpha)]
+    if found.strangers:
+        lines += ["", f"Samples of the target least like the source: {', '.join(found.strangers)}"]
     if found.proportions is not None:
-        lines += _class_lines(options, found.classes, found.proportions)
+        lines += _class_lines(found.classes, found.proportions, alpha)
+    if loss is not None:
+        lines += loss_lines(loss)
     return "\n".join(lines)
 
 
-def described(options: Options, source: Sample, target: Sample) -> str:
-    """Describe what is compared, with a warning if one column dominates the distances.
+def as_dict(found: Findings, *, alpha: float, loss: LossChange | None = None) -> dict[str, Any]:
+    """What `report` says, for JSON.
 
     Args:
-        options: The inputs' names, and whether columns are standardised.
-        source: The reference sample.
-        target: The other sample.
+        found: The findings.
+        alpha: The level.
+        loss: As in `report`.
 
     Returns:
-        The text, of several lines.
+        Numbers and names alone.
     """
-    lines = [
-        f"{name}: {sample_name(options, name)}, {_size(sample)}"
-        for name, sample in (("source", source), ("target", target))
+    whole: dict[str, Any] = {
+        "shift": found.differs,
+        "p_value": found.p_value,
+        "alpha": alpha,
+        "test": {"statistic": found.test.statistic, "p_value": found.test.p_value},
+        "a_distance": found.a_distance,
+        "found_shift": _finite(found.found_shift),
+        "columns": [
+            column._asdict() | {"shift": _finite(column.shift)} for column in found.columns
+        ],
+        "classes": [line._asdict() for line in found.classes],
+        "least_like_the_source": found.strangers,
+    }
+    if found.proportions is not None:
+        shares = found.proportions
+        whole["class_counts"] = {
+            name: {"source": int(own), "target": int(other)}
+            for name, own, other in zip(shares.classes, *shares.counts, strict=True)
+        }
+    if loss is not None:
+        whole["loss_change"] = {
+            name: value._asdict() if isinstance(value, Part) else value
+            for name, value in loss._asdict().items()
+        }
+    return whole
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has neither infinity nor NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def loss_lines(loss: LossChange) -> list[str]:
+    """Lines on why a source model loses more on the target."""
+    cells = [["the error's change", "points", "95 % interval", "share"]]
+    parts = {
+        "covariate shift (other samples)": loss.covariate,
+        "label shift (other shares of classes)": loss.label,
+        "the rest (other answers for the same samples)": loss.rest,
+        "in all": loss.change,
+    }
+    certain = loss.change.low > 0 or loss.change.high < 0
+    for name, part in parts.items():
+        share = f"{100 * part.change / loss.change.change:.0f} %" if certain else ""
+        interval = f"{100 * part.low:+.1f} to {100 * part.high:+.1f}"
+        cells.append([name, f"{100 * part.change:+.1f}", interval, share])
+    told = f"from {100 * loss.source:.1f} % to {100 * loss.target:.1f} %"
+    return [
+        "",
+        f"A model of the source has an error that goes {told}. What explains it:",
+        aligned(cells),
+        *([] if certain else ["The change is within what chance explains."]),
     ]
-    if options.standardise:
-        lines.append("columns: divided by their standard deviation over both samples")
-    else:
-        lines.append("columns: as they are")
-    variance = np.concatenate([source.x, target.x]).astype(np.float64).var(axis=0)
-    if len(variance) > 2 and variance.max() > 0.5 * variance.sum():
-        name = column_names(source, target)[int(variance.argmax())]
-        share = variance.max() / variance.sum()
-        lines.append(
-            f"warning: {name} makes {100 * share:.0f} % of the variance, so the distances depend "
-            "on little else; consider --standardise"
-        )
-    return "\n".join(lines)
 
 
-def _verdict(options: Options, source: Sample, target: Sample, found: Findings) -> list[str]:
-    """The lines about the test of all columns together."""
-    test, p = found.test, f"p = {found.test.p_value:.4g}"
-    lines = [f"{options.test}: statistic {test.statistic:.4g}, {p}, {len(test.null)} relabellings"]
+def _verdict(found: Findings, alpha: float) -> list[str]:
+    p = f"p = {found.p_value:.4g}"
+    apart = f"A linear classifier tells the two apart: A-distance {found.a_distance:.2f} of 2."
+    own = (
+        f"All columns together: p = {found.test.p_value:.4g}, {len(found.test.null)} relabellings."
+    )
     if found.differs:
-        return [*lines, f"The two samples differ ({p} <= {options.alpha:g})."]
-    lines += [
-        f"No difference was found ({p} > {options.alpha:g}); that is no proof that there is none.",
-        _sensitivity(source, target, found),
+        return [f"The data have shifted ({p} <= {alpha:g}).", own, apart]
+    return [
+        f"No shift was found ({p} > {alpha:g}); that is no proof that there is none.",
+        own,
+        apart,
+        *_sensitivity(found),
     ]
-    if (found.columns.p_value <= options.alpha).any():
-        lines.append(
-            "Single columns do differ, though (below). The test does not see them beside many "
-            "other columns or columns of larger numbers."
-        )
-    return lines
 
 
-def _sensitivity(source: Sample, target: Sample, found: Findings) -> str:
+def _sensitivity(found: Findings) -> list[str]:
     """How large a shift of the same rows the test would have found."""
-    rows = f"With these {len(source.x)} and {len(target.x)} rows"
     axis = "standard deviations along the direction of largest variance"
     if found.found_shift is None:
-        return f"{rows}, a target that is moved by {SHIFTS[-1]:g} {axis} is not found either."
+        return []
+    if math.isinf(found.found_shift):
+        return [f"A target that is moved by {SHIFTS[-1]:g} {axis} would not be found either."]
     below = [shift for shift in SHIFTS if shift < found.found_shift]
-    missed = f", by {below[-1]:g} it is not" if below else ""
-    return f"{rows}, a target that is moved by {found.found_shift:g} {axis} is found{missed}."
+    missed = f", by {below[-1]:g} not" if below else ""
+    return [f"A target that is moved by {found.found_shift:g} {axis} would be found{missed}."]
 
 
-def _column_lines(options: Options, source: Sample, target: Sample, found: Findings) -> list[str]:
+def _column_lines(columns: list[Column], alpha: float) -> list[str]:
     """How many columns differ, and a table of those furthest apart."""
-    names, columns = column_names(source, target), found.columns
-    moved = int((columns.p_value <= options.alpha).sum())
-    cells = [["column", "distance", "p", "mean's shift in deviations"]]
-    for i in np.argsort(-columns.distance, kind="stable")[:BARS]:
-        numbers = columns.distance[i], columns.p_value[i], columns.shift[i]
-        cells.append([names[i], f"{numbers[0]:.3f}", f"{numbers[1]:.2g}", f"{numbers[2]:+.2f}"])
+    moved = sum(column.p_value <= alpha for column in columns)
+    cells = [["column", "of", "distance", "p", ""]]
+    # Equal p-values are common, many of them 1.
+    for c in sorted(columns, key=lambda c: (c.p_value, -c.distance))[:SHOWN]:
+        cells.append([c.name, c.kind, f"{c.distance:.3f}", f"{c.p_value:.2g}", c.says])
     return [
         "",
-        f"{moved} of {len(names)} columns differ (Kolmogorov-Smirnov, p by Holm). "
-        "The furthest apart:",
+        f"{moved} of {len(columns)} tests of single columns find a difference (p by Holm). First:",
         aligned(cells),
     ]
 
 
-def _category_lines(options: Options, names: Sequence[str], categories: Categories) -> list[str]:
-    """How many columns of categories differ, and a table of those furthest apart."""
-    moved = int((categories.p_value <= options.alpha).sum())
-    cells = [["column", "distance", "p", "only in the target"]]
-    for i in np.argsort(-categories.distance, kind="stable")[:BARS]:
-        rough = " (rough)" if categories.least_expected[i] < 5 else ""
-        new = [name or "(empty)" for name in categories.new[i]]
-        more = ", ..." if len(new) > 5 else ""
-        numbers = f"{categories.distance[i]:.3f}", f"{categories.p_value[i]:.2g}{rough}"
-        cells.append([names[i], *numbers, ", ".join(new[:5]) + more])
-    return [
-        "",
-        f"{moved} of {len(names)} columns of categories differ in all rows (chi-square, p by "
-        "Holm; the distance is the total variation). The furthest apart:",
-        aligned(cells),
-    ]
-
-
-def _class_lines(options: Options, classes: list[ClassTest], shares: Proportions) -> list[str]:
+def _class_lines(classes: list[ClassTest], shares: Proportions, alpha: float) -> list[str]:
     """Whether the classes' shares differ, and a table of the tests within classes."""
-    verdict = "differ" if shares.p_value <= options.alpha else "do not differ noticeably"
+    verdict = "differ" if shares.p_value <= alpha else "do not differ noticeably"
     rough = ""
     if shares.least_expected < 5:
         rough = f"; rough, expected counts go down to {shares.least_expected:.1f}"
@@ -151,26 +156,12 @@ def _class_lines(options: Options, classes: list[ClassTest], shares: Proportions
     for side, other in (("source", shares.counts[1]), ("target", shares.counts[0])):
         if (other == 0).any():
             lines.append(f"Only the {side} has: {', '.join(shares.classes[other == 0])}")
-    moved = sum(line.p_value <= options.alpha for line in classes)
-    lines.append(
-        f"Within their class the rows differ in {moved} of {len(classes)} common classes "
-        "(p by Holm)."
-    )
     if not classes:
         return lines
-    cells = [["class", "source rows", "target rows", "statistic", "p"]]
-    for c in sorted(classes, key=lambda line: -line.statistic):
+    moved = sum(line.p_value <= alpha for line in classes)
+    lines.append(f"The samples of {moved} of {len(classes)} classes differ (p by Holm). First:")
+    cells = [["class", "in source", "in target", "statistic", "p"]]
+    for c in sorted(classes, key=lambda line: (line.p_value, -line.statistic))[:SHOWN]:
         counts = [str(c.source_rows), str(c.target_rows)]
         cells.append([c.label, *counts, f"{c.statistic:.4g}", f"{c.p_value:.2g}"])
     return [*lines, aligned(cells)]
-
-
-def _size(sample: Sample) -> str:
-    """Rows, columns and classes of a sample."""
-    rows = f"{sample.total} rows"
-    if len(sample.x) < sample.total:
-        rows = f"{len(sample.x)} of {sample.total} rows, chosen at random (--max-rows)"
-    labels = "no labels"
-    if sample.every_label is not None:
-        labels = f"{len(np.unique(sample.every_label))} classes"
-    return f"{rows}, {sample.x.shape[1]} columns, {labels}"

@@ -58,7 +58,7 @@ def read_side(
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from da.adapt.read_sides import read_side
+        >>> from da.adapt.read_paths import read_side
         >>> file = Path(tempfile.mkdtemp()) / "cups.csv"
         >>> _ = file.write_text("height,label\\n1.5,mug\\n2.5,cup\\n")
         >>> side = read_side(file)
@@ -119,7 +119,7 @@ def read_sides(
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from da.adapt.read_sides import read_sides
+        >>> from da.adapt.read_paths import read_sides
         >>> file = Path(tempfile.mkdtemp()) / "cups.csv"
         >>> rows = [f"{year},{n},{'mug' if n % 2 else 'cup'}" for n in range(20) for year in (1, 2)]
         >>> _ = file.write_text("\\n".join(["year,height,kind", *rows]))

@@ -61,7 +61,7 @@ def prepare(
 
     Example:
         >>> import numpy as np
-        >>> from da.adapt.prepare import prepare
+        >>> from da.adapt.prepare_sides import prepare
         >>> from da.adapt.sides import Side
         >>> rows = np.random.default_rng(0).normal(size=(20, 3))
         >>> names = tuple(map(str, range(20)))
