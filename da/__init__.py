@@ -15,8 +15,22 @@ Around them:
     da.shift      has the data shifted, and how?
     da.records    runs on disk, tables
     da.recipes    what the scripts in experiments/ share
+    da.adapt      your own data: a report, predictions and a model
 
-Each folder hands on the names that users need: `from da.feature import mmd2, DANN`.
+Each folder hands on the names that users need: `from da.feature import mmd2, DANN`. A model that
+`python -m da adapt` has written is read by `da.load_model(folder)`.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`da.load_model`, which is imported when it is first asked for."""
+    if name == "load_model":
+        return importlib.import_module("da.adapt").load_model
+    raise AttributeError(f"module 'da' has no attribute {name!r}")

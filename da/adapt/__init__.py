@@ -1,3 +1,28 @@
 """One's own data: from two folders or tables to a report, predictions and a model."""
 
-__all__ = []
+from da.adapt.adapting import Adapted, adapt_prepared
+from da.adapt.export import export_model
+from da.adapt.monitor import Watched, watch
+from da.adapt.prepare_sides import prepare
+from da.adapt.read_paths import read_side, read_sides
+from da.adapt.saved_model import Predictions, SavedModel, load_model
+from da.adapt.sides import Featurizer, Prepared, Side
+from da.adapt.trying import Place
+
+__all__ = [
+    "Adapted",
+    "Featurizer",
+    "Place",
+    "Predictions",
+    "Prepared",
+    "SavedModel",
+    "Side",
+    "Watched",
+    "adapt_prepared",
+    "export_model",
+    "load_model",
+    "prepare",
+    "read_side",
+    "read_sides",
+    "watch",
+]

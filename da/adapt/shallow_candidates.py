@@ -23,10 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from da.adapt.linear_models import Linear, fit_linear, softmax
+from da.adapt.fitted import temperature_of
+from da.adapt.linear_models import Linear, fit_linear
 from da.adapt.problem import Problem
+from da.adapt.shift_check import check_label_shift
 from da.instance.discriminator import discriminator_weights
-from da.instance.labelshift import mlls
 from da.shallow.coral import CORAL
 from da.shallow.jda import JDA
 from da.shallow.meda import MEDA
@@ -66,6 +67,10 @@ class Mapped:
         if self.matrix is not None:
             weights = weights @ self.matrix
         return Linear(weights, model.bias - weights @ self.shift)
+
+
+class NotSuited(ValueError):
+    """A row that says of itself that it is not for this data."""
 
 
 class Answers(NamedTuple):
@@ -233,12 +238,13 @@ def _held(problem: Problem, mapped: Mapped, option: int) -> np.ndarray:
 def _label_shift(problem: Problem, trial: int) -> Answers:
     """The source's model with log w added to its logits, w the estimated change of the shares."""
     held, held_y, model, _ = answer("source_only", problem, trial)
-    weights = np.asarray(mlls(problem.y, softmax(model(problem.target)).astype(np.float64)))
-    bias = model.bias + np.log(np.maximum(weights, LEAST_WEIGHT))
-    facts = {
-        "least_class_weight": float(weights.min()),
-        "largest_class_weight": float(weights.max()),
-    }
+    t = temperature_of(held, held_y)
+    found = check_label_shift(problem, held / t, held_y, model(problem.target) / t)
+    if found is None or not found.plausible:
+        raise NotSuited("other shares of the classes do not explain how the target differs")
+    weights = found.target / np.maximum(found.source, 1e-12)
+    bias = model.bias + t * np.log(np.maximum(weights, LEAST_WEIGHT))
+    facts = {"least_class_weight": float(weights.min()), "most_class_weight": float(weights.max())}
     return Answers(held, held_y, Linear(model.weights, bias), facts)
 
 

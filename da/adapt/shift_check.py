@@ -79,8 +79,8 @@ def check_shift(problem: Problem) -> Shift:
         >>> check_shift(make_problem(rows[:40], y, rows[40:] + 2, classes=2)).shifted
         True
     """
-    x, y = _some(problem.x, problem.seed), _some(problem.target, problem.seed + 1)
-    x, y = _directions(x, y)
+    x, y = some_rows(problem.x, problem.seed), some_rows(problem.target, problem.seed + 1)
+    x, y = directions(x, y)
     p_value = mmd_fuse(x, y, permutations=PERMUTATIONS, random_state=problem.seed).p_value
     distance = a_distance(torch.from_numpy(x), torch.from_numpy(y))
     return Shift(p_value, p_value <= LEVEL, distance, (len(x), len(y)))
@@ -145,18 +145,18 @@ def _explained(problem: Problem, shares: np.ndarray) -> float:
     rows = np.concatenate(drawn)
     if len(rows) < 10:
         return 0.0
-    x, y = _directions(problem.x[rows], _some(problem.target, problem.seed + 1))
+    x, y = directions(problem.x[rows], some_rows(problem.target, problem.seed + 1))
     return mmd_fuse(x, y, permutations=PERMUTATIONS, random_state=problem.seed).p_value
 
 
-def _some(rows: np.ndarray, seed: int) -> np.ndarray:
+def some_rows(rows: np.ndarray, seed: int) -> np.ndarray:
     """At most MOST_ROWS rows, drawn."""
     if len(rows) <= MOST_ROWS:
         return rows
     return rows[np.random.default_rng(seed).choice(len(rows), MOST_ROWS, replace=False)]
 
 
-def _directions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def directions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both samples on the principal components of the pooled rows, which treats them alike."""
     pooled = np.concatenate([x, y]).astype(np.float64)
     pooled = pooled - pooled.mean(axis=0)

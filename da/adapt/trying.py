@@ -112,6 +112,9 @@ def try_rows(
             continue
         try:
             found = (_train if deep else _solve)(row, problem, place, digest, trials)
+        except shallow_candidates.NotSuited as error:
+            left_out[row] = str(error)
+            continue
         except (NonFiniteError, *FAILURES) as error:
             left_out[row] = f"it failed: {str(error).splitlines()[0][:150]}"
             progress.say(f"{row}: {left_out[row]}")
@@ -196,7 +199,8 @@ def _finish(
 ) -> None:
     """Keep the predictions and the result of a shallow run."""
     target = answers(head, problem.target)
-    np.savez_compressed(run.directory / FILE, target_logits=target, **arrays)
+    every = {"target_logits": target, **arrays}
+    np.savez_compressed(run.directory / FILE, **every)  # type: ignore[arg-type]
     last: dict[str, Any] = {"step": 1}
     if not problem.regression:
         last["information_maximisation"] = information_maximisation(target)
