@@ -49,7 +49,10 @@ FEWER = dict.fromkeys(
     ("office31_features.py", "office_caltech_features.py"), ("--loss", "none", "mmd")
 )
 # Other scripts of the same kind run in every call of the tests.
-SLOW = ("office_caltech_features.py", "rank_models.py", "office31_finetune.py", "officehome_mmd.py")
+SLOW = (
+    *("office_caltech_features.py", "rank_models.py", "office31_finetune.py"),
+    *("officehome_mmd.py", "folder_mmd.py"),
+)
 FLAGS = ("--source", "--target", "--seed", "--data-root", "--runs-dir", "--wandb", "--smoke-test")
 ONE_RUN = "--target noisy --seed 0 --loss none --steps 5".split()
 

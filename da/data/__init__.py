@@ -26,6 +26,7 @@ from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.data.downloading import download
 from da.data.multisource import MultiSourceBatch, MultiSourceBatches
+from da.data.own_folders import folder_benchmark
 from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
 from da.data.readers import data_root, read_domain
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
@@ -62,6 +63,7 @@ __all__ = [
     "check_domain",
     "data_root",
     "download",
+    "folder_benchmark",
     "identity",
     "log_counts",
     "read_class_folders",

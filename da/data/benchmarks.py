@@ -63,6 +63,7 @@ class Benchmark:
         lists: Where, below its folder, a text file may lie that lists the images of a domain, such
             as "{domain}_{split}.txt", a path and a label a line. The first that exists is read.
             Default: none, the images lie in class folders.
+        ignored: Names of class folders that are left out. Default: none; such a folder is an error.
         exif_orientation: Whether photographs are turned as their EXIF orientation says. Default
             True. It is False where published results are those of the pixels as stored, as in
             `OFFICE_CALTECH10` and `OFFICE_HOME`.
@@ -87,6 +88,7 @@ class Benchmark:
     sources: tuple[Source, ...] = ()
     by_hand: Mapping[str, str] = field(default_factory=dict)
     lists: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     exif_orientation: bool = True
 
     def count(self, domain: str, split: str = "all") -> int | None:

@@ -6,6 +6,7 @@ from da.recipes.finetuning import FinetuneFlags, LabelFlags, labelled_job, photo
 from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
 from da.recipes.heads import HeadFlags, head_job
 from da.recipes.job import Cell, Job, paired_job
+from da.recipes.own_benchmark import FolderFlags
 from da.recipes.parts import Parts, split
 from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_job
 from da.recipes.rows import RowFlags, row_method
@@ -19,6 +20,7 @@ __all__ = [
     "DigitFlags",
     "FinetuneFlags",
     "Flags",
+    "FolderFlags",
     "HeadFlags",
     "ImageFlags",
     "Job",

@@ -10,6 +10,7 @@ from da.data.benchmarks import Benchmark
 from da.data.checking import check_domain
 from da.data.readers import data_root
 from da.networks.backbones import backbone
+from da.recipes.class_selection import ClassFlags, select
 from da.recipes.job import Cell
 from da.recipes.tasks import FlagsType
 
@@ -84,6 +85,8 @@ def _of_data(
         return
     if benchmark is None or not benchmark.folder:
         return
+    if isinstance(flags, ClassFlags):
+        yield partial(select, flags, benchmark.classes)
     domains = domains_of(benchmark, cells)
     if not domains:
         return

@@ -30,12 +30,21 @@ _TRAINING = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in _M
 GROUPS = {
     "comparison": Group(
         "What is compared: the rows of the table, and its columns (a source and a target).",
-        ("loss", "source", "target", "percent", "seeds"),
+        (
+            "loss",
+            "source",
+            "target",
+            "source_classes",
+            "target_classes",
+            "threshold",
+            "percent",
+            "seeds",
+        ),
     ),
     REST: Group("What belongs to this experiment alone.", ()),
     "data": Group(
         "Where the data sets come from, and how they are read.",
-        ("data_root", "download", "stored_size", "image_size", "augmentation"),
+        ("data", "classes", "data_root", "download", "stored_size", "image_size", "augmentation"),
     ),
     "training": Group("How the network is trained.", _TRAINING),
     "machine": Group("What it runs on.", _MACHINE),

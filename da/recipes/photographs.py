@@ -16,12 +16,19 @@ from da.data.batches import PairedBatches
 from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
 from da.data.domain import Labelled
-from da.data.readers import data_root, read_domain
 from da.data.transforms import Augmentation, ImageTransform
 from da.model.finetune import fit_head
 from da.networks.backbones import backbone, input_settings
 from da.networks.inputs import InputSettings, Normalisation
 from da.networks.network import Network, bottleneck
+from da.recipes.class_selection import (
+    ClassFlags,
+    read_pair,
+    root_of,
+    select,
+    smoke_pair,
+    with_unknown,
+)
 from da.recipes.cutting import hold_out
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
@@ -38,7 +45,7 @@ class PhotographFlags(Flags):
 
     Example:
         >>> from da.recipes import PhotographFlags
-        >>> PhotographFlags(backbone="squeezenet1_1").image_size
+        >>> PhotographFlags(backbone="squeezenet1_1").input().size
         224
     """
 
@@ -98,7 +105,7 @@ def _check_sizes(image_size: int, stored_size: int) -> None:
 
 
 @dataclass(frozen=True)
-class ImageFlags(RowFlags, PhotographFlags):
+class ImageFlags(RowFlags, ClassFlags, PhotographFlags):
     """The flags of adaptation: fine-tune a backbone on one photograph domain for another.
 
     Example:
@@ -156,7 +163,7 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
     """Build the work of one cell on photographs, from reading both domains to the method.
 
     The target's photographs are the same in training, without labels, and in evaluation: the
-    transductive protocol of the published tables.
+    transductive protocol of the published tables. DomainNet has a test part of its own.
 
     Args:
         flags: The flags of the script.
@@ -169,7 +176,7 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
 
     Raises:
         FileNotFoundError: Weights or photographs are missing.
-        ValueError: The photographs are not those of the benchmark.
+        ValueError: The photographs or the selected classes are not those of the benchmark.
 
     Example:
         >>> from da.data import OFFICE31
@@ -181,16 +188,16 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
         'Align'
     """
     # A missing folder or missing weights are told before photographs are read.
-    root = None if flags.smoke_test else data_root(flags.data_root)
+    selection = select(flags, benchmark.classes)
+    root = None if flags.smoke_test else root_of(flags, benchmark)
     settings = flags.input()
-    network = image_network(flags, len(benchmark.classes))
+    network = image_network(flags, len(selection.known))
     if root is None:
-        digits = smoke_domain(len(benchmark.classes))
-        source, target, size = digits, digits, SMOKE_SIZE
+        pair, size = smoke_pair(smoke_domain(len(selection.known)), selection), SMOKE_SIZE
     else:
-        size = settings.size
-        source = read_domain(benchmark, cell.source, root, size=flags.stored())
-        target = read_domain(benchmark, cell.target, root, size=flags.stored())
+        stored, size = flags.stored(), settings.size
+        pair = read_pair(benchmark, cell, root, size=stored, selection=selection)
+    source, target, test = pair
     evaluating = ImageTransform(size, settings.mean, settings.std)
     if flags.probe is not None and not flags.smoke_test:
         features = predict(network, source, evaluating, batch_size=64).features
@@ -207,14 +214,14 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
         source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=training
     )
     evaluation = Evaluation(
-        target,
+        test,
         evaluating,
         source,
         batch_size=64,
-        classes=benchmark.classes,
+        classes=tuple(benchmark.classes[number] for number in selection.known),
         source_validation=held_out,
     )
-    return Job(method, stream, evaluation)
+    return Job(method, stream, with_unknown(evaluation, selection, flags.threshold))
 
 
 def image_network(flags: ImageFlags, classes: int) -> Network:

@@ -95,12 +95,15 @@ def class_folders(benchmark: Benchmark, folder: Path) -> dict[str, list[Path]]:
     """Group the folders in `folder` by the class that their name means.
 
     Returns:
-        Class -> its folders, in the benchmark's order; "" -> the folders of no class.
+        Class -> its folders, in the benchmark's order; "" -> the folders of no class. Those that
+        the benchmark ignores are left out.
     """
-    find = ClassFinder(benchmark.classes, benchmark.aliases)
+    find = ClassFinder((*benchmark.classes, *benchmark.ignored), benchmark.aliases)
     found: dict[str, list[Path]] = {name: [] for name in (*benchmark.classes, "")}
     for child in child_folders(folder):
-        found[find(child.name) or ""].append(child)
+        name = find(child.name) or ""
+        if name not in benchmark.ignored:
+            found[name].append(child)
     return found
 
 
