@@ -29,16 +29,14 @@ Errors are relative to float64. The tables are in docs/performance.md.
 
 from __future__ import annotations
 
-import math
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import tyro
 from measured import place, write_csv
@@ -47,7 +45,6 @@ from mmd_contestants import (
     Job,
     Size,
     bare_products,
-    elapsed,
     errors,
     exact,
     in_a_process,
@@ -55,6 +52,7 @@ from mmd_contestants import (
     value_and_gradient,
 )
 from mmd_report import LARGE, table, verdicts
+from mmd_rounds import foreseen, in_turns, memory_of, summary
 from torch import Tensor
 from tqdm import tqdm
 
@@ -100,6 +98,8 @@ class Options:
     """Seconds that a measurement takes at least. Short calls are repeated."""
     slowest: float = 60.0
     """Leave out a contestant whose call is foreseen to take more seconds, by the size before."""
+    seconds: float | None = None
+    """Leave out sizes that are foreseen not to fit into this time; none: no limit."""
     out: Path | None = None
     """The CSV; none: runs/bench_mmd_DEVICE.csv."""
     smoke_test: bool = False
@@ -109,6 +109,8 @@ class Options:
         for name in ("rounds", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError(f"seconds must be positive; got {self.seconds}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is cuda, but PyTorch sees no CUDA device here")
         if self.device == "cpu" and set(self.precisions) - {"float32"}:
@@ -122,37 +124,6 @@ class Options:
         """Two rounds at two tiny sizes."""
         sizes = {"sizes": ("8x4", "16x4"), "memory_sizes": ("64x4",)}
         return replace(self, rounds=2, least=0.0, **sizes)  # type: ignore[arg-type]
-
-
-def in_turns(
-    calls: dict[str, Callable[[], Any]], rounds: int, least: float, clock: str
-) -> Iterator[dict[str, float]]:
-    """Seconds of each call, round by round.
-
-    A warm-up tells how often a short call is repeated.
-    """
-    repeats = {}
-    for name, call in calls.items():
-        seconds = elapsed(call, 1, clock)
-        seconds = min(seconds, elapsed(call, 1, clock)) if seconds < 1 else seconds
-        repeats[name] = max(1, math.ceil(least / max(seconds, 1e-6)))
-    generator, names = np.random.default_rng(0), list(calls)
-    for _ in range(rounds):
-        order = [names[i] for i in generator.permutation(len(names))]
-        yield {name: elapsed(calls[name], repeats[name], clock) for name in order}
-
-
-def summary(times: list[dict[str, float]], name: str) -> dict[str, Any]:
-    """Medians over rounds of a contestant's seconds and of its ratio to the products."""
-    ratios = [each[name] / each["products"] for each in times]
-    return {
-        "rounds": len(times),
-        "seconds": float(np.median([each[name] for each in times])),
-        "product_seconds": float(np.median([each["products"] for each in times])),
-        "ratio": float(np.median(ratios)),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-    }
 
 
 class Bench:
@@ -172,6 +143,8 @@ class Bench:
         self.rows: dict[tuple[str, Size, str], dict[str, Any]] = {}
         # (contestant, width, precision) -> the largest n so far and its seconds
         self.slow: dict[tuple[str, int, str], tuple[int, float]] = {}
+        self.exact: dict[int, tuple[int, float]] = {}  # width -> likewise, of the truth
+        self.started = perf_counter()
         self.out = options.out or Path(f"runs/bench_mmd_{self.device}.csv")
         self.possible = [
             name for name, each in CONTESTANTS.items() if each.only in ("", self.device)
@@ -187,16 +160,43 @@ class Bench:
         total = len(sizes) * len(precisions) * self.options.rounds + len(jobs)
         with tqdm(total=total, unit="round", disable=None) as bar:
             for size in sizes:
-                truth = exact(*samples(size, self.device))
-                for precision in precisions:
-                    bar.set_description(f"{size} {precision}")
-                    self.time(size, precision, truth, bar)
-                    self.write()
+                self.measure(size, precisions, bar)
             for job in jobs:
                 bar.set_description(f"memory of {job.contestant}, {job.size}")
                 self.add(job.contestant, job.size, "float32", **in_a_process(job))
                 self.write()
                 bar.update()
+
+    def measure(self, size: Size, precisions: Sequence[str], bar: tqdm) -> None:
+        """Time one size in every precision that fits."""
+        truth: tuple[float, Tensor] | None = None
+        for precision in precisions:
+            bar.set_description(f"{size} {precision}")
+            if note := self.late(size, precision, truth is None):
+                for name in self.names:
+                    self.add(name, size, precision, note=note)
+                bar.update(self.options.rounds)
+            else:
+                if truth is None:
+                    before = perf_counter()
+                    truth = exact(*samples(size, self.device))
+                    self.exact[size.d] = (size.n, perf_counter() - before)
+                self.time(size, precision, truth, bar)
+            self.write()
+
+    def late(self, size: Size, precision: str, first: bool) -> str:
+        """Why a size is left out for want of time, or an empty text."""
+        if self.options.seconds is None:
+            return ""
+        before = {name: self.slow.get((name, size.d, precision)) for name in self.names}
+        if first:
+            before["exact"] = self.exact.get(size.d)
+        known = {name: value for name, value in before.items() if value}
+        needed = foreseen(size.n, known, self.options.rounds, self.options.least)
+        left = self.options.seconds - (perf_counter() - self.started)
+        if left > needed:
+            return ""
+        return f"left out: needs about {needed:.0f} s and {max(left, 0):.0f} s are left"
 
     def memory_jobs(self) -> list[Job]:
         """What runs in processes of their own. A smoke test starts one, because each takes time."""
@@ -253,13 +253,6 @@ class Bench:
     def write(self) -> None:
         """Write the CSV."""
         write_csv(self.out, COLUMNS, self.rows.values())
-
-
-def memory_of(device: str) -> int:
-    """Bytes of memory of the GPU, or of the machine."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[1]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def main() -> None:
