@@ -1,6 +1,8 @@
 """Office-Home: a ResNet-50 adapted between art, clipart, product and real-world pictures.
 
     python experiments/officehome_mmd.py --source art --target clipart
+    python experiments/officehome_mmd.py --target-classes 25    # partial: the first 25 classes
+    python experiments/officehome_mmd.py --source-classes 25    # open set: the others are unknown
 
 There are 65 classes. The loss is DAN's multi-kernel MMD, and the recipe is that of office31_mmd.py.
 Published averages over the twelve tasks, with the best step picked on target labels (TLlib): source

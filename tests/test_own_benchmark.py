@@ -6,6 +6,7 @@ Oracles: folders and grey levels that were written here; labels and accuracies c
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from da.data.domain import Labelled
 from da.data.own_folders import folder_benchmark
 from da.data.readers import read_domain
 from da.data.transforms import identity
+from da.networks.backbones import whole_network
 from da.recipes.cells import run_cell
 from da.recipes.checks import check_inputs
 from da.recipes.class_selection import (
@@ -34,7 +36,7 @@ from da.recipes.own_benchmark import FolderFlags, describe_folder, folder_check,
 from da.recipes.photographs import DANFlags, image_job
 from da.records.reading import read_runs
 from da.train.engine import launch
-from problems import real_data
+from problems import ROOT, real_data, run_script
 
 CELL = Cell("mmd", "home", "street", 0)
 LEVELS = {
@@ -228,3 +230,33 @@ def test_a_smoke_test_of_an_open_set_is_judged_as_one(row: str, tmp_path: Path) 
     assert len(record.result["selected"]["last"]["target_confusion_matrix"]) == 3
     with pytest.raises(ValueError, match="source_validation must be 0"):
         image_job(dataclasses.replace(flags, source_validation=0.5), pair, cell, METHODS[row])
+
+
+@pytest.mark.slow
+def test_the_page_on_benchmarks_leads_from_folders_to_a_table(tmp_path: Path) -> None:
+    """Its tree of folders is made, with random weights under the file's name, and its command run.
+
+    Only the size of the work is added to the command.
+    """
+    page = (ROOT / "docs/add_a_benchmark.md").read_text(encoding="utf-8")
+    (tree, command, *_) = re.findall(r"```(?:text|bash)\n(.*?)```", page, re.DOTALL)
+    generator = np.random.default_rng(0)
+    for place in tree.split():
+        folder = tmp_path / Path(place).parent
+        folder.mkdir(parents=True)
+        for number in range(4):
+            pixels = generator.integers(0, 256, (80, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    python, script, *words = command.split()
+    assert (python, script) == ("python", "experiments/folder_mmd.py")
+    weights = whole_network("squeezenet1_1", pretrained=False).state_dict()
+    torch.save(weights, tmp_path / words[words.index("--weights") + 1])
+    less = "--steps 2 --batch-size 4 --evaluate-every 2 --stored-size 64 --image-size 64".split()
+    less += ["--precision", "32-true", "--wandb", "disabled"]
+    done = run_script(
+        "folder_mmd.py", *words, *less, cwd=tmp_path, env={"DA_CACHE": str(tmp_path / "cache")}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pets: home 12 images, street 12 images; 3 classes\n" in done.stdout
+    assert "home>street" in done.stdout and "street>home" in done.stdout
+    assert "\nprobe " in done.stdout and "\nmmd " in done.stdout
