@@ -45,7 +45,8 @@ from da.feature.mmd import mmd2
 from da.model.l2sp import l2_sp
 from da.networks.adversary import discriminator
 from da.networks.encoder_from_texts import new_encoder
-from da.networks.network import Frozen, Network
+from da.networks.network import Network
+from da.networks.parts import Frozen
 from da.networks.statistics import DomainBatchNorm
 from da.networks.text_encoders import tokens as token_tensor
 from da.recipes.methods import METHODS

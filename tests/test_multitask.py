@@ -35,7 +35,8 @@ from da.model.multitask import (
     UncertaintyWeights,
     uncertainty_weighted,
 )
-from da.networks.network import Frozen, Network
+from da.networks.network import Network
+from da.networks.parts import Frozen
 from da.networks.small import mlp
 from da.records.run import Run
 from da.train.config import TrainConfig

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from da.networks.backbones import backbone
-from da.networks.network import Network, Normalise, Outputs, bottleneck, remember
+from da.networks.network import Network, Outputs, bottleneck, remember
+from da.networks.parts import Normalise
 from da.networks.small import lenet, mlp
 from da.networks.statistics import (
     DomainBatchNorm,

@@ -21,7 +21,8 @@ from da.data.transforms import ImageTransform, identity
 from da.feature.mmd import mmd2
 from da.feature.openset import OSBP
 from da.networks.backbones import backbone, source_classifier, whole_network
-from da.networks.network import Frozen, Network, Outputs
+from da.networks.network import Network, Outputs
+from da.networks.parts import Frozen
 from da.networks.small import lenet, mlp
 from da.networks.statistics import split_statistics, use_statistics
 from da.networks.weights import describe_weights, load_weights

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from da.arrays.devices import widened
 from da.data.batches import Batch, LabelledBatch, TargetBatch
-from da.networks.network import Frozen, Network, linear_head
+from da.networks.network import Network, linear_head
+from da.networks.parts import Frozen
 from da.train.method import Method, Terms
 
 

@@ -9,7 +9,8 @@ from da.networks.backbones import backbone, input_settings, source_classifier
 from da.networks.encoder_from_texts import new_encoder, save_encoder
 from da.networks.inputs import InputSettings
 from da.networks.low_rank import lora
-from da.networks.network import Frozen, Network, Outputs, bottleneck
+from da.networks.network import Network, Outputs, bottleneck
+from da.networks.parts import Frozen
 from da.networks.small import lenet, mlp
 from da.networks.statistics import DomainBatchNorm, split_statistics, use_statistics
 from da.networks.text_encoders import text_network, tokenise

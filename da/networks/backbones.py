@@ -24,7 +24,7 @@ from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.networks.inputs import NORMALISATIONS, InputSettings, Normalisation
 from da.networks.libraries import Library, find_library
-from da.networks.network import Frozen
+from da.networks.parts import Frozen
 from da.networks.tensor_names import named_alike, places
 from da.networks.weights import fill, naming, read_file, state_in
 

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from da.networks.parts import Normalise
 from da.networks.tensor_names import rename
+from da.networks.wrapping import new_linear, take_apart
 
 
 class Outputs(NamedTuple):
@@ -40,54 +41,13 @@ class Outputs(NamedTuple):
     logits: Tensor  # (b, classes)
 
 
-class Normalise(nn.Module):
-    """Scales each row to the 2-norm `scale`: z = scale x / max(||x||, 1e-12), (b, d) -> (b, d)."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The scaled rows (b, d)."""
-        return self.scale * functional.normalize(x, dim=1)
-
-
-class Frozen(nn.Module):
-    """A wrapper around a module that must not learn.
-
-    The parameters of the module get no gradient. The module is always in evaluation mode, so that
-    its batch statistics do not move either, even if `train()` is called on the whole network.
-
-    Args:
-        module: Any module. Its parameters are frozen in place.
-
-    Example:
-        >>> from torch import nn
-        >>> from da.networks import Frozen
-        >>> layer = Frozen(nn.BatchNorm1d(3)).train()
-        >>> layer.module.training, [p.requires_grad for p in layer.parameters()]
-        (False, [False, False])
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Frozen:
-        """Sets evaluation mode, whatever `mode` is."""
-        return super().train(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The module's output."""
-        return self.module(x)
-
-
 class Network(nn.Module):
     """A backbone, a bottleneck and a head, which return features and logits together.
 
-    Every method of this library trains a `Network`. Build one from your own modules, or take
-    `lenet`, `mlp` or `text_network`. `load_state_dict` takes the network.pt of a run. If that run
-    had batch statistics of each domain and this network has not, it takes the target's.
+    Every method of this library trains a `Network`. Build one from your own modules, take a whole
+    module apart with `Network.wrap`, or take `lenet`, `mlp` or `text_network`. `load_state_dict`
+    takes the network.pt of a run. If that run had batch statistics of each domain and this network
+    has not, it takes the target's.
 
         x -> backbone -> (b, width) -> bottleneck -> features (b, d) -> head -> logits (b, classes)
 
@@ -126,6 +86,51 @@ class Network(nn.Module):
         self.bottleneck = bottleneck
         self.head = head
         self.pretrained = pretrained
+
+    @classmethod
+    def wrap(
+        cls,
+        module: nn.Module,
+        *,
+        features: str | None = None,
+        classes: int | None = None,
+        pretrained: bool = False,
+    ) -> Network:
+        """Make a network of any module: one layer becomes the head, all before it the backbone.
+
+        The module is taken apart, not copied. What it does after the head, such as a softmax, is
+        left out. `module.fc = network.head` puts a head called "fc" back.
+
+        Args:
+            module: x (b, ...) -> anything.
+            features: Name of the layer that becomes the head; its input (b, d) are the features.
+                Default None: the last `nn.Linear`.
+            classes: Outputs of a new linear head. Default None: the layer itself is the head.
+            pretrained: As for the class. Default False.
+
+        Returns:
+            The network. Its bottleneck is empty.
+
+        Raises:
+            TypeError: `module` is a network already, or no module.
+            ValueError: There is no such layer, or `classes` is given for a layer without a width.
+
+        Example:
+            >>> import torch
+            >>> from torch import nn
+            >>> from da.networks import Network
+            >>> own = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3), nn.Softmax(dim=1))
+            >>> network = Network.wrap(own, classes=5)
+            >>> [each.shape[1] for each in network(torch.zeros(2, 8))]
+            [6, 5]
+        """
+        if not isinstance(module, nn.Module) or isinstance(module, Network):
+            raise TypeError(
+                f"module must be an nn.Module that is no Network yet; got {type(module).__name__}"
+            )
+        backbone, head, name = take_apart(module, features)
+        head = head if classes is None else new_linear(head, classes, name)
+        return cls(backbone, nn.Identity(), head, pretrained=pretrained)
 
     def __call__(self, x: Tensor) -> Outputs:
         """The outputs for `x`. Inside `remember`, a second call with the same tensor is free."""
@@ -169,6 +174,21 @@ class Network(nn.Module):
             {"params": _trainable(new_layers), "lr": learning_rate},
         ]
         return [group for group in groups if group["params"]]
+
+
+def checked_network(network: Network) -> Network:
+    """The network itself, if it is one.
+
+    Raises:
+        TypeError: It is another module, which does not say what its features are.
+    """
+    if hasattr(network, "parameter_groups"):
+        return network
+    raise TypeError(
+        "network must be a da.networks.Network, which returns features and logits; got "
+        f"{type(network).__name__}: pass Network.wrap(module), or Network.wrap(module, "
+        'features="layer") with the name of the layer whose input are the features'
+    )
 
 
 def unwrapped(network: Network) -> Network:
@@ -247,14 +267,15 @@ def linear_head(network: Network) -> nn.Linear:
     """The network's head if it is linear; its `in_features` is the width of the features.
 
     Raises:
-        TypeError: The head is another module.
+        TypeError: The head is another module, or `network` is no `Network`.
     """
-    if not isinstance(network.head, nn.Linear):
+    head = checked_network(network).head
+    if not isinstance(head, nn.Linear):
         raise TypeError(
             "network must end in a linear head, which says how wide features are; "
-            f"got {type(network.head).__name__}"
+            f"got {type(head).__name__}"
         )
-    return network.head
+    return head
 
 
 def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

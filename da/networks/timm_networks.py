@@ -97,7 +97,12 @@ def blocks(network: nn.Module, name: str) -> list[nn.Module]:
 
     Layers without parameters do not count.
     """
-    return [block for block in _blocks(network) if any(True for _ in block.parameters())]
+    last = network.get_classifier()  # type: ignore[operator]
+    return [
+        block
+        for block in _blocks(network)
+        if block is not last and any(True for _ in block.parameters())
+    ]
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from da.networks.extras import extra
 from da.networks.tensor_names import named_alike, some_of
 
 # Programs store a state dict under these names, beside other things.
@@ -31,7 +32,8 @@ def load_weights(
 
     Args:
         module: A network, or a part of one. Its parameters and buffers are overwritten.
-        path: A file of `torch.save`: a state dict, or a dict with one in it. Names may carry the
+        path: A file of `torch.save`: a state dict, or a dict with one in it; or a safetensors file.
+            Half precision becomes the precision of the module. Names may carry the
             prefixes of `DataParallel` and `torch.compile`, and those of a larger network. A module
             without batch statistics of each domain takes the target's.
         of: What errors call the module. Default "the network".
@@ -100,6 +102,8 @@ def read_file(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights: no file {path}; give a state dict (--weights FILE.pt)")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -107,6 +111,16 @@ def read_file(path: Path) -> Any:
             f"weights: {path} is not a state dict that torch.load(weights_only=True) reads: "
             f"{error}. If it holds a whole module or other objects, save module.state_dict() where "
             "it comes from"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    safetensors = extra("safetensors.torch", of="timm", which="files of this kind need")
+    try:
+        return safetensors.load_file(path)
+    except Exception as error:
+        raise ValueError(
+            f"weights: {path} is not a safetensors file that can be read: {error}"
         ) from error
 
 

@@ -118,7 +118,7 @@ def _check_outputs(outputs: Any, name: str) -> None:
     got = f"logits {tuple(outputs.logits.shape)}" if is_pair else type(outputs).__name__
     raise ValueError(
         f"network must return Outputs(features (b, d), logits (b, classes)); got {got} for the "
-        f"samples of {name}: build it as a da.networks.Network"
+        f"samples of {name}: build it as a da.networks.Network, or pass Network.wrap(module)"
     )
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from da.arrays.choices import check_choice
 from da.data.batches import Batch, LabelledBatch, TargetBatch
-from da.networks.network import Network, Outputs
+from da.networks.network import Network, Outputs, checked_network
 from da.networks.statistics import frozen_statistics, split_statistics, use_statistics
 from da.train.distributed import gather_rows
 from da.train.label_checks import LabelKind
@@ -87,7 +87,7 @@ class Method(nn.Module, ABC, Generic[BatchType]):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = network
+        self.network = checked_network(network)
 
     @abstractmethod
     def loss(self, batch: BatchType, progress: float) -> Terms:
