@@ -170,6 +170,7 @@ def start_run(
     *,
     writes: bool = True,
 ) -> Run:
+    """Begin or find the run of a cell. With `writes` False nothing is written or claimed."""
     settings = configuration(flags, cell.method) | dict(describe(flags, cell) if describe else {})
     usual = None
     if describe is not None and isinstance(flags, RowFlags):
