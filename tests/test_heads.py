@@ -13,16 +13,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from da.data import Labelled
 from da.recipes import Cell, HeadFlags, Job, head_job
 from da.recipes.cells import start_engine, start_run
 from da.recipes.feature_tables import ROWS, FeatureFlags
 from da.recipes.filling import cells_of, fill
+from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import head_network
-from da.recipes.methods import METHODS
+from da.recipes.principal_directions import on_principal_directions
 from da.recipes.rows import describe_rows
 from da.recipes.stacked_filling import fill_stacked, groups_of
 from da.records.claim import BusyError
@@ -36,18 +39,22 @@ with FileLock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
-describe = describe_rows(METHODS)
+describe = describe_rows(HEAD_METHODS)
 
 
-def features(domain: str) -> Labelled:
+def domain_of(domain: str) -> Labelled:
     generator = torch.Generator().manual_seed(len(domain))
     y = torch.arange(60) % len(CLASSES)
     centres = 6 * torch.eye(len(CLASSES), 8)
     return Labelled(centres[y] + torch.randn(60, 8, generator=generator), y)
 
 
+def features(cell: Cell) -> tuple[Labelled, Labelled]:
+    return domain_of(cell.source), domain_of(cell.target)
+
+
 def build(flags: HeadFlags, cell: Cell) -> Job:
-    return head_job(flags, cell, METHODS[cell.method], CLASSES, features)
+    return head_job(flags, cell, HEAD_METHODS[cell.method], CLASSES, features)
 
 
 def flags_for(folder: Path, **changes) -> HeadFlags:
@@ -58,8 +65,9 @@ def flags_for(folder: Path, **changes) -> HeadFlags:
 
 def filled(flags: HeadFlags) -> dict[str, dict]:
     """What the runs of a table say, by their folders' places."""
-    cells = cells_of(flags, COLUMNS, METHODS)
-    folders = fill(flags, "toy", cells, build, describe, start_engine(flags))
+    cells = cells_of(flags, COLUMNS, HEAD_METHODS)
+    folders, failures = fill(flags, "toy", cells, build, describe, start_engine(flags))
+    assert not failures
     found = {}
     for folder in folders:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -71,7 +79,7 @@ def filled(flags: HeadFlags) -> dict[str, dict]:
 
 def test_groups_have_the_runs_of_one_row_and_recipe():
     flags = HeadFlags(loss=("none", "mmd"), trials=2, seeds=(0, 1))
-    groups = groups_of(cells_of(flags, COLUMNS, METHODS))
+    groups = groups_of(cells_of(flags, COLUMNS, HEAD_METHODS))
     assert [len(group) for group in groups] == [4] * 4  # two tasks, two seeds
     for group in groups:
         assert len({(cell.method, cell.recipe, cell.settings) for cell in group}) == 1
@@ -110,7 +118,7 @@ def test_what_is_finished_is_left_alone_and_what_is_missing_is_filled(tmp_path):
 
 def test_a_run_that_another_process_has_is_told_and_the_others_are_filled(tmp_path):
     flags = flags_for(tmp_path, loss=("none",), seeds=(0, 1, 2))
-    cells = cells_of(flags, COLUMNS[:1], METHODS)
+    cells = cells_of(flags, COLUMNS[:1], HEAD_METHODS)
     run = start_run(flags, "toy", cells[0], describe, start_engine(flags))
     run.close(failed=True)
     command = [sys.executable, "-c", HOLDER, str(run.directory / "lock")]
@@ -126,7 +134,7 @@ def test_a_run_that_another_process_has_is_told_and_the_others_are_filled(tmp_pa
 
 def test_a_run_that_diverges_ends_alone(tmp_path):
     flags = flags_for(tmp_path, loss=("none",), seeds=(0, 1))
-    cells = cells_of(flags, COLUMNS[:1], METHODS)
+    cells = cells_of(flags, COLUMNS[:1], HEAD_METHODS)
 
     def broken(own: HeadFlags, cell: Cell) -> Job:
         job = build(own, cell)
@@ -138,6 +146,31 @@ def test_a_run_that_diverges_ends_alone(tmp_path):
     ended = dict(fill_stacked(flags, "toy", cells, broken, describe))
     assert (ended[cells[0]] / "result.json").is_file()
     assert "not finite" in str(ended[cells[1]])
+
+
+def test_principal_directions_are_those_of_scikit_learn():
+    source, target = (Labelled(torch.rand(n, 9), torch.arange(n) % 2) for n in (30, 20))
+    unit = [(z := part.x.double().numpy()) / np.linalg.norm(z, axis=1, keepdims=True)
+            for part in (source, target)]  # fmt: skip
+    pca = PCA(4).fit(np.concatenate(unit))
+    found = on_principal_directions(source, target, 4)
+    for mine, rows, part in zip(found, unit, (source, target), strict=True):
+        its = pca.transform(rows)
+        its /= np.linalg.norm(its, axis=1, keepdims=True)
+        signs = np.sign((mine.x.numpy() * its).sum(axis=0))
+        np.testing.assert_allclose(mine.x.numpy(), its * signs, atol=1e-5)
+        assert mine.y is part.y
+
+
+def test_adversaries_on_features_are_small_and_cdan_takes_its_random_map():
+    network = head_network(HeadFlags(), 256, 31)
+    for name in ("dann", "cdan", "cdan_e"):
+        made = HEAD_METHODS[name](network)
+        assert [z.out_features for z in made.discriminator if hasattr(z, "out_features")] == [
+            256, 256, 1,
+        ]  # fmt: skip
+    assert made.multilinear.width == made.discriminator[0].in_features == 1024
+    assert made.entropy_conditioning
 
 
 def test_the_network_scales_its_input_and_takes_no_bottleneck():

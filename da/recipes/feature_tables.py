@@ -19,9 +19,10 @@ from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.readers import data_root
 from da.recipes.backbone_features import frozen_features
+from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import HeadFlags, head_job
 from da.recipes.job import Cell, Job
-from da.recipes.methods import METHODS
+from da.recipes.principal_directions import on_principal_directions
 from da.recipes.rows import describe_rows
 from da.recipes.script import main
 from da.recipes.shallow import Samples, ShallowJob, recipe
@@ -43,9 +44,9 @@ MODELS = {
     "jda": Adapted(JDA(n_components=100, classifier=_LOGISTIC), estimator=_LOGISTIC),
     "meda": MEDA(classifier=_LOGISTIC),
 }
-ROWS: dict[str, Any] = {**MODELS, **METHODS}
+ROWS: dict[str, Any] = {**MODELS, **HEAD_METHODS}
 Row = Literal[*ROWS]
-_describe_rows = describe_rows(METHODS)
+_describe_rows = describe_rows(HEAD_METHODS)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def features_main(flags_type: type[FeatureFlags], *, experiment: str, benchmark:
     )
 
 
-_KEPT: dict[tuple[Any, ...], Labelled] = {}  # so that a process reads a domain once
+_KEPT: dict[tuple[Any, ...], Any] = {}  # so that a process reads a domain once
 
 
 def _read(benchmark: Benchmark, flags: FeatureFlags, domain: str) -> Labelled:
@@ -109,9 +110,20 @@ def _read(benchmark: Benchmark, flags: FeatureFlags, domain: str) -> Labelled:
     return _KEPT[key]
 
 
+def _pair(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> tuple[Labelled, Labelled]:
+    """What a head is trained on: the features of both domains, on their principal directions."""
+    source, target = (_read(benchmark, flags, name) for name in (cell.source, cell.target))
+    if not flags.components:
+        return source, target
+    key = (id(source), id(target), flags.components)  # both stay where they are
+    if key not in _KEPT:
+        _KEPT[key] = on_principal_directions(source, target, flags.components)
+    return _KEPT[key]
+
+
 def _samples(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Samples:
     """Both domains in rows of norm 1. The target's rows are those that judge, too."""
-    domains = (_read(benchmark, flags, domain) for domain in (cell.source, cell.target))
+    domains = (_read(benchmark, flags, name) for name in (cell.source, cell.target))
     source, target = (Labelled(normalize(part.x.double()), part.y) for part in domains)
     return Samples(source, target.unlabelled(), target)
 
@@ -119,8 +131,8 @@ def _samples(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Samples:
 def _build(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Job | ShallowJob:
     if cell.method in MODELS:
         return ShallowJob(MODELS[cell.method], partial(_samples, benchmark, flags, cell))
-    read = partial(_read, benchmark, flags)
-    return head_job(flags, cell, METHODS[cell.method], benchmark.classes, read)
+    pair = partial(_pair, benchmark, flags)
+    return head_job(flags, cell, HEAD_METHODS[cell.method], benchmark.classes, pair)
 
 
 def _describe(flags: FeatureFlags, cell: Cell) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Heads on frozen features: what the scripts that do not train the backbone share.
 
-Features of the photographs (`frozen_features`) -> scaled to one norm -> bottleneck -> head. A run
-takes less than a second, so a table can have every method, several trials and several seeds. The
-runs of one row take their steps together (`stacked_filling.py`).
+Features of the photographs (`frozen_features`) -> their principal directions -> scaled to one norm
+-> bottleneck -> head. A run takes about a second, so a table can have every method, several trials
+and several seeds. The runs of one row take their steps together (`stacked_filling.py`).
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class HeadFlags(RowFlags, Flags):
     """The network whose features are used: torchvision's or timm's name."""
     weights: Path | None = None
     """Its weights; none: its published ImageNet weights, cached or downloaded."""
+    components: int = 256
+    """Leading principal directions of both domains that the features are rotated onto; 0: none."""
     bottleneck: int = 256
     """Width of the layer between features and head that is aligned; 0: the features themselves."""
     dropout: float = 0.5
@@ -72,8 +74,8 @@ class HeadFlags(RowFlags, Flags):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "at_once", whole_number(self.at_once, "at_once", least=1))
-        if self.bottleneck < 0:
-            raise ValueError(f"bottleneck must not be negative; got {self.bottleneck}")
+        for name in ("components", "bottleneck"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name, least=0))
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
 
@@ -83,7 +85,7 @@ def head_job(
     cell: Cell,
     make: Make,
     classes: tuple[str, ...],
-    features: Callable[[str], Labelled],
+    features: Callable[[Cell], tuple[Labelled, Labelled]],
 ) -> Job:
     """Build the work of one cell on frozen features.
 
@@ -93,9 +95,10 @@ def head_job(
     Args:
         flags: The flags of the script.
         cell: The names of the run.
-        make: What the row stands for, a value of `da.recipes.methods.METHODS`.
+        make: What the row stands for, a value of `da.recipes.head_rows.HEAD_METHODS`.
         classes: Names of the classes.
-        features: Domain -> its features (n, width) and labels; not called in a smoke test.
+        features: Cell -> features (n, width) and labels of source and target; not called in a smoke
+            test.
 
     Returns:
         The job for `main`.
@@ -103,14 +106,14 @@ def head_job(
     Example:
         >>> from da.recipes import Cell, HeadFlags, head_job
         >>> from da.recipes.heads import made_up_features
-        >>> from da.recipes.methods import METHODS
-        >>> cell = Cell("mmd", "a", "b", 0)
-        >>> job = head_job(HeadFlags(), cell, METHODS["mmd"], ("x", "y"), made_up_features(2))
+        >>> from da.recipes.head_rows import HEAD_METHODS
+        >>> cell, make = Cell("mmd", "a", "b", 0), HEAD_METHODS["mmd"]
+        >>> job = head_job(HeadFlags(), cell, make, ("x", "y"), made_up_features(2))
         >>> job.method.network.head
         Linear(in_features=256, out_features=2, bias=True)
     """
     read = made_up_features(len(classes)) if flags.smoke_test else features
-    source, target = read(cell.source), read(cell.target)
+    source, target = read(cell)
     network = head_network(flags, source.x.shape[1], len(classes))
     method = row_method(flags, cell, make, network)
     source, held_out = hold_out(source, flags.source_validation)
@@ -139,9 +142,9 @@ def head_network(flags: HeadFlags, width: int, classes: int) -> Network:
     return Network(nn.Identity(), neck, head)
 
 
-def made_up_features(classes: int) -> Callable[[str], Labelled]:
-    """Random features for a smoke test and for examples, the same for every domain."""
+def made_up_features(classes: int) -> Callable[[Cell], tuple[Labelled, Labelled]]:
+    """Random features for a smoke test and for examples, the same for both domains."""
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(SMOKE_ROWS) % classes
     x = torch.randn(SMOKE_ROWS, SMOKE_WIDTH, generator=generator)
-    return lambda domain: Labelled(x, y)
+    return lambda cell: (Labelled(x, y), Labelled(x, y))

@@ -1,0 +1,74 @@
+"""The methods that train a head on frozen features: those of `METHODS`, with smaller adversaries.
+
+The features are a few hundred numbers, and a run is a few hundred steps. So a discriminator, and a
+second classifier, has hidden layers of 256 units here, not of 1,024. CDAN takes its random map, as
+its paper does if features times classes are more than 4,096.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from da.feature.adversarial import CDAN, DANN
+from da.networks.adversary import MultilinearMap, discriminator
+from da.networks.network import Network, linear_head
+from da.recipes.methods import METHODS
+from da.recipes.rows import Make
+from da.train.method import BatchStatistics, Ramp, sigmoid_ramp
+
+_UNITS = (256, 256)
+
+
+def _dann(
+    network: Network,
+    *,
+    hidden: Sequence[int] = _UNITS,
+    trade_off: float = 1.0,
+    ramp: Ramp = sigmoid_ramp,
+    batch_statistics: BatchStatistics = "domain",
+    label_smoothing: float = 0.0,
+) -> DANN:
+    """Train features in which a small discriminator cannot tell source from target (DANN)."""
+    return DANN(
+        network,
+        discriminator(linear_head(network).in_features, hidden=hidden),
+        trade_off=trade_off,
+        ramp=ramp,
+        batch_statistics=batch_statistics,
+        label_smoothing=label_smoothing,
+    )
+
+
+def _cdan(
+    network: Network,
+    *,
+    entropy_conditioning: bool = False,
+    hidden: Sequence[int] = _UNITS,
+    trade_off: float = 1.0,
+    ramp: Ramp = sigmoid_ramp,
+    batch_statistics: BatchStatistics = "domain",
+    label_smoothing: float = 0.0,
+) -> CDAN:
+    """Do as DANN, with a small discriminator that sees the predicted classes too (CDAN)."""
+    head = linear_head(network)
+    width = MultilinearMap(head.in_features, head.out_features).width
+    return CDAN(
+        network,
+        discriminator(width, hidden=hidden),
+        entropy_conditioning=entropy_conditioning,
+        random_map=True,
+        trade_off=trade_off,
+        ramp=ramp,
+        batch_statistics=batch_statistics,
+        label_smoothing=label_smoothing,
+    )
+
+
+HEAD_METHODS: dict[str, Make] = METHODS | {
+    "dann": _dann,
+    "cdan": _cdan,
+    "cdan_e": partial(_cdan, entropy_conditioning=True),
+    "mcd": partial(METHODS["mcd"], hidden=_UNITS[:1]),
+    "mdd": partial(METHODS["mdd"], hidden=_UNITS[:1]),
+}
