@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from da.adapt.choice import KEPT, Choice, choose
-from da.adapt.estimate import estimate_accuracy, estimate_error
+from da.adapt.estimate import estimate_accuracy, least_error
 from da.adapt.fitted import Fitted
 from da.adapt.linear_models import softmax
 from da.adapt.problem import Problem, Scale, make_problem
@@ -39,8 +39,8 @@ class Adapted:
         tried: All candidates.
         choice: What was chosen, and why.
         estimate: The estimated accuracy on the target; None for a regression.
-        error: The estimated root mean squared error, and its part from the source; None for
-            classes.
+        error: What the root mean squared error is at least likely to be, and its part from the
+            source; None for classes.
         probabilities: Of each target row (m, k); (m, 0) for a regression.
         numbers: Predicted numbers (m,) of a regression; (0,) for classes.
         unsure: Which target rows are unsure, (m,) bool.
@@ -138,7 +138,7 @@ def adapt_prepared(
         tried=tried,
         choice=choice,
         estimate=None if problem.regression else estimate_accuracy(model, choice.others),
-        error=estimate_error(model, choice.others) if problem.regression else None,
+        error=least_error(model, choice.others, problem.y) if problem.regression else None,
         probabilities=np.zeros((len(model.target), 0))
         if problem.regression
         else softmax(model.target),

@@ -106,21 +106,21 @@ def choose(fitted: Sequence[Fitted], shift: Shift, source_y: np.ndarray) -> Choi
 
 
 def _choose_classifier(fitted: Sequence[Fitted], shift: Shift) -> Choice:
-    stands = [_trial(trials) for trials in _by_row(fitted).values()]
-    risks = {one.name: -one.source_risk for one in stands}
-    passing = set(within_gate(risks, tolerance=_tolerance(stands)))
-    agreement = ensemble_agreement({one.name: one.target for one in stands if one.name in passing})
+    rows = _by_row(fitted)
+    stands = [_trial(trials) for trials in rows.values()]
+    passing = {name for trials in rows.values() for name in _passing(trials)}
+    agreement = ensemble_agreement({one.name: one.target for one in stands})
     named = max(agreement, key=agreement.__getitem__)
     proposed = next(one for one in stands if one.name == named)
     own = next(one for one in stands if one.row == KEPT)
-    gain = gain_over(proposed, own, [one for one in stands if one.name in passing])
+    gain = gain_over(proposed, own, stands)
     keep, reasons = _keeps(proposed, own, shift, gain)
     scores = {
         one.name: Scores(
             -one.source_risk,
             information_maximisation(one.target),
             agreement.get(one.name, float("nan")),
-            one.name in passing or one.name not in risks,
+            one.name in passing,
             float("nan"),
         )
         for one in fitted
@@ -145,10 +145,9 @@ def _trial(trials: Sequence[Fitted]) -> Fitted:
     return next(one for one in trials if one.name == named)
 
 
-def _tolerance(stands: Sequence[Fitted]) -> float:
-    """The gate of rows: wide enough for the noise of few held-out rows."""
-    best = min(one.source_risk for one in stands)
-    return max(TOLERANCE, 0.5 * best)
+def _passing(trials: Sequence[Fitted]) -> list[str]:
+    """The trials of a row that are about as good on the source as its best."""
+    return within_gate({one.name: -one.source_risk for one in trials}, tolerance=TOLERANCE)
 
 
 def gain_over(proposed: Fitted, own: Fitted, stands: Sequence[Fitted]) -> tuple[float, float]:

@@ -67,25 +67,28 @@ def earlier_tasks() -> tuple[list[AccuracyEstimate], list[float]]:
     return made, [float(t["accuracy"]) for t in tasks]
 
 
-def estimate_error(model: Fitted, others: Sequence[Fitted]) -> tuple[float, float]:
-    """Estimate the root mean squared error of a regression on the target.
+def least_error(
+    model: Fitted, others: Sequence[Fitted], source_y: np.ndarray
+) -> tuple[float, float]:
+    """Say what the root mean squared error of a regression on the target is at least likely to be.
 
-    Two errors are added: that on held-out source rows, and the distance to the median of the models
-    that answer the target in a plausible way. An error that all of them share is not seen.
+    Three errors are added. An error that all models share is not seen, so the true one is often
+    larger.
 
-        sqrt(mse of held-out source rows + mean squared distance to the median)
+        sqrt(mse of held-out source rows                         what the model cannot explain
+             + mean squared distance to the median of models     what they do not agree on
+             + var(y) (1 / n + 1 / m))                           what two means differ by chance
 
     Args:
         model: The regression.
-        others: Models of other rows that are plausible.
+        others: Models of other rows whose answers are plausible.
+        source_y: The source's numbers (n,).
 
     Returns:
-        The estimate, and its part from the source.
-
+        That error, and its part from the source.
     """
     source = model.source_risk
-    if not others:
-        return math.sqrt(source), math.sqrt(source)
     middle = np.median([one.target for one in (model, *others)], axis=0)
     distance = float(np.square(model.target - middle).mean())
-    return math.sqrt(source + distance), math.sqrt(source)
+    chance = float(source_y.var()) * (1 / len(source_y) + 1 / len(model.target))
+    return math.sqrt(source + distance + chance), math.sqrt(source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from da.adapt.adapting import Adapted
+from da.adapt.estimate import earlier_tasks
 from da.adapt.pictures import (
     before_and_after,
     picture_of_bars,
@@ -159,16 +160,21 @@ def how_good(adapted: Adapted) -> Section:
     if adapted.error is not None:
         lines = [
             _expected(adapted),
-            "It is made of the error on held-out source rows and of how far the plausible rows' "
-            "answers lie apart on the target. An error that they share is not in it.",
+            "This bound is made of the error on held-out source rows, of how far the plausible "
+            "rows' answers lie apart on the target, and of what two means differ by chance. An "
+            "error that all rows share cannot be seen without labels. Measure some target samples.",
         ]
         return Section("How good will it be?", lines)
     lines = [
         _expected(adapted),
         "It is the middle of two estimates: the model's confidence once its answers are moved to "
-        "the source's shares of classes, and how often the other rows' models agree with it. The "
-        "interval is widened by the errors of such estimates on benchmark tasks with known labels.",
+        "the source's shares of classes, and how often the other rows' models agree with it.",
     ]
+    if count := len(earlier_tasks()[1]):
+        lines.append(
+            f"The interval is as wide as it must be to hold 90 % of the true accuracies on {count} "
+            "benchmark tasks whose labels are known."
+        )
     assert adapted.estimate is not None
     if not adapted.estimate.reliable:
         lines.append(f"Do not rely on it: {adapted.estimate.reason}.")
@@ -190,8 +196,8 @@ def _expected(adapted: Adapted) -> str:
     if adapted.error is not None:
         whole, part = adapted.error
         return (
-            f"Estimated root mean squared error on the target: {whole:.3g} "
-            f"(on held-out source rows: {part:.3g})."
+            f"The root mean squared error on the target is likely to be at least {whole:.3g} "
+            f"(on held-out source rows: {part:.3g}). It may be several times that."
         )
     assert adapted.estimate is not None
     one = adapted.estimate

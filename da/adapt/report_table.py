@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from da.adapt.adapting import Adapted, true_figures
-from da.adapt.estimate import estimate_error, raw_estimate
+from da.adapt.estimate import least_error, raw_estimate
 from da.records.files import replacing
 
 PERCENT = 100
@@ -26,7 +26,7 @@ def candidate_rows(adapted: Adapted) -> tuple[list[str], list[list[str]], list[i
     regression = adapted.problem.regression
     head = ["row", "trial", "source error" if regression else "source accuracy %"]
     head += ["spread as source, p", "distance"] if regression else ["information", "agreement %"]
-    head += ["estimated rmse" if regression else "estimated accuracy %", "seconds", "note"]
+    head += ["rmse at least" if regression else "estimated accuracy %", "seconds", "note"]
     labelled = adapted.prepared.target.labels is not None
     if labelled:
         head.append("true rmse" if regression else "true accuracy %")
@@ -36,7 +36,10 @@ def candidate_rows(adapted: Adapted) -> tuple[list[str], list[list[str]], list[i
         others = [other for other in adapted.choice.stands if other.row != one.row]
         if regression:
             middle = [f"{math.sqrt(one.source_risk):.4g}", f"{scores.plausible:.3f}"]
-            middle += [_root(scores.agreement), f"{estimate_error(one, others)[0]:.4g}"]
+            middle += [
+                _root(scores.agreement),
+                f"{least_error(one, others, adapted.problem.y)[0]:.4g}",
+            ]
         else:
             estimate = raw_estimate(one, others).accuracy
             middle = [_percent(one.source_accuracy), f"{scores.information:.3f}"]

@@ -259,9 +259,9 @@ def _named_first(row: str, problem: Problem, trial: int) -> Answers:
         of_held = inner(adapter.transform(held))
         of_target = inner(adapter.transform(target, domain="target"))
     else:
-        model = MEDA(
-            alignment=(10.0, 1.0, 10.0, 3.0)[trial % 4], n_components=20 + 20 * (trial // 2)
-        )
+        most = min(len(x), len(target), x.shape[1] + 1) - 1
+        count = min(20 + 20 * (trial // 2), most)
+        model = MEDA(alignment=(10.0, 1.0, 10.0, 3.0)[trial % 4], n_components=count)
         model.fit(x, target, y)
         of_held, of_target = (SHARPNESS * model.decision_function(rows) for rows in (held, target))
     student = fit_linear(problem, target, of_target.argmax(axis=1), 0)

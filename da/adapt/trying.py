@@ -167,7 +167,7 @@ def _train(row: str, problem: Problem, place: Place, digest: str, trials: int) -
     ]
     runs = [_run(row, place, digest, problem.seed, recipe) for recipe in recipes]
     start = time.perf_counter()
-    trained = deep_candidates.train_row(row, problem, runs)
+    trained = deep_candidates.train_row(row, problem, runs, steps=deep_candidates.STEPS)
     seconds = (time.perf_counter() - start) / trials
     return [
         _of_network(row, trial, recipes[trial], problem, each, seconds)
