@@ -30,7 +30,10 @@ from da.train.engine import launch
 from problems import ROOT, real_data, run_script
 
 # These have tests of their own.
-OTHERS = ("two_sample_power", "covariate_shift", "text_encoder", "selection_study", "accuracy_study")
+OTHERS = (
+    *("two_sample_power", "covariate_shift", "text_encoder", "selection_study", "accuracy_study"),
+    "gpu_bundle",
+)
 NAMES = sorted(
     path.name for path in (ROOT / "experiments").glob("*.py") if not path.name.startswith(OTHERS)
 )

@@ -7,6 +7,7 @@ Versions are read from the installed packages' metadata, so that nothing heavy i
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -64,10 +65,11 @@ def _own_state() -> tuple[str | None, bool | None]:
 def git_state(root: Path) -> tuple[str | None, bool | None]:
     """The commit of a checkout, and whether tracked files differ from it.
 
-    Both are None if the folder is no checkout of its own.
+    A bundle of `experiments/gpu_bundle.py` has both in its manifest.json. Otherwise both are None
+    if the folder is no checkout of its own.
     """
     if not (root / ".git").exists():
-        return None, None
+        return _bundled(root / "manifest.json")
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -84,6 +86,15 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit.stdout.strip(), bool(changes.stdout.strip())
+
+
+def _bundled(manifest: Path) -> tuple[str | None, bool | None]:
+    """The commit that a bundle was made from, and whether files differed from it."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        return content["commit"], content["dirty"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
 
 
 def processor() -> str:
