@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import nn
+
+from da.networks.statistics import evaluating
+
 Normalisation = Literal["auto", "imagenet", "half"]
 # Mean and standard deviation by the words of flags.
 NORMALISATIONS = {
@@ -49,3 +54,39 @@ class InputSettings:
             if numbers == (self.mean, self.std):
                 return word
         return f"mean {self.mean} std {self.std}"
+
+
+def check_size(body: nn.Module, size: int, *, name: str, own: int) -> None:
+    """Find out with one blank image whether a backbone takes images of a size.
+
+    Transformers take multiples of their patches, or one size alone.
+
+    Args:
+        body: The backbone.
+        size: Side of the images in pixels.
+        name: Its name, for the error.
+        own: The size that it expects.
+
+    Raises:
+        ValueError: It does not take them.
+
+    Example:
+        >>> from da.networks import backbone
+        >>> from da.networks.inputs import check_size
+        >>> body, _ = backbone("squeezenet1_1", pretrained=False)
+        >>> check_size(body, 64, name="squeezenet1_1", own=224)
+        >>> check_size(body, 8, name="squeezenet1_1", own=224)
+        Traceback (most recent call last):
+        ValueError: image_size: squeezenet1_1 does not take images of 8 x 8 pixels ...
+    """
+    like = next(body.parameters())
+    image = torch.zeros(1, 3, size, size, dtype=like.dtype, device=like.device)
+    try:
+        with torch.no_grad(), evaluating(body):
+            body(image)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"image_size: {name} does not take images of {size} x {size} pixels ({reason}); it "
+            f"expects {own} x {own}"
+        ) from error

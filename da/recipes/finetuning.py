@@ -35,7 +35,7 @@ from da.networks.network import Network, bottleneck
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
 from da.recipes.parts import EVERYTHING, Parts, few
-from da.recipes.photographs import SMOKE_SIZE, PhotographFlags, smoke_domain
+from da.recipes.photographs import PhotographFlags, size_of_input, smoke_domain
 from da.train.config import NO_RESULT
 from da.train.evaluation import Evaluation
 from da.train.method import Method
@@ -159,11 +159,12 @@ def photograph_job(flags: FinetuneFlags, cell: Cell, read: Callable[[str], Parts
     source_network = None
     if cell.method in WITH_SOURCE_CLASSIFIER:
         source_network = _source_network(flags, network)
+    size = size_of_input(flags, network.backbone)
     if flags.smoke_test:
-        digits, size = smoke_domain(), SMOKE_SIZE
+        digits = smoke_domain(size=size)
         parts = Parts(digits, digits, digits)
     else:
-        parts, size = read(cell.target.rpartition("_")[0]), settings.size
+        parts = read(cell.target.rpartition("_")[0])
     width: int = network.head.in_features  # type: ignore[assignment]
     network.head = nn.Linear(width, int(parts.train.y.max()) + 1)
     transform = ImageTransform(size, settings.mean, settings.std)

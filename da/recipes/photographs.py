@@ -5,6 +5,7 @@ Stored pixels -> crop, flip, normalise -> backbone -> bottleneck -> head, as one
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from da.data.domain import Labelled
 from da.data.transforms import Augmentation, ImageTransform
 from da.model.finetune import fit_head
 from da.networks.backbones import backbone, input_settings
-from da.networks.inputs import InputSettings, Normalisation
+from da.networks.inputs import InputSettings, Normalisation, check_size
 from da.networks.network import Network, bottleneck
 from da.recipes.class_selection import (
     ClassFlags,
@@ -37,6 +38,7 @@ from da.train.evaluation import Evaluation
 from da.train.prediction import predict
 
 SMOKE_ROWS, SMOKE_SIZE = 32, 64
+SMOKE_SIZES = (SMOKE_SIZE, 56)  # multiples of 16, 32 and 14, the patches of transformers
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,11 @@ def image_job(flags: ImageFlags, benchmark: Benchmark, cell: Cell, make: Make) -
     root = None if flags.smoke_test else root_of(flags, benchmark)
     settings = flags.input()
     network = image_network(flags, len(selection.known))
+    size = size_of_input(flags, network.backbone)
     if root is None:
-        pair, size = smoke_pair(smoke_domain(len(selection.known)), selection), SMOKE_SIZE
+        pair = smoke_pair(smoke_domain(len(selection.known), size=size), selection)
     else:
-        stored, size = flags.stored(), settings.size
-        pair = read_pair(benchmark, cell, root, size=stored, selection=selection)
+        pair = read_pair(benchmark, cell, root, size=flags.stored(), selection=selection)
     source, target, test = pair
     evaluating = ImageTransform(size, settings.mean, settings.std)
     if flags.probe is not None and not flags.smoke_test:
@@ -242,8 +244,26 @@ def image_network(flags: ImageFlags, classes: int) -> Network:
     return Network(body, neck, head, pretrained=True)
 
 
-def smoke_domain(classes: int = 10) -> Labelled:
+def size_of_input(flags: PhotographFlags, body: nn.Module) -> int:
+    """Side of the images that the backbone sees; in a smoke test a small one that it takes.
+
+    Raises:
+        ValueError: The backbone does not take images of the size that the flags choose.
+    """
+    own = input_settings(flags.backbone).size
+    if not flags.smoke_test:
+        size = flags.input().size
+        check_size(body, size, name=flags.backbone, own=own)
+        return size
+    for size in SMOKE_SIZES:
+        with suppress(ValueError):
+            check_size(body, size, name=flags.backbone, own=own)
+            return size
+    return own
+
+
+def smoke_domain(classes: int = 10, *, size: int = SMOKE_SIZE) -> Labelled:
     """A few clean digits in colour, for a smoke test; their labels are all below `classes`."""
-    digits = read_digits("clean", size=SMOKE_SIZE, channels=3)
+    digits = read_digits("clean", size=size, channels=3)
     rows = torch.arange(len(digits))[digits.y < classes]
     return digits.subset(rows[:SMOKE_ROWS])
