@@ -17,6 +17,7 @@ from da.adapt.features_text import TextFeatures
 from da.adapt.read_checks import check_sides
 from da.adapt.sides import Featurizer, Prepared, Side
 from da.adapt.table_columns import some
+from da.data.files.csv_layout import is_number
 from da.data.files.folders import naming
 
 FEATURIZERS: dict[str, Any] = {
@@ -83,8 +84,9 @@ def prepare(
     labels = np.concatenate([side.labels for side in sources if side.labels is not None])
     classes: tuple[str, ...] = ()
     if labels.dtype.kind == "U":
-        names, numbers = np.unique(labels, return_inverse=True)
-        classes, labels = tuple(names.tolist()), numbers.astype(np.int64)
+        classes = in_order(labels)
+        place = {name: number for number, name in enumerate(classes)}
+        labels = np.array([place[name] for name in labels.tolist()], dtype=np.int64)
     else:
         labels = labels.astype(np.float32)
     domains = [np.full(len(side), number, np.int64) for number, side in enumerate(sources)]
@@ -129,6 +131,19 @@ def fit_features(
         images, network=backbone, weights=weights, data_root=data_root, minutes=minutes
     )
     return PhotographFeatures.of(choice)
+
+
+def in_order(labels: np.ndarray) -> tuple[str, ...]:
+    """The classes among labels (n,) of text, by number if all are numbers, else by name.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.adapt.prepare_sides import in_order
+        >>> in_order(np.array(["10", "9", "10"]))
+        ('9', '10')
+    """
+    names = np.unique(labels).tolist()
+    return tuple(sorted(names, key=float) if all(map(is_number, names)) else names)
 
 
 def load_features(folder: Path) -> Featurizer:
