@@ -81,7 +81,7 @@ def collect(options: Options, folder: Path) -> Bundle:
         add_photographs(bundle, options.data_root, domain, options.side, options.quality)
     add_weights(bundle, options.weights)
     chosen = [wheel for wheel in WHEELS if wheel.name not in options.leave_out]
-    add_wheels(bundle, () if "all" in options.leave_out else chosen)
+    add_wheels(bundle, () if "all" in options.leave_out else chosen, options.leave_out)
     choices = {"side": options.side, "quality": options.quality}
     write_manifest(bundle, ROOT, choices)
     return bundle

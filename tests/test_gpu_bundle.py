@@ -160,6 +160,20 @@ def test_a_stored_wheel_has_the_same_content(tmp_path: Path) -> None:
         assert all(entry.compress_type == zipfile.ZIP_STORED for entry in two.infolist())
 
 
+def test_needs_of_wheels_that_are_not_met(tmp_path: Path) -> None:
+    needs = ["numpy>=2", "Cloud.Pickle", "typing_extensions; python_version < '3.10'"]
+    needs += ["colorama; sys_platform == 'win32'", "docs; extra == 'docs'", "two>=1"]
+    for name, wanted in {"one": needs, "two": ["one", "numpy"]}.items():
+        lines = "".join(f"Requires-Dist: {line}\n" for line in wanted)
+        with zipfile.ZipFile(tmp_path / f"{name}.whl", "w") as file:
+            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n{lines}\n"
+            file.writestr(f"{name}-1.dist-info/METADATA", text)
+    wheels = sorted(tmp_path.glob("*.whl"))
+    assert bundle_parts.unmet(wheels, ["numpy"]) == ["one needs Cloud.Pickle"]
+    assert bundle_parts.unmet(wheels, ["numpy", "cloud-pickle"]) == []
+    assert bundle_parts.unmet(wheels[:1], ["NumPy", "cloud_pickle"]) == ["one needs two"]
+
+
 def test_wheels_cover_what_the_project_needs() -> None:
     """Every dependency that is not on such a machine has a wheel, or no part imports it."""
     import tomllib

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from bundle_writing import Bundle
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 from tqdm import tqdm
 
@@ -25,6 +28,7 @@ from da.records.environment import git_state
 
 CODE = ("da", "experiments", "tests", "pyproject.toml", "LICENSE", "README.md")
 NOT_CODE = ("experiments/records",)
+MACHINE = {"python_version": "3.12", "sys_platform": "linux", "platform_system": "Linux"}
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
 
 
@@ -44,8 +48,9 @@ WHEELS = (
     *(Wheel("typing-extensions"), Wheel("tyro", ">=1.0,<2"), Wheel("docstring-parser")),
     *(Wheel("typeguard"), Wheel("tqdm", ">=4.66,<5"), Wheel("pytest", ">=8"), Wheel("iniconfig")),
     *(Wheel("pluggy"), Wheel("pygments"), Wheel("hypothesis", ">=6.100")),
-    Wheel("sortedcontainers"),
+    *(Wheel("sortedcontainers"), Wheel("cloudpickle")),
 )
+THERE = ("torch", "torchvision", "numpy", "pillow")  # on every machine that it is for
 
 
 def add_code(bundle: Bundle, root: Path) -> None:
@@ -101,8 +106,11 @@ def add_weights(bundle: Bundle, file: Path) -> None:
     torch.save(halves, bundle.place(f"weights/{file.stem}_half.pt"))
 
 
-def add_wheels(bundle: Bundle, wheels: Iterable[Wheel]) -> None:
-    """Wheels for CPython 3.12 on Linux x86-64, fetched by pip, stored without compression."""
+def add_wheels(bundle: Bundle, wheels: Iterable[Wheel], there: Collection[str] = ()) -> None:
+    """Wheels for CPython 3.12 on Linux x86-64, fetched by pip, stored without compression.
+
+    What they need is among them, or in `THERE`, or in `there`.
+    """
     names = [f"{wheel.name}{wheel.version}" for wheel in wheels]
     if not names:
         return
@@ -116,8 +124,38 @@ def add_wheels(bundle: Bundle, wheels: Iterable[Wheel]) -> None:
         if done.returncode:
             last = (done.stderr.strip() or "no message").splitlines()[-1]
             raise OSError(f"pip could not fetch the wheels: {last}")
-        for wheel in sorted(Path(folder).glob("*.whl")):
+        fetched = sorted(Path(folder).glob("*.whl"))
+        if lacking := unmet(fetched, (*THERE, *there)):
+            raise ValueError(f"wheels: {', '.join(lacking)}; add it to WHEELS in bundle_parts.py")
+        for wheel in fetched:
             store(wheel, bundle.place(f"wheels/{wheel.name}"))
+
+
+def unmet(wheels: Iterable[Path], there: Collection[str]) -> list[str]:
+    """What wheels need on Linux and Python 3.12 that is neither among them nor on the machine.
+
+    Args:
+        wheels: Files of wheels.
+        there: Names of packages that the machine has.
+
+    Returns:
+        "joblib needs cloudpickle", and so on.
+    """
+    needs: dict[str, list[Requirement]] = {}
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as file:
+            (place,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+            lines = message_from_bytes(file.read(place))
+        wanted = [Requirement(line) for line in lines.get_all("Requires-Dist", [])]
+        needs[canonicalize_name(lines["Name"])] = wanted
+    known = {*needs, *map(canonicalize_name, there)}
+    return [
+        f"{name} needs {each.name}"
+        for name, wanted in sorted(needs.items())
+        for each in wanted
+        if each.marker is None or each.marker.evaluate({**MACHINE, "extra": ""})
+        if canonicalize_name(each.name) not in known
+    ]
 
 
 def store(wheel: Path, place: Path) -> None:
