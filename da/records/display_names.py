@@ -22,6 +22,7 @@ NAMES = {
     "cmd": "CMD",
     "co_tuning": "Co-Tuning",
     "coral": "CORAL",
+    "coral_map": "CORAL map",
     "dann": "DANN",
     "dare_gram": "DARE-GRAM",
     "deepjdot": "DeepJDOT",
