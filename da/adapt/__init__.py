@@ -6,11 +6,14 @@ from da.adapt.monitor import Watched, watch
 from da.adapt.prepare_sides import prepare
 from da.adapt.read_paths import read_side, read_sides
 from da.adapt.saved_model import Predictions, SavedModel, load_model
+from da.adapt.shift_report import Drift, DriftOptions, drift_report
 from da.adapt.sides import Featurizer, Prepared, Side
 from da.adapt.trying import Place
 
 __all__ = [
     "Adapted",
+    "Drift",
+    "DriftOptions",
     "Featurizer",
     "Place",
     "Predictions",
@@ -19,6 +22,7 @@ __all__ = [
     "Side",
     "Watched",
     "adapt_prepared",
+    "drift_report",
     "export_model",
     "load_model",
     "prepare",

@@ -41,6 +41,14 @@ class DriftOptions:
         backbone: The network for photographs. Default None: see `da.adapt.prepare_sides`.
         weights: Its file of weights. Default None.
         data_root: The folder of the data. Default None.
+
+    Raises:
+        ValueError: An option is out of range.
+
+    Example:
+        >>> from da.adapt import DriftOptions
+        >>> DriftOptions(alpha=0.01).max_rows
+        1000
     """
 
     test: Test = "mmd_fuse"
@@ -73,6 +81,15 @@ class Drift:
         notes: What was left out, in whole lines.
         source: The features (n, d) of the tested rows of the source.
         target: Those of the target.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.adapt import DriftOptions, Side, drift_report
+        >>> rows, names = np.random.default_rng(0).normal(size=(40, 2)), tuple(map(str, range(40)))
+        >>> side = Side("a.npy", "features", names, None, rows)
+        >>> drift = drift_report([side], side, DriftOptions(test="mmd_test", permutations=99))
+        >>> drift.found.p_value, drift.loss is None
+        (1.0, True)
     """
 
     found: Findings
@@ -129,8 +146,7 @@ def drift_report(sources: Sequence[Side], target: Side, options: DriftOptions) -
 
     Example:
         >>> import numpy as np
-        >>> from da.adapt.shift_report import DriftOptions, drift_report
-        >>> from da.adapt.sides import Side
+        >>> from da.adapt import DriftOptions, Side, drift_report
         >>> rows = np.random.default_rng(0).normal(size=(60, 3))
         >>> names = tuple(map(str, range(30)))
         >>> source = Side("a.npy", "features", names, None, rows[:30])
@@ -162,7 +178,9 @@ def drift_report(sources: Sequence[Side], target: Side, options: DriftOptions) -
         alpha=options.alpha,
         seed=options.seed,
     )
-    used = [*notes, f"Features: {features.description}."]
+    used = [*notes, f"{features.description[0].upper()}{features.description[1:]}."]
+    if both.kind == "photographs":
+        used += features.notes  # how the network was chosen
     return Drift(found, _loss(x, first, y, second, options.seed), tuple(used), x, y)
 
 
