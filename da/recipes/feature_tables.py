@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from torch.nn.functional import normalize
 
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
@@ -22,7 +21,7 @@ from da.recipes.backbone_features import frozen_features
 from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import HeadFlags, head_job
 from da.recipes.job import Cell, Job
-from da.recipes.principal_directions import on_principal_directions
+from da.recipes.principal_directions import on_principal_directions, unit_rows
 from da.recipes.rows import describe_rows
 from da.recipes.script import main
 from da.recipes.shallow import Samples, ShallowJob, recipe
@@ -45,7 +44,7 @@ MODELS = {
     "meda": MEDA(classifier=_LOGISTIC),
 }
 ROWS: dict[str, Any] = {**MODELS, **HEAD_METHODS}
-Row = Literal[*ROWS]
+Row = Literal[*ROWS]  # type: ignore[valid-type]
 _describe_rows = describe_rows(HEAD_METHODS)
 
 
@@ -124,7 +123,7 @@ def _pair(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> tuple[Labell
 def _samples(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Samples:
     """Both domains in rows of norm 1. The target's rows are those that judge, too."""
     domains = (_read(benchmark, flags, name) for name in (cell.source, cell.target))
-    source, target = (Labelled(normalize(part.x.double()), part.y) for part in domains)
+    source, target = (Labelled(unit_rows(part), part.y) for part in domains)
     return Samples(source, target.unlabelled(), target)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from da.data.domain import Labelled
@@ -34,7 +35,7 @@ def on_principal_directions(
         >>> on_principal_directions(features, features, 3)[0].x.shape
         torch.Size([20, 3])
     """
-    rows = [normalize(part.x.double(), dim=1).numpy() for part in (source, target)]
+    rows = [unit_rows(part).numpy() for part in (source, target)]
     both = np.concatenate(rows)  # (n + m, width)
     centre = both.mean(axis=0)
     _, directions = np.linalg.eigh(np.cov(both, rowvar=False))  # ascending
@@ -45,3 +46,8 @@ def on_principal_directions(
     moved = (normalize(torch.from_numpy((x - centre) @ leading), dim=1).float() for x in rows)
     first, second = moved
     return Labelled(first, source.y), Labelled(second, target.y)
+
+
+def unit_rows(features: Labelled) -> Tensor:
+    """All rows (n, width) in float64, each scaled to norm 1."""
+    return normalize(features.rows(torch.arange(len(features))).double(), dim=1)
