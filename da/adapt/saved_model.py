@@ -22,12 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from da.adapt.adapting import Adapted
+from da.adapt.estimate import raw_estimate
 from da.adapt.heads import Scaled, answers, build_head, description_of
 from da.adapt.linear_models import softmax
 from da.adapt.prepare_sides import load_features
 from da.adapt.read_paths import read_side
 from da.adapt.sides import Featurizer, Side
 from da.networks.weights import load_weights
+from da.select.accuracy import AccuracyEstimate
 from da.train.checkpoint import save_atomically
 
 FORMAT = 1
@@ -165,7 +167,8 @@ def save_model(adapted: Adapted, folder: Path, *, reading: dict[str, Any] | None
         "trial": model.trial,
         "recipe": dict(model.recipe),
         "keeps_the_source_model": adapted.choice.keep,
-        "estimated_accuracy": _estimate(adapted),
+        "estimated_accuracy": _estimate(adapted.estimate),
+        "estimate_before_calibration": _estimate(_raw(adapted)),
         "sources": [Path(side.path).name for side in adapted.prepared.sources],
         "target": Path(adapted.prepared.target.path).name,
         "reading": reading or {},
@@ -251,10 +254,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def _estimate(adapted: Adapted) -> dict[str, float] | None:
+def _estimate(estimate: AccuracyEstimate | None) -> dict[str, float] | None:
+    if estimate is None:
+        return None
+    return {name: getattr(estimate, name) for name in ("accuracy", "low", "high")}
+
+
+def _raw(adapted: Adapted) -> AccuracyEstimate | None:
     if adapted.estimate is None:
         return None
-    return {name: getattr(adapted.estimate, name) for name in ("accuracy", "low", "high")}
+    return raw_estimate(adapted.model, adapted.choice.others)
 
 
 def _some(rows: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN
 from da.feature.covariance import coral
+from da.feature.discriminator_loss import domain_confusion_loss
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
 from da.feature.joint_mmd import joint_mmd2
@@ -62,6 +63,7 @@ __all__ = [
     "cmd",
     "coral",
     "dare_gram",
+    "domain_confusion_loss",
     "energy_distance",
     "entropy",
     "frechet_distance",
