@@ -94,9 +94,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             bundle = collect(options, Path(folder))
             size = write_archive(bundle, options.out, options.limit)
+            print(f"the largest parts, roughly:\n{report(bundle)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{report(bundle)}\n{options.out}: {size / 2**20:.1f} MiB of {options.limit:g}")
+    print(f"{options.out}: {size / 2**20:.1f} MiB of {options.limit:g}")
 
 
 if __name__ == "__main__":

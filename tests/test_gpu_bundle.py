@@ -6,6 +6,7 @@ Oracles: PIL, zipfile and hashlib on the unpacked files, and an empty environmen
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -59,20 +61,17 @@ def options_in(folder: Path, **changed: object) -> gpu_bundle.Options:
     return gpu_bundle.Options(weights=weights(folder), data_root=folder / "data", **given)  # type: ignore[arg-type]
 
 
-def make(options: gpu_bundle.Options, folder: Path) -> Bundle:
-    place = folder / "filled"
-    place.mkdir()
-    bundle = gpu_bundle.collect(options, place)
-    write_archive(bundle, options.out, options.limit)
-    return bundle
-
-
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of made-up photographs without wheels, in an empty folder."""
     folder = tmp_path_factory.mktemp("bundle")
     options = options_in(folder, out=folder / "bundle.tar.gz")
-    make(options, folder)
+    command = ["x", "--data-root", str(options.data_root), "--weights", str(options.weights)]
+    command += ["--out", str(options.out), "--leave-out", "all"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setattr("sys.argv", command)
+        gpu_bundle.main()
+    (folder / "said.txt").write_text(said.getvalue())
     with tarfile.open(options.out) as file:
         file.extractall(folder / "there", filter="data")
     return folder / "there"
@@ -89,6 +88,8 @@ def test_the_manifest_has_every_file_and_its_digest(unpacked: Path) -> None:
         assert manifest["files"][name] == digest == gpu_checks.digest_of(unpacked / name)
     assert gpu_checks.check_files(unpacked).startswith("files: all")
     assert git_state(unpacked) == git_state(ROOT)
+    said = (unpacked.parent / "said.txt").read_text()
+    assert "MiB  da\n" in said and "bundle.tar.gz: " in said and "MiB of 64\n" in said
     assert os.access(unpacked / "experiments/on_gpu.sh", os.X_OK)
     assert not any(name.startswith(("docs/", "experiments/records/", "runs/")) for name in names)
 
