@@ -13,10 +13,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA
 
 from da.data import Labelled
 from da.recipes import Cell, HeadFlags, Job, head_job
@@ -25,7 +23,6 @@ from da.recipes.feature_tables import ROWS, FeatureFlags
 from da.recipes.filling import cells_of, fill
 from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import head_network
-from da.recipes.principal_directions import on_principal_directions
 from da.recipes.rows import describe_rows
 from da.recipes.stacked_filling import fill_stacked, groups_of
 from da.records.claim import BusyError
@@ -146,20 +143,6 @@ def test_a_run_that_diverges_ends_alone(tmp_path):
     ended = dict(fill_stacked(flags, "toy", cells, broken, describe))
     assert (ended[cells[0]] / "result.json").is_file()
     assert "not finite" in str(ended[cells[1]])
-
-
-def test_principal_directions_are_those_of_scikit_learn():
-    source, target = (Labelled(torch.rand(n, 9), torch.arange(n) % 2) for n in (30, 20))
-    unit = [(z := part.x.double().numpy()) / np.linalg.norm(z, axis=1, keepdims=True)
-            for part in (source, target)]  # fmt: skip
-    pca = PCA(4).fit(np.concatenate(unit))
-    found = on_principal_directions(source, target, 4)
-    for mine, rows, part in zip(found, unit, (source, target), strict=True):
-        its = pca.transform(rows)
-        its /= np.linalg.norm(its, axis=1, keepdims=True)
-        signs = np.sign((mine.x.numpy() * its).sum(axis=0))
-        np.testing.assert_allclose(mine.x.numpy(), its * signs, atol=1e-5)
-        assert mine.y is part.y
 
 
 def test_adversaries_on_features_are_small_and_cdan_takes_its_random_map():

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
@@ -21,7 +24,6 @@ from da.recipes.backbone_features import frozen_features
 from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import HeadFlags, head_job
 from da.recipes.job import Cell, Job
-from da.recipes.principal_directions import on_principal_directions, unit_rows
 from da.recipes.rows import describe_rows
 from da.recipes.script import main
 from da.recipes.shallow import Samples, ShallowJob, recipe
@@ -95,7 +97,7 @@ def features_main(flags_type: type[FeatureFlags], *, experiment: str, benchmark:
     )
 
 
-_KEPT: dict[tuple[Any, ...], Any] = {}  # so that a process reads a domain once
+_KEPT: dict[tuple[Any, ...], Labelled] = {}  # so that a process reads a domain once
 
 
 def _read(benchmark: Benchmark, flags: FeatureFlags, domain: str) -> Labelled:
@@ -110,21 +112,20 @@ def _read(benchmark: Benchmark, flags: FeatureFlags, domain: str) -> Labelled:
 
 
 def _pair(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> tuple[Labelled, Labelled]:
-    """What a head is trained on: the features of both domains, on their principal directions."""
-    source, target = (_read(benchmark, flags, name) for name in (cell.source, cell.target))
-    if not flags.components:
-        return source, target
-    key = (id(source), id(target), flags.components)  # both stay where they are
-    if key not in _KEPT:
-        _KEPT[key] = on_principal_directions(source, target, flags.components)
-    return _KEPT[key]
+    """What a head is trained on."""
+    return _read(benchmark, flags, cell.source), _read(benchmark, flags, cell.target)
 
 
 def _samples(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Samples:
     """Both domains in rows of norm 1. The target's rows are those that judge, too."""
-    domains = (_read(benchmark, flags, name) for name in (cell.source, cell.target))
-    source, target = (Labelled(unit_rows(part), part.y) for part in domains)
+    pair = _pair(benchmark, flags, cell)
+    source, target = (Labelled(_unit_rows(part), part.y) for part in pair)
     return Samples(source, target.unlabelled(), target)
+
+
+def _unit_rows(features: Labelled) -> Tensor:
+    """All rows (n, width) in float64, each scaled to norm 1."""
+    return normalize(features.rows(torch.arange(len(features))).double(), dim=1)
 
 
 def _build(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Job | ShallowJob:

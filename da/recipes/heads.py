@@ -1,8 +1,8 @@
 """Heads on frozen features: what the scripts that do not train the backbone share.
 
-Features of the photographs (`frozen_features`) -> their principal directions -> scaled to one norm
--> bottleneck -> head. A run takes about a second, so a table can have every method, several trials
-and several seeds. The runs of one row take their steps together (`stacked_filling.py`).
+Features of the photographs (`frozen_features`) -> scaled to one norm -> bottleneck -> head. A run
+takes a second or two, so a table can have every method, several trials and several seeds. The runs
+of one row take their steps together (`stacked_filling.py`).
 """
 
 from __future__ import annotations
@@ -46,17 +46,15 @@ class HeadFlags(RowFlags, Flags):
     """The network whose features are used: torchvision's or timm's name."""
     weights: Path | None = None
     """Its weights; none: its published ImageNet weights, cached or downloaded."""
-    components: int = 256
-    """Leading principal directions of both domains that the features are rotated onto; 0: none."""
     bottleneck: int = 256
     """Width of the layer between features and head that is aligned; 0: the features themselves."""
     dropout: float = 0.5
     """Probability after the bottleneck."""
     feature_norm: float | None = 16.0
     """Scale each row of features to this 2-norm, below the bottleneck; none: leave it."""
-    steps: int = 400
+    steps: int = 200
     """Optimiser steps."""
-    learning_rate: float = 0.001
+    learning_rate: float = 0.004
     """At the start."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
@@ -73,9 +71,8 @@ class HeadFlags(RowFlags, Flags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "at_once", whole_number(self.at_once, "at_once", least=1))
-        for name in ("components", "bottleneck"):
-            object.__setattr__(self, name, whole_number(getattr(self, name), name, least=0))
+        for name, least in (("at_once", 1), ("bottleneck", 0)):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name, least=least))
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
 
