@@ -127,10 +127,16 @@ def test_the_temperature_makes_an_overconfident_head_honest() -> None:
 
 
 def test_a_head_is_made_again_from_its_description() -> None:
-    head = Logits(feature_network(5, 3, hidden=4))
+    head = Logits(feature_network(5, 3, hidden=4, normalised=True))
     again = build_head(description_of(head))
     again.load_state_dict(head.state_dict())
-    assert description_of(again) == {"kind": "network", "inputs": 5, "outputs": 3, "hidden": 4}
+    assert description_of(again) == {
+        "kind": "network",
+        "inputs": 5,
+        "outputs": 3,
+        "hidden": 4,
+        "normalised": True,
+    }
     with pytest.raises(ValueError, match="kind of a head"):
         build_head({"kind": "tree", "inputs": 1, "outputs": 1})
 

@@ -22,7 +22,6 @@ from da.adapt.sides import Prepared
 from da.adapt.trying import Place, Tried, try_rows
 from da.select.accuracy import AccuracyEstimate
 
-HIGH = 64  # features from which rows, not columns, are scaled
 UNSURE_PROBABILITY = 0.5  # of the predicted class, below which an answer is unsure
 UNSURE_VOTES = 2 / 3  # of the rows' models that must name the predicted class
 
@@ -151,9 +150,8 @@ def adapt_prepared(
 def scale_for(prepared: Prepared) -> Scale:
     """How features are scaled before anything is learned from them.
 
-    All features but those of photographs come scaled by column. Photographs, texts, and other
-    features that are many: each row to one length, since then directions count. Otherwise, and for
-    a regression: as they are.
+    Tables and arrays come scaled by column. Photographs and texts: each row to one length, since
+    directions count.
 
     Args:
         prepared: The features.
@@ -161,11 +159,7 @@ def scale_for(prepared: Prepared) -> Scale:
     Returns:
         A word that `make_problem` takes.
     """
-    if prepared.task == "regression" or prepared.features.kind == "table":
-        return "none"
-    if prepared.features.kind in ("photographs", "texts"):
-        return "rows"
-    return "rows" if prepared.source_x.shape[1] >= HIGH else "none"
+    return "rows" if prepared.features.kind in ("photographs", "texts") else "none"
 
 
 def _unsure(choice: Choice, problem: Problem) -> np.ndarray:

@@ -4,7 +4,7 @@ Every candidate ends as one of these, so that a saved model is weights and a des
 no pickled code.
 
     {"kind": "linear", "inputs": d, "outputs": k}
-    {"kind": "network", "inputs": d, "outputs": k, "hidden": h}
+    {"kind": "network", "inputs": d, "outputs": k, "hidden": h, "normalised": false}
 """
 
 from __future__ import annotations
@@ -104,13 +104,17 @@ def linear_head(weights: np.ndarray, bias: np.ndarray) -> nn.Linear:
     return layer.requires_grad_(False)
 
 
-def feature_network(inputs: int, outputs: int, *, hidden: int = 256) -> Network:
+def feature_network(
+    inputs: int, outputs: int, *, hidden: int = 256, normalised: bool = False
+) -> Network:
     """Make the network that is trained on features: one hidden layer, normalised, and a head.
 
     Args:
         inputs: Width d of the feature rows.
         outputs: Classes, or 1 for a regression.
         hidden: Units of the hidden layer, the width of its features. Default 256.
+        normalised: Whether the columns of the input are normalised first, which with statistics of
+            each domain standardises each domain by itself. Default False.
 
     Returns:
         A network with random weights.
@@ -122,7 +126,8 @@ def feature_network(inputs: int, outputs: int, *, hidden: int = 256) -> Network:
         torch.Size([4, 256])
     """
     layers = nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
-    return Network(nn.Identity(), layers, nn.Linear(hidden, outputs))
+    below = nn.BatchNorm1d(inputs, affine=False) if normalised else nn.Identity()
+    return Network(below, layers, nn.Linear(hidden, outputs))
 
 
 def description_of(head: nn.Module) -> dict[str, Any]:
@@ -152,6 +157,7 @@ def description_of(head: nn.Module) -> dict[str, Any]:
             "inputs": first.in_features,
             "outputs": last.out_features,
             "hidden": first.out_features,
+            "normalised": isinstance(head.network.backbone, nn.BatchNorm1d),
         }
     raise TypeError(f"head must be a linear layer or a network; got {type(head).__name__}")
 
@@ -177,7 +183,8 @@ def build_head(description: Mapping[str, Any]) -> nn.Module:
     if description["kind"] == "linear":
         return nn.Linear(inputs, outputs)
     if description["kind"] == "network":
-        return Logits(feature_network(inputs, outputs, hidden=int(description["hidden"])))
+        hidden, normalised = int(description["hidden"]), bool(description["normalised"])
+        return Logits(feature_network(inputs, outputs, hidden=hidden, normalised=normalised))
     raise ValueError(
         f"kind of a head must be one of {', '.join(KINDS)}; got {description['kind']!r}"
     )

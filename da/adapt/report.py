@@ -175,6 +175,8 @@ def how_good(adapted: Adapted) -> Section:
             f"The interval is as wide as it must be to hold 90 % of the true accuracies on {count} "
             "benchmark tasks whose labels are known."
         )
+    else:
+        lines.append("The interval holds what both estimates leave open. It has no level.")
     assert adapted.estimate is not None
     if not adapted.estimate.reliable:
         lines.append(f"Do not rely on it: {adapted.estimate.reason}.")
@@ -201,9 +203,10 @@ def _expected(adapted: Adapted) -> str:
         )
     assert adapted.estimate is not None
     one = adapted.estimate
+    level = " (90 % interval)" if earlier_tasks()[1] else ""
     return (
         f"Estimated accuracy on the target: {100 * one.accuracy:.1f} %, between "
-        f"{100 * one.low:.1f} and {100 * one.high:.1f} % (90 % interval)."
+        f"{100 * one.low:.1f} and {100 * one.high:.1f} %{level}."
     )
 
 

@@ -1,0 +1,140 @@
+"""The choice among candidates of one's own data, and what is estimated of the chosen one.
+
+Oracles: candidates whose accuracy is made, counts by hand, and a double loop.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from torch import nn
+
+from da.adapt.choice import KEPT, choose, gain_over
+from da.adapt.estimate import least_error, raw_estimate
+from da.adapt.fitted import Fitted
+from da.adapt.problem import make_problem
+from da.adapt.shift_check import Shift, check_shift
+
+SHIFTED, SAME = Shift(0.002, True, 1.9, (300, 300)), Shift(0.6, False, 0.0, (300, 300))
+Y = np.random.default_rng(9).integers(0, 4, 400)  # classes of the target, which no rule sees
+
+
+def candidate(
+    row: str, right: float, *, trial: int = 0, seed: int = 0, risk_right: float = 0.95
+) -> Fitted:
+    """A candidate that is right on a share of target rows, with the certainty of that share."""
+    generator = np.random.default_rng(seed)
+
+    def logits(y: np.ndarray, share: float) -> np.ndarray:
+        wrong = (y + generator.integers(1, 4, len(y))) % 4
+        named = np.where(generator.random(len(y)) < share, y, wrong)
+        sure = math.log(3 * share / (1 - share))
+        return (sure * np.eye(4)[named]).astype(np.float32)
+
+    held_y = np.arange(200) % 4
+    held = logits(held_y, risk_right)
+    return Fitted(row, trial, {}, held, held_y, logits(Y, right), nn.Identity(), 1.0, 0.0, {})
+
+
+def candidates(*shares: float) -> list[Fitted]:
+    """The source's own model with the first share, and other rows with the others."""
+    rows = [KEPT, "coral", "mmd", "mcc", "dann", "jda"]
+    return [candidate(rows[i], share, seed=i) for i, share in enumerate(shares)]
+
+
+def test_the_best_row_is_taken_if_it_is_much_better() -> None:
+    choice = choose(candidates(0.6, 0.7, 0.95, 0.75, 0.8), SHIFTED, Y)
+    assert choice.model.row == "mmd" and not choice.keep
+    assert choice.gain[0] > 3 * choice.gain[1] > 0
+
+
+def test_without_a_shift_the_source_model_is_kept_however_good_a_row_looks() -> None:
+    choice = choose(candidates(0.6, 0.7, 0.95, 0.75), SAME, Y)
+    assert choice.keep and choice.model.row == KEPT and choice.proposed.row == "mmd"
+    assert "nothing to adapt to" in " ".join(choice.reasons)
+
+
+def test_the_source_model_is_kept_if_it_is_the_best() -> None:
+    choice = choose(candidates(0.95, 0.6, 0.7, 0.65), SHIFTED, Y)
+    assert choice.keep and choice.model.row == KEPT
+
+
+def test_a_row_that_names_one_class_is_not_taken() -> None:
+    found = candidates(0.8, 0.8, 0.8, 0.8)
+    collapsed = np.tile(np.float32([9, 0, 0, 0]), (len(Y), 1))
+    broken = Fitted(
+        "jda", 0, {}, found[0].held, found[0].held_y, collapsed, nn.Identity(), 1.0, 0.0, {}
+    )
+    assert choose([*found, broken], SHIFTED, Y).proposed.row != "jda"
+
+
+def test_a_trial_that_has_forgotten_the_source_does_not_stand_for_its_row() -> None:
+    good = candidate("mmd", 0.7, trial=0, seed=1)
+    forgot = candidate("mmd", 0.99, trial=1, seed=2, risk_right=0.3)
+    choice = choose([*candidates(0.7, 0.7), good, forgot], SHIFTED, Y)
+    assert [one.trial for one in choice.stands if one.row == "mmd"] == [0]
+    assert not choice.scores["mmd/1"].passes
+
+
+def test_the_gain_is_that_of_a_double_loop() -> None:
+    first, second, *judges = candidates(0.6, 0.8, 0.7, 0.75)
+    differences = []
+    for i in range(len(Y)):
+        total = 0.0
+        for judge in judges:
+            p = np.exp(judge.target[i]) / np.exp(judge.target[i]).sum()
+            total += p[second.target[i].argmax()] - p[first.target[i].argmax()]
+        differences.append(total / len(judges))
+    mean, error = gain_over(second, first, [first, second, *judges])
+    assert mean == pytest.approx(np.mean(differences), abs=1e-6)
+    assert error == pytest.approx(np.std(differences) / np.sqrt(len(Y)), rel=1e-4)
+
+
+def test_without_the_source_model_there_is_no_choice() -> None:
+    with pytest.raises(ValueError, match="source_only"):
+        choose(candidates(0.6, 0.7)[1:], SHIFTED, Y)
+
+
+def numbers(row: str, offset: float, noise: float, *, seed: int = 0) -> Fitted:
+    generator = np.random.default_rng(seed)
+    held_y = generator.normal(size=100)
+    held = (held_y + 0.1 * generator.normal(size=100))[:, None].astype(np.float32)
+    answers = generator.normal(size=150) + offset + noise * generator.normal(size=150)
+    target = answers[:, None].astype(np.float32)
+    return Fitted(row, 0, {}, held, held_y, target, nn.Identity(), 1.0, 0.0, {})
+
+
+def test_a_regression_takes_the_simplest_row_with_plausible_numbers() -> None:
+    y = np.random.default_rng(5).normal(size=150)
+    rows = [numbers(KEPT, 4, 0), numbers("coral", 0, 0, seed=1), numbers("centring", 0, 0, seed=2)]
+    assert choose(rows, SHIFTED, y).model.row == "centring"
+    assert choose([rows[0], numbers("coral", 4, 0, seed=3)], SHIFTED, y).keep
+    assert choose([numbers(KEPT, 0, 0), *rows[1:]], SHIFTED, y).keep
+
+
+def test_the_least_error_adds_what_is_known() -> None:
+    one, other = numbers(KEPT, 0, 0), numbers("coral", 1, 0, seed=1)
+    y = np.random.default_rng(5).normal(size=150)
+    source = float(np.square(one.held[:, 0] - one.held_y).mean())
+    apart = float(np.square((one.target - other.target) / 2).mean())
+    whole, part = least_error(one, [other], y)
+    assert part == pytest.approx(math.sqrt(source))
+    assert whole == pytest.approx(math.sqrt(source + apart + y.var() * 2 / 150), rel=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
+def test_the_estimate_is_near_the_truth_if_errors_are_independent(share: float) -> None:
+    model = candidate("mmd", share)
+    others = [candidate("coral", share, seed=i) for i in (1, 2, 3)]
+    truth = float((model.target.argmax(1) == Y).mean())
+    assert abs(raw_estimate(model, others).accuracy - truth) < 0.12
+
+
+def test_equal_samples_are_not_shifted_and_moved_ones_are() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    y = np.arange(100) % 2
+    same = check_shift(make_problem(rows[:100], y, rows[100:], classes=2))
+    moved = check_shift(make_problem(rows[:100], y, rows[100:] + 1, classes=2))
+    assert not same.shifted and moved.shifted and moved.distance > same.distance
