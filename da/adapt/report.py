@@ -22,6 +22,7 @@ from da.instance.diagnostics import effective_sample_size
 from da.instance.discriminator import discriminator_weights
 from da.shift.drift import moved_columns
 
+LARGE_CHANGE = 0.2  # of the shares of classes, from which a warning is given
 COLUMNS = 12  # columns that a table of moved columns shows
 
 
@@ -97,6 +98,11 @@ def shifted(adapted: Adapted, pictures: bool) -> Section:
         lines.append(
             f"Estimated change of the shares of classes: {100 * change:.0f} points. {explains}"
         )
+        if shift.shifted and change > LARGE_CHANGE and not found.plausible:
+            lines.append(
+                "If the shares really differ so much, rows that make the domains alike can do harm, "
+                "and all of them in the same way, which no score sees. Label some target samples."
+            )
         if pictures and len(found.source) <= CLASSES:
             series = {"source": 100 * found.source, "target, estimated": 100 * found.target}
             drawn.append(
