@@ -100,8 +100,8 @@ def shifted(adapted: Adapted, pictures: bool) -> Section:
         )
         if shift.shifted and change > LARGE_CHANGE and not found.plausible:
             lines.append(
-                "If the shares really differ so much, rows that make the domains alike can do harm, "
-                "and all of them in the same way, which no score sees. Label some target samples."
+                "If the shares really differ so much, rows that make the domains alike can do harm "
+                "alike, which no score sees. Label some target samples before you rely on them."
             )
         if pictures and len(found.source) <= CLASSES:
             series = {"source": 100 * found.source, "target, estimated": 100 * found.target}
