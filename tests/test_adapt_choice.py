@@ -138,3 +138,10 @@ def test_equal_samples_are_not_shifted_and_moved_ones_are() -> None:
     same = check_shift(make_problem(rows[:100], y, rows[100:], classes=2))
     moved = check_shift(make_problem(rows[:100], y, rows[100:] + 1, classes=2))
     assert not same.shifted and moved.shifted and moved.distance > same.distance
+
+
+def test_rows_that_fail_on_the_source_have_no_vote() -> None:
+    broken = [candidate(row, 0.3, seed=7, risk_right=0.3) for row in ("coral", "monge", "jda")]
+    choice = choose([*candidates(0.6), candidate("mcc", 0.9, seed=3), *broken], SHIFTED, Y)
+    assert {one.row for one in choice.stands} == {KEPT, "mcc"}
+    assert choice.scores["coral/0"].source_risk < choice.scores["mcc/0"].source_risk

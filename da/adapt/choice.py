@@ -4,7 +4,8 @@ Classification, as docs/results/selection_study.md measured it:
 
     1. gate       a trial must be about as good on held-out source rows as the best of its row
     2. trial      of those that pass, the one with the highest information maximisation
-    3. row        of the rows' trials, the one with the least sum of two ranks: by agreement with
+    3. votes      rows that fail on the source are left out
+    4. row        of the rows' trials, the one with the least sum of two ranks: by agreement with
                   the ensemble of all rows, and by information maximisation
 
 Many rows are nearly the source's own model, and agree with each other for that reason. The second
@@ -38,6 +39,7 @@ KEPT = "source_only"
 SIMPLEST = ("source_only", "centring", "standardising", "coral", "monge", "subspace")
 RISK_FACTOR = 2.0  # by which a regression row may be worse than the best on held-out source rows
 PLAUSIBLE = 0.05  # p-value below which answers are spread unlike the source's numbers
+SOUND = 0.75  # of the best accuracy on held-out source rows, below which a row has no vote
 SURE = 1.645  # standard errors by which a row must be better: 95 %, one-sided
 
 
@@ -111,7 +113,7 @@ def choose(fitted: Sequence[Fitted], shift: Shift, source_y: np.ndarray) -> Choi
 
 def _choose_classifier(fitted: Sequence[Fitted], shift: Shift) -> Choice:
     rows = _by_row(fitted)
-    stands = [_trial(trials) for trials in rows.values()]
+    stands = _sound([_trial(trials) for trials in rows.values()])
     passing = {name for trials in rows.values() for name in _passing(trials)}
     agreement = ensemble_agreement({one.name: one.target for one in stands})
     information = {one.name: information_maximisation(one.target) for one in fitted}
@@ -140,6 +142,12 @@ def _by_row(fitted: Sequence[Fitted]) -> dict[str, list[Fitted]]:
     for one in fitted:
         rows.setdefault(one.row, []).append(one)
     return rows
+
+
+def _sound(stands: Sequence[Fitted]) -> list[Fitted]:
+    """Without rows that fail on the source: what they say of the target is worth no vote."""
+    best = max(one.source_accuracy for one in stands)
+    return [one for one in stands if one.row == KEPT or one.source_accuracy >= SOUND * best]
 
 
 def _trial(trials: Sequence[Fitted]) -> Fitted:
