@@ -240,6 +240,7 @@ def test_a_wrong_flag_is_one_message(words, says, monkeypatch, capsys):
     assert says in " ".join(f"{stopped.value} {capsys.readouterr().err}".replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_the_figure_has_the_numbers_of_its_csv(tmp_path):
     bench = bench_mmd.Bench(bench_mmd.Options(out=tmp_path / "bench.csv"))
     for n in (32, 64):

@@ -309,6 +309,7 @@ def test_full_disk_is_an_error_not_a_signal(sources: Sources) -> None:
     assert list(sources.cache.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_processes_build_at_once(sources: Sources) -> None:
     processes = [start(sources, together=2) for _ in range(2)]
     outputs = [process.communicate(timeout=60) for process in processes]

@@ -109,6 +109,7 @@ def test_accuracy_writes_means_and_deviations_of_the_results(
         assert image.width == pytest.approx(150 * inches, abs=1)
 
 
+@pytest.mark.slow
 def test_accuracy_draws_a_run_of_two_steps(tmp_path, here):
     words = ("--smoke-test", "--runs-dir", tmp_path, "--wandb", "disabled", "--loss", "none")
     done = command("experiments/digits_mmd.py", *words)

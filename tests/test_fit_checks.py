@@ -255,8 +255,9 @@ def test_samples_that_the_network_cannot_take() -> None:
     refused(Align(mlp(7, 3), mmd2), pairs(), r"samples of source, \(b, 6\) torch.float32")
     double = pairs(Labelled(X.double(), Y), Unlabelled(XT.double()), transform=lambda x, _: x)
     refused(Align(mlp(6, 3), mmd2), double, "float64.*networks take float32", None)
-    flat = nn.Sequential(nn.Linear(6, 3))
-    refused(Align(flat, mmd2), pairs(), "must return Outputs.*got Tensor")  # type: ignore[arg-type]
+    flat = mlp(6, 3)
+    flat.forward = flat.backbone.forward  # type: ignore[method-assign]
+    refused(Align(flat, mmd2), pairs(), "must return Outputs.*got Tensor")
     deep = Network(nn.Identity(), nn.Identity(), nn.Unflatten(1, (1, 6)))
     refused(Align(deep, mmd2), pairs(), r"got logits \(2, 1, 6\)")
 

@@ -418,6 +418,7 @@ fit(PCGrad(network(*TASKS.values()), TASKS), stream, config, run, evaluation, fa
 """
 
 
+@pytest.mark.slow
 def test_surgery_on_two_processes_is_surgery_on_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

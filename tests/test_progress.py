@@ -10,6 +10,8 @@ import sys
 import termios
 from pathlib import Path
 
+import pytest
+
 from problems import ROOT
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -88,6 +90,7 @@ def to_a_terminal(code: str, folder: Path) -> str:
     return written.decode()
 
 
+@pytest.mark.slow
 def test_training_into_a_pipe_prints_lines_without_carriage_returns(tmp_path: Path) -> None:
     said = into_a_pipe(TRAINING, tmp_path)
     assert "\r" not in said

@@ -30,7 +30,10 @@ def blocks(page: Path) -> list[str]:
 
 
 RUNNABLE = [
-    pytest.param(block, id=f"{page.stem}-{number}")
+    # Each block is a process that imports torch: those of the quick start take a minute together.
+    pytest.param(
+        block, id=f"{page.stem}-{number}", marks=[] if page == README else [pytest.mark.slow]
+    )
     for page in (README, ROOT / "docs/quick_start.md")
     for number, block in enumerate(blocks(page))
 ]

@@ -49,11 +49,10 @@ SCRIPTS = [name for name in NAMES if name not in SHALLOW]
 # Their networks are large.
 FEWER = dict.fromkeys(
     ("office31_finetune.py", "cifar10_finetune.py"), ("--loss", "scratch", "full", "delta")
-) | dict.fromkeys(
-    ("office31_features.py", "office_caltech_features.py"), ("--loss", "none", "mmd")
-)
+) | dict.fromkeys(("office31_features.py", "office_caltech_features.py"), ("--loss", "none", "mmd"))
 # Other scripts of the same kind run in every call of the tests.
 SLOW = (
+    "cifar10_finetune.py",
     *("office_caltech_features.py", "rank_models.py", "office31_finetune.py"),
     *("officehome_mmd.py", "folder_mmd.py"),
 )
@@ -81,7 +80,10 @@ def smoke_results(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in (folder / "runs/smoke").rglob("result.json")]
 
 
-@pytest.mark.parametrize("script", ["digits_mmd.py", "office_caltech_finetune.py"])
+@pytest.mark.parametrize(
+    "script",
+    ["digits_mmd.py", pytest.param("office_caltech_finetune.py", marks=pytest.mark.slow)],
+)
 def test_two_steps_in_a_process_of_their_own(script: str, tmp_path: Path) -> None:
     done = run_script(script, "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -150,6 +152,7 @@ def test_help_explains_every_flag(
     assert "python experiments/" in told, "the header of the script is its description"
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_run_again_and_force_does(tmp_path: Path) -> None:
     common = (*ONE_RUN, "--wandb", "disabled")
     run_script("digits_mmd.py", *common, cwd=tmp_path)
@@ -187,6 +190,7 @@ def test_two_processes_fill_a_table_together(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
 
 
+@pytest.mark.slow
 def test_wandb_offline_files_stay_with_the_run(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path / "home")}  # a home without a key
     words = (*ONE_RUN, "--wandb", "offline")
@@ -240,6 +244,7 @@ def test_an_unknown_domain_names_the_tasks(tmp_path: Path) -> None:
     assert "clean>rotated30" in fails("digits_mmd.py", "--target", "rotated90", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
     message = fails("office_caltech_mmd.py", cwd=tmp_path, env={"DA_DATA": ""})
     assert "no data folder" in message and "--data-root" in message and "DA_DATA" in message
@@ -271,6 +276,7 @@ def test_a_smoke_test_has_labels_of_the_benchmarks_classes(tmp_path: Path) -> No
     assert (folder / "result.json").is_file()
 
 
+@pytest.mark.slow
 def test_an_unwritable_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "--runs-dir" in fails(
@@ -278,6 +284,7 @@ def test_an_unwritable_run_folder(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "features"),
     [("office_caltech_mmd.py", ()), ("office_caltech_shallow.py", ("--features", "squeezenet1_1"))],
@@ -288,6 +295,7 @@ def test_missing_weights(script: str, features: tuple[str, ...], tmp_path: Path)
     assert "none.pt" in message and "--weights" in message
 
 
+@pytest.mark.slow
 def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
     files = ("--weights", str(tmp_path / "other.pt"), "--data-root", str(ROOT))
@@ -295,6 +303,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     assert "does not hold the weights of squeezenet1_1" in message
 
 
+@pytest.mark.slow
 def test_no_weights_at_all(tmp_path: Path) -> None:
     # A proxy at a closed port, so that the network of this machine does not matter.
     environment = {"TORCH_HOME": str(tmp_path / "empty"), "no_proxy": ""}
@@ -385,6 +394,7 @@ def interrupted(
     return process.returncode, [*told, *rest.splitlines()]
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_what_is_kept_and_the_same_command_continues(tmp_path: Path) -> None:
     status, told = interrupted(tmp_path)
     assert status == 130 and len(told) == 1
@@ -401,6 +411,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_continues(tmp_path: Path)
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_finished_runs_are_counted(tmp_path: Path) -> None:
     task = ["--target", "noisy", "--seed", "0", "--steps", "2", "--wandb", "disabled"]
     run_script("digits_mmd.py", "--loss", "none", *task, cwd=tmp_path)
@@ -408,6 +419,7 @@ def test_finished_runs_are_counted(tmp_path: Path) -> None:
     assert again.stderr == "already finished: 1 of 2 runs (--force runs them again)\n"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_command_continues(tmp_path: Path) -> None:
     """A limit on the size of files ends writing the checkpoint, as a full disk does."""
     code = (

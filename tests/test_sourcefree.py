@@ -518,6 +518,7 @@ COMMON = (
 ADAPTED = ["--loss", "adabn", "shot", "tent", "tent_guarded"]
 
 
+@pytest.mark.slow
 def test_no_source_sample_is_read(tmp_path: Path) -> None:
     """With a saved network every row runs, and the row "source" is that network.
 
@@ -551,6 +552,7 @@ def test_adaptation_after_the_experiments_own_source_run(tmp_path: Path) -> None
     assert len(list(tmp_path.rglob("result.json"))) == 5
 
 
+@pytest.mark.slow
 def test_a_source_run_that_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

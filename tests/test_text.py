@@ -536,7 +536,7 @@ def test_predictions_do_not_depend_on_the_batch(encoder: Path) -> None:
             ("--encoder", "no-such-encoder"),
             "error: encoder: 'no-such-encoder' is no folder here and is not in the cache",
         ),
-        (("--loss", "bag_of_words"), "error: Amazon reviews (texts): no file "),
+        (("--loss", "bag_of_words"), "nothing was trained: Amazon reviews (texts): no file "),
     ],
 )
 def test_what_the_script_needs(

@@ -477,6 +477,7 @@ def test_bfloat16_on_the_cpu(tmp_path: Path) -> None:
     assert all(p.dtype == torch.float32 for p in method.parameters())
 
 
+@pytest.mark.slow
 def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
     """Two processes with 8 samples each do the steps of one process with the same 16.
 

@@ -216,6 +216,7 @@ def accuracy_with(alignment, seed: int, steps: int = 200) -> float:
     return (predicted == problem.target.y).float().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_aligned_features_solve_what_the_source_alone_does_not(seed):
     """Sinkhorn before its potentials converge, sliced with few directions, fresh at each step.

@@ -547,6 +547,7 @@ def test_a_smoke_test_is_of_one_curve_with_both_tests(tmp_path: Path) -> None:
     assert len(results) == 2 and not (tmp_path / "runs/two_sample_power").exists()
 
 
+@pytest.mark.slow
 def test_every_curve_is_recorded_for_both_tests(smoke: tuple[Path, str]) -> None:
     results = [json.loads(path.read_text()) for path in smoke[0].rglob("result.json")]
     assert len(results) == 12 and {result["method"] for result in results} == {
