@@ -191,13 +191,22 @@ def stacked() -> str:
 
 def selection_study() -> str:
     """What a label-free choice costs on all tasks of the digits, and where it was confirmed."""
+    return _choices("selection_study_digits")
+
+
+def selection_study_office31() -> str:
+    """The same on frozen features of Office-31."""
+    return _choices("selection_study_office31")
+
+
+def _choices(name: str) -> str:
     lines: dict[str, list[str]] = {}
     for half in ("decide", "confirm", "all"):
-        for row in _read("selection_study_digits"):
+        for row in _read(name):
             if row["half"] == half:
                 lines.setdefault(row["rule"], []).append(f"{float(row['regret']):.1f}")
             if row["half"] == half == "all":
-                worst = f"{float(row['worst']):.1f} ({row['worst_task'].partition('>')[2]})"
+                worst = f"{float(row['worst']):.1f} ({row['worst_task'].removeprefix('clean>')})"
                 lines[row["rule"]] += [worst, f"{float(row['correlation']):.2f}"]
     words = [f"{choice}, {half}" for half in ("decide", "confirm") for choice in CHOICES]
     words += [f"{choice}{word}" for choice in CHOICES for word in ("", ", worst task", ", rank")]
@@ -397,6 +406,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         step_costs,
         stacked,
         selection_study,
+        selection_study_office31,
         accuracy_study,
         two_sample_power,
         digits_instance_samples,

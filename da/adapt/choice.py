@@ -1,6 +1,6 @@
 """Choose a row without target labels, or say that the model should be kept as it is.
 
-Classification, as docs/results/selection_study.md measured it:
+Classification:
 
     1. gate       a trial must be about as good on held-out source rows as the best of its row
     2. trial      of those that pass, the one with the highest information maximisation
@@ -9,7 +9,13 @@ Classification, as docs/results/selection_study.md measured it:
                   the ensemble of all rows, and by information maximisation
 
 Many rows are nearly the source's own model, and agree with each other for that reason. The second
-rank counters it. On the runs of that study the sum loses as much as agreement alone.
+rank counters it.
+
+The gate and the two scores are those of docs/results/selection_study.md. The sum of ranks and the
+limit SOUND were picked among some twenty rules with target labels of thirteen tasks in view:
+digits, reviews, persons' movements, Office photographs. So on tasks of these kinds the rule looks
+better than it is; other tasks have to judge it. On the stored trials of the digits the sum loses
+4.9 points where agreement alone loses 5.0.
 
 Regression: the first row, from the simplest on, whose answers on the target are spread as the
 source's numbers are. Its trial is the one with the least error on held-out source rows.
