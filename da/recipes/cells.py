@@ -93,7 +93,8 @@ def load_network(
         flags: The flags of the script.
         experiment: The name that the records carry.
         cell: The cell whose network is wanted.
-        build, describe: See `main`.
+        build: See `main`.
+        describe: See `main`.
 
     Raises:
         FileNotFoundError: The result was kept without the network.

@@ -110,7 +110,9 @@ class Run:
             runs_dir: The folder of runs.
             config: The settings that the result depends on, by name.
             experiment: The script's name; it must be fit for a folder, as the next three.
-            method, source, target: The names of the row and of the domains.
+            method: The name of the row.
+            source: The source domain.
+            target: The target domain.
             seed: An integer from 0.
             defaults: The default values of settings. A record from before a setting existed counts
                 as one that had its default.
