@@ -206,7 +206,7 @@ def test_wandb_offline_files_stay_with_the_run(tmp_path: Path) -> None:
 def test_the_record_names_the_batch_statistics(tmp_path: Path) -> None:
     run_script("digits_mmd.py", "--smoke-test", "--wandb", "disabled", cwd=tmp_path)
     config = json.loads(next(tmp_path.rglob("config.json")).read_text())["config"]
-    assert config["batch_statistics"] == "joint" and "data_root" not in config
+    assert config["row"]["batch_statistics"] == "joint" and "data_root" not in config
 
 
 def fails(script: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:

@@ -61,7 +61,8 @@ def cells_of(flags: FlagsType, columns: Iterable[Task], rows: Mapping[str, objec
     if not isinstance(flags, RowFlags):
         return cells
     check_recipes(flags.recipe, flags.loss)
-    return [each for cell in cells for each in recipe_cells(cell, flags, rows[cell.method])]  # type: ignore[arg-type]
+    # A script that does not say what its rows are has one recipe a row.
+    return [each for cell in cells for each in recipe_cells(cell, flags, rows.get(cell.method, ""))]
 
 
 def fill(
