@@ -8,7 +8,7 @@ of one row take their steps together (`stacked_filling.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,16 +16,13 @@ import torch
 from torch import nn
 
 from da.arrays.integers import whole_number
-from da.data.batches import PairedBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
 from da.networks.network import Network, bottleneck
-from da.recipes.cutting import hold_out
 from da.recipes.flags import Flags, Seeds
-from da.recipes.job import Cell, Job
+from da.recipes.job import Cell, Job, paired_job
 from da.recipes.rows import Make, RowFlags, row_method
 from da.train.config import NO_RESULT
-from da.train.evaluation import Evaluation
 
 SMOKE_WIDTH, SMOKE_ROWS = 32, 64
 
@@ -113,19 +110,10 @@ def head_job(
     source, target = read(cell)
     network = head_network(flags, source.x.shape[1], len(classes))
     method = row_method(flags, cell, make, network)
-    source, held_out = hold_out(source, flags.source_validation)
-    stream = PairedBatches(
-        source, target.unlabelled(), batch_size=flags.batch_size, seed=cell.seed, transform=identity
-    )
-    evaluation = Evaluation(
-        target,
-        identity,
-        source,
-        batch_size=4096,
-        classes=classes,
-        source_validation=held_out,
-    )
-    return Job(method, stream, evaluation)
+    held_out = flags.source_validation
+    job = paired_job(flags, cell, method, source, target, identity, source_validation=held_out)
+    evaluation = replace(job.evaluation, batch_size=4096, classes=classes)
+    return job._replace(evaluation=evaluation)
 
 
 def head_network(flags: HeadFlags, width: int, classes: int) -> Network:

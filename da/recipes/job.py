@@ -90,10 +90,14 @@ class Job(NamedTuple):
     evaluation: Evaluation
     facts: Mapping[str, float] = {}
 
+    @property
+    def scored(self) -> Evaluation:
+        """The evaluation with every label-free score."""
+        return dataclasses.replace(self.evaluation, scores=SCORES)
+
     def carry_out(self, run: Run, flags: Flags, fabric: Fabric | None) -> None:
         """Train and judge the method."""
-        evaluation = dataclasses.replace(self.evaluation, scores=SCORES)
-        fit(self.method, self.stream, flags, run, evaluation, facts=self.facts, fabric=fabric)
+        fit(self.method, self.stream, flags, run, self.scored, facts=self.facts, fabric=fabric)
 
 
 def paired_job(

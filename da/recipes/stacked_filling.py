@@ -6,7 +6,6 @@ Every run has the record that it would have alone.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from itertools import groupby
@@ -22,7 +21,6 @@ from da.recipes.job import Cell, Job
 from da.recipes.launchers import in_processes
 from da.recipes.tasks import FlagsType
 from da.records.claim import BusyError
-from da.train.label_free import SCORES
 from da.train.members import Member
 from da.train.stacked import fit_stacked
 
@@ -115,8 +113,7 @@ def _begin(
     if not isinstance(job, Job):
         job.carry_out(run, own, fabric)
         return run.directory, None
-    evaluation = dataclasses.replace(job.evaluation, scores=SCORES)
-    return run.directory, Member(job.method, job.stream, own, run, evaluation, job.facts)  # type: ignore[arg-type]
+    return run.directory, Member(job.method, job.stream, own, run, job.scored, job.facts)  # type: ignore[arg-type]
 
 
 def _in_worker(
