@@ -18,9 +18,10 @@ from torch import nn
 from da.arrays.integers import whole_number
 from da.data.domain import Labelled
 from da.data.transforms import identity
-from da.networks.network import Network, bottleneck
+from da.networks.network import Network
 from da.recipes.flags import Flags, Seeds
 from da.recipes.job import Cell, Job, paired_job
+from da.recipes.new_layers import with_new_layers
 from da.recipes.rows import Make, RowFlags, row_method
 from da.train.config import NO_RESULT
 
@@ -118,13 +119,15 @@ def head_job(
 
 def head_network(flags: HeadFlags, width: int, classes: int) -> Network:
     """Bottleneck and head on features of this width; the backbone is the identity."""
-    neck, narrow = bottleneck(
-        width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm
+    return with_new_layers(
+        nn.Identity(),
+        width,
+        classes,
+        features=flags.bottleneck,
+        dropout=flags.dropout,
+        scale=flags.feature_norm,
+        pretrained=False,
     )
-    head = nn.Linear(narrow, classes)
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
-    return Network(nn.Identity(), neck, head)
 
 
 def made_up_features(classes: int) -> Callable[[Cell], tuple[Labelled, Labelled]]:

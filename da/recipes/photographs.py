@@ -21,7 +21,7 @@ from da.data.transforms import Augmentation, ImageTransform
 from da.model.finetune import fit_head
 from da.networks.backbones import backbone, input_settings
 from da.networks.inputs import InputSettings, Normalisation, check_size
-from da.networks.network import Network, bottleneck
+from da.networks.network import Network
 from da.recipes.class_selection import (
     ClassFlags,
     read_pair,
@@ -33,6 +33,7 @@ from da.recipes.class_selection import (
 from da.recipes.cutting import hold_out
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
+from da.recipes.new_layers import with_new_layers
 from da.recipes.rows import Make, RowFlags, row_method
 from da.train.evaluation import Evaluation
 from da.train.prediction import predict
@@ -235,13 +236,15 @@ def image_network(flags: ImageFlags, classes: int) -> Network:
     body, width = backbone(
         flags.backbone, weights=weights, pretrained=pretrained, frozen_blocks=flags.frozen_blocks
     )
-    neck, width = bottleneck(
-        width, flags.bottleneck, dropout=flags.dropout, scale=flags.feature_norm
+    return with_new_layers(
+        body,
+        width,
+        classes,
+        features=flags.bottleneck,
+        dropout=flags.dropout,
+        scale=flags.feature_norm,
+        pretrained=True,
     )
-    head = nn.Linear(width, classes)
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
-    return Network(body, neck, head, pretrained=True)
 
 
 def size_of_input(flags: PhotographFlags, body: nn.Module) -> int:
