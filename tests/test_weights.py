@@ -89,7 +89,7 @@ def test_a_backbone_takes_what_other_programs_write(
     how: str, whole: nn.Module, tmp_path: Path
 ) -> None:
     torch.save(WRITTEN[how](dict(whole.state_dict())), tmp_path / "w.pt")
-    body, _ = backbone(SMALL, weights=tmp_path / "w.pt", frozen_blocks=2)
+    body, _ = backbone(SMALL, weights=str(tmp_path / "w.pt"), frozen_blocks=2)
     torch.testing.assert_close(body.eval()(IMAGES), features(whole))
 
 
@@ -110,7 +110,7 @@ def test_a_backbone_takes_the_network_of_a_run(name: str, split: bool, tmp_path:
 def test_a_classifier_has_the_classes_of_the_file(whole: nn.Module, tmp_path: Path) -> None:
     state = whole.state_dict() | {"fc.weight": torch.ones(7, 1024), "fc.bias": torch.arange(7.0)}
     torch.save({"state_dict": prefixed("module.", state)}, tmp_path / "w.pt")
-    head = source_classifier(SMALL, weights=tmp_path / "w.pt")
+    head = source_classifier(SMALL, weights=str(tmp_path / "w.pt"))
     torch.testing.assert_close(head(ONE.expand(1, 1024))[0], 1024 + torch.arange(7.0))
     assert whole_network(SMALL, weights=tmp_path / "w.pt")(IMAGES).shape == (3, 7)
     torch.save(without(state, "fc."), tmp_path / "w.pt")

@@ -30,7 +30,7 @@ from da.networks.weights import fill, naming, read_file, state_in
 
 
 def backbone(
-    name: str, *, weights: Path | None = None, pretrained: bool = True, frozen_blocks: int = 0
+    name: str, *, weights: Path | str | None = None, pretrained: bool = True, frozen_blocks: int = 0
 ) -> tuple[nn.Module, int]:
     """Take a network of torchvision or timm without its classifier, to build a `Network` on.
 
@@ -149,7 +149,7 @@ def input_settings(
     return settings
 
 
-def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
+def source_classifier(name: str, *, weights: Path | str | None = None) -> nn.Linear:
     """Take the classifier of a pretrained network, without its backbone.
 
     It holds what the source network knows about its own classes, such as ImageNet's 1,000.
@@ -186,10 +186,10 @@ def source_classifier(name: str, *, weights: Path | None = None) -> nn.Linear:
     return library.classifier(whole_network(name, weights=weights), own)
 
 
-def fingerprint(weights: Path) -> str:
+def fingerprint(weights: Path | str) -> str:
     """The first 12 hex digits of a weights file's SHA-256, which name the file in run records."""
-    now = weights.stat()
-    return _digest(weights.resolve(), now.st_size, now.st_mtime_ns)
+    now = Path(weights).stat()
+    return _digest(Path(weights).resolve(), now.st_size, now.st_mtime_ns)
 
 
 @lru_cache(maxsize=16)  # every run of a table asks for the same large files
@@ -198,7 +198,9 @@ def _digest(weights: Path, size: int, changed: int) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
 
 
-def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = True) -> nn.Module:
+def whole_network(
+    name: str, *, weights: Path | str | None = None, pretrained: bool = True
+) -> nn.Module:
     """The network with its classifier, x (b, 3, h, w) -> logits (b, classes).
 
     Arguments and errors are those of `backbone`.
@@ -212,7 +214,7 @@ def whole_network(name: str, *, weights: Path | None = None, pretrained: bool = 
     return network
 
 
-def _from_file(library: Library, name: str, network: nn.Module, weights: Path) -> nn.Module:
+def _from_file(library: Library, name: str, network: nn.Module, weights: Path | str) -> nn.Module:
     """The whole network with the weights of a file, which says how many classes it has."""
     state = _state_in_file(weights, library, network, name)
     with naming(weights, name):
@@ -225,7 +227,7 @@ def _from_file(library: Library, name: str, network: nn.Module, weights: Path) -
 
 
 def _state_in_file(
-    weights: Path, library: Library, network: nn.Module, name: str
+    weights: Path | str, library: Library, network: nn.Module, name: str
 ) -> OrderedDict[str, Tensor]:
     """The state dict in a file, with the library's names if it had other ones that are known."""
     content = read_file(weights)

@@ -24,7 +24,7 @@ ENTRIES = ("state_dict", "model", "model_state_dict", "network", "net", "weights
 
 
 def load_weights(
-    module: nn.Module, path: Path, *, of: str = "the network", unwanted: Collection[str] = ()
+    module: nn.Module, path: Path | str, *, of: str = "the network", unwanted: Collection[str] = ()
 ) -> None:
     """Load a file of weights into a module, whatever names and dicts the file wraps them in.
 
@@ -62,7 +62,7 @@ def load_weights(
         fill(module, named_alike(state_in(content), module.state_dict(), unwanted=unwanted))
 
 
-def describe_weights(path: Path) -> dict[str, Any]:
+def describe_weights(path: Path | str) -> dict[str, Any]:
     """Read what a network.pt says beside its weights.
 
     Use it to build the network that the file belongs to.
@@ -93,13 +93,14 @@ def describe_weights(path: Path) -> dict[str, Any]:
     return dict(getattr(read_file(path), "description", {}))
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path | str) -> Any:
     """Read what torch finds in a file without running code of it.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: torch cannot read it safely.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights: no file {path}; give a state dict (--weights FILE.pt)")
     if path.suffix == ".safetensors":
@@ -125,7 +126,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def naming(path: Path, of: str) -> Iterator[None]:
+def naming(path: Path | str, of: str) -> Iterator[None]:
     """Inside the context, a ValueError gets the name of the file and of the module."""
     try:
         yield

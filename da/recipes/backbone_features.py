@@ -38,7 +38,7 @@ def frozen_features(
     root: str | Path,
     *,
     network: str,
-    weights: Path | None = None,
+    weights: Path | str | None = None,
     stored_size: int | None = None,
     image_size: int | None = None,
     normalisation: Normalisation = "auto",
