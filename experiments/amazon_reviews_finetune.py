@@ -184,7 +184,8 @@ def build(config: Config, cell: Cell) -> Job:
         train, batch_size=config.batch_size, seed=cell.seed, transform=transform, repeat=True
     )
     learned = sum(p.numel() for p in method.network.parameters() if p.requires_grad)
-    return Job(method, stream, Evaluation(test, transform), {"learned parameters": learned})
+    evaluation = Evaluation(test, transform, classes=AMAZON_REVIEW_TEXTS.classes)
+    return Job(method, stream, evaluation, {"learned parameters": learned})
 
 
 if __name__ == "__main__":

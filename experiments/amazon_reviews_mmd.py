@@ -19,7 +19,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from da.data import AMAZON_REVIEWS, Labelled, data_root, log_counts, read_digits
+from da.data import AMAZON_REVIEWS, DIGITS, Labelled, data_root, log_counts, read_digits
 from da.data.files import read_word_counts
 from da.feature import DANN, coral, energy_distance, mmd2
 from da.networks import Network, discriminator
@@ -73,9 +73,9 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and loss."""
     source, target = read(config, cell.source, "train"), read(config, cell.target, "train")
     test = read(config, cell.target, "test")
-    classes = 10 if config.smoke_test else 2
+    classes = (DIGITS if config.smoke_test else AMAZON_REVIEWS).classes
     backbone = nn.Sequential(nn.Linear(source.x.shape[1], config.hidden), nn.ReLU())
-    network = Network(backbone, nn.Identity(), nn.Linear(config.hidden, classes))
+    network = Network(backbone, nn.Identity(), nn.Linear(config.hidden, len(classes)))
     trade_off = trade_off_of(config.trade_off, cell.method)
     if cell.method == "dann":
         linear = discriminator(config.hidden, hidden=())  # as the paper's for this experiment
@@ -83,7 +83,7 @@ def build(config: Config, cell: Cell) -> Job:
     else:
         loss = LOSSES[cell.method]
         method = Align(network, loss, trade_off=trade_off, ramp=sigmoid_ramp)
-    return paired_job(config, cell, method, source, target, log_counts, test=test)
+    return paired_job(config, cell, method, source, target, log_counts, test=test, classes=classes)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Config(DigitFlags):
 def build(config: Config, cell: Cell) -> Job:
     """One cell: a starting point, and a labelled set to learn from."""
     few, rest = split(read_digits(cell.target), 10 * config.labels, seed=cell.seed)
-    evaluation = Evaluation(rest, TRANSFORM)
+    evaluation = Evaluation(rest, TRANSFORM, classes=DIGITS.classes)
     if cell.method == "source":
         stream = batches(config, cell, read_digits(cell.source))
         return Job(Regularize(lenet(10), None), stream, evaluation)

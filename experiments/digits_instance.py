@@ -56,7 +56,8 @@ def build(config: Config, cell: Cell) -> Job:
     weights = WEIGHTS[cell.method](pooled[: len(source)], pooled[len(source) :])
     method = Reweight(lenet(10), weights)
     facts = {"effective_sample_size": effective_sample_size(weights)}
-    return paired_job(config, cell, method, source, target, ImageTransform(16), facts=facts)
+    transform, classes = ImageTransform(16), DIGITS.classes
+    return paired_job(config, cell, method, source, target, transform, classes=classes, facts=facts)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,9 @@ def build(config: Config, cell: Cell) -> Job:
     percent = 100 * (class_weights - truth).norm() / truth.norm()
     facts = {"class_weight_error_percent": float(percent)}
     method = Reweight(network, weights)
-    return paired_job(config, cell, method, train, target, TRANSFORM, facts=facts)
+    return paired_job(
+        config, cell, method, train, target, TRANSFORM, classes=DIGITS.classes, facts=facts
+    )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,16 @@ def build(config: Config, cell: Cell) -> Job:
     source, target = read_digits(cell.source), read_digits(cell.target)
     method = prepare(config, cell)
     transform, held_out = ImageTransform(16), config.source_validation
-    return paired_job(config, cell, method, source, target, transform, source_validation=held_out)
+    return paired_job(
+        config,
+        cell,
+        method,
+        source,
+        target,
+        transform,
+        source_validation=held_out,
+        classes=DIGITS.classes,
+    )
 
 
 if __name__ == "__main__":

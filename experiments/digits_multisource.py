@@ -77,7 +77,8 @@ def build(config: Config, cell: Cell) -> Job:
         seed=cell.seed,
         transform=transform,
     )
-    return Job(method, stream, Evaluation(target, transform, sources[0]))
+    evaluation = Evaluation(target, transform, sources[0], classes=DIGITS.classes)
+    return Job(method, stream, evaluation)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,10 @@ def build(config: Config, cell: Cell) -> Job:
     source = first_classes(read_digits(cell.source), config.known)
     target, transform = read_digits(cell.target), ImageTransform(16)
     method = METHODS[cell.method](config)
-    return paired_job(config, cell, method, source, target, transform, task="open_set")
+    classes = (*DIGITS.classes[: config.known], "unknown")
+    return paired_job(
+        config, cell, method, source, target, transform, task="open_set", classes=classes
+    )
 
 
 if __name__ == "__main__":

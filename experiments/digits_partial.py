@@ -62,7 +62,8 @@ def build(config: Config, cell: Cell) -> Job:
     source = read_digits(cell.source)
     target = first_classes(read_digits(cell.target), config.target_classes)
     method = LOSSES[cell.method](lenet(10))
-    return paired_job(config, cell, method, source, target, ImageTransform(16))
+    transform, classes = ImageTransform(16), DIGITS.classes
+    return paired_job(config, cell, method, source, target, transform, classes=classes)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ Time: about eight minutes on two CPU cores. The table is in docs/results/digits_
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data import ImageTransform, read_digits
+from da.data import DIGITS, ImageTransform, read_digits
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, RowFlags, main, paired_job, row_method, split
 from da.recipes.methods import METHODS
@@ -36,7 +36,16 @@ def build(config: Config, cell: Cell) -> Job:
     first, second = split(digits, 0.5, seed=0)
     method = row_method(config, cell, METHODS[cell.method], lenet(10))
     transform, held_out = ImageTransform(16), config.source_validation
-    return paired_job(config, cell, method, first, second, transform, source_validation=held_out)
+    return paired_job(
+        config,
+        cell,
+        method,
+        first,
+        second,
+        transform,
+        source_validation=held_out,
+        classes=DIGITS.classes,
+    )
 
 
 def tasks(config: Config) -> list[tuple[str, str]]:

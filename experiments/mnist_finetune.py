@@ -88,9 +88,11 @@ def build(config: Config, cell: Cell) -> Job:
             seed=cell.seed,
             transform=TRANSFORM,
         )
-        return Job(Regularize(lenet(10), None), stream, Evaluation(test, TRANSFORM))
+        evaluation = Evaluation(test, TRANSFORM, classes=MNIST_USPS.classes)
+        return Job(Regularize(lenet(10), None), stream, evaluation)
     whole = read(config, config.target, "train")
     parts = Parts.of(whole, test=test) if config.target == "mnist" else Parts.of(whole)
+    parts = parts._replace(classes=MNIST_USPS.classes)
     network, source_network = lenet(10), None
     if cell.method != "scratch":
         source_network = network

@@ -64,7 +64,15 @@ def build(config: Config, cell: Cell) -> Job:
     method = row_method(config, cell, METHODS[cell.method], network)
     transform, held_out = ImageTransform(SIZE), config.source_validation
     return paired_job(
-        config, cell, method, source, target, transform, test=test, source_validation=held_out
+        config,
+        cell,
+        method,
+        source,
+        target,
+        transform,
+        test=test,
+        source_validation=held_out,
+        classes=MNIST_USPS.classes,
     )
 
 

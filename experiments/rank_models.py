@@ -151,7 +151,7 @@ def build(config: Config, cell: Cell) -> Job:
     stream = LabelledBatches(
         train, batch_size=config.batch_size, seed=cell.seed, transform=training
     )
-    evaluation = Evaluation(rest, evaluating, batch_size=64)
+    evaluation = Evaluation(rest, evaluating, batch_size=64, classes=OFFICE_CALTECH10.classes)
     return Job(Regularize(network, None), stream, evaluation, facts)
 
 

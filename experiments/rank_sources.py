@@ -71,7 +71,8 @@ def build(config: Config, cell: Cell) -> Job:
     if cell.method == "source":
         own, other = halves(cell.source)
         method = Regularize(lenet(10), None)
-        return Job(method, batches(config, own, cell.seed), Evaluation(other, TRANSFORM))
+        evaluation = Evaluation(other, TRANSFORM, classes=DIGITS.classes)
+        return Job(method, batches(config, own, cell.seed), evaluation)
     _, target = halves(cell.target)
     few, rest = split(target, 10 * config.labels, seed=cell.seed)
     network, facts = lenet(10), {}
@@ -81,8 +82,8 @@ def build(config: Config, cell: Cell) -> Job:
         if cell.method != cell.target:
             facts = scores(network, few, TRANSFORM)
         network = with_new_head(network)
-    stream, evaluation = batches(config, few, cell.seed), Evaluation(rest, TRANSFORM)
-    return Job(Regularize(network, None), stream, evaluation, facts)
+    evaluation = Evaluation(rest, TRANSFORM, classes=DIGITS.classes)
+    return Job(Regularize(network, None), batches(config, few, cell.seed), evaluation, facts)
 
 
 def batches(config: Config, digits: Labelled, seed: int) -> LabelledBatches:

@@ -77,7 +77,7 @@ class Config(DigitFlags):
 def build(config: Config, cell: Cell) -> Job:
     """One cell. Only row source reads the source's digits."""
     target = read_digits(cell.target)
-    evaluation = Evaluation(target, TRANSFORM)
+    evaluation = Evaluation(target, TRANSFORM, classes=DIGITS.classes)
     if cell.method == "source" and config.source_run is None:
         stream = PairedBatches(
             read_digits(cell.source),

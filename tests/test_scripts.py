@@ -109,6 +109,8 @@ def test_two_steps(
             assert 0 <= measured["target_accuracy"] <= 1
         else:
             assert measured["target_r2"] <= 1
+        if "target_confusion_matrix" in measured:
+            assert len(result["classes"]) == len(measured["target_confusion_matrix"])
     assert "smoke test" in warned and "model selected by '" in said
 
 

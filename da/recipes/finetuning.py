@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from da.data.batches import LabelledBatches
+from da.data.digits import DIGITS
 from da.data.domain import Labelled
 from da.data.transforms import ImageTransform
 from da.model.attention import channel_attention
@@ -162,7 +163,7 @@ def photograph_job(flags: FinetuneFlags, cell: Cell, read: Callable[[str], Parts
     size = size_of_input(flags, network.backbone)
     if flags.smoke_test:
         digits = smoke_domain(size=size)
-        parts = Parts(digits, digits, digits)
+        parts = Parts(digits, digits, digits, DIGITS.classes)
     else:
         parts = read(cell.target.rpartition("_")[0])
     width: int = network.head.in_features  # type: ignore[assignment]
@@ -211,7 +212,9 @@ def labelled_job(
     stream = LabelledBatches(
         labelled, batch_size=flags.batch_size, seed=cell.seed, transform=augmented, repeat=True
     )
-    judged = Evaluation(parts.test, transform, batch_size=64, validation=parts.validation)
+    judged = Evaluation(
+        parts.test, transform, batch_size=64, validation=parts.validation, classes=parts.classes
+    )
     return Job(method, stream, judged)
 
 

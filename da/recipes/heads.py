@@ -112,9 +112,10 @@ def head_job(
     network = head_network(flags, source.x.shape[1], len(classes))
     method = row_method(flags, cell, make, network)
     held_out = flags.source_validation
-    job = paired_job(flags, cell, method, source, target, identity, source_validation=held_out)
-    evaluation = replace(job.evaluation, batch_size=4096, classes=classes)
-    return job._replace(evaluation=evaluation)
+    job = paired_job(
+        flags, cell, method, source, target, identity, source_validation=held_out, classes=classes
+    )
+    return job._replace(evaluation=replace(job.evaluation, batch_size=4096))
 
 
 def head_network(flags: HeadFlags, width: int, classes: int) -> Network:

@@ -7,7 +7,7 @@ target, `paired_job` makes it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from da.data.batches import Batch, PairedBatches, Transform
@@ -111,6 +111,7 @@ def paired_job(
     test: Labelled | None = None,
     task: Literal["classification", "open_set", "regression"] = "classification",
     source_validation: float = 0.0,
+    classes: Sequence[str] = (),
     facts: Mapping[str, float] | None = None,
 ) -> Job:
     """Build the work of one cell that adapts from a labelled source to an unlabelled target.
@@ -129,6 +130,8 @@ def paired_job(
         task: What the labels are; see `da.train.Evaluation`. Default "classification".
         source_validation: Share of the source that is held out of training, class by class and the
             same in every run, for scores that need the source. Default 0: none.
+        classes: Names of the classes in the order of the logits, which the result and network.pt
+            say. Default (): they have numbers.
         facts: What else the result should say, by name. Default None: nothing.
 
     Returns:
@@ -155,5 +158,7 @@ def paired_job(
         transform=transform,
     )
     judged = target if test is None else test
-    evaluation = Evaluation(judged, transform, source, task=task, source_validation=held_out)
+    evaluation = Evaluation(
+        judged, transform, source, task=task, source_validation=held_out, classes=classes
+    )
     return Job(method, stream, evaluation, facts or {})

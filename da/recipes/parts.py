@@ -25,17 +25,19 @@ class Parts(NamedTuple):
         train: For training.
         validation: For choosing a step.
         test: For the reported accuracy.
+        classes: Names of the classes. Default (): they have numbers.
 
     Example:
         >>> from da.data import read_digits
         >>> from da.recipes import Parts
-        >>> [len(part) for part in Parts.of(read_digits("clean"))]
+        >>> [len(part) for part in Parts.of(read_digits("clean"))[:3]]
         [448, 180, 270]
     """
 
     train: Labelled
     validation: Labelled
     test: Labelled
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, domain: Labelled, *, test: Labelled | None = None) -> Self:
@@ -52,7 +54,8 @@ class Parts(NamedTuple):
 def benchmark_parts(flags: PhotographFlags, benchmark: Benchmark, domain: str) -> Parts:
     """The parts of a domain of photographs. Raises what `data_root` and `read_domain` raise."""
     root = data_root(flags.data_root)
-    return Parts.of(read_domain(benchmark, domain, root, size=flags.stored()))
+    parts = Parts.of(read_domain(benchmark, domain, root, size=flags.stored()))
+    return parts._replace(classes=benchmark.classes)
 
 
 def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled, Labelled]:
