@@ -53,12 +53,15 @@ def test_logistic_regression_on_office31(network: str) -> None:
         assert found == pytest.approx(expected, abs=0.5), f"{source}>{target}"
 
 
-def test_features_are_those_of_the_networks_own_normalisation(tmp_path: Path) -> None:
+def test_features_are_those_of_the_networks_own_normalisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """timm's mean and deviation in NumPy; another choice is another file of the cache."""
     timm = pytest.importorskip("timm", reason='needs pip install -e ".[timm]"')
     name = "test_vit3"
     settings = timm.get_pretrained_cfg(name)
     assert tuple(settings.mean) == (0.5, 0.5, 0.5), "a network that is not like ImageNet's"
+    monkeypatch.setattr("da.data.progress.INTERVAL", 0.0)
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=0).eval()
     torch.save(network.state_dict(), tmp_path / "w.pt")
@@ -73,6 +76,7 @@ def test_features_are_those_of_the_networks_own_normalisation(tmp_path: Path) ->
     )  # fmt: skip
     options = {"weights": tmp_path / "w.pt", "stored_size": side, "cache_dir": tmp_path / "cache"}
     found = frozen_features(own, "here", tmp_path, network=name, **options)
+    assert f"features of here by {name}: 2 of 2 rows" in capsys.readouterr().err
     x = (pixels / 255 - np.array(settings.mean)) / np.array(settings.std)
     with torch.no_grad():
         expected = network(torch.from_numpy(x).permute(0, 3, 1, 2).float())

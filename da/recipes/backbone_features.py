@@ -93,7 +93,9 @@ def frozen_features(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         transform = ImageTransform(settings.size, settings.mean, settings.std)
         # In this layout, and with small batches, convolutions are up to three times as fast here.
-        features = predict(model, photographs, transform, batch_size=16).features.numpy()
+        title = f"features of {domain} by {network}"
+        outputs = predict(model, photographs, transform, batch_size=16, title=title)
+        features = outputs.features.numpy()
         _publish(path, features)
         print(f"cached: {len(features)} features of {domain} by {network} in {path}")
     return Labelled(torch.from_numpy(features), photographs.y)

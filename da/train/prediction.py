@@ -12,6 +12,7 @@ from da.arrays.choices import check_choice
 from da.data.batches import network_input
 from da.data.domain import Unlabelled, as_unlabelled
 from da.data.one_by_one import AnyTransform, as_transform
+from da.data.progress import Progress
 from da.networks.network import Network, Outputs
 from da.networks.statistics import DomainName, evaluating, use_statistics
 
@@ -26,6 +27,7 @@ def predict(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager] = nullcontext,
+    title: str | None = None,
 ) -> Outputs:
     """Run a trained network over a whole domain, batch by batch.
 
@@ -41,6 +43,7 @@ def predict(
         batch_size: Samples a forward pass. Default 256.
         device: Where the network is. Default "cpu".
         autocast: Makes the context of the precision to compute in. Default: none.
+        title: What a progress bar is called. None (default) shows no bar.
 
     Returns:
         Features (n, d) and logits (n, classes) of all samples in order, float32 on the CPU, without
@@ -65,10 +68,14 @@ def predict(
     use_statistics(network, statistics)
     generator = torch.Generator()  # transforms of evaluation draw nothing from it
     features, logits = [], []
-    with evaluating(network):
+    with (
+        evaluating(network),
+        Progress(title or "", len(domain), unit="row", leave=False, hidden=title is None) as done,
+    ):
         for rows in torch.arange(len(domain)).split(batch_size):
             with autocast():
                 outputs = network(network_input(domain, rows, prepare, generator).to(device))
+            done.advance(len(rows))
             features.append(outputs.features.float().cpu())
             logits.append(outputs.logits.float().cpu())
     return Outputs(torch.cat(features), torch.cat(logits))
