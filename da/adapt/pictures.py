@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 MOST = 250  # points of each side in a picture
 DPI = 110
+WIDTH = 4.0  # inches: two pictures fit side by side on a page, and one on a telephone
 SOURCE, TARGET = "#4477aa", "#ee6677"
-THUMB = 96  # pixels
+THUMB = 128  # pixels
 
 
 def picture_of_domains(
@@ -37,15 +38,18 @@ def picture_of_domains(
     generator = np.random.default_rng(seed)
     x, y = (rows[generator.permutation(len(rows))[:MOST]] for rows in (source, target))
     points, name = plane(np.concatenate([x, y]), seed)
-    figure = _figure(4.6, 3.6)
+    figure = _figure(WIDTH, 3.2)
     axes = figure.add_subplot()
     for part, colour, label in (
         (points[: len(x)], SOURCE, "source"),
         (points[len(x) :], TARGET, "target"),
     ):
-        axes.scatter(part[:, 0], part[:, 1], s=9, c=colour, label=label, alpha=0.7, linewidths=0)
-    axes.set(xticks=[], yticks=[], title=f"{title} ({name})")
-    axes.legend(fontsize=8, loc="best")
+        above = 3 if len(part) < len(points) / 2 else 2  # few points would be hidden by many
+        size = 18 if above == 3 else 9
+        axes.scatter(*part.T, s=size, c=colour, label=label, alpha=0.7, linewidths=0, zorder=above)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(f"{title} ({name})", fontsize=10)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return _png(figure)
 
 
@@ -75,38 +79,42 @@ def picture_of_bars(
         title: What stands above.
         axis: What the values are.
     """
-    figure = _figure(5.2, 0.8 + 0.28 * len(names) * max(1, len(series) * 0.6))
+    figure = _figure(WIDTH, 1.2 + 0.28 * len(names) * max(1, len(series) * 0.6))
     axes = figure.add_subplot()
     height = 0.8 / len(series)
     for number, (label, values) in enumerate(series.items()):
         colour = (SOURCE, TARGET, "#888888")[number % 3]
         places = np.arange(len(names)) + (number - (len(series) - 1) / 2) * height
         axes.barh(places, values, height=height, color=colour, label=label)
-    axes.set_yticks(np.arange(len(names)), [_short(name) for name in names], fontsize=8)
+    axes.set_yticks(np.arange(len(names)), [short(name) for name in names], fontsize=8)
     axes.invert_yaxis()
-    axes.set(title=title, xlabel=axis)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(axis, fontsize=9)
     if len(series) > 1:
-        axes.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return _png(figure)
 
 
 def picture_of_numbers(series: dict[str, np.ndarray], title: str, axis: str) -> bytes:
     """Draw how often numbers occur, one outline for each series."""
-    figure = _figure(5.2, 3.0)
+    figure = _figure(WIDTH, 2.8)
     axes = figure.add_subplot()
     bins = np.histogram_bin_edges(np.concatenate(list(series.values())), bins=30).tolist()
     for number, (label, values) in enumerate(series.items()):
         colour = (SOURCE, TARGET, "#888888")[number % 3]
         axes.hist(values, bins=bins, density=True, histtype="step", color=colour, label=label)
-    axes.set(title=title, xlabel=axis, yticks=[])
-    axes.legend(fontsize=8)
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(axis, fontsize=9)
+    if len(series) > 1:
+        figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return _png(figure)
 
 
 def picture_of_confusion(counts: np.ndarray, classes: Sequence[str]) -> bytes:
     """Draw a confusion matrix: a row for each true class, a column for each predicted one."""
     k = len(classes)
-    side = min(3.0 + 0.28 * k, 9.0)
+    side = min(max(WIDTH, 2.5 + 0.25 * k), 8.2)
     figure = _figure(side, side)
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -115,21 +123,22 @@ def picture_of_confusion(counts: np.ndarray, classes: Sequence[str]) -> bytes:
         for i, j in np.argwhere(counts > 0):
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=colour)
-    names = [_short(name, 14) for name in classes]
+    names = [short(name, 14) for name in classes]
     axes.set_xticks(range(k), names, rotation=90, fontsize=7)
     axes.set_yticks(range(k), names, fontsize=7)
-    axes.set(xlabel="predicted", ylabel="true class", title="Target, by its labels")
+    axes.set_title("Target, by its labels", fontsize=10)
+    axes.set_xlabel("predicted", fontsize=9)
+    axes.set_ylabel("true class", fontsize=9)
     return _png(figure)
 
 
-def picture_of_samples(files: Sequence[Path], captions: Sequence[str], title: str) -> bytes:
-    """Draw photographs side by side, with a line below each."""
+def picture_of_samples(files: Sequence[Path], captions: Sequence[str]) -> bytes:
+    """Draw photographs, three in a row, with a line above each."""
     from PIL import Image, ImageOps
 
-    columns = min(6, max(len(files), 1))
+    columns = min(3, max(len(files), 1))
     rows = -(-len(files) // columns)
-    figure = _figure(1.1 * columns, 1.35 * rows + 0.4)
-    figure.suptitle(title, fontsize=9)
+    figure = _figure(WIDTH / 3 * columns, 1.55 * rows)
     for number, (file, caption) in enumerate(zip(files, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         with Image.open(file) as opened:
@@ -137,7 +146,7 @@ def picture_of_samples(files: Sequence[Path], captions: Sequence[str], title: st
         image.thumbnail((THUMB, THUMB))
         axes.imshow(np.asarray(image))
         axes.set_axis_off()
-        axes.set_title(caption, fontsize=6)
+        axes.set_title(short(caption, 20), fontsize=8)
     return _png(figure)
 
 
@@ -153,7 +162,8 @@ def before_and_after(
     ]
 
 
-def _short(name: str, most: int = 24) -> str:
+def short(name: str, most: int = 24) -> str:
+    """A name of at most so many characters."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 

@@ -194,7 +194,7 @@ def domains(adapted: Adapted) -> Section:
     model = adapted.model
     return Section(
         "Before and after",
-        ["If the model has adapted, source and target lie on each other on the right."],
+        ["If the model has adapted, source and target lie on each other in the second picture."],
         None,
         before_and_after(adapted.problem, model.held, model.target),
     )

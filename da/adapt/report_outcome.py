@@ -9,7 +9,12 @@ import numpy as np
 
 from da.adapt.adapting import Adapted, true_figures
 from da.adapt.choice import KEPT
-from da.adapt.pictures import picture_of_confusion, picture_of_numbers, picture_of_samples
+from da.adapt.pictures import (
+    picture_of_confusion,
+    picture_of_numbers,
+    picture_of_samples,
+    short,
+)
 from da.adapt.report_parts import CLASSES, Grid, Section
 from da.adapt.sides import Side
 
@@ -51,14 +56,13 @@ def _certain(adapted: Adapted) -> list[tuple[str, bytes]]:
         ("Least certain target samples", order[:SHOWN]),
         ("Most certain target samples", order[::-1][:SHOWN]),
     ):
-        captions = [f"{names[i]} {100 * certainty[i]:.0f} %" for i in rows]
-        found.append((f"{title}.", picture_of_samples(_files(target, rows), captions, title)))
+        captions = [f"{short(names[i], 13)} {100 * certainty[i]:.0f} %" for i in rows]
+        found.append((f"{title}.", picture_of_samples(_files(target, rows), captions)))
     source = adapted.prepared.sources[0]
     assert source.labels is not None
     rows = np.linspace(0, len(source) - 1, min(SHOWN, len(source))).astype(int)
     captions = [str(source.labels[i]) for i in rows]
-    title = "Some source samples"
-    found.append((f"{title}.", picture_of_samples(_files(source, rows), captions, title)))
+    found.append(("Some source samples.", picture_of_samples(_files(source, rows), captions)))
     return found
 
 

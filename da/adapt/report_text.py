@@ -10,6 +10,7 @@ from string import Template
 
 from da.adapt.report_parts import Grid, Section
 
+WIDE = 600  # pixels, from which a picture is scrolled, not made smaller, on a small screen
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -24,11 +25,15 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-botto
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e6e8; text-align: left;
-  overflow-wrap: normal; }
-th { background: #f4f6f8; } tr.marked { background: #e8f4ea; font-weight: 600; }
-figure { display: inline-block; margin: 1rem 1rem 0 0; max-width: 100%; vertical-align: top; }
-img { max-width: 100%; height: auto; } figcaption { font-size: .85rem; color: #555;
-  max-width: 32rem; }
+  background: #fff; overflow-wrap: normal; }
+td { white-space: nowrap; }
+th { background: #f4f6f8; vertical-align: bottom; }
+tr.marked td { background: #e8f4ea; font-weight: 600; }
+th:first-child, td:first-child { position: sticky; left: 0; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: 1rem; }
+figure { margin: 0; max-width: 100%; overflow-x: auto; }
+img { display: block; max-width: 100%; height: auto; } .wide img { max-width: none; }
+figcaption { font-size: .85rem; color: #555; max-width: 27rem; position: sticky; left: 0; }
 section:first-of-type { background: #f4f6f8; padding: .1rem 1rem 1rem; border-radius: .5rem; }
 section:first-of-type h2 { border: 0; margin-top: 1rem; }
 </style>
@@ -96,14 +101,20 @@ def _html_section(section: Section) -> str:
     parts += [f"<p>{_emphasis(line)}</p>" for line in section.lines]
     if section.grid is not None:
         parts.append(_html_grid(section.grid))
-    for caption, png in section.pictures:
-        data = base64.b64encode(png).decode()
-        says = html.escape(caption)
-        parts.append(
-            f'<figure><img alt="{says}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{says}</figcaption></figure>"
-        )
+    if section.pictures:
+        figures = "\n".join(_html_figure(caption, png) for caption, png in section.pictures)
+        parts.append(f'<div class="pictures">\n{figures}\n</div>')
     return "<section>\n" + "\n".join(parts) + "\n</section>"
+
+
+def _html_figure(caption: str, png: bytes) -> str:
+    """A picture. A wide one keeps its size on a small screen and is scrolled."""
+    data, says = base64.b64encode(png).decode(), html.escape(caption)
+    wide = ' class="wide"' if int.from_bytes(png[16:20], "big") > WIDE else ""
+    return (
+        f'<figure{wide}><img alt="{says}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{says}</figcaption></figure>"
+    )
 
 
 def _html_grid(grid: Grid) -> str:
