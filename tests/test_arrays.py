@@ -6,11 +6,19 @@ Oracles: the inputs themselves (values, dtypes, memory) and the stated errors.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
 
-from da.arrays import as_matrix, check_two_samples, full_precision, like, normalised_weights
+from da.arrays import (
+    NonFiniteError,
+    as_matrix,
+    check_two_samples,
+    full_precision,
+    like,
+    normalised_weights,
+)
 
 
 def test_an_array_goes_in_and_an_array_comes_out():
@@ -77,7 +85,7 @@ def test_finite_values_whose_sum_overflows_are_accepted():
 @pytest.mark.parametrize(
     ("x", "error", "says"),
     [
-        ([[1.0]], TypeError, "source must be a torch tensor or a NumPy array; got list"),
+        ([[1.0]], TypeError, "source must be a torch tensor, a NumPy array, a .*; got list"),
         (
             torch.ones(2, 3, dtype=torch.int64),
             TypeError,
@@ -138,16 +146,38 @@ def test_weights_that_cannot_be_are_named(weights: list) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csr_matrix", "csr_array", "coo_matrix", "csc_array"])
-def test_sparse_rows_are_told_the_way_to_dense_ones(kind: str) -> None:
-    rows = getattr(scipy.sparse, kind)(np.eye(3))
-    with pytest.raises(TypeError, match=r"convert it first, with source.toarray\(\)"):
-        as_matrix(rows, "source")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.bool_])
+def test_sparse_rows_become_dense_ones(kind: str, dtype: type) -> None:
+    rows = as_matrix(getattr(scipy.sparse, kind)(np.eye(3, dtype=dtype)), "source")
+    assert rows.tolist() == np.eye(3).tolist()
+    assert rows.dtype == (torch.float32 if dtype == np.float32 else torch.float64)
 
 
-def test_sparse_tensors_and_tables_are_told_too() -> None:
-    for rows in (torch.eye(2).to_sparse(), torch.eye(2).to_sparse_csr()):
-        with pytest.raises(TypeError, match=r"must be dense; .* with source.to_dense\(\)"):
-            as_matrix(rows, "source")
-    pandas = pytest.importorskip("pandas")
-    with pytest.raises(TypeError, match=r"got DataFrame: .* with source.to_numpy\(\)"):
-        as_matrix(pandas.DataFrame(np.eye(2)), "source")
+def test_sparse_tensors_become_dense_with_their_gradient() -> None:
+    values = torch.tensor([2.0, 3.0], requires_grad=True)
+    rows = as_matrix(torch.sparse_coo_tensor([[0, 1], [1, 0]], values, (2, 2)), "source")
+    assert rows.tolist() == [[0.0, 2.0], [3.0, 0.0]]
+    rows.square().sum().backward()
+    assert values.grad.tolist() == [4.0, 6.0]  # d x^2 / dx
+
+
+def test_tables_of_numbers() -> None:
+    table = pd.DataFrame({"dose": [1, 2], "weight": [0.5, 1.5], "smokes": [True, False]}, [7, 3])
+    assert as_matrix(table, "source").tolist() == [[1.0, 0.5, 1.0], [2.0, 1.5, 0.0]]
+    source, target = check_two_samples(table, table.to_numpy(dtype=float)[:1])
+    assert source.shape == (2, 3) and target.shape == (1, 3)
+    assert isinstance(like(source, table), np.ndarray)
+
+
+def test_tables_and_masks_that_hold_no_numbers_are_told() -> None:
+    with pytest.raises(TypeError, match="source must hold numbers; column 'city' holds .*encode"):
+        as_matrix(pd.DataFrame({"dose": [1.0], "city": ["Ulm"]}), "source")
+    for missing in (
+        pd.DataFrame({"dose": pd.array([1, 2, None], dtype="Int64")}),
+        np.ma.MaskedArray([[1.0], [2.0], [3.0]], mask=[[False], [False], [True]]),
+    ):
+        with pytest.raises(NonFiniteError, match="source must be finite; row 2 holds NaN"):
+            as_matrix(missing, "source")
+    for other in ([[1.0]], "rows", None):
+        with pytest.raises(TypeError, match="a NumPy array, a table or a sparse matrix; got"):
+            as_matrix(other, "source")

@@ -18,6 +18,7 @@ from da.arrays.matrices import (
     normalised_weights,
 )
 from da.arrays.random_states import RandomState, seed_of
+from da.arrays.tables import dense_array
 
 __all__ = [
     "Array",
@@ -31,6 +32,7 @@ __all__ = [
     "check_choices",
     "check_two_samples",
     "class_values",
+    "dense_array",
     "full_precision",
     "like",
     "narrowed",

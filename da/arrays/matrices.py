@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.stacking import stacking
+from da.arrays.tables import dense_array
 
 
 class NonFiniteError(ValueError):
@@ -43,19 +44,22 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
     """Check one sample and turn it into a tensor; the gradient of a tensor passes.
 
-    Sparse rows are refused: what is computed of them is dense. Half precision becomes float32. An
-    array shares its memory with the tensor if possible. Integers are refused and not converted: an
-    integer matrix in place of features is most often labels or raw images, passed by mistake.
+    Sparse rows become dense, since what is computed of them is dense. Half precision becomes
+    float32. An array shares its memory with the tensor if possible. Integers in an array or a
+    tensor are refused and not converted: an integer matrix in place of features is most often
+    labels or raw images, passed by mistake. The columns of a table and the entries of a sparse
+    matrix may be counts.
 
     Args:
-        x: Rows (n, d), floats, finite, with n >= 1 and d >= 1.
+        x: Rows (n, d), finite, with n >= 1 and d >= 1: floats in a tensor or an array, or numbers
+            in a pandas DataFrame or a SciPy sparse matrix.
         name: What an error message calls `x`.
 
     Returns:
         The rows (n, d) in float32 or float64.
 
     Raises:
-        TypeError: `x` is neither a dense tensor nor an array, or it does not hold floats.
+        TypeError: `x` is none of these, or it does not hold floats or, in a table, numbers.
         ValueError: The shape is another one.
         NonFiniteError: A value is NaN or infinite.
 
@@ -65,9 +69,10 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
         >>> as_matrix(np.array([[1.0, 2.0]]), "source")
         tensor([[1., 2.]], dtype=torch.float64)
     """
-    if not isinstance(x, Tensor | np.ndarray) or _is_sparse(x):
-        raise TypeError(_not_dense(x, name))
-    tensor = x if isinstance(x, Tensor) else _from_numpy(x, name)
+    if isinstance(x, Tensor):
+        tensor = x if x.layout == torch.strided else x.to_dense()
+    else:
+        tensor = _from_numpy(dense_array(x, name), name)
     if not tensor.is_floating_point():
         raise TypeError(
             f"{name} must hold floats; got {tensor.dtype}: convert it first, with {name}.float() "
@@ -210,23 +215,6 @@ def at_least_single(x: Tensor) -> Tensor:
         tensor([1., 1.])
     """
     return x if x.dtype == torch.float64 else x.float()
-
-
-def _is_sparse(x: object) -> bool:
-    return isinstance(x, Tensor) and x.layout != torch.strided
-
-
-def _not_dense(x: object, name: str) -> str:
-    """The error for what is neither a dense tensor nor an array, with the way to one if known."""
-    got = f"{name} must be a torch tensor or a NumPy array; got {type(x).__name__}"
-    for convert in ("toarray", "to_numpy"):  # SciPy's sparse matrices, and tables
-        if hasattr(x, convert):
-            return f"{got}: convert it first, with {name}.{convert}()"
-    if isinstance(x, Tensor):
-        return (
-            f"{name} must be dense; got a sparse tensor: convert it first, with {name}.to_dense()"
-        )
-    return got
 
 
 def _from_numpy(x: np.ndarray, name: str) -> Tensor:

@@ -1,7 +1,7 @@
 """Instance-based methods: (source (n, d), target (m, d)) -> weights (n,).
 
 They say how much each source row should count, so that the weighted source looks like the target.
-Rows are dense, since their distances are: a sparse matrix is refused, pass x.toarray().
+A row may be one of a tensor, an array, a DataFrame or a sparse matrix, which becomes dense.
 """
 
 from da.instance.adjustment import AdjustedHead, adjust, sample_weights

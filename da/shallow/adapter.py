@@ -68,10 +68,9 @@ class Adapter(BaseEstimator, ABC):
         """Learn the map from both samples.
 
         Args:
-            source: Rows (n, d), floats. A sparse matrix is refused with one error, in every
-                adapter: means are subtracted or rows turned, so the result is dense. Pass
-                x.toarray().
-            target: Rows (m, d), floats.
+            source: Rows (n, d), floats, or the numbers of a DataFrame or a sparse matrix. Sparse
+                rows become dense in every adapter: means are subtracted or rows turned.
+            target: Rows (m, d) in the same way.
             source_labels: Classes (n,) of the source rows: integers, strings, or floats that hold
                 whole numbers. Methods without labels ignore them.
 

@@ -81,7 +81,6 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
             ValueError: There are no source rows, or an adapter or weigher finds no target rows. A
                 domain is 0 or `sample_domain` has another length. The wrapped estimator would
                 ignore the weights.
-            TypeError: X is sparse, and an adapter or weigher needs it dense.
         """
         if y is None:
             raise ValueError(
@@ -129,12 +128,11 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
         return getattr(self.estimator_, method)(X)
 
     def _rows(self, X: Any, *, reset: bool) -> Any:
-        """Check X; it may be sparse if neither an adapter nor a weigher sees it."""
-        dense = self.adapter is not None or self.weigher is not None
+        """Check X, which may be sparse; an adapter or a weigher makes dense rows of it."""
         return validate_data(
             self,
             X,
-            accept_sparse=False if dense else "csr",
+            accept_sparse="csr",
             dtype=[np.float64, np.float32],
             reset=reset,
         )
@@ -168,8 +166,8 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        plain = self.adapter is None and self.weigher is None
-        tags.input_tags.sparse = plain and get_tags(self._chosen()).input_tags.sparse
+        reads_dense = self.adapter is not None  # the estimator gets what the adapter made
+        tags.input_tags.sparse = reads_dense or get_tags(self._chosen()).input_tags.sparse
         return tags
 
     def _to_score(

@@ -45,7 +45,6 @@ class DomainAdaptationClassifier(ClassifierMixin, DomainAdaptationEstimator):
     Raises:
         ValueError: In `fit`, if source or target rows are missing, a domain is 0, or the estimator
             would ignore the weights.
-        TypeError: In `fit`, if X is sparse and an adapter or weigher needs it dense.
 
     Example:
         >>> import numpy as np
@@ -118,7 +117,6 @@ class DomainAdaptationRegressor(RegressorMixin, DomainAdaptationEstimator):
     Raises:
         ValueError: In `fit`, if source or target rows are missing, a domain is 0, an answer is not
             finite, or the estimator would ignore the weights.
-        TypeError: In `fit`, if X is sparse and an adapter or weigher needs it dense.
 
     Example:
         >>> import numpy as np

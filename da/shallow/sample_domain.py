@@ -88,4 +88,4 @@ def checked_weights(weigher: Weigher, source: np.ndarray, target: np.ndarray) ->
         ValueError: The weights do not have the shape (n,), are not finite and >= 0, or are all 0.
     """
     weights = np.asarray(weigher(source, target), dtype=np.float64)
-    return normalised_weights(weights, len(source), name="the weights that weigher returns")
+    return normalised_weights(weights, source.shape[0], name="the weights that weigher returns")
