@@ -15,10 +15,11 @@ import torch
 from da.networks.network import Network
 from da.recipes.failures import cell_error
 from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
-from da.recipes.job import Cell, Work
+from da.recipes.job import Cell, Job, Work
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType
 from da.records.claim import BusyError
+from da.records.paused import pauses_before, take_up
 from da.records.run import Run
 from da.train.checkpoint import kept_step
 from da.train.engine import launch
@@ -54,12 +55,17 @@ def run_cell(
     run: Run | None = None
     try:
         run = start_run(flags, experiment, cell, describe, fabric)
-        if fabric is not None:
-            fabric.barrier()  # every process sees the folder as the first has left it
+        _wait(fabric)  # every process sees the folder as the first has left it
+        if paused(run, cell):
+            run = _take_up(run, flags, experiment, cell, describe, fabric)
         if run.finished:
             return run.directory
         torch.manual_seed(cell.seed)
-        build(flags, cell).carry_out(run, flags, fabric)
+        work = build(flags, cell)
+        if cell.until is not None and isinstance(work, Job) and isinstance(flags, Flags):
+            work.carry_out_until(run, flags, fabric, until=cell.until)
+        else:
+            work.carry_out(run, flags, fabric)
     except KeyboardInterrupt as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left to close may take a while
         if run is not None:
@@ -138,13 +144,44 @@ def finished_cells(
     describe: Describe | None = None,
 ) -> list[Cell]:
     """The cells that have a result already. Nothing is written; arguments as of `run_cell`."""
-    return [
-        cell
-        for cell in cells
-        if start_run(
-            with_settings(flags, cell), experiment, cell, describe, None, writes=False
-        ).finished
-    ]
+    found = []
+    for cell in cells:
+        own = with_settings(flags, cell)
+        run = start_run(own, experiment, cell, describe, None, writes=False)
+        if run.finished and not paused(run, cell):
+            found.append(cell)
+    return found
+
+
+def paused(run: Run, cell: Cell) -> bool:
+    """Whether a run has a result, but has paused before the step that the cell wants."""
+    return run.finished and pauses_before(run.result(), cell.until)
+
+
+def _take_up(
+    run: Run,
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> Run:
+    """Go on with a run that has paused; a packed one, which has no checkpoint, begins again."""
+    _wait(fabric)  # every process has read the result
+    if fabric is None or fabric.is_global_zero:
+        unpacked = take_up(run, cell.until)
+        again = flags if unpacked else dataclasses.replace(flags, force=True)
+        run = start_run(again, experiment, cell, describe, fabric)
+    _wait(fabric)
+    if fabric is not None and not fabric.is_global_zero:
+        run = start_run(flags, experiment, cell, describe, fabric)
+    return run
+
+
+def _wait(fabric: Fabric | None) -> None:
+    """Wait for all processes of a run."""
+    if fabric is not None:
+        fabric.barrier()
 
 
 def with_settings(flags: FlagsType, cell: Cell) -> FlagsType:

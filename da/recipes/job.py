@@ -20,6 +20,7 @@ from da.train.evaluation import Evaluation
 from da.train.label_free import SCORES
 from da.train.loop import fit
 from da.train.method import Method
+from da.train.pausing import fit_until
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -35,6 +36,7 @@ class Cell(NamedTuple):
         seed: The seed.
         recipe: Options of the row that are not the usual ones, as (name, value). Default: none.
         settings: Settings of training that are not the flags', as (name, value). Default: none.
+        until: The step after which training pauses, to be continued; None (default): the last.
 
     Example:
         >>> from da.recipes import Cell
@@ -48,11 +50,12 @@ class Cell(NamedTuple):
     seed: int
     recipe: tuple[tuple[str, Any], ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
+    until: int | None = None
 
     @property
     def usual(self) -> Cell:
         """The same cell without a recipe."""
-        return self._replace(recipe=(), settings=())
+        return self._replace(recipe=(), settings=(), until=None)
 
 
 class Work(Protocol):
@@ -98,6 +101,19 @@ class Job(NamedTuple):
     def carry_out(self, run: Run, flags: Flags, fabric: Fabric | None) -> None:
         """Train and judge the method."""
         fit(self.method, self.stream, flags, run, self.scored, facts=self.facts, fabric=fabric)
+
+    def carry_out_until(self, run: Run, flags: Flags, fabric: Fabric | None, *, until: int) -> None:
+        """Train the method up to a step, and judge it there; see `da.train.pausing`."""
+        fit_until(
+            self.method,
+            self.stream,
+            flags,
+            run,
+            self.scored,
+            until=until,
+            facts=self.facts,
+            fabric=fabric,
+        )
 
 
 def paired_job(

@@ -59,6 +59,8 @@ class RowFlags:
     select: str | None = field(default=None, metadata=NO_RESULT)
     """Score that chooses trial and step; none: the last step of one trial, the default score of
     several."""
+    halving: tuple[int, ...] = field(default=(), metadata=NO_RESULT)
+    """Steps at which the worse half of a row's trials pauses, by that score; none: all go on."""
 
     def __post_init__(self) -> None:
         getattr(super(), "__post_init__", lambda: None)()  # of the class that is second

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from da.records.files import INCIDENTAL, NAMES
+from da.records.paused import paused_step
 from da.records.record import Record
 
 PERCENT = ("accuracy", "hos", "f1")  # last words of the names of fractions, shown in percent
@@ -111,8 +112,13 @@ def selection_of(run: Record, select: str) -> Mapping[str, Any]:
 
 
 def steps_of(run: Record) -> int | None:
-    """The training steps of a run; None if it trains no network, as a shallow method."""
+    """The training steps of a run; None if it trains no network, as a shallow method.
+
+    A run that has paused has had those up to there.
+    """
     steps = run.config.get("steps")
+    if (paused := paused_step(run.result)) is not None:
+        return paused
     return steps if isinstance(steps, int) and "model" not in run.config else None
 
 

@@ -252,7 +252,8 @@ def _measure(cells: Cells, figure: Metric, select: str, *, needed: bool) -> tupl
             if run is None and needed:
                 raise ValueError(
                     f"no trial of {cell[0]} on {cell[1]} with seed {seed} has the row's own "
-                    f"recipe, which {LAST!r} takes; choose by a score with --select"
+                    f"recipe and all its steps, which {LAST!r} takes; choose by a score with "
+                    "--select"
                 )
             value = None if run is None else figure.read(run, select)
             lacking += run is not None and value is None

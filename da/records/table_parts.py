@@ -13,6 +13,7 @@ from da.records.best import Marks, marks
 from da.records.budgets import budgets_of, trials_by_seed, unequal, words
 from da.records.difference import Difference
 from da.records.grids import Best
+from da.records.paused import paused_step
 from da.records.published import Published
 from da.records.record import Record
 from da.records.table import AVERAGE, Table
@@ -92,6 +93,9 @@ def footer(table: Table) -> list[Part]:
             f"{table.lacking} runs were recorded before {table.metric.name} was: they have no cell."
         )
     lines += _recipes(table)
+    trials = [run for runs in table.runs.values() for run in runs]
+    if paused := sum(paused_step(run.result) is not None for run in trials):
+        lines.append(f"{paused} of {len(trials)} trials have paused before their last step.")
     dirty, runs = table.uncommitted
     if dirty:
         lines.append(f"{dirty} of {runs} runs come from code that is in no commit.")

@@ -2,7 +2,7 @@
 
 A label-free score takes the trial whose score is highest at the step that the score picks within
 the trial. "oracle" does the same by the figure of the table, which reads target labels. "last" has
-nothing to choose by: it takes the row's own recipe.
+nothing to choose by: it takes the row's own recipe, unless that has paused before its last step.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Any
 
 from da.records.cells import Metric, differing_settings, selection_of
+from da.records.paused import paused_step
 from da.records.record import Record
 
 LAST, ORACLE = "last", "oracle"
@@ -65,7 +66,8 @@ def chosen(trials: Sequence[Record], select: str, metric: Metric) -> Record | No
         metric: The figure of the table, which "oracle" chooses by.
 
     Returns:
-        The trial; None if the rule is "last" and no trial has the row's own recipe.
+        The trial; None if the rule is "last" and no trial has the row's own recipe, or the one that
+        has it has paused.
 
     Raises:
         ValueError: A trial lacks what the rule chooses by; the message names its folder.
@@ -82,11 +84,14 @@ def chosen(trials: Sequence[Record], select: str, metric: Metric) -> Record | No
 
 
 def own_recipe(trials: Sequence[Record]) -> Record | None:
-    """The trial whose settings have their defaults wherever the trials differ; None without one."""
+    """The trial whose settings have their defaults wherever the trials differ.
+
+    None if there is none, or if it has paused before its last step.
+    """
     varying = varying_settings(trials)
     for run in trials:
         if all(key not in run.config or key in (run.defaults or ()) for key in varying):
-            return run
+            return run if paused_step(run.result) is None else None
     return None
 
 
