@@ -88,6 +88,11 @@ def fill_by_halves(
     return Filled(_directories(flags, experiment, cells, describe), failures + filled.failures)
 
 
+def halves(flags: Any) -> bool:
+    """Whether a script's trials are to be halved; a smoke test has too few steps for it."""
+    return bool(getattr(flags, "halving", ())) and not flags.smoke_test
+
+
 def check_halving(flags: Any) -> tuple[tuple[int, ...], str]:
     """The steps of the halving, and the score that judges.
 

@@ -23,7 +23,7 @@ from da.recipes.command_line import parse_flags
 from da.recipes.failures import CellError, list_failures
 from da.recipes.filling import cells_of, fill
 from da.recipes.flags import CommonFlags
-from da.recipes.halving import fill_by_halves
+from da.recipes.halving import fill_by_halves, halves
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
 from da.records.command_line import INTERRUPTED
@@ -104,9 +104,9 @@ def main(
         fabric = start_engine(flags)
         cells = cells_of(flags, columns, rows or {})
         needed = partial(check_inputs, flags, benchmark, check)
-        halved = isinstance(flags, RowFlags) and bool(flags.halving) and not flags.smoke_test
-        carry_out = fill_by_halves if halved else fill
-        directories, failures = carry_out(flags, experiment, cells, build, describe, fabric, needed)
+        carry_out = fill_by_halves if halves(flags) else fill
+        given = (flags, experiment, cells, build, describe, fabric, needed)
+        directories, failures = carry_out(*given)
         if fabric is not None and not fabric.is_global_zero:
             return
         records = _records(flags, experiment, directories)
