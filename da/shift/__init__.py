@@ -1,6 +1,8 @@
 """Has the data shifted, and how? Two-sample tests and drift reports."""
 
 from da.records.multiple_tests import holm
+from da.shift.block_sums import BlockSums, block_sums
+from da.shift.block_test import block_mmd_test
 from da.shift.categories import Categories, moved_categories
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness
@@ -11,6 +13,7 @@ from da.shift.mmd import MMDTest, mmd_test
 from da.shift.random_features import MeanEmbedding, random_feature_mmd2
 
 __all__ = [
+    "BlockSums",
     "Categories",
     "ClassTest",
     "Columns",
@@ -20,6 +23,8 @@ __all__ = [
     "MeanEmbedding",
     "Part",
     "Proportions",
+    "block_mmd_test",
+    "block_sums",
     "explain_loss",
     "holm",
     "mmd_fuse",

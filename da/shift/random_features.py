@@ -100,7 +100,7 @@ def random_feature_mmd2(
     with full_precision(x):
         scale = float(resolve_bandwidth(torch.cat([x, y]).detach(), bandwidth))
         scales = [scale * a for a in factors]
-        frequencies = _frequencies(x.shape[1], scales, features, seed_of(random_state))
+        frequencies = frequencies_of(x.shape[1], scales, features, seed_of(random_state))
         own, other = _feature_sum(x, frequencies), _feature_sum(y, frequencies)
         value = _unbiased(own, len(x), other, len(y), len(factors))
     return like(value.to(x.dtype), source)
@@ -173,7 +173,7 @@ class MeanEmbedding:
             "random_state": seed,
         }
         scales = [float(bandwidth) * a for a in factors]
-        self._frequencies = _frequencies(width, scales, features, seed)
+        self._frequencies = frequencies_of(width, scales, features, seed)
         self.total = torch.zeros(len(factors), features, dtype=torch.float64)
         self.count = 0
 
@@ -239,8 +239,21 @@ class MeanEmbedding:
                 )
 
 
-def _frequencies(width: int, scales: Sequence[float], features: int, seed: int) -> Tensor:
-    """w (kernels, width, J) in float64, from the CPU's generator: every device gets the same."""
+def frequencies_of(width: int, scales: Sequence[float], features: int, seed: int) -> Tensor:
+    """Draw the frequencies of Gaussian kernels.
+
+    Args:
+        width: d, the columns of the rows.
+        scales: s of each kernel, a squared distance > 0.
+        features: 2 J, even.
+        seed: Of the CPU's generator, so that every device gets the same.
+
+    Returns:
+        The frequencies w (kernels, width, J) in float64, on the CPU.
+
+    Raises:
+        ValueError: `features` is not even.
+    """
     if not is_whole(features) or features < 2 or features % 2:
         raise ValueError(
             "features must be an even integer of at least 2, a cosine and a sine for each "
