@@ -8,21 +8,26 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
-import scipy.sparse
 import sklearn
 from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from da.instance.discriminator import discriminator_weights
-from da.shallow.crossvalidation import ImportanceWeightedScore, SourceFolds
+from da.shallow.crossvalidation import SourceFolds
 from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
 from da.shallow.sample_domain import is_source, labels_of
 from da.shallow.transport import OTMap
+from da.shallow.weighted_score import ImportanceWeightedScore
 
 RNG = np.random.default_rng(0)
 DOMAIN = RNG.permutation(np.r_[np.ones(60, dtype=int), np.full(20, 2), -np.ones(45, dtype=int)])
@@ -114,10 +119,12 @@ def test_what_the_score_refuses():
         ImportanceWeightedScore()(model, X, Y, sample_domain=np.full(125, -1))
     with pytest.raises(ValueError, match="take cv=SourceFolds"):
         ImportanceWeightedScore(exponential)(model, X, Y, sample_domain=np.full(125, 1))
-    with pytest.raises(TypeError, match="dense data is required"):
-        ImportanceWeightedScore(exponential)(
-            model, scipy.sparse.csr_array(X), Y, sample_domain=DOMAIN
-        )
+    with pytest.raises(ValueError, match="metric must be one of auto, .*; got 'f1'"):
+        ImportanceWeightedScore(metric="f1")
+    with pytest.raises(ValueError, match="metric 'r2' is none of a classifier"):
+        ImportanceWeightedScore(metric="r2")(model, X, Y, sample_domain=DOMAIN)
+    with pytest.raises(TypeError, match="must be a classifier or a regressor; got KMeans"):
+        ImportanceWeightedScore()(KMeans(2).fit(X), X, Y, sample_domain=DOMAIN)
     with pytest.raises(ValueError, match="the weights that weigher returns must be"):
         ImportanceWeightedScore(lambda source, target: -np.ones(len(source)))(
             model, X, Y, sample_domain=DOMAIN
@@ -199,7 +206,9 @@ def test_a_search_over_a_pipeline_and_its_adapter_reads_no_target_label():
         fitted.fit(scaler.transform(X[train]), Y[train], sample_domain=DOMAIN[train])
         held = test[DOMAIN[test] > 0]
         right = fitted.predict(scaler.transform(X[held]), sample_domain=DOMAIN[held]) == Y[held]
-        by_hand.append(np.average(right, weights=np.exp(X[held, 0])))
+        # The weigher sees the rows as the last step of the pipeline does.
+        weights = np.exp(scaler.transform(X[held])[:, 0])
+        by_hand.append(np.average(right, weights=weights))
     np.testing.assert_allclose(scores, by_hand)
 
 
@@ -245,3 +254,78 @@ def test_rows_and_labels_told_apart():
         assert labels_of(y, chosen).tolist() == ["a", "b"]
     assert labels_of([1, "garbage", 2], chosen).dtype.kind == "i"
     assert labels_of(np.array([1, None, 2], dtype=object), chosen).dtype.kind == "i"
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "roc_auc", "log_loss"])
+def test_a_weight_of_two_is_a_row_that_stands_there_twice(metric: str, classes: int):
+    rng = np.random.default_rng(classes)
+    rows = rng.standard_normal((90, 2))
+    labels = np.array(["ash", "beech", "oak"])[np.digitize(rows[:, 0], [0, 1][: classes - 1])]
+    rows += rng.standard_normal((90, 2))
+    model = LogisticRegression().fit(rows, labels)
+    counts = rng.integers(1, 4, 60)
+    domain = np.r_[np.ones(60, int), -np.ones(30, int)]
+    scored = ImportanceWeightedScore(lambda source, target: counts * 1.0, metric=metric)
+    found = scored(model, rows, labels, sample_domain=domain)
+    many, answers = np.repeat(rows[:60], counts, axis=0), np.repeat(labels[:60], counts)
+    p = model.predict_proba(many)
+    expected = {
+        "accuracy": lambda: accuracy_score(answers, model.predict(many)),
+        "balanced_accuracy": lambda: balanced_accuracy_score(answers, model.predict(many)),
+        "log_loss": lambda: -log_loss(answers, p, labels=model.classes_),
+        "roc_auc": lambda: roc_auc_score(
+            answers, p[:, 1] if classes == 2 else p, multi_class="ovr", labels=model.classes_
+        ),
+    }[metric]()
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", ["mean_squared_error", "mean_absolute_error", "r2"])
+def test_weighted_scores_of_numbers(metric: str):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((50, 1))
+    y = rows[:, 0] + rng.standard_normal(50)
+    model, domain = Ridge().fit(rows, y), np.r_[np.ones(40, int), -np.ones(10, int)]
+    found = ImportanceWeightedScore(exponential, metric=metric)(
+        model, rows, y, sample_domain=domain
+    )
+    w = np.exp(rows[:40, 0])
+    w, errors = w / w.sum(), (model.predict(rows) - y)[:40]
+    centred = y[:40] - w @ y[:40]
+    expected = {
+        "mean_squared_error": -(w @ errors**2),
+        "mean_absolute_error": -(w @ abs(errors)),
+        "r2": 1 - (w @ errors**2) / (w @ centred**2),
+    }[metric]
+    assert found == pytest.approx(expected)
+
+
+def test_rows_with_gaps_and_words_are_weighed_as_the_last_step_sees_them():
+    """The middle of the gap is 0 and "b" is 1, so the weights of the last step are known."""
+    table = pd.DataFrame({"x": [-1.0, np.nan, 1.0, 0.0], "z": ["a", "b", "b", "a"]})
+    y, domain = np.array([0, 1, 1, 0]), np.array([1, 1, 1, -1])
+    columns = ColumnTransformer(
+        [("x", SimpleImputer(), ["x"]), ("z", OneHotEncoder(drop="first"), ["z"])]
+    )
+    model = make_pipeline(columns, LogisticRegression()).fit(table, y)
+    seen = []
+
+    def weigher(source, target):
+        seen.extend([source, target])
+        return 1 + source[:, 0] ** 2
+
+    scored = ImportanceWeightedScore(weigher)(model, table, [0, 1, 0, -9], sample_domain=domain)
+    assert [rows.tolist() for rows in seen] == [[[-1, 0], [0, 1], [1, 1]], [[0, 0]]]
+    assert scored == pytest.approx(3 / 5)  # the third row is wrong, and weighs 2 of 2 + 1 + 2
+    with sklearn.config_context(enable_metadata_routing=True):
+        search = GridSearchCV(
+            make_pipeline(columns, LogisticRegression()),
+            {"logisticregression__C": [0.1, 1.0]},
+            cv=SourceFolds(2),
+            scoring=ImportanceWeightedScore(weigher),
+            error_score="raise",
+        )
+        rows = pd.concat([table] * 6, ignore_index=True)
+        search.fit(rows, np.tile(y, 6), sample_domain=np.tile(domain, 6))
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -5,7 +5,7 @@ An adapter has `fit` and `transform`. A classifier has `fit` and `predict`.
 
 from da.shallow.adapter import Adapter
 from da.shallow.coral import CORAL, coral_map
-from da.shallow.crossvalidation import ImportanceWeightedScore, SourceFolds
+from da.shallow.crossvalidation import SourceFolds
 from da.shallow.easytl import EasyTL
 from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
 from da.shallow.jda import BDA, JDA
@@ -15,6 +15,7 @@ from da.shallow.subspace import GFK, SubspaceAlignment
 from da.shallow.tca import SSTCA, TCA
 from da.shallow.tjm import TJM
 from da.shallow.transport import LinearMongeMap, OTMap
+from da.shallow.weighted_score import ImportanceWeightedScore, Metric
 
 __all__ = [
     "Adapter",
@@ -29,6 +30,7 @@ __all__ = [
     "JGSA",
     "LinearMongeMap",
     "MEDA",
+    "Metric",
     "OTMap",
     "SSTCA",
     "SourceFolds",

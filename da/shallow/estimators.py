@@ -6,7 +6,7 @@
 `sample_domain` is > 0 for source rows and < 0 for target rows. Under
 `sklearn.set_config(enable_metadata_routing=True)` the estimators work in pipelines, searches and
 cross-validation. They request `sample_domain` by default, so it only has to be passed.
-`da.shallow.crossvalidation` chooses among them without target labels.
+`SourceFolds` and `ImportanceWeightedScore` choose among them without target labels.
 """
 
 from __future__ import annotations
