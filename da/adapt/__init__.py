@@ -8,6 +8,7 @@ from da.adapt.read_paths import read_side, read_sides
 from da.adapt.saved_model import Predictions, SavedModel, load_model
 from da.adapt.shift_report import Drift, DriftOptions, drift_report
 from da.adapt.sides import Featurizer, Prepared, Side
+from da.adapt.sklearn_model import as_pipeline, load_pipeline
 from da.adapt.trying import Place
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "Side",
     "Watched",
     "adapt_prepared",
+    "as_pipeline",
     "drift_report",
     "export_model",
     "load_model",
+    "load_pipeline",
     "prepare",
     "read_side",
     "read_sides",

@@ -73,16 +73,18 @@ class Choice:
 
     Attributes:
         model: The model to use: that of the chosen row, or the source's own.
+        own: The source's own model.
         proposed: The row and trial that the scores name.
         keep: Whether the answer is to keep the source's own model.
         reasons: Why, in whole sentences.
         scores: Name of a candidate -> its scores.
-        stands: The trial that stands for each row.
+        stands: The trial that stands for each row, rows that are not to be believed left out.
         gain: The estimated gain of accuracy of `proposed` over the source's model, and its standard
             error; NaN for a regression.
     """
 
     model: Fitted
+    own: Fitted
     proposed: Fitted
     keep: bool
     reasons: tuple[str, ...]
@@ -140,7 +142,8 @@ def _choose_classifier(fitted: Sequence[Fitted], shift: Shift) -> Choice:
         )
         for one in fitted
     }
-    return Choice(own if keep else proposed, proposed, keep, reasons, scores, tuple(stands), gain)
+    model = own if keep else proposed
+    return Choice(model, own, proposed, keep, reasons, scores, tuple(stands), gain)
 
 
 def _by_row(fitted: Sequence[Fitted]) -> dict[str, list[Fitted]]:
@@ -251,8 +254,8 @@ def _choose_regression(fitted: Sequence[Fitted], shift: Shift, source_y: np.ndar
     proposed = min(good, key=_simplicity, default=own)
     keep, reasons = _keeps_regression(proposed, own, shift, plausible, bool(good))
     gain = (float("nan"), float("nan"))
-    near = tuple(one for one in stands if one in good or one is own)
-    return Choice(own if keep else proposed, proposed, keep, reasons, scores, near, gain)
+    model = own if keep else proposed
+    return Choice(model, own, proposed, keep, reasons, scores, tuple(good or [own]), gain)
 
 
 def _simplicity(one: Fitted) -> tuple[int, float]:

@@ -1,7 +1,8 @@
-"""Write a saved model for use without this package: ONNX, TorchScript or torch.export.
+"""Write a saved model for other programs: ONNX, TorchScript, torch.export, or scikit-learn.
 
 What is written is the network from input to logits: of photographs from normalised pixels, else
-from feature rows. It is asked once and must answer as the model does.
+from feature rows. Of a table it can also be a scikit-learn pipeline from its columns, see
+`da.adapt.sklearn_model`. It is asked once and must answer as the model does.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from da.adapt.features_photographs import PhotographFeatures
+from da.adapt.linear_models import softmax
 from da.adapt.saved_model import SavedModel
+from da.adapt.sklearn_model import as_pipeline
 from da.arrays.choices import check_choice
 
-Format = Literal["onnx", "torchscript", "pt2"]
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+Format = Literal["onnx", "torchscript", "pt2", "joblib"]
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "joblib": ".joblib"}
 CLOSE = 1e-3  # of the largest logit, by which an exported model may differ
 ROWS = 3  # in the check
 
@@ -47,20 +51,23 @@ def export_model(model: SavedModel, folder: Path, form: Format) -> Path:
 
     Args:
         model: The saved model.
-        folder: Where the file model.onnx, model.pt or model.pt2 goes.
-        form: "onnx" needs the extra `[onnx]`.
+        folder: Where the file model.onnx, model.pt, model.pt2 or model.joblib goes.
+        form: "onnx" needs the extra `[onnx]`. "joblib" is for tables; it is a pickle.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: The form is unknown, or the exported model answers otherwise.
+        ValueError: The form is unknown or not for this kind of data, or the exported model answers
+            otherwise.
         ImportError: The packages of the form are missing.
         OSError: The file cannot be written.
     """
     check_choice("form", form, Format)
-    network, example = exported_network(model)
     path = Path(folder) / f"model{SUFFIXES[form]}"
+    if form == "joblib":
+        return _joblib(model, path)
+    network, example = exported_network(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     ask = {"onnx": _onnx, "torchscript": _torchscript, "pt2": _pt2}[form](network, example, path)
     with torch.no_grad():
@@ -144,6 +151,20 @@ def _onnx(network: nn.Module, example: Tensor, path: Path) -> Ask:
         return session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
 
     return ask
+
+
+def _joblib(model: SavedModel, path: Path) -> Path:
+    pipeline = as_pipeline(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    joblib.dump(pipeline, path)
+    estimator, rows = joblib.load(path)["model"], model.adapted_to  # just written, so it is safe
+    expected = model.logits(rows)
+    if model.classes:
+        expected = softmax(expected)[:, np.argsort(model.classes)]
+        _check_same(estimator.predict_proba(rows), expected, path)
+    else:
+        _check_same(estimator.predict(rows), expected[:, 0], path)
+    return path
 
 
 def _check_same(answered: np.ndarray, expected: np.ndarray, path: Path) -> None:

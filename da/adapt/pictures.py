@@ -87,6 +87,7 @@ def picture_of_bars(
         places = np.arange(len(names)) + (number - (len(series) - 1) / 2) * height
         axes.barh(places, values, height=height, color=colour, label=label)
     axes.set_yticks(np.arange(len(names)), [short(name) for name in names], fontsize=8)
+    axes.margins(y=0.02)
     axes.invert_yaxis()
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(axis, fontsize=9)
@@ -155,16 +156,22 @@ def before_and_after(
 ) -> list[tuple[str, bytes]]:
     """The two pictures of the domains: their features, and the chosen model's answers."""
     before = picture_of_domains(problem.x, problem.target, "Features", seed=problem.seed)
+    first = ("Features as they are: source and target.", before)
+    if problem.regression:
+        series = {"held-out source": held[:, 0], "target": target[:, 0]}
+        drawn = picture_of_numbers(series, "Answers of the model", "value")
+        return [first, ("Answers of the chosen model.", drawn)]
     after = picture_of_domains(held, target, "Answers of the model", seed=problem.seed)
     return [
-        ("Features as they are: source and target.", before),
+        first,
         ("Logits of the chosen model: held-out source rows and target rows.", after),
     ]
 
 
 def short(name: str, most: int = 24) -> str:
-    """A name of at most so many characters."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """A name of at most so many characters: its beginning and its end."""
+    end = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import tyro
 
 from da.adapt.export import export_model
 from da.adapt.linear_models import softmax
 from da.adapt.monitor import watch
 from da.adapt.predictions_file import write_predictions
+from da.adapt.read_paths import read_side
 from da.adapt.saved_model import SavedModel, load_model
+from da.adapt.sklearn_model import load_pipeline, predict_table
 from da.records.command_line import parse
 
 UNSURE_PROBABILITY = 0.5
 NO_LONGER_FITS = 3  # the exit status of --monitor
+JOBLIB = ".joblib"
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,11 @@ class PredictOptions:
         python -m da predict adapted/model new_photographs
         python -m da predict adapted/model june.csv --monitor
         python -m da predict adapted/model --export onnx
+        python -m da predict model.joblib june.csv --trust
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Folder of the model."""
+    """Folder of the model; or a file .joblib, which needs --trust."""
     data: Annotated[Path | None, tyro.conf.Positional] = None
     """New data, of the kind that the model was made for."""
     out: Path | None = None
@@ -42,8 +47,10 @@ class PredictOptions:
     model's folder, or that folder."""
     monitor: bool = False
     """Compare the new data with what the model was adapted to."""
-    export: Literal["onnx", "torchscript", "pt2"] | None = None
-    """Write the model for other programs."""
+    export: Literal["onnx", "torchscript", "pt2", "joblib"] | None = None
+    """Write the model for other programs; joblib: a scikit-learn pipeline, of tables alone."""
+    trust: bool = False
+    """Read a file .joblib. It runs whatever code its author has put into it."""
 
 
 def predict(arguments: Sequence[str]) -> None:
@@ -51,6 +58,11 @@ def predict(arguments: Sequence[str]) -> None:
     options = parse(PredictOptions, arguments, prog="python -m da predict")
     if options.data is None and options.export is None:
         raise ValueError("name the new data, or --export")
+    if options.model.suffix == JOBLIB:
+        _predict_by_pipeline(options)
+        return
+    if options.trust:
+        raise ValueError(f"trust is for a file {JOBLIB}; got {options.model}")
     model = load_model(options.model)
     if options.export is not None:
         try:
@@ -61,6 +73,23 @@ def predict(arguments: Sequence[str]) -> None:
     if options.data is not None:
         out = options.out if options.out is not None and options.export is None else None
         _predict(model, options.data, out or options.model.parent / "predictions_new.csv", options)
+
+
+def _predict_by_pipeline(options: PredictOptions) -> None:
+    """Predict a table with a scikit-learn pipeline."""
+    if options.data is None or options.export is not None or options.monitor:
+        raise ValueError(f"a file {JOBLIB} predicts new data alone: no --export and no --monitor")
+    pipeline = load_pipeline(options.model, trust=options.trust)
+    side = read_side(options.data)
+    if not isinstance(side.content, pd.DataFrame):
+        raise ValueError(f"{options.data} must be a table; it holds {side.kind}")
+    named, p = predict_table(pipeline, side.content)
+    unsure = p.max(axis=1, initial=0) < UNSURE_PROBABILITY if p.size else np.zeros(len(p), bool)
+    out = options.out or options.model.parent / "predictions_new.csv"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    classes = tuple(map(str, getattr(pipeline, "classes_", ())))
+    write_predictions(out, side.names, named, p, classes, unsure)
+    print(f"{out}: {len(named)} predictions")
 
 
 def _predict(model: SavedModel, data: Path, out: Path, options: PredictOptions) -> None:

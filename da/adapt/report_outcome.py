@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from da.adapt.adapting import Adapted, true_figures
-from da.adapt.choice import KEPT
 from da.adapt.pictures import (
     picture_of_confusion,
     picture_of_numbers,
@@ -76,7 +75,7 @@ def by_labels(adapted: Adapted, pictures: bool) -> Section:
         "The target's labels were read for this section and for the table's last column, and for "
         "nothing else."
     ]
-    own = next(one for one in adapted.choice.stands if one.row == KEPT)
+    own = adapted.choice.own
     labels = adapted.prepared.target.labels
     assert labels is not None
     if adapted.problem.regression:
