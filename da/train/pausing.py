@@ -36,12 +36,7 @@ class UpTo:
     """
 
     def __init__(self, stream: Stream, stop: int) -> None:
-        self.stream, self.stop = stream, stop
-
-    @property
-    def seed(self) -> int:
-        """The seed of the other stream."""
-        return self.stream.seed
+        self.stream, self.stop, self.seed = stream, stop, stream.seed
 
     def __getattr__(self, name: str) -> Any:
         if name == "stream":  # while a copy of this object is being made
