@@ -209,3 +209,37 @@ def test_labelled_and_unlabelled_runs_do_not_share_a_table(tmp_path: Path) -> No
     unlabelled(tmp_path, "mmd", "a>b", {"s": 1.0})
     with pytest.raises(ValueError, match="has no target_accuracy under 'last'; it has s"):
         Table.of(read_runs(tmp_path), unequal_budgets=True)
+
+
+def write_with_a_shallow_row(root: Path) -> None:
+    """Row `jda` has its end alone: 55.0, and no score."""
+    write_by_hand(root)
+    trial(root, "jda", 0, {"last": 0.55})
+
+
+def test_rows_without_a_score_have_no_part_in_the_choice(tmp_path: Path) -> None:
+    write_with_a_shallow_row(tmp_path)
+    for select in ("last", "s"):
+        table = Table.of(read_runs(tmp_path), select=select)
+        text = to_text(table)
+        assert table.mean("jda", "a>b") == pytest.approx(55.0)
+        assert "Rows without a score, which no score can choose: jda." in text
+    lines = lines_of(text)
+    assert "a>b adabn 65.0 mmd 75.0 10.0 yes" in lines
+    assert "mean of rows 65.0 66.0 70.0 4.0" in lines, "of the rows that have a choice"
+    correlation = spearmanr([1.0, 4.0, 3.0, 2.0], [0.54, 0.65, 0.75, 0.70]).statistic
+    plain = lines_of(to_text(Table.of(read_runs(tmp_path))))
+    assert f"s 66.0 4.0 65.0 10.0 1 of 1 tasks {correlation:.2f}" in plain
+
+
+def test_a_table_without_scores_says_that_nothing_can_be_chosen(tmp_path: Path) -> None:
+    for method in ("none", "jda"):
+        trial(tmp_path, method, 0, {"last": 0.55})
+    assert "No row has a label-free score" in to_text(Table.of(read_runs(tmp_path)))
+
+
+def test_a_score_that_some_rows_lack_is_not_replaced_by_the_last_step(tmp_path: Path) -> None:
+    trial(tmp_path, "none", 0, {"last": 0.5, "t": (0.5, 1.0)})
+    trial(tmp_path, "mmd", 0, {"last": 0.5, "s": (0.5, 1.0)})
+    with pytest.raises(ValueError, match="has no selection 's'"):
+        Table.of(read_runs(tmp_path), select="s")

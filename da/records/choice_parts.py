@@ -21,7 +21,7 @@ from da.records.choice import (
 )
 from da.records.table import Table
 from da.records.table_parts import MISSING, Block, Part, Style, column_head, number
-from da.records.trials import LAST, ORACLE
+from da.records.trials import LAST, ORACLE, scores_of
 
 
 def of_the_score(table: Table, style: Style) -> list[Part]:
@@ -29,6 +29,7 @@ def of_the_score(table: Table, style: Style) -> list[Part]:
 
     Other tables have nothing here.
     """
+    table = scored_rows(table)
     oracle = by_oracle(table)
     if table.select in (LAST, ORACLE) or table.unlabelled or oracle is None:
         return []
@@ -38,8 +39,29 @@ def of_the_score(table: Table, style: Style) -> list[Part]:
 
 def of_the_rows(table: Table, style: Style) -> list[Part]:
     """Which row a score would choose; of a table by no score, what each score would give."""
-    if not table.scores:
-        return []
+    scored = scored_rows(table)
+    if not scored.scores:
+        said = "No row has a label-free score, so nothing can be chosen without target labels."
+        return [said] if len(table.rows) > 1 else []
+    parts = _of_scored_rows(scored, style)
+    if without := [style.name(row) for row in table.rows if row not in scored.rows]:
+        parts.append(f"Rows without a score, which no score can choose: {', '.join(without)}.")
+    return parts
+
+
+def scored_rows(table: Table) -> Table:
+    """The rows of which every run has chosen a step by a score, alone."""
+    without = {row for (row, _), runs in table.runs.items() for r in runs if not scores_of([r])}
+    kept = tuple(row for row in table.rows if row not in without)
+    if kept == table.rows:
+        return table
+    measured = {cell: own for cell, own in table.measured.items() if cell[0] in kept}
+    runs = {cell: own for cell, own in table.runs.items() if cell[0] in kept}
+    return replace(table, rows=kept, measured=measured, runs=runs)
+
+
+def _of_scored_rows(table: Table, style: Style) -> list[Part]:
+    """The same of a table in which every run has a score."""
     if table.unlabelled:
         return _unlabelled(table, style)
     oracle = by_oracle(table)

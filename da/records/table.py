@@ -23,7 +23,15 @@ from da.records.cells import Metric, check_alike
 from da.records.difference import Difference, corrected, paired_difference
 from da.records.published import Published
 from da.records.record import Record
-from da.records.trials import DEFAULT_SCORE, LAST, ORACLE, check_distinct, chosen, scores_of
+from da.records.trials import (
+    DEFAULT_SCORE,
+    LAST,
+    ORACLE,
+    check_distinct,
+    chosen,
+    rule_of,
+    scores_of,
+)
 
 AVERAGE = "average"
 Measured = Mapping[tuple[str, str], Mapping[int, float]]
@@ -255,7 +263,7 @@ def _measure(cells: Cells, figure: Metric, select: str, *, needed: bool) -> tupl
                     f"recipe and all its steps, which {LAST!r} takes; choose by a score with "
                     "--select"
                 )
-            value = None if run is None else figure.read(run, select)
+            value = None if run is None else figure.read(run, rule_of(run, select))
             lacking += run is not None and value is None
             if value is not None:
                 own[seed] = value

@@ -38,6 +38,18 @@ def scores_of(runs: Sequence[Record]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*common) - {LAST, ORACLE})) if common else ()
 
 
+def rule_of(run: Record, select: str) -> str:
+    """The rule by which the figure of a run is read.
+
+    A run that has nothing but its end, as those of shallow methods, has that under every rule.
+
+    Args:
+        run: A finished run.
+        select: The rule that is asked for.
+    """
+    return LAST if set(run.result.get("selected", {})) == {LAST} else select
+
+
 def score_value(run: Record, score: str) -> float | None:
     """The value of a score at the step that the score picked.
 
