@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,7 @@ FIGURES = {
 }
 
 CHOICES = ("trial", "method", "both")
+KINDS = ("joint", "domain")  # of batch statistics
 
 Row = dict[str, str]
 
@@ -213,6 +215,34 @@ def _choices(name: str) -> str:
     best = sorted(lines, key=lambda rule: sum(map(float, lines[rule][:3])))
     cells = [[rule, *(cell.replace("nan", "-") for cell in lines[rule])] for rule in best]
     return _grid(["rule", *words], cells)
+
+
+def batch_statistics() -> str:
+    """Usual recipes with joint and with each domain's own statistics, as a score sees them.
+
+    Pairs of runs count that differ in nothing else.
+    """
+    found: dict[str, dict[str, Record]] = {}
+    for folder in ("trials", "statistics"):
+        for run in read_runs(RECORDS / folder, experiment="digits_mmd"):
+            row = dict(run.config["row"])
+            statistics = row.pop("batch_statistics")
+            rest = {**run.config, "row": row, "on": [run.result["method"], run.task]}
+            found.setdefault(json.dumps(rest, sort_keys=True), {})[statistics] = run
+    pairs: dict[str, list[dict[str, Record]]] = {}
+    for pair in found.values():
+        if len(pair) == 2:
+            pairs.setdefault(pair["joint"].result["method"], []).append(pair)
+    lines = []
+    for method, own in pairs.items():
+        ends = {kind: [pair[kind].result["selected"]["last"] for pair in own] for kind in KINDS}
+        scores = [mean(end["information_maximisation"] for end in ends[kind]) for kind in KINDS]
+        accuracies = [100 * mean(end["target_accuracy"] for end in ends[kind]) for kind in KINDS]
+        cells = [*(f"{x:.2f}" for x in scores), KINDS[scores[1] > scores[0]]]
+        cells += [f"{x:.1f}" for x in accuracies]
+        lines.append([f"`{method}`", str(len(own)), *cells])
+    words = ("score, joint", "score, own", "taken", "accuracy, joint", "accuracy, own")
+    return _grid(["row", "targets", *words], sorted(lines))
 
 
 def accuracy_study() -> str:
@@ -405,6 +435,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         shallow,
         step_costs,
         stacked,
+        batch_statistics,
         selection_study,
         selection_study_office31,
         accuracy_study,

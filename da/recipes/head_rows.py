@@ -3,6 +3,9 @@
 The features are a few hundred numbers, and a run is a few hundred steps. So a discriminator, and a
 second classifier, has hidden layers of 256 units here, not of 1,024. CDAN takes its random map, as
 its paper does if features times classes are more than 4,096.
+
+A head has no batch normalisation. So rows whose batch statistics were chosen for the digits are as
+their classes have them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from da.feature.adversarial import CDAN, DANN
+from da.feature.norms import AFN
+from da.feature.nuclear_norm import BNM
+from da.feature.selftraining import PseudoLabels
+from da.feature.target import MCC, EntropyMinimisation
+from da.feature.wasserstein import WDGRL
 from da.networks.adversary import MultilinearMap, discriminator
 from da.networks.network import Network, linear_head
 from da.recipes.methods import METHODS
@@ -71,4 +79,10 @@ HEAD_METHODS: dict[str, Make] = METHODS | {
     "cdan_e": partial(_cdan, entropy_conditioning=True),
     "mcd": partial(METHODS["mcd"], hidden=_UNITS[:1]),
     "mdd": partial(METHODS["mdd"], hidden=_UNITS[:1]),
+    "wdgrl": partial(WDGRL, trade_off=0.01),
+    "entropy": EntropyMinimisation,
+    "mcc": MCC,
+    "bnm": BNM,
+    "afn": AFN,
+    "pseudo_labels": PseudoLabels,
 }

@@ -11,8 +11,8 @@ from the docstrings. If a recipe asks for another variant of a row, it replaces 
 Every row has the trade-off of its paper or published code: that of its class, or the one that the
 row gives. Rows of the same class on other data (reviews) may have another.
 
-The batch statistics of adversaries and of pairs of classifiers were chosen without target labels:
-by information maximisation, on the digits, see docs/results/digits_mmd.md. Other scripts take them
+Rows with each domain's own batch statistics have them by a choice without target labels:
+information maximisation, on the digits, see docs/results/digits_mmd.md. Other scripts take them
 unchanged.
 """
 
@@ -87,15 +87,15 @@ METHODS: dict[str, Make] = {
     "dann": partial(DANN, batch_statistics="domain"),
     "cdan": partial(CDAN, batch_statistics="domain"),
     "cdan_e": partial(CDAN, entropy_conditioning=True, batch_statistics="domain"),
-    "wdgrl": partial(WDGRL, trade_off=0.01),  # the authors' for digits
+    "wdgrl": partial(WDGRL, trade_off=0.01, batch_statistics="domain"),  # the authors' for digits
     "bsp": BSP,
     "mcd": partial(MCD, hidden=_HIDDEN, batch_statistics="domain"),
     "mdd": partial(MDD, hidden=_HIDDEN, batch_statistics="domain"),
-    "entropy": EntropyMinimisation,
-    "mcc": MCC,
-    "bnm": BNM,
-    "afn": AFN,
-    "pseudo_labels": PseudoLabels,
+    "entropy": partial(EntropyMinimisation, batch_statistics="domain"),
+    "mcc": partial(MCC, batch_statistics="domain"),
+    "bnm": partial(BNM, batch_statistics="domain"),
+    "afn": partial(AFN, batch_statistics="domain"),
+    "pseudo_labels": partial(PseudoLabels, batch_statistics="domain"),
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
 }
