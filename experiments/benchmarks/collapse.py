@@ -12,8 +12,8 @@ the first layer, and with it at the features. Batches: 8 to 64. Every run sees 9
 domain, and takes 300 steps at least; the LSTM takes 900, because on the source alone it has not
 learned the classes after 300.
 
-Time: one hour on one idle CPU core; --networks and --batches choose a part. The table of
-the convolution and the MLP is in docs/performance.md.
+Time: one hour on one idle CPU core; --networks and --batches choose a part. The table is in
+docs/performance.md.
 """
 
 from __future__ import annotations
