@@ -1,7 +1,8 @@
 """Model-based adaptation: keep or reuse what a source network knows.
 
 Here are penalties (network, source_network, x) -> scalar, ways of fine-tuning, adaptation without
-source data or at test time, several tasks in one network, and transferability scores.
+source data or at test time, corrections (features, logits) -> logits without training, several
+tasks in one network, and transferability scores.
 """
 
 from da.model.attention import channel_attention
@@ -10,6 +11,7 @@ from da.model.bituning import BiTuning
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
 from da.model.bss_penalty import bss
 from da.model.coding_rate import transrate
+from da.model.corrections import lame, prior_correction, t3a
 from da.model.cotuning import CoTuning
 from da.model.delta_penalty import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
@@ -52,14 +54,17 @@ __all__ = [
     "h_score",
     "knowledge_distillation",
     "l2_sp",
+    "lame",
     "leep",
     "logme",
     "lwf",
     "nce",
     "online",
+    "prior_correction",
     "regularized_h_score",
     "stage_convolutions",
     "stochastic_normalisation",
+    "t3a",
     "transrate",
     "with_new_head",
 ]
