@@ -28,7 +28,15 @@ from da.instance import (
 )
 from da.records import Run
 from da.shallow import BDA, JDA, SSTCA, TCA, TJM, SourceFolds
-from da.shift import MeanEmbedding, mmd_fuse, mmd_test, moved_classes, random_feature_mmd2
+from da.shift import (
+    MeanEmbedding,
+    block_mmd_test,
+    block_sums,
+    mmd_fuse,
+    mmd_test,
+    moved_classes,
+    random_feature_mmd2,
+)
 
 RNG = np.random.default_rng(0)
 S, T, Y = RNG.normal(size=(40, 3)), RNG.normal(size=(30, 3)) + 0.5, np.arange(40) % 2
@@ -67,6 +75,10 @@ USES: dict[str, Callable[[Any], Any]] = {
         .cross_validation_errors_
     ),
     "mmd_test": lambda r: mmd_test(S, T, permutations=20, random_state=r).null,
+    "block_mmd_test": lambda r: block_mmd_test(S, T, permutations=20, random_state=r).null,
+    "block_sums": lambda r: block_sums(
+        S, T, bandwidth=6.0, block_rows=2, random_state=r
+    ).source.numpy(),
     "mmd_fuse": lambda r: mmd_fuse(S, T, permutations=20, random_state=r).null,
     "moved_classes": lambda r: [
         line.p_value for line in moved_classes(S, T, Y, Y[:30], permutations=20, random_state=r)

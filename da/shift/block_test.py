@@ -90,6 +90,8 @@ def block_mmd_test(
         A block is not compressed to few rows but summed to random features. Bandwidths are
         aggregated by the largest standardised statistic, not by adjusted quantiles.
     """
+    if isinstance(bandwidth, str) and bandwidth != "median":
+        raise ValueError(f"bandwidth must be 'median' or a number > 0; got {bandwidth!r}")
     blocks = whole_number(blocks, "blocks", least=2 * LEAST_BLOCKS, most=MOST)
     x, y = check_two_samples(source, target, least=2)
     generator = torch.Generator().manual_seed(seed_of(random_state))

@@ -18,7 +18,7 @@ its level for every n and m.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,8 +26,10 @@ from torch import Tensor
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.arrays.random_states import RandomState, seed_of
+from da.kernels.distances import centred
+from da.shift.fused_sums import fewer_kernels, pair_quantiles, relabelled_sums
 from da.shift.mmd import MMDTest
-from da.shift.permutations import permutation_p_value, relabelled_mmd2, relabellings
+from da.shift.permutations import permutation_p_value, relabellings
 
 
 def mmd_fuse(
@@ -43,7 +45,11 @@ def mmd_fuse(
     It finds fine and coarse differences without a choice of kernel. It is slower than `mmd_test`.
     What the rows must be and how p is computed is described there. The statistic is a soft maximum
     over Gaussian and Laplacian kernels (see the module). It has no unit, is about 0 if nothing has
-    changed, and may be negative.
+    changed, and may be negative. At most the distances of all pairs are in memory at once,
+    (n + m)^2 / 2 numbers of float32; for more than about 20,000 rows use `block_mmd_test`.
+
+    Kernel values are rounded to multiples of 2^-16, which makes float32 sums exact. Bandwidths in
+    between are interpolated from others within 2^-16. Neither depends on the labelling.
 
     Args:
         source: Rows (n, d), floats, n >= 2.
@@ -52,8 +58,7 @@ def mmd_fuse(
             Default 1000.
         bandwidths: The number of bandwidths for each of the two kernel families, >= 2. They are
             evenly spaced, from half the 5 % quantile to twice the 95 % quantile of the distances
-            between different pooled rows. One Gram matrix (n + m)^2 of float64 is in memory at a
-            time. Default 10.
+            between different pooled rows. Default 10.
         random_state: Source of the relabellings; see `mmd_test`. Default 0.
 
     Returns:
@@ -85,44 +90,45 @@ def mmd_fuse(
     x, y = check_two_samples(source, target, least=2)
     generator = torch.Generator().manual_seed(seed_of(random_state))
     members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
+    exact = torch.get_float32_matmul_precision() == "highest"
+    members = members.float() if exact else members.double()
     n = min(len(x), len(y))
-    ratios, scale = [], 0.0
+    ratios: list[Tensor] = []
+    scale = 0.0
     with torch.no_grad(), full_precision(x):
-        for gram in _grams(torch.cat([x, y]).double(), bandwidths):
-            size = math.sqrt(float(gram.fill_diagonal_(0).square().sum()) / (n * (n - 1)))
-            ratios.append(relabelled_mmd2(gram, members, unbiased=True) / size)  # (1 + B,)
-            scale = max(scale, 1 / size)  # a kernel is at most 1
+        pooled = centred(torch.cat([x, y]).double())
+        for norm in KERNELS:
+            values, squares = _all_kernels(pooled, norm, bandwidths, members)
+            sizes = [math.sqrt(2 * each / (n * (n - 1))) for each in squares]
+            ratios += [value / size for value, size in zip(values, sizes, strict=True)]
+            scale = max(scale, *(1 / size for size in sizes))  # a kernel is at most 1
         statistics = _soft_maximum(torch.stack(ratios), math.sqrt(n * (n - 1)))
     p_value = permutation_p_value(statistics, scale=scale)
     return MMDTest(float(statistics[0]), p_value, statistics[1:].cpu().numpy())
 
 
-def _grams(pooled: Tensor, bandwidths: int) -> Iterator[Tensor]:
-    """The Gram matrix (N, N) of every kernel, one after the other."""
-    # By differences, not by a matrix product: rows that coincide are then at distance 0 exactly,
-    # and the quantiles leave them out.
-    distances = torch.cdist(pooled, pooled, compute_mode="donot_use_mm_for_euclid_dist")
-    for length in _lengths(distances, bandwidths):
-        yield torch.exp((distances / length).square_() / -2)
-    distances = torch.cdist(pooled, pooled, p=1)
-    for length in _lengths(distances, bandwidths):
-        yield torch.exp(distances * (-math.sqrt(2) / length))
+def _all_kernels(
+    pooled: Tensor, norm: float, bandwidths: int, members: Tensor
+) -> tuple[Tensor, list[float]]:
+    """The squared MMDs (kernels, 1 + B), and sum_{i < j} K_ij^2 of each kernel."""
+    found, largest = pair_quantiles(pooled, norm, (0.05, 0.95))
+    low, high = found or (2.0, 0.5)  # all rows coincide: every length is 1, and every kernel
+    lengths = torch.linspace(low / 2, 2 * high, bandwidths, dtype=torch.float64).tolist()
+    kernels = [partial(KERNELS[norm], length=length) for length in lengths]
+    chosen, weights = fewer_kernels(kernels, largest)
+    values, squares = relabelled_sums(pooled, norm, kernels, chosen, members)
+    return weights.to(values.device).T @ values, squares
 
 
-def _lengths(distances: Tensor, count: int) -> list[float]:
-    """`count` lengths, evenly spaced, for kernels of the distances (N, N).
+def _gaussian(distances: Tensor, *, length: float) -> Tensor:
+    return (distances / length).square_().mul_(-0.5).exp_()
 
-    They go from half the 5 % quantile to twice the 95 % quantile (lower quantiles) of the distances
-    that are not 0.
-    """
-    rows = len(distances)
-    row, column = torch.triu_indices(rows, rows, offset=1, device=distances.device)
-    above = distances[row, column]  # (N (N - 1) / 2,)
-    positive = above[above > 0].sort().values
-    if len(positive) == 0:  # all rows coincide, and every kernel is 1
-        return [1.0] * count
-    low, high = (float(positive[math.floor(q * (len(positive) - 1))]) for q in (0.05, 0.95))
-    return torch.linspace(low / 2, 2 * high, count, dtype=torch.float64).tolist()
+
+def _laplacian(distances: Tensor, *, length: float) -> Tensor:
+    return (distances * (-math.sqrt(2) / length)).exp_()
+
+
+KERNELS = {2.0: _gaussian, 1.0: _laplacian}  # the kernel of each norm's distances
 
 
 def _soft_maximum(values: Tensor, sharpness: float) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from da.kernels.functions import gaussian, laplacian, linear, polynomial, ration
 from da.ops.mixture import Mixture
 
 CELLS = 2**22  # entries of the largest temporary matrix: 32 MB of float64
+DRAWN = 2**19  # random numbers at a time
 # Statistics are equal if they differ by less than this times the largest kernel value. Rounding is
 # a hundred times smaller.
 TIE = 1e-10
@@ -74,9 +76,10 @@ def relabellings(n: int, m: int, permutations: int, *, generator: torch.Generato
     permutations = whole_number(permutations, "permutations", least=1)
     members = torch.zeros(permutations + 1, n + m, dtype=torch.bool)
     members[0, :n] = True
-    for chunk in members[1:].split(max(1, CELLS // (n + m))):
+    for chunk in members[1:].split(max(1, DRAWN // (n + m))):
         keys = torch.rand(chunk.shape, dtype=torch.float64, generator=generator)
-        chunk.scatter_(1, keys.argsort(dim=1)[:, :n], True)
+        first = np.argpartition(keys.numpy(), n - 1, axis=1)[:, :n]
+        chunk.scatter_(1, torch.from_numpy(first), True)
     return members
 
 
