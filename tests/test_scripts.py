@@ -33,6 +33,7 @@ from problems import ROOT, real_data, run_script
 OTHERS = (
     *("two_sample_power", "covariate_shift", "text_encoder", "selection_study", "accuracy_study"),
     "own_data_study",
+    "corn_spectra",
     "gpu_bundle",
 )
 NAMES = sorted(

@@ -20,6 +20,7 @@ from da.data.benchmarks import (
     OFFICE_HOME,
 )
 from da.data.downloading import download
+from da.data.files.spectra import CORN
 from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.records.command_line import not_a_choice, parse
@@ -40,6 +41,7 @@ BENCHMARKS = {
         JDA_DIGITS,
         AMAZON_REVIEWS,
         AMAZON_REVIEW_TEXTS,
+        CORN,
     )
 }
 

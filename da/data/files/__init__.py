@@ -5,12 +5,15 @@ from da.data.files.features import Features, read_features
 from da.data.files.mat_files import read_jda_digits, read_surf
 from da.data.files.photographs import read_photographs
 from da.data.files.reviews import Reviews, read_reviews
+from da.data.files.spectra import Spectra, read_corn
 from da.data.files.text_files import read_word_counts
 
 __all__ = [
     "Features",
     "Reviews",
+    "Spectra",
     "read_cifar10",
+    "read_corn",
     "read_features",
     "read_jda_digits",
     "read_photographs",
