@@ -213,3 +213,18 @@ def test_a_network_that_torchvision_has_not_or_that_has_classifiers_within(name:
         f"got '{name}'",
     ):
         backbone(name, pretrained=False)
+
+
+def test_kept_batch_normalisation_answers_in_training_as_in_evaluation() -> None:
+    body, _ = backbone("resnet18", pretrained=False, batch_norm="keep")
+    before = {name: value.clone() for name, value in body.state_dict().items()}
+    x = torch.randn(2, 3, 64, 64)
+    expected = body.eval()(x)
+    assert torch.equal(body.train()(x), expected)
+    body(x).square().mean().backward()
+    torch.optim.SGD([p for p in body.parameters() if p.requires_grad], lr=0.1).step()
+    moved = {n for n, value in body.state_dict().items() if not torch.equal(value, before[n])}
+    assert moved and not any("bn" in name for name in moved)
+    assert all(p.grad is not None for p in body.parameters() if p.ndim == 4)
+    with pytest.raises(ValueError, match="batch_norm must be one of train, keep; got 'off'"):
+        backbone("resnet18", pretrained=False, batch_norm="off")

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -25,12 +26,18 @@ from da.arrays.integers import whole_number
 from da.networks.inputs import NORMALISATIONS, InputSettings, Normalisation
 from da.networks.libraries import Library, find_library
 from da.networks.parts import Frozen
+from da.networks.statistics import BatchNorm
 from da.networks.tensor_names import named_alike, places
 from da.networks.weights import fill, naming, read_file, state_in
 
 
 def backbone(
-    name: str, *, weights: Path | str | None = None, pretrained: bool = True, frozen_blocks: int = 0
+    name: str,
+    *,
+    weights: Path | str | None = None,
+    pretrained: bool = True,
+    frozen_blocks: int = 0,
+    batch_norm: Literal["train", "keep"] = "train",
 ) -> tuple[nn.Module, int]:
     """Take a network of torchvision or timm without its classifier, to build a `Network` on.
 
@@ -64,6 +71,9 @@ def backbone(
             A network of timm has its stem and each of its stages or layers of attention:
             tf_efficientnet_lite0 11, deit_tiny_patch16_224 14. Tokens and positions are frozen
             with the first block.
+        batch_norm: What batch normalisation does in training. "train" (default): it normalises by
+            the batch. "keep": it normalises by what it knows, and neither its statistics nor its
+            weights change, which small batches ask for.
 
     Returns:
         The backbone, x (b, 3, h, w) -> (b, width), and its width.
@@ -88,6 +98,7 @@ def backbone(
     Differences:
         None known.
     """
+    check_choice("batch_norm", batch_norm, Literal["train", "keep"])
     library, own = find_library(name)
     read = weights if pretrained else None
     network = library.published(own) if pretrained and read is None else library.build(own)
@@ -107,6 +118,9 @@ def backbone(
             parameter.requires_grad_(False)
     for block in blocks[:frozen_blocks]:
         _freeze(body, block)
+    if batch_norm == "keep":
+        for module in [each for each in body.modules() if isinstance(each, BatchNorm)]:
+            _freeze(body, module)
     return body, width
 
 

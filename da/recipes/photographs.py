@@ -119,6 +119,9 @@ class ImageFlags(RowFlags, ClassFlags, PhotographFlags):
 
     frozen_blocks: int = 0
     """First blocks of the backbone that stay as they are."""
+    batch_norm: Literal["train", "keep"] = "train"
+    """Batch normalisation of the backbone: train: by the batch; keep: its statistics and weights
+    stay, as small batches ask."""
     bottleneck: int = 256
     """Width of the layer between backbone and head that is aligned; 0: the backbone's features."""
     dropout: float = 0.5
@@ -234,7 +237,11 @@ def image_network(flags: ImageFlags, classes: int) -> Network:
     """
     weights, pretrained = (None, False) if flags.smoke_test else (flags.weights, True)
     body, width = backbone(
-        flags.backbone, weights=weights, pretrained=pretrained, frozen_blocks=flags.frozen_blocks
+        flags.backbone,
+        weights=weights,
+        pretrained=pretrained,
+        frozen_blocks=flags.frozen_blocks,
+        batch_norm=flags.batch_norm,
     )
     return with_new_layers(
         body,
