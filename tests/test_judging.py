@@ -128,3 +128,27 @@ def test_scores_are_in_the_result_and_confusions_of_few_selections(tmp_path: Pat
 
 def _mine(logits: torch.Tensor) -> float:
     return -float(logits.abs().mean())
+
+
+def test_a_correction_sees_the_whole_target_and_its_logits_count(tmp_path: Path):
+    """It turns the classes by one, so the accuracies are those of turned predictions."""
+    _, _, target = domains()
+    seen = []
+
+    def turned(features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        seen.append((features, logits))
+        return logits.roll(1, dims=1)
+
+    net = network()
+    evaluation = Evaluation(target, identity, batch_size=7, correction=turned)
+    result, run = trained(tmp_path, evaluation, net)
+    use_statistics(net, "target")
+    with evaluating(net), torch.no_grad():
+        outputs = net(target.x)
+    assert len(seen) == 2 and seen[0][0].shape == (60, 16)
+    torch.testing.assert_close(seen[1][0], outputs.features)
+    predicted = (outputs.logits.argmax(1) + 1) % 3
+    accuracy = (predicted == target.y).double().mean().item()
+    assert result["selected"]["last"]["target_accuracy"] == pytest.approx(accuracy)
+    with np.load(run.directory / "predictions.npz") as arrays:
+        assert (arrays["target_logits"].argmax(1) == predicted.numpy()).all()

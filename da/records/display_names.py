@@ -6,6 +6,7 @@ Tables for a terminal keep the rows' own names, because those are typed.
 from __future__ import annotations
 
 NAMES = {
+    "lame": "AdaBN, LAME",
     "none": "source only",
     "adabn": "AdaBN",
     "adda": "ADDA",
@@ -76,6 +77,7 @@ NAMES = {
     "stoch_norm": "StochNorm",
     "svd": "SVD",
     "svm": "SVM",
+    "t3a": "AdaBN, T3A",
     "tca": "TCA",
     "tca_logistic": "TCA + logistic regression",
     "tent": "Tent",

@@ -4,7 +4,7 @@ from da.train.align import Align
 from da.train.config import TrainConfig
 from da.train.distributed import gather_rows
 from da.train.engine import launch
-from da.train.evaluation import Evaluation
+from da.train.evaluation import Correction, Evaluation
 from da.train.loop import fit
 from da.train.loss_weights import balanced_class_weights
 from da.train.members import Member
@@ -28,6 +28,7 @@ from da.train.stacked import fit_stacked
 __all__ = [
     "Adapt",
     "Align",
+    "Correction",
     "Evaluation",
     "Member",
     "Method",

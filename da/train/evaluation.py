@@ -6,7 +6,7 @@ which step it would have picked, and the accuracy there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -32,6 +32,9 @@ from da.train.metrics import (
     r_squared,
 )
 from da.train.open_set import open_set_metrics
+
+# (features (n, d), logits (n, k)) -> logits (n, k), without training; see da.model.lame
+Correction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ class Evaluation:
             (default): none with target labels; without target labels all of `da.select.SCORES`.
         classes: Names of the classes, in the order of the logits; network.pt says them. Default
             (): they have numbers.
+        correction: Changes the target's logits before anything is computed of them, such as
+            `da.model.lame`: a function of the features (n, d) and logits (n, k) of all target rows.
+            Default None: the network's own logits count.
 
     Raises:
         ValueError: `task` is none of the four, `tasks` are given for another task or missing for
@@ -107,6 +113,7 @@ class Evaluation:
     tasks: Mapping[str, int] = field(default_factory=dict)
     scores: Mapping[str, Score] = field(default_factory=dict)
     classes: Sequence[str] = ()
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from da.data.domain import Labelled, Unlabelled
+from da.networks.network import Outputs
 from da.networks.statistics import DomainName, use_statistics
 from da.records.files import replacing
 from da.records.predictions import FILE
@@ -59,6 +61,9 @@ def judge(
         autocast=fabric.autocast,
     )
     outputs = ask(evaluation.target)
+    if evaluation.correction is not None:
+        corrected = evaluation.correction(outputs.features, outputs.logits)
+        outputs = Outputs(outputs.features, corrected)
     metrics = evaluation.metrics(outputs.logits, outputs.features)
     labelled = evaluation.labels is not None
     measured: dict[str, Any] = {
@@ -142,9 +147,16 @@ def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabr
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
-    """Write arrays by name into a compressed file, whole or not at all."""
+    """Write arrays by name into a compressed file, whole or not at all.
+
+    The weakest compression takes a third of the time of `numpy.savez_compressed`. Features take
+    five percent more room, and logits none.
+    """
     with replacing(path) as file:
-        np.savez_compressed(file, **{name: x.numpy() for name, x in arrays.items()})  # type: ignore[arg-type]
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, x in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                    np.lib.format.write_array(part, x.numpy())
 
 
 def compact(x: Tensor) -> Tensor:
