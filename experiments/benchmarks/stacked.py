@@ -9,6 +9,9 @@ bottleneck of 256 units with batch normalisation, ReLU and dropout, and a linear
 classes. The features are random numbers, which changes no time. Discriminators and second heads
 have `hidden` units.
 
+`products` is what the matrix products of a run take by themselves: their floating-point operations,
+at the rate of the largest product of a group. No program can be faster on the same machine.
+
 Time: about 25 minutes on two CPU cores. The table is in docs/performance.md.
 """
 
@@ -26,6 +29,7 @@ import torch
 import tyro
 from measured import place, write_csv
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from da.data import Labelled, PairedBatches, identity
@@ -48,16 +52,18 @@ from da.records import Run
 from da.records.environment import environment
 from da.records.grids import aligned
 from da.train import Align, Evaluation, Member, Method, TrainConfig, fit, fit_stacked, launch
+from da.train.optimisation import Optimisation
 
 SIZES = {"amazon": 2817, "dslr": 498, "webcam": 795}
 TASKS = [(a, b) for a in SIZES for b in SIZES if a != b]
 CLASSES, FEATURES = 31, 256
 RUNS = len(TASKS) * 8 * 3  # of a method: trials and seeds
+PRODUCTS = 50  # of which the rate is measured
 COLUMNS = ("method", "width", "hidden", "batch", "steps", "members", "threads", "round",
            "stacked_seconds", "alone_seconds", "stacked_processor", "alone_processor",
-           "machine", "torch", "commit")  # fmt: skip
+           "products_processor", "machine", "torch", "commit")  # fmt: skip
 HEADING = ["method", "ms a run, stacked", "one by one", "ratio", "quartiles", "of processor time",
-           "minutes of 144 runs"]  # fmt: skip
+           "products", "minutes of 144 runs"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,22 @@ def timed(work: Callable[[], object], runs: int) -> tuple[float, float]:
     return (perf_counter() - wall) / runs, (process_time() - processor) / runs
 
 
+def products(options: Options, loss: str, data: dict[str, Labelled]) -> float:
+    """Processor seconds of the matrix products of a run."""
+    fabric = launch(TrainConfig(accelerator="cpu", threads=options.threads))
+    with tempfile.TemporaryDirectory() as name:
+        (member,) = members_of(options, loss, data, Path(name), 1)
+        optimisation = Optimisation(member.method.train(), member.config, fabric)
+        with FlopCounterMode(display=False) as counted:
+            optimisation.step([member.stream.batch(1, 0, 1)], 1)
+    x = torch.randn(options.members, options.batch, options.width)
+    weight = torch.randn(options.members, FEATURES, options.width)
+    torch.bmm(x, weight.mT)
+    _, seconds = timed(lambda: [torch.bmm(x, weight.mT) for _ in range(PRODUCTS)], PRODUCTS)
+    rate = 2 * weight.numel() * options.batch / seconds
+    return options.steps * counted.get_total_flops() / rate
+
+
 def both(options: Options, loss: str, data: dict[str, Labelled]) -> dict[str, float]:
     """One round: the group together, then some of its runs one by one."""
     fabric = launch(TrainConfig(accelerator="cpu", threads=options.threads))
@@ -193,6 +215,7 @@ def both(options: Options, loss: str, data: dict[str, Labelled]) -> dict[str, fl
     return {
         "stacked_seconds": stacked, "alone_seconds": single,
         "stacked_processor": stacked_processor, "alone_processor": single_processor,
+        "products_processor": products(options, loss, data),
     }  # fmt: skip
 
 
@@ -204,7 +227,9 @@ def summary(loss: str, rounds: list[dict[str, float]]) -> list[str]:
     times = [f"{1000 * np.median(values):.0f}" for values in (stacked, alone)]
     minutes = f"{RUNS * np.median(stacked) / 60:.1f}"
     busy = np.median([each["alone_processor"] / each["stacked_processor"] for each in rounds])
-    return [loss, *times, f"{ratio:.1f}", f"{low:.1f} to {high:.1f}", f"{busy:.1f}", minutes]
+    floor = f"{1000 * np.median([each['products_processor'] for each in rounds]):.0f}"
+    quartiles = f"{low:.1f} to {high:.1f}"
+    return [loss, *times, f"{ratio:.1f}", quartiles, f"{busy:.1f}", floor, minutes]
 
 
 def main() -> None:
