@@ -23,6 +23,7 @@ from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
 from da.records import Record, display_name
+from da.records.checksums import check_file
 
 DOMAINS = {"source": (style.METHODS[0], "o"), "target": (style.METHODS[1], "^")}
 ARRAYS = ("source_features", "source_labels", "target_features", "target_labels")
@@ -76,6 +77,7 @@ def read_features(path: Path) -> tuple[np.ndarray, ...]:
             f"{path} is missing: this record was kept without features; "
             "train the run again with --force"
         )
+    check_file(path)
     with np.load(path) as stored:
         missing = [name for name in ARRAYS if name not in stored]
         if missing:

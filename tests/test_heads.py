@@ -31,10 +31,11 @@ CLASSES = ("a", "b", "c")
 COLUMNS = (("home", "street"), ("street", "home"))
 HOLDER = """
 import sys
-from filelock import FileLock
-with FileLock(sys.argv[1]):
-    print("held", flush=True)
-    sys.stdin.read()
+from pathlib import Path
+from da.records.claim import claim
+held = claim(Path(sys.argv[1]), "the run")
+print("held", flush=True)
+sys.stdin.read()
 """
 describe = describe_rows(HEAD_METHODS)
 
@@ -118,7 +119,7 @@ def test_a_run_that_another_process_has_is_told_and_the_others_are_filled(tmp_pa
     cells = cells_of(flags, COLUMNS[:1], HEAD_METHODS)
     run = start_run(flags, "toy", cells[0], describe, start_engine(flags))
     run.close(failed=True)
-    command = [sys.executable, "-c", HOLDER, str(run.directory / "lock")]
+    command = [sys.executable, "-c", HOLDER, str(run.directory)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as holder:
         assert holder.stdout.readline() == "held\n"

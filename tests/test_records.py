@@ -168,6 +168,7 @@ def test_a_run_from_start_to_finish(tmp_path):
     assert run.finished
     assert run.result() == {**NAMES, **RESULT}
     assert sorted(path.name for path in run.directory.iterdir()) == [
+        "checksums.json",
         "config.json",
         "env.json",
         "metrics.jsonl",
@@ -284,9 +285,9 @@ def test_force_removes_what_was_there(tmp_path):
     again = start(tmp_path, force=True)
     assert not again.finished and again.metrics_position() == 0
     assert sorted(path.name for path in run.directory.iterdir()) == [
+        "claim",
         "config.json",
         "env.json",
-        "lock",
         "metrics.jsonl",
     ]
 
@@ -378,6 +379,7 @@ def test_a_half_written_line_does_not_stop_the_reading_but_a_broken_one_does(tmp
     run = start(tmp_path)
     run.log(1, {"loss": 1.0})
     run.finish(RESULT)
+    (run.directory / "checksums.json").unlink()  # as of a run from before there were any
     (record,) = read_runs(tmp_path)
     with open(run.directory / "metrics.jsonl", "ab") as file:
         file.write(b'{"step":2,"lo')

@@ -33,6 +33,7 @@ from da.feature.target import MCC
 from da.networks.adversary import discriminator
 from da.networks.network import Network, linear_head
 from da.networks.weights import load_weights
+from da.records.checksums import check_file
 from da.records.predictions import FILE
 from da.records.run import Run
 from da.train.align import Align
@@ -192,6 +193,8 @@ def _read(problem: Problem, run: Run, middle: float, spread: float) -> Trained |
     if not run.finished:
         return None
     network = _network(problem)
+    for name in ("network.pt", FILE):
+        check_file(run.directory / name)
     load_weights(network, run.directory / "network.pt")
     with np.load(run.directory / FILE) as arrays:
         held = arrays["source_logits"].astype(np.float32)

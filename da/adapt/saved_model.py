@@ -30,7 +30,7 @@ from da.adapt.read_paths import read_side
 from da.adapt.sides import Featurizer, Side
 from da.networks.weights import load_weights
 from da.select.accuracy import AccuracyEstimate
-from da.train.checkpoint import save_atomically
+from da.train.saving import save_atomically
 
 FORMAT = 1
 KEPT_ROWS = 500  # of the target's features, for monitoring

@@ -22,10 +22,11 @@ from da.adapt.heads import answers, linear_head
 from da.adapt.problem import Problem
 from da.arrays.matrices import NonFiniteError
 from da.data.progress import Progress
+from da.records.checksums import check_file
 from da.records.predictions import FILE
 from da.records.run import Run
-from da.train.checkpoint import save_atomically
 from da.train.label_free_certainty import information_maximisation
+from da.train.saving import save_atomically
 
 EXPERIMENT = "adapt"
 VERSION = 2  # raise it when a row of the same name becomes another one
@@ -217,6 +218,8 @@ def _read(
     head: nn.Module | None,
 ) -> Fitted:
     """A finished shallow run as a candidate."""
+    for name in ("network.pt", FILE):
+        check_file(run.directory / name)
     weights = torch.load(run.directory / "network.pt", weights_only=True)
     head = linear_head(weights["weight"].numpy(), weights["bias"].numpy())
     with np.load(run.directory / FILE) as arrays:

@@ -85,7 +85,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line of its own on standard error, above the bar if there is one."""
         if not self.hidden:
-            tqdm.write(line, file=sys.stderr)
+            say(line)
 
     def over(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass the items on one by one; each counts as done when the next is asked for."""
@@ -112,3 +112,8 @@ class Progress:
     def _noted(self) -> str:
         """For example "task 0.412, align 0.0312"."""
         return ", ".join(f"{name} {value:.3g}" for name, value in self._values.items())
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, above the bars that are there."""
+    tqdm.write(line, file=sys.stderr)

@@ -18,11 +18,12 @@ from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
 from da.recipes.job import Cell, Job, Work
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType
+from da.records.checksums import check_file
 from da.records.claim import BusyError
 from da.records.paused import pauses_before, take_up
 from da.records.run import Run
 from da.train.checkpoint import kept_step
-from da.train.engine import launch
+from da.train.engine import first_decides, launch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -54,10 +55,7 @@ def run_cell(
     flags = with_settings(flags, cell)
     run: Run | None = None
     try:
-        run = start_run(flags, experiment, cell, describe, fabric)
-        _wait(fabric)  # every process sees the folder as the first has left it
-        if paused(run, cell):
-            run = _take_up(run, flags, experiment, cell, describe, fabric)
+        run = begin_run(flags, experiment, cell, describe, fabric)
         if run.finished:
             return run.directory
         torch.manual_seed(cell.seed)
@@ -66,18 +64,16 @@ def run_cell(
             work.carry_out_until(run, flags, fabric, until=cell.until)
         else:
             work.carry_out(run, flags, fabric)
-    except KeyboardInterrupt as interrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left to close may take a while
-        if run is not None:
-            interrupt.add_note(_kept(run, flags))
-            run.close(failed=True)
-        raise
-    except BusyError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left to close may take a while
+            if run is not None:
+                error.add_note(_kept(run, flags))
         if run is not None:
             with contextlib.suppress(OSError):  # a full disk says so a second time
                 run.close(failed=True)
+        if not isinstance(error, Exception) or isinstance(error, BusyError):
+            raise
         raise cell_error(error) from error
     return run.directory
 
@@ -104,6 +100,7 @@ def load_network(
 
     Raises:
         FileNotFoundError: The result was kept without the network.
+        ValueError: The network is damaged.
         CellError: That cell failed.
 
     Example:
@@ -132,8 +129,10 @@ def load_network(
     weights = folder / "network.pt"
     if not weights.is_file():
         raise FileNotFoundError(
-            f"{weights} is gone, though its run has a result; train it again with --force"
+            f"{weights} is gone, though its run has a result. Remove its folder, and the same "
+            "command trains it again"
         )
+    check_file(weights)
     network.load_state_dict(torch.load(weights, weights_only=True))
 
 
@@ -158,32 +157,6 @@ def paused(run: Run, cell: Cell) -> bool:
     return run.finished and pauses_before(run.result(), cell.until)
 
 
-def _take_up(
-    run: Run,
-    flags: FlagsType,
-    experiment: str,
-    cell: Cell,
-    describe: Describe | None,
-    fabric: Fabric | None,
-) -> Run:
-    """Go on with a run that has paused; a packed one, which has no checkpoint, begins again."""
-    _wait(fabric)  # every process has read the result
-    if fabric is None or fabric.is_global_zero:
-        unpacked = take_up(run, cell.until)
-        again = flags if unpacked else dataclasses.replace(flags, force=True)
-        run = start_run(again, experiment, cell, describe, fabric)
-    _wait(fabric)
-    if fabric is not None and not fabric.is_global_zero:
-        run = start_run(flags, experiment, cell, describe, fabric)
-    return run
-
-
-def _wait(fabric: Fabric | None) -> None:
-    """Wait for all processes of a run."""
-    if fabric is not None:
-        fabric.barrier()
-
-
 def with_settings(flags: FlagsType, cell: Cell) -> FlagsType:
     """The flags with the settings of training that the cell's recipe has."""
     return dataclasses.replace(flags, **dict(cell.settings)) if cell.settings else flags
@@ -197,6 +170,31 @@ def start_engine(flags: CommonFlags) -> Fabric | None:
     if threads is not None:
         torch.set_num_threads(threads)
     return None
+
+
+def begin_run(
+    flags: FlagsType,
+    experiment: str,
+    cell: Cell,
+    describe: Describe | None,
+    fabric: Fabric | None,
+) -> Run:
+    """Begin or find the run of a cell in every process; what ends the first one ends all."""
+    begun: list[Run] = []
+
+    def begin() -> None:
+        run = start_run(flags, experiment, cell, describe, fabric)
+        if paused(run, cell):  # a packed run has no checkpoint to go on from, and begins again
+            again = dataclasses.replace(flags, force=flags.force or not take_up(run, cell.until))
+            run = start_run(again, experiment, cell, describe, fabric)
+        begun.append(run)
+
+    if fabric is None:
+        begin()
+    else:
+        first_decides(fabric, begin)
+    # The others see what the first one has left.
+    return begun[0] if begun else start_run(flags, experiment, cell, describe, fabric)
 
 
 def start_run(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from da.data.progress import Progress
+from da.data.progress import Progress, say
 from da.recipes.cells import Build, Describe, finished_cells, run_cell, start_engine
 from da.recipes.failures import CellError, Failure, cell_error
 from da.recipes.flags import CommonFlags
@@ -26,7 +26,7 @@ from da.recipes.stacked_filling import Ended, fill_stacked
 from da.recipes.tasks import FlagsType, Task
 from da.recipes.trials import check_recipes, recipe_cells
 from da.records.claim import BusyError
-from da.records.command_line import INTERRUPTED
+from da.train.interrupts import exit_status
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -125,7 +125,8 @@ def fill(
     except KeyboardInterrupt as interrupt:
         if leading:
             print(_interrupted(interrupt, flags, cells, done), file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        # Only the first process tells. Lightning kills it if another ends with a status before it.
+        sys.exit(exit_status(interrupt) if leading else 0)
     except (ValueError, OSError) as error:  # of what carries cells out, such as a killed process
         failures.append(Failure(None, str(cell_error(error))))
     return Filled([directories[cell] for cell in cells if cell in directories], failures)
@@ -140,7 +141,7 @@ def _one_by_one(
     fabric: Fabric | None,
 ) -> Iterator[Ended]:
     """Carry cells out here; one that another process has comes last, when it is free."""
-    waiting = list(cells)
+    waiting, told = list(cells), False
     while waiting:
         busy = []
         for cell in waiting:
@@ -148,8 +149,9 @@ def _one_by_one(
                 outcome: Path | Exception = run_cell(
                     flags, experiment, cell, build, describe, fabric
                 )
-            except BusyError:
+            except BusyError as error:
                 busy.append(cell)
+                reason = str(error)
                 continue
             except CellError as error:
                 if fabric is not None and fabric.world_size > 1:
@@ -157,6 +159,9 @@ def _one_by_one(
                 outcome = cell_error(error)  # without the frames, which hold on to the network
             yield cell, outcome
         if len(busy) == len(waiting):
+            if not told and (fabric is None or fabric.is_global_zero):
+                say(f"waiting for {len(busy)} runs: {reason}")
+            told = True
             time.sleep(WAIT)
         waiting = busy
 
@@ -200,17 +205,31 @@ def _at_once(
         ended = on_slurm(_in_worker, calls, folder=folder, options=flags.slurm)
     else:
         ended = in_processes(_in_worker, calls, processes=flags.processes)
+    busy = []
     for number, outcome in ended:
-        yield cells[number], outcome
+        if isinstance(outcome, BusyError):
+            busy.append(cells[number])
+        else:
+            yield cells[number], outcome
+    if busy:  # nearly all of them are finished by now
+        yield from _one_by_one(flags, experiment, busy, build, describe, start_engine(flags))
 
 
 def _in_worker(
     flags: FlagsType, experiment: str, cell: Cell, build: Build, describe: Describe | None
 ) -> Path | Exception:
-    """Carry one cell out, without a bar of its own."""
+    """Carry one cell out, without a bar of its own; here, one that another process has is told."""
     os.environ["TQDM_DISABLE"] = "1"
-    ((_, outcome),) = _one_by_one(flags, experiment, [cell], build, describe, start_engine(flags))
-    return outcome
+    fabric = start_engine(flags)
+    if flags.launcher != "local":  # nobody else could carry it out there
+        ((_, outcome),) = _one_by_one(flags, experiment, [cell], build, describe, fabric)
+        return outcome
+    try:
+        return run_cell(flags, experiment, cell, build, describe, fabric)
+    except BusyError as error:
+        return error
+    except CellError as error:
+        return cell_error(error)
 
 
 def _interrupted(

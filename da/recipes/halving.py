@@ -29,7 +29,7 @@ from da.recipes.failures import Failure
 from da.recipes.filling import Filled, fill
 from da.recipes.job import Cell
 from da.recipes.tasks import FlagsType
-from da.records.reading import read_runs
+from da.records.reading import read_sound
 from da.records.run import Run
 from da.records.trials import DEFAULT_SCORE, LAST, ORACLE
 
@@ -159,7 +159,7 @@ def _values(
     score: str,
 ) -> dict[Cell, float]:
     """The highest value of a score that each run has logged until it was to pause."""
-    runs = read_runs(flags.runs_dir, experiment=experiment)
+    runs, _ = read_sound(flags.runs_dir, experiment=experiment)
     records = {record.directory: record for record in runs}
     found = {}
     for cell in cells:

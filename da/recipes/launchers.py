@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from da.recipes.trials import value_of
+from da.train.interrupts import exit_status, interrupt_on_sigterm
 
 Result = TypeVar("Result")
 Call = tuple[Any, ...]
@@ -40,11 +41,14 @@ def in_processes(
         ChildProcessError: A process was killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy the engine's threads
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process)
     try:
-        numbers = {pool.submit(work, *call): number for number, call in enumerate(calls)}
+        numbers = {pool.submit(_until_stopped, work, call): k for k, call in enumerate(calls)}
         for future in as_completed(numbers):
             yield numbers[future], future.result()
+    except KeyboardInterrupt:
+        _stop_children()
+        raise
     except BrokenProcessPool:
         raise ChildProcessError(
             "a process was killed, perhaps for want of memory. What was finished is kept, and "
@@ -54,8 +58,23 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, for example killed."""
+def _stop_children() -> None:
+    """Let the processes that carry calls out end after the step they are at, with a checkpoint."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
+def _until_stopped(work: Callable[..., Result], call: Call) -> Result:
+    """Carry one call out; if a signal ends it, the process ends, or it would take the next call."""
+    try:
+        return work(*call)
+    except KeyboardInterrupt as interrupt:
+        os._exit(exit_status(interrupt))
+
+
+def _prepare_process() -> None:
+    """End this process after SIGTERM in good order, and as soon as its parent is gone."""
+    interrupt_on_sigterm()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

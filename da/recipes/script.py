@@ -26,13 +26,13 @@ from da.recipes.flags import CommonFlags
 from da.recipes.halving import fill_by_halves, halves
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
-from da.records.command_line import INTERRUPTED
-from da.records.reading import read_runs
+from da.records.reading import read_sound
 from da.records.record import Record
 from da.records.table import Table
 from da.records.table_text import to_csv, to_text
 from da.records.trials import DEFAULT_SCORE
 from da.records.wandb_mirror import log_table
+from da.train.interrupts import exit_status, interrupt_on_sigterm
 
 
 def main(
@@ -79,7 +79,7 @@ def main(
 
     Raises:
         SystemExit: Flags or data are wrong, cells failed (status 1), or Ctrl-C was pressed (status
-            130); the message says what to do.
+            130) or SIGTERM came (143); the message says what to do.
 
     Example:
         The end of experiments/digits_mmd.py is
@@ -94,6 +94,7 @@ def main(
         Traceback (most recent call last):
         SystemExit: error: --source clean --target upside-down: no such task; ...
     """
+    interrupt_on_sigterm()
     try:
         flags = parse_flags(flags_type, rows)
         columns = columns_of(flags, benchmark, tasks)
@@ -121,9 +122,9 @@ def main(
             sys.exit(list_failures(failures, len(cells), len(directories)))
     except (ValueError, OSError, CellError) as error:
         stop(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted. The same command continues.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_status(interrupt))
 
 
 def show(
@@ -171,7 +172,7 @@ def _as_far_as_it_goes(failed: bool) -> Iterator[None]:
 def _records(flags: CommonFlags, experiment: str, directories: list[Path]) -> list[Record]:
     """The records of these folders alone: a folder of runs may hold other recipes beside them."""
     wanted = {directory.resolve() for directory in directories}
-    found = read_runs(flags.runs_dir, experiment=experiment)
+    found, _ = read_sound(flags.runs_dir, experiment=experiment)  # those of `wanted` are sound
     return [record for record in found if record.directory.resolve() in wanted]
 
 

@@ -7,7 +7,7 @@ Every run has the record that it would have alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,12 +86,16 @@ def carry_out_group(
         ended.append(folder)
         if member is not None:
             members[number] = member
-    outcomes = fit_stacked(
-        list(members.values()), fabric=fabric, at_once=getattr(flags, "at_once", 1)
-    )
+    try:
+        outcomes: Sequence[object] = fit_stacked(
+            list(members.values()), fabric=fabric, at_once=getattr(flags, "at_once", 1)
+        )
+    except BusyError as error:  # this process slept, and another has taken a run over
+        outcomes = [each.run.finished or error for each in members.values()]
     for number, outcome in zip(members, outcomes, strict=True):
-        if isinstance(outcome, NonFiniteError):
+        if isinstance(outcome, NonFiniteError | BusyError):
             ended[number] = outcome
+            members[number].run.close(failed=True)
     return ended
 
 
@@ -108,11 +112,15 @@ def _begin(
     run = start_run(own, experiment, cell, describe, fabric)
     if run.finished:
         return run.directory, None
-    torch.manual_seed(cell.seed)
-    job = build(own, cell)
-    if not isinstance(job, Job):
-        job.carry_out(run, own, fabric)
-        return run.directory, None
+    try:
+        torch.manual_seed(cell.seed)
+        job = build(own, cell)
+        if not isinstance(job, Job):
+            job.carry_out(run, own, fabric)
+            return run.directory, None
+    except BaseException:
+        run.close(failed=True)  # others may have it
+        raise
     return run.directory, Member(job.method, job.stream, own, run, job.scored, job.facts)  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from da.records.packing import pack, unpack
 from da.records.pages import pages_of, refresh
 from da.records.published import read_published
 from da.records.rankings import ranking, written
-from da.records.reading import read_runs
+from da.records.reading import read_runs, read_sound
 from da.records.record import Record
 from da.records.table import Table
 
@@ -179,12 +179,12 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
         sys.exit(INTERRUPTED)
 
 
-def _table(options: TableOptions) -> str:
+def _table(options: TableOptions, *, strict: bool = False) -> str:
     if options.runs_dir is None:
         raise ValueError(
             "name the folder of runs, as in python -m da table runs, or use --refresh or --check"
         )
-    records = matching(read_runs(options.runs_dir, experiment=options.experiment), options.where)
+    records = matching(_read(options.runs_dir, options.experiment, strict), options.where)
     made = Table.of(
         records,
         select=options.select,
@@ -204,8 +204,18 @@ def _table(options: TableOptions) -> str:
     return formats[options.format](made)
 
 
-def _rank(options: RankOptions) -> str:
-    found = ranking(read_runs(options.runs_dir, experiment=options.experiment))
+def _read(runs_dir: Path, experiment: str | None, strict: bool) -> list[Record]:
+    """The finished runs; a damaged one is left out with a line, or is an error if `strict`."""
+    if strict:
+        return read_runs(runs_dir, experiment=experiment)
+    records, damaged = read_sound(runs_dir, experiment=experiment)
+    for line in damaged:
+        print(f"left out: {line}", file=sys.stderr)
+    return records
+
+
+def _rank(options: RankOptions, *, strict: bool = False) -> str:
+    found = ranking(_read(options.runs_dir, options.experiment, strict))
     return written(found, piped if options.format == "markdown" else aligned)
 
 
@@ -213,5 +223,5 @@ def _made_by(command: str) -> str:
     """The Markdown that a command of a marked table makes: "table FOLDER ..." or "rank ..."."""
     name, *words = [*shlex.split(command), "--format", "markdown"]
     if name == "rank":
-        return _rank(parse(RankOptions, words, prog="python -m da rank"))
-    return _table(parse(TableOptions, words, prog="python -m da table"))
+        return _rank(parse(RankOptions, words, prog="python -m da rank"), strict=True)
+    return _table(parse(TableOptions, words, prog="python -m da table"), strict=True)

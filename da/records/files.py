@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -92,8 +93,16 @@ def composed(name: Any) -> Any:
     return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
-def check_names(names: Mapping[str, Any]) -> None:
-    """Raise a ValueError for a name of a run that cannot be the name of a folder."""
+def names_of(*values: Any) -> dict[str, Any]:
+    """The five names of a run by their keys, as folders and JSON can have them.
+
+    Args:
+        values: In the order of `NAMES`.
+
+    Raises:
+        ValueError: One cannot be the name of a folder.
+    """
+    names = dict(zip(NAMES, map(composed, values), strict=True))
     for key in ("experiment", "method", "source", "target"):
         if not isinstance(names[key], str) or not re.fullmatch(r"\w[\w .,+=-]*", names[key]):
             raise ValueError(
@@ -103,6 +112,7 @@ def check_names(names: Mapping[str, Any]) -> None:
     seed = names["seed"]
     if isinstance(seed, bool) or not isinstance(seed, Integral) or int(seed) < 0:
         raise ValueError(f"seed must be an integer from 0; got {seed!r}")
+    return names | {"seed": int(seed)}  # NumPy's integers have no JSON
 
 
 def plain(value: Any, where: str, *, finite: bool) -> Any:
@@ -159,9 +169,14 @@ def pretty(value: Any) -> str:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file; a ValueError that names the file if it is none."""
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(content: bytes, path: Path) -> Any:
+    """The JSON in what was read of a file; a ValueError that names the file if it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
@@ -177,7 +192,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     If writing it fails or is interrupted, the old file stays and nothing of the new one does.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    # Another process may be writing the same file, so each has a temporary one of its own.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with writing(path.parent, path.name):
             with open(temporary, "wb") as file:
@@ -185,17 +201,31 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
 
 
+def sync_folder(path: Path) -> None:
+    """Bring the names of a folder's files to the disk, where the system can do that."""
+    with suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 def mend_lines(path: Path) -> None:
-    """Make a file of lines if there is none, and cut off half a line that a kill has left."""
-    with open(path, "a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+    """Make a file of lines if there is none, and cut off half a line that a kill has left.
+
+    The file is a new one, so that a process that still has the old one open writes nothing into it.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    with replacing(path) as file:
+        file.write(content[: content.rfind(b"\n") + 1])
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from da.records.checksums import CHECKSUMS, checked, write_checksums
 from da.records.files import (
     NAMES,
     canonical,
@@ -41,6 +42,7 @@ from da.records.record import (
 PACKED_FORMAT = 1
 CURVES = ".curves.jsonl"
 OWN = ("method", "source", "target", "seed")  # names of a run that its experiment does not say
+OWN_ENVIRONMENT = ("git", "started", "data")  # what of env.json each line has for itself
 
 
 def pack(runs_dir: Path | str, out: Path | str, *, experiment: str | None = None) -> list[Path]:
@@ -133,11 +135,14 @@ def unpack(packed_dir: Path | str, out: Path | str, *, experiment: str | None = 
             (temporary / "config.json").write_text(pretty(run["document"]), encoding="utf-8")
             (temporary / "env.json").write_text(pretty(run["env"]), encoding="utf-8")
             (temporary / "metrics.jsonl").write_bytes("".join(lines).encode())
-            (temporary / "result.json").write_text(pretty(run["result"]), encoding="utf-8")
             features = path.parent / "features" / f"{run['digest']}.npz"
             if features.is_file():
                 shutil.copyfile(features, temporary / "features.npz")
             unpack_predictions(path, run["digest"], temporary)
+            result = pretty(run["result"]).encode()
+            if run["checked"]:
+                write_checksums(temporary, result)
+            (temporary / "result.json").write_bytes(result)
             os.replace(temporary, directory)
             count += 1
     return count
@@ -193,12 +198,13 @@ def _load(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if pretty(contents[name]) != path.read_text(encoding="utf-8"):
             raise ValueError(f"{path} was written by other hands and would not come back the same")
     path = directory / "metrics.jsonl"
-    text = path.read_bytes().decode()
+    text = checked(path).decode()
     metrics = [json.loads(line) for line in text.split("\n")[:-1]]
     if "".join(canonical(line, sort_keys=False) + "\n" for line in metrics) != text:
         raise ValueError(f"{path} was written by other hands and would not come back the same")
     digest = digest_of(contents["config"])
     run = {"digest": digest, "document": contents["config"], "env": contents["env"]}
+    run["checked"] = (directory / CHECKSUMS).is_file()
     return run | {"result": contents["result"]}, metrics
 
 
@@ -216,7 +222,7 @@ def _write(
     environments: list[dict[str, Any]] = []
     lines = []
     for run in runs:
-        env = {key: value for key, value in run["env"].items() if key not in ("git", "started")}
+        env = {key: value for key, value in run["env"].items() if key not in OWN_ENVIRONMENT}
         if env not in environments:
             environments.append(env)
         lines.append(_line(run, shared, environments.index(env)))
@@ -248,6 +254,8 @@ def _line(run: Mapping[str, Any], shared: Mapping[str, Any], environment: int) -
         "env": environment,
         "git": run["env"].get("git"),
         "started": run["env"].get("started"),
+        **({"data": run["env"]["data"]} if "data" in run["env"] else {}),
+        **({"checked": True} if run["checked"] else {}),  # its folder has checksums
         "result": {key: value for key, value in run["result"].items() if key not in NAMES},
     }
     return canonical(line, sort_keys=False)
@@ -263,8 +271,9 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
             names = {"experiment": head["experiment"]} | {name: line[name] for name in OWN}
             document = names | {"config": head["config"] | line["config"]} | line["about"]
             env = dict(head["environments"][line["env"]])
-            env |= {key: line[key] for key in ("git", "started") if line[key] is not None}
+            env |= {key: line[key] for key in OWN_ENVIRONMENT if line.get(key) is not None}
             run = {"digest": line["digest"], "document": document, "env": env}
+            run["checked"] = bool(line.get("checked"))
             run["result"] = names | line["result"]
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"{path}, line {count}: not a packed run ({error!r})") from None

@@ -70,5 +70,5 @@ def take_up(run: Run, until: int | None) -> bool:
         if pauses_before(run.result(), until):
             path.unlink()
     finally:
-        release(lock, finished=False)
+        release(lock)
     return True

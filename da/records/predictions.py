@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from da.records.checksums import check_file
 from da.records.files import replacing
 from da.records.record import Record
 
@@ -115,6 +116,7 @@ def _wide(values: np.ndarray) -> np.ndarray:
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
+    check_file(path)
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}

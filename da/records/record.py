@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from da.records.files import (
-    NAMES,
-    canonical,
-    digest_of,
-    parse_metrics,
-    read_json,
-    read_metrics,
-    same_configuration,
-)
+from da.records.checksums import REMEDY, checked, read_checksums
+from da.records.files import NAMES, canonical, digest_of, parse_json, parse_metrics
 
 
 @dataclass(frozen=True)
@@ -75,29 +68,26 @@ class Record:
         """The logged lines in order, each with its "step"; values that were not finite are NaN."""
         if self.curves is not None:
             return packed_metrics(self.curves, self.digest)
-        return read_metrics(self.directory / "metrics.jsonl")
+        path = self.directory / "metrics.jsonl"
+        return parse_metrics(checked(path).decode(), str(path))
 
 
 def read_record(directory: Path) -> Record:
-    """The finished run in a folder. Raises ValueError if its files are damaged or do not match."""
-    document, env, result = (
-        read_json(directory / f"{name}.json") for name in ("config", "env", "result")
-    )
+    """The finished run in a folder.
+
+    Raises:
+        ValueError: Its files are damaged, gone or do not match; the message says what to do.
+    """
+    sums = read_checksums(directory)
+    paths = [directory / f"{name}.json" for name in ("config", "env", "result")]
+    try:
+        document, env, result = (parse_json(checked(path, sums), path) for path in paths)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{error.filename} is gone, though its run has a result. {REMEDY}"
+        ) from None
     check_document(document, result, directory, str(directory / "config.json"))
     return record_of(document, env, result, directory)
-
-
-def find_earlier(
-    directory: Path, document: dict[str, Any], defaults: Mapping[str, Any]
-) -> tuple[Path, dict[str, Any]]:
-    """The folder and configuration of an earlier run that is the same one, else as given."""
-    for path in sorted(directory.parent.glob(f"seed{document['seed']}-*/config.json")):
-        stored = read_json(path)
-        # "a-b" to "c" and "a" to "b-c" share a folder, as names in other cases do on some disks.
-        named_alike = all(stored.get(name) == document[name] for name in NAMES)
-        if named_alike and same_configuration(document["config"], stored, defaults):
-            return path.parent, stored
-    return directory, document
 
 
 def check_document(document: Any, result: Any, directory: Path, where: str) -> None:

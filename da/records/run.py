@@ -3,42 +3,40 @@
     runs_dir/experiment/method/source-target/seed0-1a2b3c4d5e6f/
         config.json     format, the five names, the configuration, which values are defaults; the
                         folder's last twelve digits are the SHA-256 of names and configuration
-        env.json        versions, device, commit; neither host name nor path
+        env.json        versions, device, commit, data; neither host name nor path
         metrics.jsonl   one line a log: {"step": 100, "loss": 0.25}. It holds no clock, so that a
                         resumed run ends with the bytes of an unbroken one
+        checksums.json  of the other files, so that damage is found (`da.records.checksums`)
         result.json     written whole or not at all; if it is there, the run is finished
-        lock            there while a process fills the run; no other process can then
+        claim           there while a process fills the run; no other process can then
 
 wandb repeats what the folder holds (`da.records.wandb_mirror`).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from da.records.claim import Claim, claim, empty, release
-from da.records.environment import environment
+from da.records.checksums import checked, write_checksums
+from da.records.claim import BusyError, Claim, claim, release
 from da.records.files import (
     NAMES,
     canonical,
-    check_names,
-    composed,
     digest_of,
-    document_of,
-    mend_lines,
+    names_of,
     number,
+    parse_json,
     plain,
-    read_json,
+    pretty,
     read_metrics,
-    same_run,
-    write_json,
+    replacing,
     writing,
 )
-from da.records.packing import find_packed
-from da.records.record import Record, find_earlier
+from da.records.finding import Found, find_run
+from da.records.lines import Lines
+from da.records.preparing import is_sound, prepare, tidy, untidy
 from da.records.wandb_mirror import Mirror, Mode, open_mirror, resolve_mode
 
 
@@ -49,11 +47,9 @@ class Run:
     `finish`.
 
     Args:
-        directory: Its folder.
-        document: The content of its config.json.
+        found: Its folder and the content of its config.json; the record, if it is packed.
         wandb: The mode of the mirror.
         rank_zero: Whether this process writes.
-        packed: The record, if the run is packed and finished.
 
     Example:
         >>> import tempfile
@@ -67,21 +63,14 @@ class Run:
         True
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        document: dict[str, Any],
-        *,
-        wandb: Mode,
-        rank_zero: bool,
-        packed: Record | None = None,
-    ) -> None:
-        self.directory = directory
-        self._document, self._packed = document, packed
+    def __init__(self, found: Found, *, wandb: Mode, rank_zero: bool) -> None:
+        self.directory, self._document, self._packed = found
+        if self._packed is not None:
+            self.directory = self._packed.directory
         self._wandb, self._rank_zero = wandb, rank_zero
-        self._file: IO[bytes] | None = None
+        self.lines = Lines(self.directory)
         self._mirror: Mirror | None = None
-        self._lock: Claim | None = None
+        self._claim: Claim | None = None
 
     @classmethod
     def start(
@@ -96,6 +85,7 @@ class Run:
         seed: int,
         defaults: Mapping[str, Any] | None = None,
         usual: Mapping[str, Any] | None = None,
+        data: str | None = None,
         wandb: Mode = "auto",
         force: bool = False,
         device: str | None = None,
@@ -117,6 +107,9 @@ class Run:
             defaults: The default values of settings. A record from before a setting existed counts
                 as one that had its default.
             usual: Those of settings that an older record without them need not have had.
+            data: What identifies the data, such as a checksum. A run that was begun with other data
+                is another run. Default None: it is not known, and any run of the configuration
+                counts.
             wandb: See `da.records.wandb_mirror`.
             force: Remove what an earlier run left in the folder.
             device: What env.json names as the device; None names the processor's model.
@@ -128,42 +121,31 @@ class Run:
 
         Raises:
             TypeError: A setting has no JSON; the message names its key.
-            ValueError: A number is not finite, a name cannot be a folder's, or the folder's
-                config.json was changed.
+            ValueError: A number is not finite, a name cannot be a folder's, or a file of the
+                finished run is damaged.
             BusyError: Another process fills this run at the moment.
             OSError: The folder cannot be made or written.
         """
-        experiment, method, source, target = map(composed, (experiment, method, source, target))
-        named = (experiment, method, source, target, seed)
-        names: dict[str, Any] = dict(zip(NAMES, named, strict=True))
-        check_names(names)
-        names["seed"] = seed = int(seed)  # NumPy's integers have no JSON
+        names = names_of(experiment, method, source, target, seed)
         resolve_mode(wandb)
         known = plain(dict(defaults or {}), "defaults", finite=True)
         every = known | plain(dict(usual or {}), "usual", finite=True)
-        document = document_of(names, plain(config, "config", finite=True), every)
-        place = Path(runs_dir) / experiment / method / f"{source}-{target}"
-        directory = place / f"seed{seed}-{digest_of(document)}"
-        if not directory.exists():
-            directory, document = find_earlier(directory, document, known)
-        packed = None if directory.exists() else find_packed(Path(runs_dir), document, known)
-        if packed is not None and not force:
-            return cls(packed.directory, document, wandb=wandb, rank_zero=rank_zero, packed=packed)
-        run = cls(directory, document, wandb=wandb, rank_zero=rank_zero)
-        if rank_zero:
-            with writing(directory):
-                run._lock = claim(directory, run.title)
-                run._prepare(force=force, device=device)
+        settings = plain(config, "config", finite=True)
+        found = find_run(Path(runs_dir), names, settings, usual=every, defaults=known, data=data)
+        run = cls(found._replace(packed=None) if force else found, wandb=wandb, rank_zero=rank_zero)
+        if rank_zero and run._packed is None:
+            run._begin(force=force, device=device, data=data)
         return run
 
     @property
     def finished(self) -> bool:
         """Whether there is a result beside this very configuration, in a folder or packed."""
-        if self._packed is not None:
-            return True
-        if not (self.directory / "result.json").is_file():
-            return False
-        return same_run(read_json(self.directory / "config.json"), self._document)
+        return self._packed is not None or is_sound(self.directory, self._document)
+
+    @property
+    def digest(self) -> str:
+        """The identity of the run: twelve digits of the SHA-256 of names and configuration."""
+        return digest_of(self._document)
 
     @property
     def title(self) -> str:
@@ -174,7 +156,8 @@ class Run:
         """What `finish` wrote. Raises FileNotFoundError for an unfinished run."""
         if self._packed is not None:
             return self._packed.result
-        return read_json(self.directory / "result.json")
+        path = self.directory / "result.json"
+        return parse_json(checked(path), path)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl and repeat it in wandb.
@@ -187,17 +170,22 @@ class Run:
             return
         values = {key: number(value, key) for key, value in metrics.items()}
         entry = {"step": int(step), **plain(values, "metrics", finite=False)}
-        line = canonical(entry, sort_keys=False) + "\n"
-        file, mirror = self._open(), self._open_mirror()
-        with writing(self.directory):
-            file.write(line.encode())
-            file.flush()
+        line = canonical(entry, sort_keys=False)
+        self._open()
+        mirror = self._open_mirror()
+        self.check_claim()
+        self.lines.append(line)
         mirror.log(int(step), values)
 
     def metrics_position(self) -> int:
         """The length of metrics.jsonl in bytes: what a checkpoint keeps and `rewind` takes."""
-        path = self.directory / "metrics.jsonl"
-        return path.stat().st_size if path.exists() else 0
+        return self.lines.position()
+
+    def check_claim(self) -> None:
+        """Raise a BusyError if another process has taken this run over."""
+        if self._rank_zero and self._packed is None:
+            with writing(self.directory):
+                self._own().check()
 
     def rewind(self, position: int) -> None:
         """Cut metrics.jsonl back to `position` bytes, so that a resumed run logs again from there.
@@ -213,14 +201,9 @@ class Run:
         """
         if not self._rank_zero:
             return
-        file = self._open()
-        with open(self.directory / "metrics.jsonl", "rb") as lines:
-            kept = lines.read(max(position, 0))
-        if len(kept) != position or not (position == 0 or kept.endswith(b"\n")):
-            where = f"metrics.jsonl ({self.metrics_position()} bytes)"
-            raise ValueError(f"position must be the end of a line of {where}; got {position}")
-        with writing(self.directory):
-            file.truncate(position)
+        self._open()
+        self.check_claim()
+        self.lines.cut(position)
         if self._mirror is not None:
             self._mirror.close()
             self._mirror = None
@@ -236,50 +219,64 @@ class Run:
                     f"result must not change {key} of the run, {names[key]!r}; got {result[key]!r}"
                 )
         whole = {**names, **plain(result, "result", finite=False)}
-        file = self._open()
+        content = pretty(whole).encode()
+        self._open()
+        self.lines.sync()
+        self.check_claim()
         with writing(self.directory):
-            os.fsync(file.fileno())
-            write_json(self.directory / "result.json", whole)
+            write_checksums(self.directory, content)
+            with replacing(self.directory / "result.json") as result_file:
+                result_file.write(content)
         summary = {key: value for key, value in whole.items() if key not in names}
         self._open_mirror().summary(summary)
         self.close(failed=False)
 
     def close(self, failed: bool) -> None:
         """Close files and mirror. Without a `finish` before, the run can be resumed."""
-        if self._file is not None:
-            self._file.close()
+        self.lines.close()
         if self._mirror is not None:
             self._mirror.close(failed=failed)
-        release(self._lock, finished=self.finished)
-        self._file = self._mirror = self._lock = None
+        if self._claim is not None and self.finished:
+            tidy(self.directory)
+        release(self._claim)
+        self._mirror = self._claim = None
 
-    def _prepare(self, *, force: bool, device: str | None) -> None:
-        if force:
-            empty(self.directory)
-        path = self.directory / "config.json"
-        if path.exists() and not same_run(read_json(path), self._document):
-            raise ValueError(
-                f"{path} was changed after its run began; run again with force=True, or move the "
-                "folder away"
-            )
-        if self.finished:
-            self.close(failed=False)
+    def _begin(self, *, force: bool, device: str | None, data: str | None) -> None:
+        """Claim the folder and prepare it; what is finished and tidy is not even touched."""
+        finished = not force and self.finished
+        if finished and not untidy(self.directory):
             return
-        write_json(path, self._document)
-        write_json(self.directory / "env.json", environment(device))
-        mend_lines(self.directory / "metrics.jsonl")
-
-    def _open(self) -> IO[bytes]:
-        """metrics.jsonl, opened for appending."""
-        if self._file is None:
-            if self.finished:
-                raise RuntimeError(
-                    f"the run {self.directory} is finished and takes no more; run it again with "
-                    "force=True"
-                )
+        place = (self.directory, self._document, self.title)
+        try:
             with writing(self.directory):
-                self._file = open(self.directory / "metrics.jsonl", "ab")
-        return self._file
+                self._own()
+                prepare(*place, force=force, device=device, data=data)
+            if self.finished:
+                self.close(failed=False)
+        except BaseException as error:
+            self.close(failed=True)
+            # What a killed process left behind can stay.
+            if not (finished and isinstance(error, BusyError | OSError)):
+                raise
+
+    def _own(self) -> Claim:
+        """The claim on the folder; another process that has it is an error."""
+        if self._claim is None:
+            self._claim = claim(self.directory, self.title)
+        return self._claim
+
+    def _open(self) -> None:
+        """Make metrics.jsonl ready for writing."""
+        if self.lines.is_open:
+            return
+        if self.finished:
+            raise RuntimeError(
+                f"the run {self.directory} is finished and takes no more; run it again with "
+                "force=True"
+            )
+        with writing(self.directory):
+            self._own()
+        self.lines.open()
 
     def _open_mirror(self) -> Mirror:
         """The mirror, with every line of the record repeated in it; a finished run starts none."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from da.records.checksums import check_file
 from da.records.predictions import read_predictions
 from da.records.record import Record
 from da.records.trials import own_recipes
@@ -185,6 +186,7 @@ def _with_weights(record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str,
     """The scores that weigh held-out source rows by a density ratio of features, if it kept any."""
     if "source_logits" not in arrays or not record.features.is_file():
         return {}
+    check_file(record.features)
     with np.load(record.features) as file:
         names = ("source_features", "target_features", "source_validation_features")
         if any(name not in file for name in names):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -17,6 +18,8 @@ from da.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+T = TypeVar("T")
 
 
 def launch(config: TrainConfig) -> Fabric:
@@ -59,6 +62,29 @@ def launch(config: TrainConfig) -> Fabric:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return fabric
+
+
+def first_decides(fabric: Fabric, decide: Callable[[], T]) -> T:
+    """What the first process finds, in every process; an error too.
+
+    Every process must call it. Use it where processes must agree, and one of them knows.
+
+    Args:
+        fabric: The engine.
+        decide: Called in the first process alone.
+    """
+    if fabric.world_size == 1:
+        return decide()
+    found: tuple[Any, Exception | None] = (None, None)
+    if fabric.is_global_zero:
+        try:
+            found = (decide(), None)
+        except Exception as error:
+            found = (None, error)
+    value, reason = fabric.broadcast(found)
+    if reason is not None:
+        raise reason
+    return value
 
 
 def _precision(config: TrainConfig) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from da.train.checks import check_arguments, check_config, check_fit
 from da.train.config import TrainConfig
 from da.train.engine import launch
 from da.train.evaluation import Evaluation
+from da.train.interrupts import Signals
 from da.train.judging import judge, log_starting_spread, save_features
 from da.train.method import Method
 from da.train.optimisation import KEPT, Optimisation
@@ -121,22 +122,29 @@ def fit(
     progress = _progress(run, config, start, fabric)
     stops = _stops(selected, start, config, fabric)  # it was interrupted after its last step
     steps = iter(()) if stops else _batches(stream, config, start, fabric)
-    for done, batches in enumerate(progress.over(steps), start + 1):
-        on_device = [batch.to(fabric.device) for batch in batches]
-        terms = optimisation.step(on_device, done - 1)
-        last = done == config.steps
-        if last or done % config.log_every == 0:
-            losses = {name: value.item() for name, value in terms.items()}
-            named = {f"loss/{name}": value for name, value in losses.items()}
-            run.log(done, named | optimisation.figures())
-            progress.note(losses)
-        if last or done % config.evaluate_every == 0:
-            check_parameters(method, done)
-            progress.note(judge(method, done, run, evaluation, selected, fabric))
-            _say(run, progress, collapse)
-            save_checkpoint(run, method, optimisation, selected, done, fabric, settings)
-            if _stops(selected, done, config, fabric):
+    kept = start
+    with Signals() as signals:
+        for done, batches in enumerate(progress.over(signals.until(steps)), start + 1):
+            on_device = [batch.to(fabric.device) for batch in batches]
+            terms = optimisation.step(on_device, done - 1)
+            last = done == config.steps
+            if last or done % config.log_every == 0:
+                losses = {name: value.item() for name, value in terms.items()}
+                named = {f"loss/{name}": value for name, value in losses.items()}
+                run.log(done, named | optimisation.figures())
+                progress.note(losses)
+            asked = signals.ask(fabric)
+            if last or done % config.evaluate_every == 0:
+                check_parameters(method, done)
+                progress.note(judge(method, done, run, evaluation, selected, fabric))
+                _say(run, progress, collapse)
+                save_checkpoint(run, method, optimisation, selected, done, fabric, settings)
+                kept = done
+            if asked or (kept == done and _stops(selected, done, config, fabric)):
                 break
+        if signals.noted and kept < done:
+            check_parameters(method, done)
+            save_checkpoint(run, method, optimisation, selected, done, fabric, settings)
     _say(run, progress, imbalance)
     _say(run, progress, one_class)
     more: dict[str, Any] = {"facts": dict(facts)} if facts else {}
@@ -213,7 +221,7 @@ def finish(
     more: Mapping[str, Any],
     fabric: Fabric,
 ) -> dict:
-    """Save the trained network and some features, write the result, then delete the checkpoint."""
+    """Save the trained network and some features, and write the result."""
     choices = {
         name: {key: value for key, value in choice.items() if key != "score"}
         for name, choice in selected.items()
@@ -225,7 +233,5 @@ def finish(
     named = list(evaluation.classes) if evaluation is not None else []
     result = {"selected": choices, **({"classes": named} if named else {}), **more}
     run.finish(result)
-    if fabric.is_global_zero:
-        (run.directory / "checkpoint.pt").unlink(missing_ok=True)
     fabric.barrier()
     return result

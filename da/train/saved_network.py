@@ -8,9 +8,10 @@ from torch import nn
 
 from da.networks.network import Network, unwrapped
 from da.networks.weights import load_weights
-from da.train.checkpoint import save_atomically
+from da.records.checksums import check_file
 from da.train.evaluation import Evaluation
 from da.train.method import Method
+from da.train.saving import save_atomically
 
 
 def save_network(network: Network, evaluation: Evaluation | None, path: Path) -> None:
@@ -47,7 +48,8 @@ def start_from(method: Method, weights: Path | None) -> None:
         weights: The file. None: nothing happens.
 
     Raises:
-        ValueError: There is no such file, or it holds the weights of another network.
+        ValueError: There is no such file, it is damaged, or it holds the weights of another
+            network.
     """
     if weights is None:
         return
@@ -56,6 +58,7 @@ def start_from(method: Method, weights: Path | None) -> None:
             f"start_from must be the folder of a finished run, or its network.pt; got {weights}, "
             "which is no file"
         )
+    check_file(weights)
     for name in ("network", *method.followers):
         load_weights(getattr(method, name), weights)
 
