@@ -27,6 +27,7 @@ from da.instance import (
     ulsif,
 )
 from da.records import Run
+from da.select import conformal_classifier
 from da.shallow import BDA, JDA, SSTCA, TCA, TJM, SourceFolds
 from da.shift import (
     MeanEmbedding,
@@ -40,6 +41,7 @@ from da.shift import (
 
 RNG = np.random.default_rng(0)
 S, T, Y = RNG.normal(size=(40, 3)), RNG.normal(size=(30, 3)) + 0.5, np.arange(40) % 2
+SHARES = RNG.dirichlet(np.ones(3), size=40)
 
 
 def adapter(kind: type) -> Callable[[Any], np.ndarray]:
@@ -79,6 +81,9 @@ USES: dict[str, Callable[[Any], Any]] = {
     "block_sums": lambda r: block_sums(
         S, T, bandwidth=6.0, block_rows=2, random_state=r
     ).source.numpy(),
+    "conformal_classifier": lambda r: conformal_classifier(
+        SHARES, Y, score="aps", least_effective_size=1, random_state=r
+    )(SHARES),
     "mmd_fuse": lambda r: mmd_fuse(S, T, permutations=20, random_state=r).null,
     "moved_classes": lambda r: [
         line.p_value for line in moved_classes(S, T, Y, Y[:30], permutations=20, random_state=r)

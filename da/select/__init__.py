@@ -12,6 +12,8 @@ from da.select.accuracy_matrix import confidence_optimal_transport, nuclear_norm
 from da.select.accuracy_reweighted import importance_weighted_accuracy, label_shift_accuracy
 from da.select.accuracy_temperature import scaled_confidence
 from da.select.candidates import Candidate, read_candidates
+from da.select.conformal import PredictionSets, conformal_classifier
+from da.select.conformal_regression import PredictionIntervals, conformal_regressor
 from da.select.ensembles import ensemble_agreement, regression_agreement
 from da.select.gate import best_candidate, within_gate
 from da.select.network_scores import (
@@ -46,6 +48,8 @@ __all__ = [
     "AccuracyEstimate",
     "Candidate",
     "Factor",
+    "PredictionIntervals",
+    "PredictionSets",
     "average_confidence",
     "average_thresholded_confidence",
     "best_candidate",
@@ -53,6 +57,8 @@ __all__ = [
     "class_ami",
     "combined_estimate",
     "confidence_optimal_transport",
+    "conformal_classifier",
+    "conformal_regressor",
     "deep_embedded_risk",
     "density_ratio",
     "difference_of_confidences",
