@@ -249,19 +249,22 @@ def accuracy_study() -> str:
     """Error and coverage of every estimate of accuracy."""
     lines = []
     for (name,), rows in _by(_read("accuracy_study_digits"), "estimator").items():
-        truth, value, low, high = (
-            [float(row[key]) for row in rows] for key in ("accuracy", "estimate", "low", "high")
-        )
-        errors = [v - t for v, t in zip(value, truth, strict=True)]
-        held = mean(a <= t <= b for a, t, b in zip(low, truth, high, strict=True))
-        figures = (mean(map(abs, errors)), mean(errors))
-        width = mean(b - a for a, b in zip(low, high, strict=True))
+        errors = [100 * (float(row["estimate"]) - float(row["accuracy"])) for row in rows]
+        cells = [name, f"{mean(map(abs, errors)):.1f}", f"{mean(errors):.1f}"]
+        for kind in ("", "calibrated_"):
+            held, width = _intervals(rows, f"{kind}low", f"{kind}high")
+            cells += [f"{100 * held:.0f} %", f"{100 * width:.1f}"]
         reliable = mean(row["reliable"] == "True" for row in rows)
-        percents = [f"{100 * x:.1f}" for x in figures]
-        shares = [f"{100 * x:.0f} %" for x in (held, reliable)]
-        lines.append([name, *percents, shares[0], f"{100 * width:.1f}", shares[1]])
-    head = ["estimator", "mean error", "bias", "interval covers", "its width", "called reliable"]
+        lines.append([*cells, f"{100 * reliable:.0f} %"])
+    head = ["estimator", "mean error", "bias", "own interval covers", "its width"]
+    head += ["calibrated interval covers", "its width", "called reliable"]
     return _grid(head, lines)
+
+
+def _intervals(rows: Sequence[Row], low: str, high: str) -> tuple[float, float]:
+    """How many intervals hold the accuracy, and how wide they are."""
+    ends = [[float(row[key]) for key in (low, "accuracy", high)] for row in rows]
+    return mean(a <= t <= b for a, t, b in ends), mean(b - a for a, _, b in ends)
 
 
 def two_sample_power() -> str:

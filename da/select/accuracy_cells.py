@@ -7,7 +7,7 @@ held-out source rows needs no training for its estimates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,7 +37,9 @@ class Cell:
         task: Its task, source>target.
         seed: Its seed.
         accuracy: The fraction of target rows that it names rightly.
-        estimates: Estimator -> estimate.
+        estimates: Estimator -> estimate, with its own interval.
+        calibrated: The same with intervals from other tasks; see `with_calibrated_intervals`.
+            Default: none.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Cell:
     seed: int
     accuracy: float
     estimates: Mapping[str, AccuracyEstimate]
+    calibrated: Mapping[str, AccuracyEstimate] = field(default_factory=dict)
 
 
 def estimated_cells(records: Sequence[Record]) -> list[Cell]:
@@ -84,27 +87,28 @@ def estimated_cells(records: Sequence[Record]) -> list[Cell]:
     return found
 
 
-def with_calibrated_interval(cells: Sequence[Cell], *, level: float = 0.9) -> list[Cell]:
-    """Give each cell's combined estimate the interval that the other tasks call for.
+def with_calibrated_intervals(cells: Sequence[Cell], *, level: float = 0.9) -> list[Cell]:
+    """Give each estimate the interval that its estimator's misses on the other tasks call for.
 
     Args:
-        cells: Cells of several tasks.
+        cells: Cells of several tasks, with the same estimators.
         level: The level of the intervals. Default 0.9.
 
     Returns:
-        The cells with the estimate `MEDIAN` replaced.
+        The cells with `calibrated`.
     """
-    calibrated = []
+    found = []
     for cell in cells:
         earlier = [other for other in cells if other.task != cell.task]
-        interval = calibrated_interval(
-            cell.estimates[MEDIAN],
-            [other.estimates[MEDIAN] for other in earlier],
-            [other.accuracy for other in earlier],
-            level=level,
-        )
-        calibrated.append(replace(cell, estimates={**cell.estimates, MEDIAN: interval}))
-    return calibrated
+        truths = [other.accuracy for other in earlier]
+        calibrated = {
+            name: calibrated_interval(
+                one, [other.estimates[name] for other in earlier], truths, level=level
+            )
+            for name, one in cell.estimates.items()
+        }
+        found.append(replace(cell, calibrated=calibrated))
+    return found
 
 
 def _cell(record: Record, kept: Mapping[str, np.ndarray], others: list[np.ndarray]) -> Cell:
