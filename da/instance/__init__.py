@@ -19,15 +19,21 @@ from da.instance.diagnostics import (
 from da.instance.discriminator import discriminator_weights
 from da.instance.kliep_weights import kliep
 from da.instance.labelshift import bbse, mlls
+from da.instance.labelshift_check import LabelShiftCheck, LabelShiftError, check_label_shift
 from da.instance.landmark_selection import balanced_weights, landmarks
 from da.instance.mean_matching import kmm
 from da.instance.neighbours import neighbour_weights
+from da.instance.ratio_check import DensityRatioCheck, DensityRatioError, check_density_ratio
 from da.instance.selection import Selection, select_by_likeness
 from da.instance.ulsif_weights import rulsif, ulsif
 
 __all__ = [
     "AdjustedHead",
     "Calibration",
+    "DensityRatioCheck",
+    "DensityRatioError",
+    "LabelShiftCheck",
+    "LabelShiftError",
     "Selection",
     "TrAdaBoost",
     "TrAdaBoostR2",
@@ -37,6 +43,8 @@ __all__ = [
     "balanced_weights",
     "bbse",
     "calibrate",
+    "check_density_ratio",
+    "check_label_shift",
     "density_weights",
     "describe",
     "discriminator_weights",
