@@ -26,6 +26,7 @@ from da.data.batches import PairedBatches
 from da.data.domain import Labelled, Unlabelled
 from da.data.transforms import identity
 from da.networks.network import Network
+from da.networks.statistics import DomainName
 from da.recipes.methods import METHODS
 from da.records.run import Run
 from da.shallow.sample_domain import is_source, labels_of
@@ -176,7 +177,7 @@ class DeepAdaptationClassifier(ClassifierMixin, BaseEstimator):
             log_every=self.steps,
             accelerator="cpu",
         )
-        names = {"method": self.method, "source": "source", "target": "target", "seed": seed}
+        names: dict[str, Any] = {"method": self.method, "source": "here", "target": "there"}
         with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
             torch.manual_seed(seed)
             network = feature_network(
@@ -184,7 +185,9 @@ class DeepAdaptationClassifier(ClassifierMixin, BaseEstimator):
             )
             made = METHODS[self.method](network)
             made.trade_off = self.trade_off * made.trade_off
-            run = Run.start(folder, {}, experiment="estimator", **names, wandb="disabled")
+            run = Run.start(
+                folder, {}, experiment="estimator", seed=seed, **names, wandb="disabled"
+            )
             fit(made, stream, config, run)
         return network.requires_grad_(False).eval()
 
@@ -198,7 +201,8 @@ class DeepAdaptationClassifier(ClassifierMixin, BaseEstimator):
             else is_source(sample_domain, len(X))
         )
         answers = np.empty((len(X), len(self.classes_)), dtype=np.float32)
-        for domain, rows in (("source", chosen), ("target", ~chosen)):
+        domains: list[tuple[DomainName, np.ndarray]] = [("source", chosen), ("target", ~chosen)]
+        for domain, rows in domains:
             if rows.any():
                 part = Unlabelled(torch.from_numpy(X[rows]))
                 outputs = predict(self.network_, part, identity, statistics=domain)

@@ -46,7 +46,10 @@ def picture_of_domains(
     ):
         above = 3 if len(part) < len(points) / 2 else 2  # few points would be hidden by many
         size = 18 if above == 3 else 9
-        axes.scatter(*part.T, s=size, c=colour, label=label, alpha=0.7, linewidths=0, zorder=above)
+        axes.scatter(
+            part[:, 0], part[:, 1], s=size, c=colour, label=label, alpha=0.7, linewidths=0,
+            zorder=above,
+        )  # fmt: skip
     axes.set(xticks=[], yticks=[])
     axes.set_title(f"{title} ({name})", fontsize=10)
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
