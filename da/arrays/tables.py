@@ -36,7 +36,7 @@ def dense_array(x: Any, name: str) -> np.ndarray:
         array([[0., 3.]])
     """
     if isinstance(x, np.ma.MaskedArray):
-        return x.astype(np.promote_types(x.dtype, np.float32)).filled(np.nan)
+        return np.ma.filled(x.astype(np.promote_types(x.dtype, np.float32)), np.nan)
     if isinstance(x, np.ndarray):
         return x
     if hasattr(x, "toarray"):
