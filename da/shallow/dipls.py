@@ -28,7 +28,8 @@ class DIPLS(Adapter):
         X -> X - t p',    y -> y - c t                                  for source and target
 
     C_s and C_t are the covariances of the deflated rows, divided by n and m. |A| has the absolute
-    eigenvalues of A. The target is deflated by its own scores and loadings.
+    eigenvalues of A. The target is deflated by its own scores and loadings while components are
+    sought; scores of new rows, of either domain, follow from the source's.
 
     Args:
         n_components: The number of components, >= 1. Default 2.
@@ -38,7 +39,7 @@ class DIPLS(Adapter):
     Attributes:
         needs_labels: True: `fit` takes the source's values as `source_labels`.
         weights_: w of each component (d, k).
-        loadings_: p of each component (d, k), for "source" and "target".
+        loadings_: p of each component (d, k).
         coefficients_: c (k,).
 
     Raises:
@@ -98,12 +99,9 @@ class DIPLS(Adapter):
             loading, other = _loading(x, scores), _loading(z, others)
             x, z = x - scores[:, None] * loading, z - others[:, None] * other
             y = y - slope * scores
-            found.append((w, loading, other, slope))
-        weights, ours, theirs, slopes = (
-            torch.stack(each, dim=-1) for each in zip(*found, strict=True)
-        )
-        self.weights_, self.coefficients_ = weights, slopes
-        self.loadings_ = {"source": ours, "target": theirs}
+            found.append((w, loading, slope))
+        weights, loadings, slopes = (torch.stack(each, dim=-1) for each in zip(*found, strict=True))
+        self.weights_, self.loadings_, self.coefficients_ = weights, loadings, slopes
         return self
 
     def predict(self, x: Array, *, domain: Domain = "target") -> Array:
@@ -121,7 +119,7 @@ class DIPLS(Adapter):
         return like((self.mean_value_ + scores @ self.coefficients_).to(rows.dtype), x)
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
-        rotation = self.loadings_[domain].T @ self.weights_  # (k, k)
+        rotation = self.loadings_.T @ self.weights_  # (k, k)
         return torch.linalg.solve(rotation.T, ((x - self.means_[domain]) @ self.weights_).T).T
 
 
