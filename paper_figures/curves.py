@@ -88,7 +88,9 @@ def draw(found: Sequence[Point], options: Options) -> Figure:
     counts = sorted({point.seeds for point in found})
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     words = "one seed" if seeds == "1" else f"mean ± standard deviation, {seeds} seeds"
-    figure.suptitle(f"{options.experiment}, {task}: {words}", fontsize=7, x=0.01, ha="left")
+    apart = " " if options.width == "double" else "\n"
+    title = f"{options.experiment}, {task}:{apart}{words}"
+    figure.suptitle(title, fontsize=7, x=0.01, ha="left")
     for axes in grid.flat[max(len(figures) - columns, 0) : len(figures)]:
         axes.set_xlabel("step")
     handles = grid.flat[0].get_legend_handles_labels()[0]

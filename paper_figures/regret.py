@@ -2,7 +2,7 @@
 
     python experiments/selection_study.py
     python paper_figures/regret.py
-    python paper_figures/regret.py --tasks "These confirm"
+    python paper_figures/regret.py --half confirm
 
 A panel is a kind of choice: the trial of a method, the method, or both at once. A bar is the mean
 regret, that is, how much the chosen run is worse on the target than the best one. The diamond is
@@ -15,17 +15,27 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import style
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLUMNS = (*("tasks", "rule", "choice", "regret", "worst", "worst_task", "correlation", "groups"),)
+COLUMNS = (
+    *("half", "tasks", "rule", "choice", "regret"),
+    *("worst", "worst_task", "correlation", "groups"),
+)
 TITLES = {
     "trial": "the trial of a method",
     "method": "the method",
     "both": "both at once",
+}
+NAMED = 6  # more tasks than these are counted
+HALVES = {
+    "all": "All tasks",
+    "decide": "The tasks that decide",
+    "confirm": "The tasks that confirm",
 }
 Row = dict[str, str]
 
@@ -36,16 +46,16 @@ class Options(style.Options):
 
     csv: Path = style.RUNS / "selection_study.csv"
     """The CSV of experiments/selection_study.py."""
-    tasks: str = "All tasks"
-    """Which of its groups of tasks: These tasks decide, These confirm, or All tasks."""
+    half: Literal["all", "decide", "confirm"] = "all"
+    """Tasks that count: all, the half that decides, or the half that confirms."""
 
 
-def read(path: Path, tasks: str) -> list[Row]:
-    """The rows of one group of tasks.
+def read(path: Path, half: str) -> list[Row]:
+    """The rows of one half of the tasks, or of all.
 
     Raises:
         FileNotFoundError: There is no file.
-        ValueError: The file is no CSV of the study, or has no such group.
+        ValueError: The file is no CSV of the study, or has no such half.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run experiments/selection_study.py")
@@ -56,18 +66,18 @@ def read(path: Path, tasks: str) -> list[Row]:
             f"{path} is not a CSV of experiments/selection_study.py: its columns must include "
             f"{', '.join(COLUMNS)}"
         )
-    kept = [row for row in rows if row["tasks"] == tasks]
+    kept = [row for row in rows if row["half"] == half]
     if not kept:
-        groups = ", ".join(sorted({row["tasks"] for row in rows}))
-        raise ValueError(f"tasks must be one of {groups}; got {tasks!r}")
+        halves = ", ".join(sorted({row["half"] for row in rows}))
+        raise ValueError(f"half must be one that {path} has, {halves}; got {half!r}")
     return kept
 
 
-def draw(rows: Sequence[Row], tasks: str) -> Figure:
+def draw(rows: Sequence[Row], half: str) -> Figure:
     """Draw a panel for each kind of choice."""
     choices = [choice for choice in TITLES if any(row["choice"] == choice for row in rows)]
     order = _order(rows)
-    size = (style.INCHES["double"], 0.85 + 0.15 * len(order))
+    size = (style.INCHES["double"], 0.95 + 0.15 * len(order))
     figure, grid = pyplot.subplots(
         1, len(choices), figsize=size, layout="constrained", sharey=True, squeeze=False
     )
@@ -77,9 +87,21 @@ def draw(rows: Sequence[Row], tasks: str) -> Figure:
     grid[0, 0].set_yticks(range(len(order)), [style.score_name(rule) for rule in order])
     grid[0, 0].invert_yaxis()
     figure.supxlabel(
-        f"mean regret (bar) / regret of the worst task (diamond), in points. {tasks}.", fontsize=7
+        "mean regret (bar) / regret of the worst task (diamond), in points.\n"
+        f"{HALVES[half]}: {_tasks(rows)}.",
+        fontsize=7,
     )
     return figure
+
+
+def _tasks(rows: Sequence[Row]) -> str:
+    """The tasks, without their source if that is the same for all; their number if many."""
+    tasks = rows[0]["tasks"].split()
+    if len(tasks) > NAMED:
+        return str(len(tasks))
+    if len({task.split(">")[0] for task in tasks}) == 1:
+        return ", ".join(task.split(">")[-1] for task in tasks)
+    return ", ".join(style.task_name(*task.split(">")) for task in tasks)
 
 
 def _order(rows: Sequence[Row]) -> list[str]:
@@ -109,9 +131,9 @@ def _panel(axes: Axes, by_rule: dict[str, Row], order: Sequence[str]) -> None:
 
 def make(options: Options) -> style.Drawing:
     """The figure of the CSV that the flags name."""
-    rows = read(options.csv, options.tasks)
+    rows = read(options.csv, options.half)
     numbers = style.csv_text(COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
-    return style.Drawing(draw(rows, options.tasks), f"{options.csv.stem}_regret", numbers)
+    return style.Drawing(draw(rows, options.half), f"{options.csv.stem}_regret", numbers)
 
 
 if __name__ == "__main__":

@@ -408,16 +408,19 @@ def test_regrets_are_drawn_by_their_sum_from_the_group_of_tasks(tmp_path, here, 
     table, choices = tmp_path / "study.csv", ("trial", "method", "both")
     with open(table, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow("tasks rule choice regret worst worst_task correlation groups".split())
-        for tasks, factor in (("All tasks", 1), ("These confirm", 2)):
+        words = "half tasks rule choice regret worst worst_task correlation groups"
+        writer.writerow(words.split())
+        for half, factor in (("all", 1), ("confirm", 2)):
             for rule, regrets in found.items():
                 for choice, regret in zip(choices, regrets, strict=True):
                     own = (factor * regret, 2 * factor * regret, "a>b", 0.5, 4)
-                    writer.writerow([tasks, rule, choice, *own])
-    here("regret", "--csv", table, "--out", tmp_path, "--tasks", "These confirm")
+                    writer.writerow([half, "a>b a>c", rule, choice, *own])
+    here("regret", "--csv", table, "--out", tmp_path, "--half", "confirm")
     rows = read(tmp_path / "study_regret.csv")
     assert [float(row["regret"]) for row in rows] == [8, 18, 18, 2, 4, 6, 4, 6, 8]
-    axes = script("regret")["draw"](rows, "These confirm").axes
+    figure = script("regret")["draw"](rows, "confirm")
+    axes = figure.axes
+    assert figure.get_supxlabel().endswith("The tasks that confirm: b, c.")
     names = [label.get_text() for label in axes[0].get_yticklabels()]
     assert names == ["MaNo", "class AMI", "entropy"]
     assert [bar.get_width() for bar in axes[2].patches] == [6, 8, 18]
