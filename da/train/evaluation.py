@@ -69,7 +69,8 @@ class Evaluation:
             "multitask".
         validation: Labelled samples that are neither in `target` nor in training. The result then
             has a selection "validation" made by them. Use it where some target labels are allowed,
-            as in fine-tuning. Default None, as in unsupervised adaptation.
+            as in fine-tuning. They are read with the target's batch statistics, so source samples
+            belong in `source_validation`. Default None, as in unsupervised adaptation.
         source_validation: Labelled source samples that are not in training. They are read with the
             source's batch statistics. The run logs source_risk, higher is better, and
             source_accuracy, and has a selection "source_risk". Default None: none are held out.
