@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from da.adapt.choice import KEPT, choose, gain_over
+from da.adapt.choice import absent_classes, choose, gain_over
+from da.adapt.chosen import KEPT
 from da.adapt.estimate import least_error, raw_estimate
 from da.adapt.fitted import Fitted
 from da.adapt.problem import make_problem
@@ -145,3 +146,58 @@ def test_rows_that_fail_on_the_source_have_no_vote() -> None:
     choice = choose([*candidates(0.6), candidate("mcc", 0.9, seed=3), *broken], SHIFTED, Y)
     assert {one.row for one in choice.stands} == {KEPT, "mcc"}
     assert choice.scores["coral/0"].source_risk < choice.scores["mcc/0"].source_risk
+
+
+def without_a_class(row: str, right: float, spread: float, seed: int) -> Fitted:
+    """A candidate for a target of classes 0, 1 and 2 alone, where a share of rows is named 3."""
+    generator = np.random.default_rng(seed)
+    truth = Y % 3
+    wrong = (truth + generator.integers(1, 3, len(truth))) % 3
+    named = np.where(generator.random(len(truth)) < right, truth, wrong)
+    named = np.where(generator.random(len(truth)) < spread, 3, named)
+    like = candidate(row, 0.9, seed=seed)
+    logits = (4 * np.eye(4)[named]).astype(np.float32)
+    return Fitted(row, 0, {}, like.held, like.held_y, logits, nn.Identity(), 1.0, 0.0, {})
+
+
+def test_if_the_target_lacks_a_class_only_class_blind_rows_are_taken() -> None:
+    """Four of six rows give a quarter of the target to the class that is not there, and agree."""
+    aware = [without_a_class(row, 0.95, 0.25, 1) for row in ("mcc", "dsan", "transport", "jda")]
+    rows = [without_a_class(KEPT, 0.6, 0.0, 2), without_a_class("centring", 0.9, 0.0, 3), *aware]
+    choice = choose(rows, SHIFTED, Y)
+    assert choice.absent == (3,) and choice.model.row == "centring"
+    assert "seems to lack a class" in choice.reasons[0]
+    unknown = choose(rows, SHIFTED, Y % 3)  # the source lacks the class too: nothing is absent
+    assert unknown.absent == () and unknown.proposed.row == "mcc"
+
+
+@pytest.mark.parametrize(
+    "named, source, absent",
+    [
+        ([5, 5, 0], [4, 4, 2], (2,)),
+        ([9, 9, 2], [4, 4, 2], ()),  # half as often is not absent
+        ([50, 49, 1], [40, 40, 20], (2,)),
+        ([50, 50, 0], [48, 49, 3], ()),  # 3 % of the source may be missed by mistake
+        ([5, 5, 0], [5, 5, 0], ()),  # the source lacks it too
+    ],
+)
+def test_absent_classes_by_hand(named: list[int], source: list[int], absent: tuple) -> None:
+    logits = np.eye(3)[np.repeat(np.arange(3), named)]
+    assert absent_classes([logits], np.repeat(np.arange(3), source)) == absent
+
+
+def test_one_class_blind_row_that_names_a_class_is_enough() -> None:
+    y = np.repeat([0, 1, 2], 10)
+    assert absent_classes([np.eye(3)[y % 2], np.eye(3)[y]], y) == ()
+
+
+def test_a_regression_keeps_its_model_only_if_it_looks_as_well_as_centred_domains() -> None:
+    """The source's own answers lie 0.15 deviations too high, which 60 rows do not disprove."""
+    y = np.sort(np.random.default_rng(5).normal(size=60))
+    own, moved = numbers(KEPT, 0, 0), numbers("centring", 0, 0, seed=2)
+    exact = Fitted(**{**vars(moved), "target": y[:, None].astype(np.float32)})
+    near = Fitted(**{**vars(own), "target": (y[:, None] + 0.15).astype(np.float32)})
+    choice = choose([near, exact], SHIFTED, y)
+    assert choice.scores[f"{KEPT}/0"].plausible > 0.05 and choice.model.row == "centring"
+    level = Fitted(**{**vars(own), "target": y[:, None].astype(np.float32)})
+    assert choose([level, exact], SHIFTED, y).keep

@@ -17,6 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from test_adapt_reading_wrong import random_weights
 
+from da.adapt.features_array import ArrayFeatures
 from da.adapt.features_network import choose_network, network_of
 from da.adapt.features_photographs import PhotographFeatures
 from da.adapt.features_table import TableFeatures
@@ -211,3 +212,18 @@ def test_features_of_office_by_paths_alone(tmp_path: Path, monkeypatch: pytest.M
     x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (made.source_x, made.target_x))
     answers = LogisticRegression(C=10, max_iter=500).fit(x, made.source_y).predict(y)
     assert (np.array(made.classes)[answers] == target.labels).mean() > 0.9
+
+
+def test_spectra_keep_their_shape_and_other_columns_are_standardised() -> None:
+    generator = np.random.default_rng(0)
+    wave = np.linspace(0.1, 3, 80)
+    curves = generator.normal(size=(30, 3)) @ np.sin(np.outer([1, 2, 3], wave)) * (1 + wave)
+    noise = generator.normal(size=(30, 80)) * (1 + wave)
+    for rows, same in ((curves, True), (noise, False)):
+        side = Side("a.npy", "features", tuple(map(str, range(30))), None, rows)
+        x = ArrayFeatures.fit([side]).transform(side)
+        ratio = x.std(axis=0) / rows.std(axis=0)
+        assert np.allclose(ratio, ratio[0], rtol=1e-4) == same
+        assert np.allclose(x.std(axis=0), 1, rtol=1e-4) != same
+        np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(np.square(x).mean(), 1, rtol=1e-4)

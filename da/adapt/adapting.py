@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from da.adapt.choice import KEPT, Choice, choose
+from da.adapt.choice import choose
+from da.adapt.chosen import KEPT, Choice
 from da.adapt.estimate import estimate_accuracy, least_error
 from da.adapt.fitted import Fitted
 from da.adapt.linear_models import softmax

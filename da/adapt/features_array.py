@@ -1,4 +1,9 @@
-"""Features that are numbers already: columns are standardised by the source."""
+"""Features that are numbers already: columns are standardised by the source.
+
+A spectrum, whose neighbouring columns measure nearly the same, keeps its shape: each column less
+its mean, and all columns over one deviation. Else columns that vary little, which are noise, would
+count as much as the others.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,9 @@ import numpy as np
 
 from da.adapt.sides import Featurizer, Kind, Side
 
+SMOOTH = 0.99  # correlation of neighbouring columns from which rows are taken for spectra
+FEWEST_COLUMNS = 50  # of a spectrum
+
 
 @dataclass(frozen=True)
 class ArrayFeatures(Featurizer):
@@ -18,7 +26,8 @@ class ArrayFeatures(Featurizer):
 
     Attributes:
         mean: Mean (d,) of each column in the source.
-        scale: Standard deviation (d,); 1 for a column that is constant there.
+        scale: Standard deviation (d,); 1 for a column that is constant there. Of spectra one number
+            for all columns: the root of the mean variance.
         notes: What is worth knowing, in whole lines.
 
     Example:
@@ -51,12 +60,19 @@ class ArrayFeatures(Featurizer):
         scale = np.where(constant, 1.0, x.std(axis=0))
         count = int(constant.sum())
         notes = (f"{count} of {width} columns are constant in the source.",) if count else ()
+        if are_spectra(x):
+            scale = np.full(width, np.sqrt(x.var(axis=0).mean()))
+            notes += (
+                "Neighbouring columns are nearly alike, as in a spectrum: one scale for all.",
+            )
         return cls(x.mean(axis=0), scale, notes)
 
     @property
     def description(self) -> str:  # type: ignore[override]
         """What is done, in a line."""
-        return f"{len(self.mean)} columns, standardised by the source"
+        one = len(self.mean) >= FEWEST_COLUMNS and np.ptp(self.scale) == 0
+        how = "centred and on one scale" if one else "standardised"
+        return f"{len(self.mean)} columns, {how} by the source"
 
     def transform(self, side: Side) -> np.ndarray:
         """Standardise the rows of a side, (n, d) float32."""
@@ -81,6 +97,29 @@ class ArrayFeatures(Featurizer):
         """Read what `save` wrote; `content` is that of features.json."""
         with np.load(folder / "features.npz", allow_pickle=False) as arrays:
             return cls(arrays["mean"], arrays["scale"], tuple(content["notes"]))
+
+
+def are_spectra(rows: np.ndarray) -> bool:
+    """Whether neighbouring columns of rows (n, d) are nearly alike, as those of a spectrum are.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.adapt.features_array import are_spectra
+        >>> curves = np.random.default_rng(0).normal(size=(20, 3)) @ np.sin(
+        ...     np.outer([1, 2, 3], np.linspace(0.1, 3, 100))
+        ... )
+        >>> are_spectra(curves), are_spectra(np.random.default_rng(0).normal(size=(20, 100)))
+        (True, False)
+    """
+    if rows.shape[1] < FEWEST_COLUMNS or len(rows) < 3:
+        return False
+    centred = rows - rows.mean(axis=0)
+    deviation = centred.std(axis=0)
+    both = deviation[1:] * deviation[:-1]
+    if np.mean(both > 0) < 0.5:
+        return False
+    near = (centred[:, 1:] * centred[:, :-1]).mean(axis=0)[both > 0] / both[both > 0]
+    return bool(np.median(near) >= SMOOTH)
 
 
 def _is_sparse(side: Side) -> bool:

@@ -98,6 +98,9 @@ def shifted(adapted: Adapted, pictures: bool) -> Section:
         lines.append(
             f"Estimated change of the shares of classes: {100 * change:.0f} points. {explains}"
         )
+        if absent := adapted.choice.absent:
+            names = ", ".join(adapted.prepared.classes[k] for k in absent[:CLASSES])
+            lines.append(f"Classes that the target seems to lack: {names}.")
         if shift.shifted and change > LARGE_CHANGE and not found.plausible:
             lines.append(
                 "If the shares really differ so much, rows that make the domains alike can do harm "
