@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import NamedTuple
 
 from da.records import Record, Table, read_runs
@@ -34,6 +34,7 @@ FIGURES = {
 }
 
 CHOICES = ("trial", "method", "both")
+CORN = ("moisture", "oil", "protein", "starch")
 KINDS = ("joint", "domain")  # of batch statistics
 
 Row = dict[str, str]
@@ -426,6 +427,115 @@ def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
+def corn_spectra() -> str:
+    """RMSEP of calibrations that are carried from one instrument to another."""
+    found: dict[str, dict[tuple[str, str, int, str], float]] = {}
+    for record in read_runs(RECORDS, experiment="corn_spectra"):
+        result = record.result
+        for name in CORN:
+            place = (result["source"], result["target"], result["seed"], name)
+            error = result["selected"]["last"][f"target_rmsep_{name}"]
+            found.setdefault(result["method"], {})[place] = error
+    lines = []
+    for row in sorted(found, key=lambda row: mean(found[row].values())):
+        errors = [
+            mean(error for place, error in found[row].items() if place[3] == name) for name in CORN
+        ]
+        cells = dict.fromkeys((*place[:2], place[3]) for place in found[row])
+        beside = [
+            mean(error for place, error in found[who].items() if (*place[:2], place[3]) == cell)
+            for cell in cells
+            for who in (row, "centred")
+        ]
+        good = sum(
+            round(a, 3) <= round(b, 3) for a, b in zip(beside[::2], beside[1::2], strict=True)
+        )
+        lines.append([f"`{row}`", *(f"{error:.3f}" for error in errors), f"{good} of {len(cells)}"])
+    return _grid(["row", *CORN, "at or below `centred`"], lines)
+
+
+def two_sample_size() -> str:
+    """Time and memory of the test on block sums at a million rows."""
+    lines = []
+    for row in _read("bench_two_sample_cpu"):
+        if row["part"] == "size":
+            rows = f"{int(row['rows']):,}"
+            seconds, memory = float(row["process_seconds"]), float(row["extra_mb"])
+            lines.append([f"{rows} + {rows} x {row['columns']}", f"{seconds:.2f}", f"{memory:.0f}"])
+    return _grid(["rows x columns", "processor seconds", "memory beside the rows, MB"], lines)
+
+
+def two_sample_level() -> str:
+    """How often the test on block sums rejects samples that do not differ."""
+    values = [
+        float(row["p_value"]) for row in _read("bench_two_sample_cpu") if row["part"] == "level"
+    ]
+    lines = []
+    for alpha in (0.01, 0.05, 0.1):
+        error = (alpha * (1 - alpha) / len(values)) ** 0.5
+        share = mean(value <= alpha for value in values)
+        lines.append([f"{alpha:g}", f"{share:.4f}", f"{2 * error:.4f}", f"{len(values):,}"])
+    return _grid(["level", "rejected", "two standard errors", "pairs of samples"], lines)
+
+
+def two_sample_peers() -> str:
+    """Power and time of the test on block sums beside CTT of goodpoints."""
+    rows = [row for row in _read("bench_two_sample_cpu") if row["part"] == "power"]
+    lines = []
+    for (who,), found in _by(rows, "contestant").items():
+        power = mean(float(row["p_value"]) <= 0.05 for row in found)
+        seconds = median(float(row["process_seconds"]) for row in found)
+        name = who if who == "CTT" else f"`block_mmd_test`, {who}"
+        lines.append([name, f"{power:.2f}", f"{seconds:.2f}", str(len(found))])
+    return _grid(["test", "power at 0.05", "processor seconds", "pairs"], lines)
+
+
+def fuse_cost() -> str:
+    """Time and memory of `mmd_fuse` beside float64 matrices of all pairs."""
+    rows = [row for row in _read("bench_two_sample_cpu") if row["part"] == "fuse"]
+    lines = []
+    for who, name in (("fuse", "`mmd_fuse`"), ("by the book", "by the book, float64")):
+        found = [row for row in rows if row["contestant"] == who]
+        seconds, memory = (
+            median(float(row[key]) for row in found) for key in ("process_seconds", "extra_mb")
+        )
+        lines.append([name, f"{seconds:.1f}", f"{memory:.0f}", str(len(found))])
+    return _grid(["code", "processor seconds", "memory, MB", "rounds"], lines)
+
+
+def prediction_sets() -> str:
+    """Coverage of prediction intervals and sets over draws of known problems."""
+    rows = [row for row in _read("prediction_sets") if row["part"] != "check"]
+    lines = []
+    for (part, who), found in _by(rows, "part", "row").items():
+        covered, size, effective = (
+            [float(row[key]) for row in found] for key in ("coverage", "size", "effective_size")
+        )
+        error = stdev(covered) / len(covered) ** 0.5
+        lines.append(
+            [
+                f"{part} shift",
+                who,
+                f"{100 * mean(covered):.1f} ± {100 * error:.1f}",
+                f"{mean(size):.2f}",
+                f"{mean(effective):.0f}",
+                str(len(found)),
+            ]
+        )
+    head = ["problem", "weights", "coverage, percent", "mean width or number of classes"]
+    return _grid([*head, "effective rows", "draws"], lines)
+
+
+def fit_checks() -> str:
+    """How often the checks of weights accept."""
+    rows = [row for row in _read("prediction_sets") if row["part"] == "check"]
+    lines = [
+        [who, f"{100 * mean(int(row['fits']) for row in found):.0f}", str(len(found))]
+        for (who,), found in _by(rows, "row").items()
+    ]
+    return _grid(["problem, estimate", "accepted, percent", "draws"], lines)
+
+
 MAKERS: dict[str, Callable[[], str]] = {
     make.__name__: make
     for make in (
@@ -443,6 +553,13 @@ MAKERS: dict[str, Callable[[], str]] = {
         selection_study_office31,
         accuracy_study,
         two_sample_power,
+        two_sample_size,
+        two_sample_level,
+        two_sample_peers,
+        fuse_cost,
+        corn_spectra,
+        prediction_sets,
+        fit_checks,
         digits_instance_samples,
         office_caltech_instance_samples,
         digits_labelshift_errors,
