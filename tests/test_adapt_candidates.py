@@ -14,11 +14,12 @@ from sklearn.linear_model import LogisticRegression
 
 from da.adapt import deep_candidates
 from da.adapt.fitted import cross_entropy, temperature_of
-from da.adapt.heads import Logits, build_head, description_of, feature_network
+from da.adapt.heads import Logits, build_head, description_of
 from da.adapt.linear_models import fit_linear
 from da.adapt.problem import Problem, folds, make_problem
 from da.adapt.shallow_candidates import MAPS, NotSuited, answer
 from da.adapt.trying import Place, try_rows
+from da.networks.small import feature_network
 
 
 def clusters(

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from da.adapt import DeepAdaptationClassifier, DeepMethod
+from da.recipes import DeepAdaptationClassifier, DeepMethod
 from da.recipes.methods import METHODS
 from da.shallow import ImportanceWeightedScore, SourceFolds
 

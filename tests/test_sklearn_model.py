@@ -20,10 +20,11 @@ from da.adapt import Side, as_pipeline, load_pipeline
 from da.adapt.command import AdaptOptions, run_adapt
 from da.adapt.features_array import ArrayFeatures
 from da.adapt.features_table import TableFeatures
-from da.adapt.heads import Logits, feature_network, linear_head
+from da.adapt.heads import Logits, linear_head
 from da.adapt.predict_command import predict
 from da.adapt.saved_model import SavedModel, _whole
 from da.adapt.sklearn_model import UntrustedError
+from da.networks.small import feature_network
 
 
 def table(n: int, seed: int) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """One's own data: from two folders or tables to a report, predictions and a model."""
 
 from da.adapt.adapting import Adapted, adapt_prepared
-from da.adapt.deep_estimator import DeepAdaptationClassifier, DeepMethod
 from da.adapt.export import export_model
 from da.adapt.monitor import Watched, watch
 from da.adapt.prepare_sides import prepare
@@ -14,8 +13,6 @@ from da.adapt.trying import Place
 
 __all__ = [
     "Adapted",
-    "DeepAdaptationClassifier",
-    "DeepMethod",
     "Drift",
     "DriftOptions",
     "Featurizer",

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from da.adapt.heads import Logits, feature_network
+from da.adapt.heads import Logits
 from da.adapt.problem import Problem
 from da.arrays.matrices import NonFiniteError
 from da.data.batches import PairedBatches
@@ -32,6 +32,7 @@ from da.feature.regression import AlignRegression, dare_gram
 from da.feature.target import MCC
 from da.networks.adversary import discriminator
 from da.networks.network import Network, linear_head
+from da.networks.small import feature_network
 from da.networks.weights import load_weights
 from da.records.checksums import check_file
 from da.records.predictions import FILE

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from da.networks.network import Network
+from da.networks.small import feature_network
 
 KINDS = ("linear", "network")
 
@@ -102,32 +103,6 @@ def linear_head(weights: np.ndarray, bias: np.ndarray) -> nn.Linear:
         layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights, np.float32)))
         layer.bias.copy_(torch.from_numpy(np.ascontiguousarray(bias, np.float32)))
     return layer.requires_grad_(False)
-
-
-def feature_network(
-    inputs: int, outputs: int, *, hidden: int = 256, normalised: bool = False
-) -> Network:
-    """Make the network that is trained on features: one hidden layer, normalised, and a head.
-
-    Args:
-        inputs: Width d of the feature rows.
-        outputs: Classes, or 1 for a regression.
-        hidden: Units of the hidden layer, the width of its features. Default 256.
-        normalised: Whether the columns of the input are normalised first, which with statistics of
-            each domain standardises each domain by itself. Default False.
-
-    Returns:
-        A network with random weights.
-
-    Example:
-        >>> import torch
-        >>> from da.adapt.heads import feature_network
-        >>> feature_network(5, 3)(torch.zeros(4, 5)).features.shape
-        torch.Size([4, 256])
-    """
-    layers = nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
-    below = nn.BatchNorm1d(inputs, affine=False) if normalised else nn.Identity()
-    return Network(below, layers, nn.Linear(hidden, outputs))
 
 
 def description_of(head: nn.Module) -> dict[str, Any]:

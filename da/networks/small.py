@@ -78,3 +78,29 @@ def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) ->
     backbone = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU())
     bottleneck = nn.Sequential(nn.Linear(hidden, features), nn.ReLU())
     return Network(backbone, bottleneck, nn.Linear(features, classes))
+
+
+def feature_network(
+    inputs: int, outputs: int, *, hidden: int = 256, normalised: bool = False
+) -> Network:
+    """Make the network that is trained on features: one hidden layer, normalised, and a head.
+
+    Args:
+        inputs: Width d of the feature rows.
+        outputs: Classes, or 1 for a regression.
+        hidden: Units of the hidden layer, the width of its features. Default 256.
+        normalised: Whether the columns of the input are normalised first, which with statistics of
+            each domain standardises each domain by itself. Default False.
+
+    Returns:
+        A network with random weights.
+
+    Example:
+        >>> import torch
+        >>> from da.networks.small import feature_network
+        >>> feature_network(5, 3)(torch.zeros(4, 5)).features.shape
+        torch.Size([4, 256])
+    """
+    layers = nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
+    below = nn.BatchNorm1d(inputs, affine=False) if normalised else nn.Identity()
+    return Network(below, layers, nn.Linear(hidden, outputs))

@@ -2,6 +2,7 @@
 
 from da.recipes.backbone_features import frozen_features
 from da.recipes.cells import load_network
+from da.recipes.deep_estimator import DeepAdaptationClassifier, DeepMethod
 from da.recipes.finetuning import FinetuneFlags, LabelFlags, labelled_job, photograph_job
 from da.recipes.flags import CommonFlags, DigitFlags, Flags, configuration
 from da.recipes.heads import HeadFlags, head_job
@@ -17,6 +18,8 @@ __all__ = [
     "Cell",
     "CommonFlags",
     "DANFlags",
+    "DeepAdaptationClassifier",
+    "DeepMethod",
     "DigitFlags",
     "FinetuneFlags",
     "Flags",

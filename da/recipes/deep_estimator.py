@@ -18,7 +18,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from da.adapt.heads import feature_network
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.arrays.random_states import RandomState, seed_of
@@ -26,6 +25,7 @@ from da.data.batches import PairedBatches
 from da.data.domain import Labelled, Unlabelled
 from da.data.transforms import identity
 from da.networks.network import Network
+from da.networks.small import feature_network
 from da.networks.statistics import DomainName
 from da.recipes.methods import METHODS
 from da.records.run import Run
@@ -69,7 +69,7 @@ class DeepAdaptationClassifier(ClassifierMixin, BaseEstimator):
 
     Example:
         >>> import numpy as np
-        >>> from da.adapt import DeepAdaptationClassifier
+        >>> from da.recipes import DeepAdaptationClassifier
         >>> rng = np.random.default_rng(0)
         >>> X = rng.normal(size=(200, 2)) + np.repeat([[0, 0], [3, 0]], 100, axis=0)
         >>> y = np.r_[X[:100, 0] > 0, np.zeros(100)]  # the entries of target rows are not read
