@@ -38,7 +38,11 @@ def digits_job(seed: int = 0, batch_size: int = 16) -> tuple[Align, PairedBatche
 
 
 def run_script(
-    script: str, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+    script: str,
+    *arguments: str,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    timeout: float = 300,
 ) -> subprocess.CompletedProcess:
     """A script of experiments/ as its user starts it: another process, no PYTHONPATH."""
     environment = (
@@ -48,7 +52,7 @@ def run_script(
     )
     command = [sys.executable, str(ROOT / "experiments" / script), *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )
 
 
