@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from da.shift import BlockSums, block_mmd_test, block_sums
+from da.shift import BlockSums, block_mmd_test, block_sums, blocks
 
 AGREED = {"bandwidth": 3.0, "block_rows": 4}
 
@@ -64,7 +64,7 @@ def test_sums_are_the_double_loop(kernels: int, offset: float, dtype: type) -> N
 @pytest.mark.parametrize("tile", [1, 24, 10_000])
 def test_the_size_of_a_tile_changes_nothing(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = block_sums(rows(0, 30), None, features=6, **AGREED)
-    monkeypatch.setattr(sys.modules["da.shift.block_sums"], "TILE", tile)
+    monkeypatch.setattr(blocks, "TILE", tile)
     found = block_sums(rows(0, 30), None, features=6, **AGREED)
     torch.testing.assert_close(found.source, expected.source, rtol=0, atol=1e-5)
 

@@ -1,8 +1,8 @@
 """Has the data shifted, and how? Two-sample tests and drift reports."""
 
 from da.records.multiple_tests import holm
-from da.shift.block_sums import BlockSums, block_sums
 from da.shift.block_test import block_mmd_test
+from da.shift.blocks import BlockSums, block_sums
 from da.shift.categories import Categories, moved_categories
 from da.shift.class_drift import ClassTest, Proportions, moved_classes, moved_proportions
 from da.shift.drift import Columns, moved_columns, witness

@@ -12,7 +12,7 @@ from da.arrays.matrices import Array, check_two_samples
 from da.arrays.random_states import RandomState, seed_of
 from da.kernels.bandwidths import MEDIAN_ROWS, check_bandwidth, resolve_bandwidth
 from da.kernels.distances import centred
-from da.shift.block_sums import LEAST_BLOCKS, block_sums
+from da.shift.blocks import LEAST_BLOCKS, block_sums
 from da.shift.mmd import MMDTest
 
 FEWEST = 16  # blocks that the smaller sample is cut into if it has that many rows
@@ -35,7 +35,7 @@ def block_mmd_test(
     It is for samples for which `mmd_test` and `mmd_fuse` are too slow or too large: its time is
     linear in the rows, and beside the rows it needs some tens of megabytes. It looks at several
     bandwidths at once. On a few thousand rows `mmd_fuse` finds fine differences more often.
-    `da.shift.block_sums` is the same test for rows that may not be brought together.
+    `block_sums` is the same test for rows that may not be brought together.
 
     Rows are summed to random features over blocks of equally many consecutive rows, and blocks are
     relabelled. If all rows are independent, P(p <= alpha) <= alpha holds for every n, m and alpha,
