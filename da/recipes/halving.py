@@ -88,9 +88,10 @@ def fill_by_halves(
     return Filled(_directories(flags, experiment, cells, describe), failures + filled.failures)
 
 
-def halves(flags: Any) -> bool:
-    """Whether a script's trials are to be halved; a smoke test has too few steps for it."""
-    return bool(getattr(flags, "halving", ())) and not flags.smoke_test
+def filler(flags: Any) -> Callable[..., Filled]:
+    """What fills a script's table: with halving, or without, as in a smoke test of few steps."""
+    halved = bool(getattr(flags, "halving", ())) and not flags.smoke_test
+    return fill_by_halves if halved else fill
 
 
 def check_halving(flags: Any) -> tuple[tuple[int, ...], str]:

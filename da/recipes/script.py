@@ -21,9 +21,9 @@ from da.recipes.cells import Build, Describe, start_engine, stop
 from da.recipes.checks import Check, check_inputs
 from da.recipes.command_line import parse_flags
 from da.recipes.failures import CellError, list_failures
-from da.recipes.filling import cells_of, fill
+from da.recipes.filling import cells_of
 from da.recipes.flags import CommonFlags
-from da.recipes.halving import fill_by_halves, halves
+from da.recipes.halving import filler
 from da.recipes.rows import RowFlags
 from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
 from da.records.reading import read_sound
@@ -105,9 +105,8 @@ def main(
         fabric = start_engine(flags)
         cells = cells_of(flags, columns, rows or {})
         needed = partial(check_inputs, flags, benchmark, check)
-        carry_out = fill_by_halves if halves(flags) else fill
-        given = (flags, experiment, cells, build, describe, fabric, needed)
-        directories, failures = carry_out(*given)
+        carry_out = filler(flags)
+        directories, failures = carry_out(flags, experiment, cells, build, describe, fabric, needed)
         if fabric is not None and not fabric.is_global_zero:
             return
         records = _records(flags, experiment, directories)
