@@ -11,6 +11,9 @@ samples from the source, again and again.
 
 from __future__ import annotations
 
+import warnings
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
@@ -20,6 +23,25 @@ from da.kernels.distances import gram_distances
 MOST_ROWS = 2000  # of each domain; more are drawn at random
 TIE = 1e-12  # gaps are equal if they differ by less: rounding is smaller
 MULTIPLIERS = (0.25, 1.0, 4.0)  # of the median squared distance
+
+OnMisfit = Literal["warn", "raise", "ignore"]
+
+
+def check_misfit_options(on_misfit: OnMisfit, **levels: float) -> None:
+    """Raise a ValueError if there is no such reaction, or a level is not in (0, 1)."""
+    if on_misfit not in get_args(OnMisfit):
+        raise ValueError(f"on_misfit must be 'warn', 'raise' or 'ignore'; got {on_misfit!r}")
+    for name, value in levels.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be in (0, 1); got {value}")
+
+
+def tell(name: str, told: str, on_misfit: OnMisfit, error: type[Exception]) -> None:
+    """Warn the caller of the function `name`, raise the error, or do nothing."""
+    if on_misfit == "raise":
+        raise error(told)
+    if on_misfit == "warn":
+        warnings.warn(f"{name}: {told}", stacklevel=3)
 
 
 def standardised(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,6 +64,19 @@ def kernel_matrix(pooled: Tensor) -> Tensor:
 def gaps(kernel: Tensor, contrasts: Tensor) -> Tensor:
     """v' K v for each row of contrasts (B, N): (B,)."""
     return ((contrasts @ kernel) * contrasts).sum(1)
+
+
+def weighted_gap(kernel: Tensor, weights: Tensor) -> float:
+    """The gap between a weighted source and the target.
+
+    Args:
+        kernel: Of the source's and then the target's rows (n + m, n + m).
+        weights: Of the source's rows (n,), >= 0, not all 0.
+    """
+    m = len(kernel) - len(weights)
+    equal = torch.full((m,), -1 / m, dtype=torch.float64)
+    contrast = torch.cat([weights.double() / weights.sum(), equal])
+    return float(gaps(kernel, contrast[None]))
 
 
 def counts_of(chosen: Tensor, rows: int) -> Tensor:

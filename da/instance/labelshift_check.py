@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -24,17 +24,19 @@ from da.arrays.random_states import RandomState, seed_of
 from da.instance.class_arrays import frequencies, integers_of, probabilities_of
 from da.instance.diagnostics import effective_sample_size
 from da.instance.fit_checks import (
+    OnMisfit,
+    check_misfit_options,
     counts_of,
     gaps,
     kernel_matrix,
     p_value_of,
     some_rows,
     standardised,
+    tell,
+    weighted_gap,
 )
 from da.instance.labelshift import bbse, mlls
 from da.instance.labelshift_intervals import Method, asymptotic_intervals, bootstrap_intervals
-
-OnMisfit = Literal["warn", "raise", "ignore"]
 
 
 class LabelShiftError(ValueError):
@@ -163,7 +165,9 @@ def check_label_shift(
     Differences:
         The test and the intervals are added here.
     """
-    _check_options(method, on_misfit, level, alpha)
+    if method not in get_args(Method):
+        raise ValueError(f"method must be 'bbse' or 'mlls'; got {method!r}")
+    check_misfit_options(on_misfit, alpha=alpha, level=level)
     draws = whole_number(draws, "draws", least=1)
     generator = torch.Generator().manual_seed(seed_of(random_state))
     y = integers_of(source_labels, "source_labels")
@@ -175,9 +179,7 @@ def check_label_shift(
     compared = _compared(features, p, target)
     rows, others = (some_rows(len(each), generator) for each in compared)
     kernel = kernel_matrix(torch.cat([compared[0][rows], compared[1][others]]))
-    own = weights[y[rows]]
-    contrast = torch.cat([own / own.sum(), torch.full((len(others),), -1 / len(others))])
-    gap = float(gaps(kernel, contrast[None].double()))
+    gap = weighted_gap(kernel, weights[y[rows]])
     few = _Draws(p[rows], y[rows], shares, len(others), method)
     null, estimates = few.carry_out(kernel[: len(rows), : len(rows)], draws, generator)
     p_value = p_value_of(gap, null)
@@ -191,14 +193,12 @@ def check_label_shift(
         effective_sample_size(weights[y]),
         p_value > alpha,
     )
-    if not found.fits and on_misfit != "ignore":
+    if not found.fits:
         told = (
             f"label shift does not explain the target (p = {p_value:.2g}): the rows of some class "
             "look otherwise there, so class weights can make a model worse"
         )
-        if on_misfit == "raise":
-            raise LabelShiftError(told)
-        warnings.warn(f"check_label_shift: {told}", stacklevel=2)
+        tell("check_label_shift", told, on_misfit, LabelShiftError)
     return found
 
 
@@ -235,16 +235,6 @@ class _Draws:
         """Positions of rows of class k, drawn with replacement."""
         members = self.members[k]
         return members[torch.randint(len(members), (count,), generator=generator)]
-
-
-def _check_options(method: Method, on_misfit: OnMisfit, level: float, alpha: float) -> None:
-    if method not in get_args(Method):
-        raise ValueError(f"method must be 'bbse' or 'mlls'; got {method!r}")
-    if on_misfit not in get_args(OnMisfit):
-        raise ValueError(f"on_misfit must be 'warn', 'raise' or 'ignore'; got {on_misfit!r}")
-    for name, value in (("level", level), ("alpha", alpha)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} must be in (0, 1); got {value}")
 
 
 def _compared(

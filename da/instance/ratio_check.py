@@ -5,9 +5,7 @@ Use it before you train with weights from any function of `da.instance`.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,15 +16,18 @@ from da.arrays.matrices import Array, check_two_samples, normalised_weights
 from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import effective_sample_size
 from da.instance.fit_checks import (
+    OnMisfit,
+    check_misfit_options,
     counts_of,
     gaps,
     kernel_matrix,
     p_value_of,
     some_rows,
     standardised,
+    tell,
+    weighted_gap,
 )
 
-OnMisfit = Literal["warn", "raise", "ignore"]
 REGIONS = 10
 
 
@@ -134,10 +135,7 @@ def check_density_ratio(
     Differences:
         Weights and their bootstrap are added here.
     """
-    if on_misfit not in get_args(OnMisfit):
-        raise ValueError(f"on_misfit must be 'warn', 'raise' or 'ignore'; got {on_misfit!r}")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1); got {alpha}")
+    check_misfit_options(on_misfit, alpha=alpha)
     draws = whole_number(draws, "draws", least=1)
     generator = torch.Generator().manual_seed(seed_of(random_state))
     x, z = (each.detach().cpu() for each in check_two_samples(source, target, least=2))
@@ -148,17 +146,13 @@ def check_density_ratio(
     rows, others = some_rows(len(x), generator), some_rows(len(z), generator)
     x, z, w = x[rows], z[others], w[rows]
     kernel = kernel_matrix(torch.cat([x, z]))
-    equal = torch.full((len(z),), -1 / len(z), dtype=torch.float64)
-    contrasts = [torch.cat([own / own.sum(), equal]) for own in (w, torch.ones_like(w))]
-    gap, unweighted = gaps(kernel, torch.stack(contrasts)).tolist()
+    gap, unweighted = (weighted_gap(kernel, own) for own in (w, torch.ones_like(w)))
     null = _null(kernel[: len(x), : len(x)], w, len(z), draws, generator)
     p_value = p_value_of(gap, null)
     fits = p_value > alpha and size >= least_effective_size
-    if not fits and on_misfit != "ignore":
-        told = _reason(p_value, alpha, size, least_effective_size)
-        if on_misfit == "raise":
-            raise DensityRatioError(told)
-        warnings.warn(f"check_density_ratio: {told}", stacklevel=2)
+    if not fits:
+        told = _reason(p_value, size, least_effective_size)
+        tell("check_density_ratio", told, on_misfit, DensityRatioError)
     return DensityRatioCheck(p_value, gap, unweighted, size, calibration, fits)
 
 
@@ -191,7 +185,7 @@ def _calibration(x: Tensor, z: Tensor, w: Tensor) -> np.ndarray:
     return np.stack(shares, axis=1)
 
 
-def _reason(p_value: float, alpha: float, size: float, least: float) -> str:
+def _reason(p_value: float, size: float, least: float) -> str:
     if size < least:
         return (
             f"the weights rest on {size:.1f} effective rows, fewer than {least:g}: a model would "
