@@ -8,15 +8,23 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from torch import nn
 
 from da.adapt.choice import absent_classes, choose, gain_over
 from da.adapt.chosen import KEPT
-from da.adapt.estimate import least_error, raw_estimate
+from da.adapt.estimate import (
+    Earlier,
+    earlier_models,
+    error_factor,
+    estimate_accuracy,
+    least_error,
+)
 from da.adapt.fitted import Fitted
 from da.adapt.problem import make_problem
 from da.adapt.shift_check import Shift, check_shift
+from problems import ROOT
 
 SHIFTED, SAME = Shift(0.002, True, 1.9, (300, 300)), Shift(0.6, False, 0.0, (300, 300))
 Y = np.random.default_rng(9).integers(0, 4, 400)  # classes of the target, which no rule sees
@@ -126,11 +134,14 @@ def test_the_least_error_adds_what_is_known() -> None:
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
-def test_the_estimate_is_near_the_truth_if_errors_are_independent(share: float) -> None:
+def test_the_estimate_is_the_agreement_and_its_interval_holds_the_truth(share: float) -> None:
+    """Independent errors among four classes: two models agree in share^2 + (1 - share)^2 / 3."""
     model = candidate("mmd", share)
     others = [candidate("coral", share, seed=i) for i in (1, 2, 3)]
     truth = float((model.target.argmax(1) == Y).mean())
-    assert abs(raw_estimate(model, others).accuracy - truth) < 0.12
+    found = estimate_accuracy(model, others)
+    assert abs(found.accuracy - share**2 - (1 - share) ** 2 / 3) < 0.06
+    assert found.low <= truth <= found.high
 
 
 def test_equal_samples_are_not_shifted_and_moved_ones_are() -> None:
@@ -201,3 +212,53 @@ def test_a_regression_keeps_its_model_only_if_it_looks_as_well_as_centred_domain
     assert choice.scores[f"{KEPT}/0"].plausible > 0.05 and choice.model.row == "centring"
     level = Fitted(**{**vars(own), "target": y[:, None].astype(np.float32)})
     assert choose([level, exact], SHIFTED, y).keep
+
+
+def test_the_factor_is_the_one_of_a_loop_over_all_candidates() -> None:
+    """Brute force: of all factors that are reached exactly, the least that holds the share."""
+    generator = np.random.default_rng(0)
+    task = np.repeat(["a", "b", "c"], [20, 5, 10])
+    estimate, accuracy = generator.uniform(0.3, 1, 35), generator.uniform(0.3, 1, 35)
+    earlier = Earlier(task, estimate, accuracy, "")
+    reached = np.abs(accuracy - estimate) / (1.02 - estimate)
+    for level in (0.5, 0.8, 0.9, 1.0):
+        shares = {
+            q: np.mean([np.mean(reached[task == name] <= q) for name in "abc"]) for q in reached
+        }
+        least = min(q for q, share in shares.items() if share >= level - 1e-9)
+        assert error_factor(earlier, level=level) == pytest.approx(least)
+
+
+def test_intervals_hold_earlier_tasks_that_are_left_out() -> None:
+    """The package's own estimates, from the records that they are made of."""
+    earlier, held = earlier_models(), []
+    for name in np.unique(earlier.task):
+        mine = earlier.task == name
+        rest = Earlier(*(part[~mine] for part in earlier[:3]), "")
+        reach = error_factor(rest) * (1 - earlier.estimate + 0.02)
+        held += (np.abs(earlier.accuracy - earlier.estimate) <= reach)[mine].tolist()
+    assert len(np.unique(earlier.task)) == 11 and 0.85 <= np.mean(held) <= 0.95
+
+
+def test_earlier_estimates_are_those_of_the_records() -> None:
+    """Read by pandas."""
+    earlier, parts = earlier_models(), []
+    for name in ("digits", "office31"):
+        table = pd.read_csv(ROOT / f"experiments/records/accuracy_study_{name}.csv")
+        parts.append(table[table["estimator"] == "members"])
+    every = pd.concat(parts)
+    np.testing.assert_allclose(earlier.estimate, every["estimate"], atol=1e-4)
+    np.testing.assert_allclose(earlier.accuracy, every["accuracy"], atol=1e-4)
+    assert [name.split()[1] for name in earlier.task] == every["task"].tolist()
+
+
+def test_a_model_that_nobody_agrees_with_has_a_wide_interval() -> None:
+    sure, doubtful = (
+        estimate_accuracy(
+            candidate("mmd", 0.95), [candidate("coral", share, seed=i) for i in (1, 2, 3)]
+        )
+        for share in (0.95, 0.5)
+    )
+    assert sure.high - sure.low < 0.5 * (doubtful.high - doubtful.low)
+    alone = estimate_accuracy(candidate("mmd", 0.95), [])
+    assert not alone.reliable and (alone.low, alone.high) == (0.0, 1.0)

@@ -1,70 +1,130 @@
-"""How good the chosen model is on the target, estimated without its labels."""
+"""How good the chosen model is on the target, estimated without its labels.
+
+    estimate     members: what the models of other rows say of the model's answers
+    interval     estimate -+ q (1 - estimate + 0.02)
+
+q is the share by which the estimated error was wrong at most on nine of ten earlier models, see
+`EARLIER`. So a model that the others agree with has a narrow interval, and a doubtful one a wide
+one.
+
+The estimator and the form of the interval were chosen with target labels in view: on the digits, on
+Office-31, and on thirteen tasks of this command. q comes from the digits and Office-31 alone; there
+its intervals hold 87 % of the true accuracies if each task is left out in turn. On the thirteen
+tasks, which q has not seen, they held 86 %.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import numpy as np
 
 from da.adapt.fitted import Fitted
 from da.select.accuracy import AccuracyEstimate
 from da.select.accuracy_agreement import ensemble_accuracy
-from da.select.accuracy_combined import calibrated_interval, combined_estimate
 from da.select.accuracy_matrix import confidence_optimal_transport
 
-EARLIER = "earlier_estimates.json"
+EARLIER = "earlier_estimates.json"  # made by experiments/earlier_estimates.py
 LEVEL = 0.9
+LEAST = 0.02  # of an estimated error, so that no interval is empty
+DISAGREE = 0.2  # between two estimators, from which on neither is called reliable
+
+
+class Earlier(NamedTuple):
+    """Estimates on earlier tasks whose target labels are known.
+
+    Attributes:
+        task: The task (n,) of each model.
+        estimate: The estimated accuracy (n,).
+        accuracy: The true one (n,).
+        sources: What they are from, in words.
+    """
+
+    task: np.ndarray
+    estimate: np.ndarray
+    accuracy: np.ndarray
+    sources: str
 
 
 def estimate_accuracy(model: Fitted, others: Sequence[Fitted]) -> AccuracyEstimate:
-    """Estimate a classifier's accuracy on the target.
-
-    The estimate is the middle of two: what its confidence says once its answers are moved to the
-    source's shares of classes, and how often the models of other rows agree with it. The interval
-    is as wide as it must be to hold the truth on the benchmark tasks on which this command was
-    tried, in nine of ten cases.
+    """Estimate a classifier's accuracy on the target, with an interval of level 0.9.
 
     Args:
         model: The classifier.
         others: Models of other rows, one each.
 
     Returns:
-        The estimate.
+        The estimate. It is not reliable if no other row was tried, or if the model's own confidence
+        says something else: once its answers are moved to the source's shares of classes.
     """
-    return with_earlier(raw_estimate(model, others))
+    confident = confidence_optimal_transport(model.held_y, model.target).accuracy
+    if not others:
+        reason = "no other row was tried, so nothing but the model's confidence is known"
+        return AccuracyEstimate(confident, 0.0, 1.0, False, reason)
+    logits = [one.target for one in others]
+    said = ensemble_accuracy(model.target, logits, judge="members").accuracy
+    reach = error_factor(earlier_models()) * (1 - said + LEAST)
+    low, high = max(said - reach, 0.0), min(said + reach, 1.0)
+    doubt = ""
+    if abs(confident - said) > DISAGREE:
+        doubt = (
+            f"the other rows' models say {100 * said:.1f} %, the model's confidence "
+            f"{100 * confident:.1f} %"
+        )
+    return AccuracyEstimate(said, low, high, not doubt, doubt)
 
 
-def raw_estimate(model: Fitted, others: Sequence[Fitted]) -> AccuracyEstimate:
-    """The same without the interval from earlier tasks.
+def error_factor(earlier: Earlier, *, level: float = LEVEL) -> float:
+    """Find the least q whose intervals hold a share of earlier accuracies; each task counts alike.
+
+        |accuracy - estimate| <= q (1 - estimate + 0.02)
 
     Args:
-        model: The classifier.
-        others: Models of other rows, one each.
+        earlier: The earlier models.
+        level: The share. Default 0.9.
+
+    Returns:
+        q.
+
+    Example:
+        Four models of one task, whose errors are 0 to 3 tenths of the estimated error 0.5:
+
+        >>> import numpy as np
+        >>> from da.adapt.estimate import Earlier, error_factor
+        >>> off = 0.52 * np.array([0.0, 0.1, 0.2, 0.3])
+        >>> earlier = Earlier(np.array(["a"] * 4), np.full(4, 0.5), 0.5 + off, "")
+        >>> round(error_factor(earlier, level=0.75), 3)
+        0.2
+
+    Paper:
+        Papadopoulos, Gammerman, Vovk: Normalized Nonconformity Measures for Regression Conformal
+        Prediction. AIA 2008.
+
+    Differences:
+        No correction for the number of earlier models: they are not independent within a task.
     """
-    found = {"transport": confidence_optimal_transport(model.held_y, model.target)}
-    if others:
-        logits = [one.target for one in others]
-        found["members"] = ensemble_accuracy(model.target, logits, judge="members")
-    return combined_estimate(found)
+    misses = np.abs(earlier.accuracy - earlier.estimate) / (1 - earlier.estimate + LEAST)
+    _, number, counts = np.unique(earlier.task, return_inverse=True, return_counts=True)
+    weights = 1 / counts[number]
+    order = np.argsort(misses, kind="stable")
+    held = np.cumsum(weights[order]) / weights.sum()
+    return float(misses[order][np.searchsorted(held, level - 1e-12)])
 
 
-def with_earlier(estimate: AccuracyEstimate) -> AccuracyEstimate:
-    """Widen an interval by the errors on earlier tasks, if they are at hand."""
-    earlier, truths = earlier_tasks()
-    return calibrated_interval(estimate, earlier, truths, level=LEVEL) if truths else estimate
-
-
-def earlier_tasks() -> tuple[list[AccuracyEstimate], list[float]]:
-    """Read the estimates of benchmark tasks, and the accuracies that were measured there."""
-    path = files("da.adapt") / EARLIER
-    if not path.is_file():
-        return [], []
-    tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-    made = [AccuracyEstimate(t["estimate"], t["low"], t["high"], True, "") for t in tasks]
-    return made, [float(t["accuracy"]) for t in tasks]
+@cache
+def earlier_models() -> Earlier:
+    """Read the estimates on benchmark tasks that come with the package."""
+    content = json.loads((files("da.adapt") / EARLIER).read_text(encoding="utf-8"))
+    models = content["models"]
+    task, estimate, accuracy = (
+        np.array([one[name] for one in models]) for name in ("task", "estimate", "accuracy")
+    )
+    return Earlier(task, estimate, accuracy, content["sources"])
 
 
 def least_error(

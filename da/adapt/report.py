@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from da.adapt.adapting import Adapted
-from da.adapt.estimate import earlier_tasks
+from da.adapt.estimate import LEVEL, earlier_models
 from da.adapt.pictures import (
     before_and_after,
     picture_of_bars,
@@ -174,18 +174,14 @@ def how_good(adapted: Adapted) -> Section:
             "error that all rows share cannot be seen without labels. Measure some target samples.",
         ]
         return Section("How good will it be?", lines)
+    earlier = earlier_models()
     lines = [
         _expected(adapted),
-        "It is the middle of two estimates: the model's confidence once its answers are moved to "
-        "the source's shares of classes, and how often the other rows' models agree with it.",
+        "It is what the models of the other rows say of the chosen model's answers.",
+        f"The interval is as wide as it must be to hold {100 * LEVEL:.0f} % of the true accuracies "
+        f"of {len(earlier.task)} models on {len(set(earlier.task))} benchmark tasks whose labels "
+        f"are known ({earlier.sources}). A target that is unlike them lies outside more often.",
     ]
-    if count := len(earlier_tasks()[1]):
-        lines.append(
-            f"The interval is as wide as it must be to hold 90 % of the true accuracies on {count} "
-            "benchmark tasks whose labels are known."
-        )
-    else:
-        lines.append("The interval holds what both estimates leave open. It has no level.")
     assert adapted.estimate is not None
     if not adapted.estimate.reliable:
         lines.append(f"Do not rely on it: {adapted.estimate.reason}.")
@@ -212,10 +208,9 @@ def _expected(adapted: Adapted) -> str:
         )
     assert adapted.estimate is not None
     one = adapted.estimate
-    level = " (90 % interval)" if earlier_tasks()[1] else ""
     return (
         f"Estimated accuracy on the target: {100 * one.accuracy:.1f} %, between "
-        f"{100 * one.low:.1f} and {100 * one.high:.1f} %{level}."
+        f"{100 * one.low:.1f} and {100 * one.high:.1f} % ({100 * LEVEL:.0f} % interval)."
     )
 
 

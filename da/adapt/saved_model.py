@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from da.adapt.adapting import Adapted
-from da.adapt.estimate import raw_estimate
 from da.adapt.heads import Scaled, answers, build_head, description_of
 from da.adapt.linear_models import softmax
 from da.adapt.prepare_sides import load_features
@@ -168,7 +167,6 @@ def save_model(adapted: Adapted, folder: Path, *, reading: dict[str, Any] | None
         "recipe": dict(model.recipe),
         "keeps_the_source_model": adapted.choice.keep,
         "estimated_accuracy": _estimate(adapted.estimate),
-        "estimate_before_calibration": _estimate(_raw(adapted)),
         "sources": [Path(side.path).name for side in adapted.prepared.sources],
         "target": Path(adapted.prepared.target.path).name,
         "reading": reading or {},
@@ -258,12 +256,6 @@ def _estimate(estimate: AccuracyEstimate | None) -> dict[str, float] | None:
     if estimate is None:
         return None
     return {name: getattr(estimate, name) for name in ("accuracy", "low", "high")}
-
-
-def _raw(adapted: Adapted) -> AccuracyEstimate | None:
-    if adapted.estimate is None:
-        return None
-    return raw_estimate(adapted.model, adapted.choice.others)
 
 
 def _some(rows: np.ndarray) -> np.ndarray:
