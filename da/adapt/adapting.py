@@ -15,12 +15,13 @@ import numpy as np
 from da.adapt.choice import choose
 from da.adapt.chosen import KEPT, Choice
 from da.adapt.estimate import estimate_accuracy, least_error
+from da.adapt.fine_tuning import FINE_TUNED, RECIPE, fine_tune, why_not
 from da.adapt.fitted import Fitted
 from da.adapt.linear_models import softmax
 from da.adapt.problem import Problem, Scale, make_problem
 from da.adapt.shift_check import LabelShift, Shift, check_label_shift, check_shift
 from da.adapt.sides import Prepared
-from da.adapt.trying import Place, Tried, try_rows
+from da.adapt.trying import EXPERIMENT, Place, Tried, digest_of, run_of, try_rows
 from da.select.accuracy import AccuracyEstimate
 
 UNSURE_PROBABILITY = 0.5  # of the predicted class, below which an answer is unsure
@@ -125,8 +126,10 @@ def adapt_prepared(
         seed=seed,
     )
     shift = check_shift(problem)
-    wanted = None if rows is None else (KEPT, *(row for row in rows if row != KEPT))
+    wanted = None if rows is None else (KEPT, *(r for r in rows if r not in (KEPT, FINE_TUNED)))
     tried = try_rows(problem, place, trials=trials, until=until, rows=wanted)
+    if rows is None or FINE_TUNED in rows:
+        tried = _with_fine_tuning(tried, prepared, problem, place, until)
     choice = choose(tried.fitted, shift, problem.y)
     own = next(one for one in tried.fitted if one.row == KEPT)
     model = choice.model
@@ -146,6 +149,22 @@ def adapt_prepared(
         unsure=_unsure(choice, problem),
         seconds=time.monotonic() - start,
     )
+
+
+def _with_fine_tuning(
+    tried: Tried, prepared: Prepared, problem: Problem, place: Place, until: float | None
+) -> Tried:
+    """The candidates and the one that trains the backbone, or why it is left out."""
+    left = math.inf if until is None else until - time.monotonic()
+    begun = (place.runs_dir / EXPERIMENT / FINE_TUNED).is_dir()
+    reason = why_not(prepared, problem, math.inf if begun else left)
+    if not reason:
+        run = run_of(FINE_TUNED, place, digest_of(problem), problem.seed, RECIPE)
+        found = fine_tune(prepared, problem, run)
+        if found is not None:
+            return Tried([*tried.fitted, found], tried.left_out)
+        reason = "its training diverged"
+    return Tried(tried.fitted, {**tried.left_out, FINE_TUNED: reason})
 
 
 def scale_for(prepared: Prepared) -> Scale:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from da.adapt.adapting import Adapted, adapt_prepared
+from da.adapt.features_photographs import PhotographFeatures
+from da.adapt.fine_tuning import FINE_TUNED
 from da.adapt.predictions_file import write_predictions
 from da.adapt.prepare_sides import prepare
 from da.adapt.read_paths import read_sides
@@ -18,13 +20,14 @@ from da.adapt.report import report_of
 from da.adapt.report_table import write_table
 from da.adapt.report_text import as_html, as_markdown
 from da.adapt.saved_model import save_model
-from da.adapt.sides import Prepared
+from da.adapt.sides import Prepared, Side
 from da.adapt.trying import ORDER, Place
 from da.records.command_line import Group, parse
 from da.records.files import replacing
 
 SPARE = 0.75  # of the minutes; after it no further row begins
 LONGEST = 40  # characters of a name in a folder of runs
+NETWORK = "network.txt"  # the network that made the features of photographs
 GROUPS = {
     "data": Group(
         "What is compared.",
@@ -96,8 +99,9 @@ class AdaptOptions:
             raise ValueError(f"minutes must be a number > 0; got {self.minutes}")
         if not 1 <= self.trials <= 4:
             raise ValueError(f"trials must be from 1 to 4; got {self.trials}")
-        if unknown := [row for row in self.rows if row not in ORDER]:
-            raise ValueError(f"rows must be of {', '.join(ORDER)}; got {unknown[0]!r}")
+        known = (*ORDER, FINE_TUNED)
+        if unknown := [row for row in self.rows if row not in known]:
+            raise ValueError(f"rows must be of {', '.join(known)}; got {unknown[0]!r}")
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"out must be a folder; got the file {self.out}")
 
@@ -137,15 +141,18 @@ def run_adapt(options: AdaptOptions) -> Adapted:
         columns=options.columns,
         categories=options.categories,
     )
+    backbone = options.backbone or _network_of(options.out, target)
     prepared = prepare(
         sources,
         target,
-        backbone=options.backbone,
+        backbone=backbone,
         weights=options.weights,
         data_root=options.data_root,
         minutes=options.minutes,
         seed=options.seed,
     )
+    if isinstance(prepared.features, PhotographFeatures):
+        _remember(options.out, prepared.features.network)
     adapted = adapt_prepared(
         prepared,
         place_of(prepared, options.out),
@@ -156,6 +163,24 @@ def run_adapt(options: AdaptOptions) -> Adapted:
     )
     write_all(adapted, options.out, reading=reading_of(options))
     return adapted
+
+
+def _network_of(out: Path, target: Side) -> str | None:
+    """The network that the same folder's earlier runs took.
+
+    The largest that fits the time depends on how busy the machine is. Another one would begin
+    everything anew.
+    """
+    file = out / NETWORK
+    if target.kind != "photographs" or not file.is_file():
+        return None
+    return file.read_text(encoding="utf-8").strip() or None
+
+
+def _remember(out: Path, network: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / NETWORK) as file:
+        file.write(f"{network}\n".encode())
 
 
 def reading_of(options: AdaptOptions) -> dict[str, object]:

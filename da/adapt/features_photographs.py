@@ -60,6 +60,11 @@ class PhotographFeatures(Featurizer):
         digits = fingerprint(choice.weights) if choice.weights else _digest(body)
         return cls(choice.network, body.eval(), digits, choice.notes)
 
+    def tuned(self, body: nn.Module) -> PhotographFeatures:
+        """The same network with other weights: `body` is the backbone after training."""
+        body = body.requires_grad_(False).eval()
+        return PhotographFeatures(self.network, body, _digest(body), self.notes)
+
     @property
     def description(self) -> str:  # type: ignore[override]
         """What is done, in a line."""

@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from da.adapt.linear_models import softmax
+from da.adapt.sides import Featurizer
 
 COLDEST = 0.05  # a temperature lies between this and its inverse
 
@@ -32,6 +33,8 @@ class Fitted:
             regression.
         seconds: How long it took.
         facts: What is worth telling, by name.
+        features: What makes the features that `head` takes, if it is not what made those of all
+            other candidates. Default None.
     """
 
     row: str
@@ -44,6 +47,7 @@ class Fitted:
     temperature: float
     seconds: float
     facts: Mapping[str, float]
+    features: Featurizer | None = None
 
     @property
     def name(self) -> str:

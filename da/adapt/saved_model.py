@@ -151,14 +151,15 @@ def save_model(adapted: Adapted, folder: Path, *, reading: dict[str, Any] | None
     """
     model, problem = adapted.model, adapted.problem
     (folder / "features").mkdir(parents=True, exist_ok=True)
-    adapted.prepared.features.save(folder / "features")
+    features, rows = features_of(adapted)
+    features.save(folder / "features")
     save_atomically(whole_head(adapted).state_dict(), folder / "weights.pt")
-    np.savez_compressed(folder / "adapted_to.npz", features=_some(adapted.prepared.target_x))
+    np.savez_compressed(folder / "adapted_to.npz", features=_some(rows))
     about = {
         "format": FORMAT,
         "task": adapted.prepared.task,
         "classes": list(adapted.prepared.classes),
-        "features": adapted.prepared.features.description,
+        "features": features.description,
         "head": description_of(model.head),
         "scale": problem.scale,
         "temperature": model.temperature,
@@ -174,6 +175,14 @@ def save_model(adapted: Adapted, folder: Path, *, reading: dict[str, Any] | None
     }
     text = json.dumps(about, indent=1, ensure_ascii=False)
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+
+
+def features_of(adapted: Adapted) -> tuple[Featurizer, np.ndarray]:
+    """What makes the chosen model's features, and those (m, d) of the target."""
+    features = adapted.model.features
+    if features is None:
+        return adapted.prepared.features, adapted.prepared.target_x
+    return features, features.transform(adapted.prepared.target)
 
 
 def whole_head(adapted: Adapted) -> nn.Module:

@@ -143,7 +143,7 @@ def _solve(row: str, problem: Problem, place: Place, digest: str, trials: int) -
     found = []
     for trial in range(trials):
         recipe = {"trial": trial}
-        run = _run(row, place, digest, problem.seed, recipe)
+        run = run_of(row, place, digest, problem.seed, recipe)
         if not run.finished:
             start = time.perf_counter()
             try:
@@ -166,7 +166,7 @@ def _train(row: str, problem: Problem, place: Place, digest: str, trials: int) -
         {"trial": trial, **deep_candidates.recipe_of(trial), "steps": deep_candidates.STEPS}
         for trial in range(trials)
     ]
-    runs = [_run(row, place, digest, problem.seed, recipe) for recipe in recipes]
+    runs = [run_of(row, place, digest, problem.seed, recipe) for recipe in recipes]
     start = time.perf_counter()
     trained = deep_candidates.train_row(row, problem, runs, steps=deep_candidates.STEPS)
     seconds = (time.perf_counter() - start) / trials
@@ -177,7 +177,8 @@ def _train(row: str, problem: Problem, place: Place, digest: str, trials: int) -
     ]
 
 
-def _run(row: str, place: Place, digest: str, seed: int, recipe: Mapping[str, Any]) -> Run:
+def run_of(row: str, place: Place, digest: str, seed: int, recipe: Mapping[str, Any]) -> Run:
+    """The record of a row and trial, begun or finished."""
     return Run.start(
         place.runs_dir,
         {"data": digest, **recipe},
