@@ -59,7 +59,9 @@ class ArrayFeatures(Featurizer):
         constant = np.ptp(x, axis=0) == 0
         scale = np.where(constant, 1.0, x.std(axis=0))
         count = int(constant.sum())
-        notes = (f"{count} of {width} columns are constant in the source.",) if count else ()
+        notes: tuple[str, ...] = ()
+        if count:
+            notes = (f"{count} of {width} columns are constant in the source.",)
         if are_spectra(x):
             scale = np.full(width, np.sqrt(x.var(axis=0).mean()))
             notes += (

@@ -42,6 +42,7 @@ from da.train.config import TrainConfig
 from da.train.evaluation import Evaluation
 from da.train.label_free_certainty import information_maximisation
 from da.train.loop import fit
+from da.train.method import BatchStatistics
 
 FINE_TUNED = "fine_tuned"
 STEPS = 60
@@ -151,7 +152,7 @@ def _train(prepared: Prepared, problem: Problem, features: PhotographFeatures, r
         scores={"information_maximisation": information_maximisation},
     )
     network = _network(features, problem)
-    statistics = "domain" if _has_batch_statistics(network) else "source"
+    statistics: BatchStatistics = "domain" if _has_batch_statistics(network) else "source"
     fit(Align(network, None, batch_statistics=statistics), stream, config, run, evaluation)
 
 
