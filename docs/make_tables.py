@@ -241,11 +241,20 @@ def batch_statistics() -> str:
 
 
 def accuracy_study() -> str:
-    """Error and coverage of every estimate of accuracy."""
+    """Errors of estimated accuracies and their intervals, on the digits."""
+    return _estimates("accuracy_study_digits")
+
+
+def accuracy_study_office31() -> str:
+    """The same on Office-31, on features of a frozen network."""
+    return _estimates("accuracy_study_office31")
+
+
+def _estimates(name: str) -> str:
     lines = []
-    for (name,), rows in _by(_read("accuracy_study_digits"), "estimator").items():
+    for (estimator,), rows in _by(_read(name), "estimator").items():
         errors = [100 * (float(row["estimate"]) - float(row["accuracy"])) for row in rows]
-        cells = [name, f"{mean(map(abs, errors)):.1f}", f"{mean(errors):.1f}"]
+        cells = [estimator, f"{mean(map(abs, errors)):.1f}", f"{mean(errors):.1f}"]
         for kind in ("", "calibrated_"):
             held, width = _intervals(rows, f"{kind}low", f"{kind}high")
             cells += [f"{100 * held:.0f} %", f"{100 * width:.1f}"]
@@ -254,6 +263,60 @@ def accuracy_study() -> str:
     head = ["estimator", "mean error", "bias", "own interval covers", "its width"]
     head += ["calibrated interval covers", "its width", "called reliable"]
     return _grid(head, lines)
+
+
+def own_data() -> str:
+    """What `python -m da adapt` chose for each case with classes, and what it estimated."""
+    lines = []
+    for row in _read("own_data_study"):
+        if row["figure"] == "accuracy":
+            chosen, best, own, estimate, low, high = (
+                100 * float(row[name])
+                for name in ("chosen", "best", "source_only", "estimate", "low", "high")
+            )
+            held = "yes" if low <= chosen <= high else "no"
+            cells = [row["case"], f"{row['source_rows']}, {row['target_rows']}", row["row"]]
+            cells += [f"{x:.1f}" for x in (chosen, best, own, best - chosen, estimate)]
+            lines.append([*cells, f"{low:.1f} to {high:.1f}", held])
+    head = ["case", "rows", "chosen row", "its accuracy", "best of all models", "source only"]
+    return _grid([*head, "loss", "estimated", "90 % interval", "holds"], lines)
+
+
+def own_data_means() -> str:
+    """The means of the cases with classes, beside what was asked for."""
+    rows = [row for row in _read("own_data_study") if row["figure"] == "accuracy"]
+    values = [
+        [float(row[n]) for n in ("chosen", "best", "source_only", "estimate", "low", "high")]
+        for row in rows
+    ]
+    loss = 100 * mean(best - chosen for chosen, best, *_ in values)
+    gain = 100 * mean(chosen - own for chosen, _, own, *_ in values)
+    error = 100 * mean(abs(estimate - chosen) for chosen, _, _, estimate, *_ in values)
+    held = sum(low <= chosen <= high for chosen, *_, low, high in values)
+    count = len(rows)
+    return _grid(
+        ["figure", "reached", "asked for"],
+        [
+            ["cases", str(count), "10"],
+            ["loss to the best of all models, mean, points", f"{loss:.1f}", "2 at most"],
+            ["gain over the source only, mean, points", f"{gain:.1f}", ""],
+            ["error of the estimated accuracy, mean, points", f"{error:.1f}", "6 at most"],
+            ["intervals that hold", f"{held} of {count}", "8 of 10"],
+        ],
+    )
+
+
+def own_data_spectra() -> str:
+    """Root mean squared errors on the corn spectra, means of ten splits."""
+    lines = []
+    for (case,), rows in _by(
+        [row for row in _read("own_data_study") if row["figure"] == "rmse"], "case"
+    ).items():
+        names = ("chosen", "centring", "source_only", "best")
+        means = [mean(float(row[name]) for row in rows) for name in names]
+        lines.append([case, str(len(rows)), *(f"{value:.3f}" for value in means)])
+    head = ["case", "splits", "chosen", "each domain centred", "source only"]
+    return _grid([*head, "best of all models"], lines)
 
 
 def _intervals(rows: Sequence[Row], low: str, high: str) -> tuple[float, float]:
@@ -546,6 +609,10 @@ MAKERS: dict[str, Callable[[], str]] = {
         selection_study,
         selection_study_office31,
         accuracy_study,
+        accuracy_study_office31,
+        own_data,
+        own_data_means,
+        own_data_spectra,
         two_sample_power,
         two_sample_size,
         two_sample_level,

@@ -32,7 +32,7 @@ from problems import ROOT, real_data, run_script
 # These have tests of their own.
 OTHERS = (
     *("two_sample_power", "covariate_shift", "text_encoder", "selection_study", "accuracy_study"),
-    "own_data_study",
+    *("own_data_study", "earlier_estimates"),
     "corn_spectra",
     "gpu_bundle",
 )
