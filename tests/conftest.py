@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -13,3 +15,10 @@ settings.load_profile("no clock")
 def no_wandb_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mode that a user has set in the environment changes no test."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_counts() -> None:
+    """A shell that starts the tests in the background lets them, and what they start, ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,6 +19,7 @@ _MACHINE = (
     "precision",
     "accelerator",
     "devices",
+    "sync_batch_norm",
     "threads",
     "workers",
     "processes",

@@ -10,6 +10,7 @@ import torch
 
 from da.recipes.job import Cell
 from da.records.files import WriteError
+from da.train.watch import is_of_another
 
 NAMED = 4  # runs that a line of the list names
 
@@ -82,6 +83,9 @@ def cell_error(error: Exception) -> CellError:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         reason = str(error).partition("\n")[0]
         return CellError(f"out of memory; a smaller --batch-size needs less ({reason})")
+    if is_of_another(error):
+        reason = str(error).partition("\n")[0]
+        return CellError(f"another process of this run is gone, so this one ends ({reason})", True)
     if isinstance(error, ValueError | OSError):
         return CellError(str(error), isinstance(error, WriteError))
     traceback.print_exception(error)

@@ -170,6 +170,8 @@ def _counted(flags: CommonFlags | TrainConfig) -> list[dataclasses.Field]:
         for name, own in getattr(base, "__dataclass_fields__", {}).items()
         if not own.metadata.get("result", True)
     }
+    if getattr(flags, "devices", 1) == 1:
+        marked |= {f.name for f in dataclasses.fields(flags) if f.metadata.get("of_several")}
     return [f for f in dataclasses.fields(flags) if f.name not in marked]
 
 

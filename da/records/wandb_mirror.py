@@ -3,7 +3,13 @@
 WANDB_MODE is obeyed if it is set. Otherwise the mode that was asked for holds. "auto" is online if
 wandb finds a key (WANDB_API_KEY, the netrc file, wandb's settings), else offline. "disabled" never
 imports wandb. wandb's own prompt is never reached: online without a key warns and goes offline.
-Waiting is bounded: `INIT_SECONDS` for a server to answer, `FINISH_SECONDS` for the last upload.
+
+Waiting is bounded: `SECONDS` for all calls of a run together, of which `INIT_SECONDS` for a server
+to answer. A server that did not is not asked again by this process, and its later runs are offline.
+If wandb's own process does not answer, that process is ended, and later runs have no mirror.
+
+What is mirrored are the record's names, settings, metrics and result. wandb's own collection of the
+machine, the command line, the environment and the code is switched off.
 
 All files lie in the `wandb` folder of the directory that is handed over. `wandb sync` uploads what
 an offline run left there.
@@ -16,8 +22,19 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from da.records.patience import Patience
+from da.records.wandb_process import (
+    INIT_SECONDS,
+    SECONDS,
+    end_process,
+    key_exists,
+    own_settings,
+    teardown,
+)
 
 if TYPE_CHECKING:
     import wandb
@@ -25,9 +42,14 @@ if TYPE_CHECKING:
 Mode = Literal["auto", "online", "offline", "disabled"]
 Connection = Literal["online", "offline"]
 MODES: tuple[Mode, ...] = ("auto", "online", "offline", "disabled")
-INIT_SECONDS = 20.0
-FINISH_SECONDS = 60.0
 PROJECT = "domain-adaptation"  # WANDB_PROJECT takes precedence
+
+
+class _Experience:
+    """What earlier runs of this process have found out about wandb."""
+
+    no_server = False  # it did not answer
+    no_process = False  # nor did wandb's own
 
 
 class Mirror:
@@ -35,10 +57,11 @@ class Mirror:
 
     Args:
         run: The run; None if the mode is "disabled" or wandb cannot be used.
+        patience: How long its calls may take. Default None: `SECONDS`.
     """
 
-    def __init__(self, run: wandb.Run | None = None) -> None:
-        self._run = run
+    def __init__(self, run: wandb.Run | None = None, patience: Patience | None = None) -> None:
+        self._run, self._patience = run, patience or Patience(SECONDS)
         self._warned = False
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -68,23 +91,27 @@ class Mirror:
         self._attempt(send)
 
     def close(self, *, failed: bool = False) -> None:
-        """End the run, waiting for its upload for `FINISH_SECONDS` at most."""
+        """End the run, waiting for its upload for what is left of `SECONDS`."""
         self._attempt(lambda run: run.finish(exit_code=int(failed)))
         self._run = None
-        if self._warned:  # wandb's own process may be gone: let the next run have a new one
-            with suppress(Exception):
-                import wandb
-
-                wandb.teardown()
+        if self._warned and not _Experience.no_process:
+            with suppress(Exception):  # wandb's own process is gone: let the next run have another
+                self._patience.call(teardown)
 
     def _attempt(self, action: Callable[[wandb.Run], object]) -> None:
-        if self._run is None:
+        run = self._run
+        if run is None:
             return
         try:
-            action(self._run)
-        except (
-            Exception
-        ) as error:  # wandb's own errors share no base class, and none may stop training
+            self._patience.call(lambda: action(run))
+        except TimeoutError as error:
+            end_process()
+            _Experience.no_process = True
+            self._run = None
+            then = "the run's own files are complete; later runs of this process have no mirror"
+            _warn("does not answer", error, then)
+        except Exception as error:
+            # wandb's own errors share no base class, and none may stop training.
             if not self._warned:
                 _warn("stopped answering", error, "the run's own files are complete")
             self._warned = True
@@ -118,50 +145,60 @@ def open_mirror(
         ValueError: An unknown `mode` or WANDB_MODE. Any failure of wandb itself is one warning.
     """
     wanted = resolve_mode(mode)
-    if wanted == "disabled":
+    if wanted == "disabled" or _Experience.no_process:
         return Mirror()
+    patience = Patience(SECONDS)
     try:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or tracebacks would be sent
         import wandb  # noqa: F401
-    except ImportError as error:
-        _warn(
-            "cannot be imported",
-            error,
-            "the run is not mirrored; `pip install wandb`, or --wandb disabled to say so",
-        )
+
+        key = patience.call(key_exists)
+    except Exception as error:
+        words = "cannot be imported" if isinstance(error, ImportError) else "cannot be used"
+        advice = "the run is not mirrored; `pip install wandb`, or --wandb disabled to say so"
+        _warn(words, error, advice)
         return Mirror()
-    words = {"config": dict(config), "group": group, "name": name}
-    words |= {"id": identifier, "job_type": job_type}
-    if wanted == "online" and not _key_exists():
+    options = {"config": dict(config), "group": group, "name": name}
+    options |= {"id": identifier, "job_type": job_type}
+    if wanted == "online" and not key:
         _warn(
             "has no key",
             "nothing in WANDB_API_KEY, the netrc file or its settings",
             "going offline; `wandb login` once",
         )
     connections: list[Connection] = ["offline"]
-    if wanted in ("auto", "online") and _key_exists():
+    if wanted in ("auto", "online") and key and not _Experience.no_server:
         connections = ["online", "offline"]
     for connection in connections:
+        most = INIT_SECONDS + 2 if connection == "online" else None
         try:
-            return _started(directory, connection, words)
+            start = partial(_started, directory, connection, options)
+            return Mirror(patience.call(start, most=most), patience)
         except Exception as error:
-            rest = "going offline" if connection == "online" else "the run is not mirrored"
-            _warn(f"could not start {connection}", error, rest)
+            if connection == "online":
+                _Experience.no_server = True
+                if isinstance(error, TimeoutError):
+                    end_process()  # it waits for the server; a new one does not
+            rest = "going offline, as later runs of this process do"
+            _warn(
+                f"could not start {connection}",
+                error,
+                rest if connection == "online" else "the run is not mirrored",
+            )
     return Mirror()
 
 
-def _started(directory: Path, connection: Connection, words: Mapping[str, Any]) -> Mirror:
+def _started(directory: Path, connection: Connection, options: Mapping[str, Any]) -> wandb.Run:
     import wandb
 
     shutil.rmtree(directory / "wandb", ignore_errors=True)
-    return Mirror(
-        wandb.init(
-            dir=directory,
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            mode=connection,
-            reinit="create_new",
-            settings=_settings(),
-            **words,
-        )
+    return wandb.init(
+        dir=directory,
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        mode=connection,
+        reinit="create_new",
+        settings=own_settings(),
+        **options,
     )
 
 
@@ -178,8 +215,11 @@ def log_table(
 
     Its files lie under `runs_dir`/`experiment`/wandb.
     """
+    if resolve_mode(wandb) == "disabled":
+        return
     directory = Path(runs_dir) / experiment
-    directory.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # the records may lie in a folder that only reads
+        directory.mkdir(parents=True, exist_ok=True)
     title = f"{experiment} {name}"
     identifier = "".join(c if c.isalnum() and c.isascii() else "-" for c in title)[:64]
     mirror = open_mirror(
@@ -220,27 +260,6 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             else {prefix + key: value}
         )
     return flat
-
-
-def _key_exists() -> bool:
-    """Whether wandb finds a key on this machine. It asks no server, and no person."""
-    import wandb
-
-    wandb.setup(settings=_settings())
-    return wandb.login(prompt=False)
-
-
-def _settings() -> wandb.Settings:
-    import wandb
-
-    return wandb.Settings(
-        init_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS,
-        console="off",
-        silent=True,
-        disable_git=True,
-        save_code=False,
-    )
 
 
 def _warn(what: str, error: Exception | str, then: str) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.distributed import all_gather, get_world_size, is_available, is_initialized
 
 from da.data.progress import say
 from da.records.run import Run
@@ -58,8 +59,7 @@ def save_checkpoint(
     Every process must call this, because it gathers the random states of all. Sampler and schedule
     have no state besides the step (`da.data.sampling`).
     """
-    states = fabric.all_gather(_random_state(fabric.device))
-    generators = torch.as_tensor(states)  # (processes, bytes)
+    generators = _of_all(_random_state(fabric.device))  # (processes, bytes)
     if not fabric.is_global_zero:
         return
     run.check_claim()
@@ -74,7 +74,7 @@ def save_checkpoint(
         "selected": selected,
         "metrics_position": position,
         "metrics_sha256": digest,
-        "torch": generators.cpu().reshape(fabric.world_size, -1),
+        "torch": generators.cpu(),
         "python": random.getstate(),
         "numpy": _numpy_state(),
     }
@@ -191,6 +191,15 @@ def _check_fit(run: Run, state: Mapping[str, Any], steps: int) -> None:
     fits = run.lines.ends_at(position) if digest is None else run.lines.matches(position, digest)
     if not fits:
         raise DamagedError("metrics.jsonl does not begin with the lines that were logged before it")
+
+
+def _of_all(row: torch.Tensor) -> torch.Tensor:
+    """The rows of all processes, one below the other."""
+    if not (is_available() and is_initialized()):
+        return row[None]
+    rows = [torch.empty_like(row) for _ in range(get_world_size())]
+    all_gather(rows, row)
+    return torch.stack(rows)
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

@@ -16,6 +16,8 @@ from da.records.trials import DEFAULT_SCORE
 
 # Marks a setting that cannot change a result, except for rounding with other numbers of threads.
 NO_RESULT = {"result": False}
+# Marks a setting that can change a result only if several processes train together.
+OF_SEVERAL = {"of_several": True}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class TrainConfig:
             16-mixed runs them in float16 and scales the loss, for GPUs without bfloat16.
         accelerator: auto takes a GPU if there is one; a device asked for by name must exist.
         devices: Processes, each with a device of its own; gradients are averaged over them.
+        sync_batch_norm: Whether batch normalisation sees the batches of all processes, as with one.
+            Otherwise each normalises by its own shard. No effect with one process.
         threads: CPU threads of a process; none: PyTorch's choice. One is a good choice for small
             networks: more threads help on an idle machine and can be many times slower on a shared
             one.
@@ -81,6 +85,7 @@ class TrainConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
+    sync_batch_norm: bool = field(default=False, metadata=OF_SEVERAL)
     threads: int | None = field(default=None, metadata=NO_RESULT)
     workers: int = field(default=0, metadata=NO_RESULT)
 

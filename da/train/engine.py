@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from da.train.config import TrainConfig
+from da.train.watch import watch_each_other
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -57,6 +58,7 @@ def launch(config: TrainConfig) -> Fabric:
             f"machine: {error}; choose others with --accelerator and --devices"
         ) from error
     fabric.launch()
+    watch_each_other(fabric)
     if fabric.device.type == "cpu":
         keep_memory()
     if config.threads is not None:

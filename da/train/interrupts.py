@@ -50,9 +50,13 @@ class Signals:
 
     Handlers that somebody has set are left alone, as are signals that are ignored, and a thread
     other than the main one.
+
+    Args:
+        fabric: The engine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric = fabric
         self.noted = 0  # the number of the first signal
         self._before: dict[int, Handler] = {}
 
@@ -71,16 +75,20 @@ class Signals:
         if self.noted and (kind is None or issubclass(kind, Exception)):
             raise Interrupted(self.noted)
 
-    def ask(self, fabric: Fabric) -> bool:
-        """Whether any process of a run has had a signal; every process must ask together."""
-        if fabric.world_size > 1:
-            number = torch.tensor([self.noted], device=fabric.device)
-            all_reduce(number, op=ReduceOp.MAX)
-            self.noted = int(number)
-        return self.noted > 0
+    def ask(self) -> bool:
+        """Whether any process of the run has had a signal; every process must ask together."""
+        if self.fabric.world_size == 1:
+            return self.noted > 0
+        number = torch.tensor([self.noted], device=self.fabric.device)
+        all_reduce(number, op=ReduceOp.MAX)
+        self.noted = self.noted or int(number)  # one may have come in the meantime
+        return int(number) > 0
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; they end if a signal has ended a process that prepares them."""
+        """The items; they end if a signal has ended a process that prepares them.
+
+        With several processes that is an error, because the others would go on.
+        """
         iterator = iter(items)
         while True:
             try:
@@ -89,7 +97,7 @@ class Signals:
                 return
             except RuntimeError:  # a DataLoader whose worker is gone
                 time.sleep(0.2)  # the signal may come to the worker before it comes here
-                if self.noted:
+                if self.noted and self.fabric.world_size == 1:
                     return
                 raise
             yield item

@@ -19,6 +19,7 @@ import torch
 from da.arrays.matrices import NonFiniteError
 from da.data.loading import Stream, load
 from da.data.progress import Progress
+from da.networks.synchronised import synchronise_statistics
 from da.records.run import Run
 from da.train.balance import imbalance, logged
 from da.train.checkpoint import load_checkpoint, save_checkpoint
@@ -109,6 +110,8 @@ def fit(
     check_arguments(method, stream, config, run, evaluation)
     fabric = fabric or launch(config)
     method = placed(method, fabric)
+    if config.sync_batch_norm:
+        synchronise_statistics(method)
     check_config(method, config, evaluation)
     check_fit(method, stream, evaluation, fabric)
     start_from(method, config.start_from)
@@ -123,7 +126,7 @@ def fit(
     stops = _stops(selected, start, config, fabric)  # it was interrupted after its last step
     steps = iter(()) if stops else _batches(stream, config, start, fabric)
     kept = start
-    with Signals() as signals:
+    with Signals(fabric) as signals:
         for done, batches in enumerate(progress.over(signals.until(steps)), start + 1):
             on_device = [batch.to(fabric.device) for batch in batches]
             terms = optimisation.step(on_device, done - 1)
@@ -133,7 +136,7 @@ def fit(
                 named = {f"loss/{name}": value for name, value in losses.items()}
                 run.log(done, named | optimisation.figures())
                 progress.note(losses)
-            asked = signals.ask(fabric)
+            asked = signals.ask()
             if last or done % config.evaluate_every == 0:
                 check_parameters(method, done)
                 progress.note(judge(method, done, run, evaluation, selected, fabric))
@@ -142,7 +145,7 @@ def fit(
                 kept = done
             if asked or (kept == done and _stops(selected, done, config, fabric)):
                 break
-        if signals.noted and kept < done:
+        if kept < done:  # it was interrupted
             check_parameters(method, done)
             save_checkpoint(run, method, optimisation, selected, done, fabric, settings)
     _say(run, progress, imbalance)

@@ -1,0 +1,96 @@
+"""Processes that train one run watch each other: if one is gone or stopped, the others end.
+
+A process that waits for another in a collective operation waits for ever. So a thread of each
+process counts in a store that all of them see, and looks at what the others have counted. If a
+count has not moved for `SILENCE` seconds, the thread says so and ends its process. What is written
+stays whole: files are replaced as wholes, and the same command continues.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch.distributed import DistError, TCPStore
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+BEAT = 3.0  # seconds between two counts
+SILENCE = 40.0  # seconds without one after which a process counts as lost
+_GLOO = "gloo"  # its errors have no class of their own
+LOST = 1  # the exit status of a process that ends because of another
+
+
+def watch_each_other(fabric: Fabric) -> None:
+    """Start the thread that counts and looks, if several processes train together.
+
+    Args:
+        fabric: The launched engine.
+    """
+    if fabric.world_size == 1:
+        return
+    host, wait = os.environ.get("MASTER_ADDR", "127.0.0.1"), timedelta(seconds=SILENCE)
+    store = None
+    if fabric.is_global_zero:
+        store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=wait)
+    port = fabric.broadcast(store.port if store is not None else 0)
+    if store is None:
+        store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=wait)
+    end = partial(_end, fabric)
+    watching = partial(_watch, store, fabric.global_rank, fabric.world_size, end)
+    threading.Thread(target=watching, daemon=True, name="watch").start()
+
+
+def is_of_another(error: Exception) -> bool:
+    """Whether an error says that another process of the run is gone, or does not answer."""
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and _GLOO in str(error))
+
+
+def _watch(store: TCPStore, rank: int, world_size: int, end: Callable[[int, int], None]) -> None:
+    """Count and look, without end."""
+    now = time.monotonic()
+    seen = {other: (b"", now) for other in range(world_size) if other != rank}
+    count = 0
+    while True:
+        count += 1
+        for other, (known, since) in seen.items():
+            found = _exchange(store, rank, count, other)
+            now = time.monotonic()
+            if found not in (None, known):
+                seen[other] = (found, now)
+            elif now - since > SILENCE:
+                end(other, world_size)
+        time.sleep(BEAT)
+
+
+def _exchange(store: TCPStore, rank: int, count: int, other: int) -> bytes | None:
+    """Write the own count and read another's; None if the store does not answer."""
+    try:
+        store.set(f"alive {rank}", str(count))
+        return store.get(f"alive {other}") if store.check([f"alive {other}"]) else b""
+    except RuntimeError:  # of a store whose process is gone or stopped
+        return None
+
+
+def _end(fabric: Fabric, other: int, world_size: int) -> None:
+    """End this process; the first one takes those that it has started with it."""
+    print(
+        f"error: process {other} of {world_size} (numbered from 0) has given no sign of life for "
+        f"{SILENCE:.0f} s; this one ends too. What was finished is kept, and the same command "
+        "continues.",
+        file=sys.stderr,
+        flush=True,
+    )
+    with suppress(Exception):
+        launcher: Any = fabric.strategy.launcher
+        for process in launcher.procs:  # a stopped process ends by SIGKILL alone
+            process.kill()
+    os._exit(LOST)
