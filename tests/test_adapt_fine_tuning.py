@@ -16,7 +16,7 @@ from PIL import Image
 from test_adapt_reading_wrong import random_weights
 
 import da
-from da.adapt import Place, Prepared, fine_tuning, prepare, read_sides
+from da.adapt import FeatureOptions, Place, Prepared, fine_tuning, prepare, read_sides
 from da.adapt.adapting import adapt_prepared
 from da.adapt.fine_tuning import FINE_TUNED, why_not
 from da.adapt.linear_models import fit_linear
@@ -43,7 +43,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     weights = Path(random_weights("squeezenet1_1", place))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DA_CACHE", str(place / "cache"))
-        return prepare(sources, target, backbone="squeezenet1_1", weights=weights)
+        return prepare(sources, target, FeatureOptions("squeezenet1_1", weights))
 
 
 def problem_of(prepared: Prepared):

@@ -22,7 +22,7 @@ from da.adapt.features_network import choose_network, network_of
 from da.adapt.features_photographs import PhotographFeatures
 from da.adapt.features_table import TableFeatures
 from da.adapt.features_text import TextFeatures
-from da.adapt.prepare_sides import prepare
+from da.adapt.prepare_sides import FeatureOptions, prepare
 from da.adapt.read_paths import read_side, read_sides
 from da.adapt.sides import Featurizer, Side
 from problems import real_data
@@ -208,7 +208,7 @@ def test_features_of_office_by_paths_alone(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("DA_CACHE", str(tmp_path))
     sources, target = read_sides([root / "office_caltech/dslr"], root / "office_caltech/webcam")
     weights = root / "weights/squeezenet1_1_imagenet.pt"
-    made = prepare(sources, target, weights=weights, data_root=root)
+    made = prepare(sources, target, FeatureOptions(weights=weights, data_root=root))
     x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (made.source_x, made.target_x))
     answers = LogisticRegression(C=10, max_iter=500).fit(x, made.source_y).predict(y)
     assert (np.array(made.classes)[answers] == target.labels).mean() > 0.9

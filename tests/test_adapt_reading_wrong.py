@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from da.adapt.prepare_sides import prepare
+from da.adapt.prepare_sides import FeatureOptions, prepare
 from da.adapt.read_paths import read_sides
 
 ROWS = 24
@@ -270,7 +270,7 @@ def start(given: dict[str, Any]) -> None:
     sources, target = read_sides([given.pop("source")], given.pop("target"), **given)
     if target.kind != "photographs":
         later.pop("data_root", None)
-    prepare(sources, target, **later)
+    prepare(sources, target, FeatureOptions(**later))
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -3,7 +3,7 @@
 from da.adapt.adapting import Adapted, adapt_prepared
 from da.adapt.export import export_model
 from da.adapt.monitor import Watched, watch
-from da.adapt.prepare_sides import prepare
+from da.adapt.prepare_sides import FeatureOptions, prepare
 from da.adapt.read_paths import read_side, read_sides
 from da.adapt.saved_model import Predictions, SavedModel, load_model
 from da.adapt.shift_report import Drift, DriftOptions, drift_report
@@ -15,6 +15,7 @@ __all__ = [
     "Adapted",
     "Drift",
     "DriftOptions",
+    "FeatureOptions",
     "Featurizer",
     "Place",
     "Predictions",

@@ -13,9 +13,9 @@ import numpy as np
 from da.adapt.adapting import Adapted, adapt_prepared
 from da.adapt.features_photographs import PhotographFeatures
 from da.adapt.fine_tuning import FINE_TUNED
+from da.adapt.options import Reading
 from da.adapt.predictions_file import write_predictions
-from da.adapt.prepare_sides import prepare
-from da.adapt.read_paths import read_sides
+from da.adapt.prepare_sides import FeatureOptions, prepare
 from da.adapt.report import report_of
 from da.adapt.report_table import write_table
 from da.adapt.report_text import as_html, as_markdown
@@ -42,7 +42,7 @@ GROUPS = {
 
 
 @dataclass(frozen=True)
-class AdaptOptions:
+class AdaptOptions(Reading):
     """Adapt a model to your own data, and report whether that was worth it.
 
     The source has labels. The target needs none; if it has some, they are for the report alone.
@@ -61,24 +61,8 @@ class AdaptOptions:
     --domain-column."""
     out: Path = Path("adapted")
     """Folder of everything that is written."""
-    label: str | None = None
-    """Column or key of the labels; none: one called label, y, class or target."""
-    text: str | None = None
-    """Column of texts."""
-    domain_column: str | None = None
-    """Column of one table that says which side a row belongs to."""
-    source_value: str | None = None
-    """Its value for the source; none: every other value."""
-    target_value: str | None = None
-    """Its value for the target."""
     regression: bool | None = None
     """Whether labels are numbers to predict; none: by the look of them."""
-    columns: tuple[str, ...] = ()
-    """Columns of a table that are kept; none: all."""
-    drop: tuple[str, ...] = ()
-    """Columns of a table that are left out."""
-    categories: tuple[str, ...] = ()
-    """Columns of a table that hold categories though they look like numbers."""
     minutes: float = 10.0
     """Time budget. No new row begins in its last quarter."""
     trials: int = 2
@@ -128,28 +112,17 @@ def run_adapt(options: AdaptOptions) -> Adapted:
         OSError: The folder cannot be written.
     """
     start = time.monotonic()
-    sources, target = read_sides(
-        options.source,
-        options.target,
-        label=options.label,
-        text=options.text,
-        domain_column=options.domain_column,
-        source_value=options.source_value,
-        target_value=options.target_value,
-        regression=options.regression,
-        drop=options.drop,
-        columns=options.columns,
-        categories=options.categories,
-    )
-    backbone = options.backbone or _network_of(options.out, target)
+    sources, target = options.sides(options.source, options.target, regression=options.regression)
     prepared = prepare(
         sources,
         target,
-        backbone=backbone,
-        weights=options.weights,
-        data_root=options.data_root,
-        minutes=options.minutes,
-        seed=options.seed,
+        FeatureOptions(
+            options.backbone or _network_of(options.out, target),
+            options.weights,
+            options.data_root,
+            options.minutes,
+            options.seed,
+        ),
     )
     if isinstance(prepared.features, PhotographFeatures):
         _remember(options.out, prepared.features.network)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from da.adapt.linear_models import softmax
 from da.adapt.saved_model import SavedModel
 from da.adapt.shift_check import LEVEL, PERMUTATIONS, directions, some_rows
-from da.shallow.a_distance import a_distance
+from da.shift.findings import proxy_a_distance
 from da.shift.fused_test import mmd_fuse
 
 FAR = 1.0  # an A-distance from which a model is said to fit no longer, whatever the test says
@@ -60,7 +59,7 @@ def watch(model: SavedModel, features: np.ndarray, *, seed: int = 0) -> Watched:
         some_rows(model.adapted_to, seed), some_rows(np.asarray(features, np.float32), seed + 1)
     )
     p_value = mmd_fuse(x, y, permutations=PERMUTATIONS, random_state=seed).p_value
-    distance = a_distance(torch.from_numpy(x), torch.from_numpy(y))
+    distance = proxy_a_distance(x, y)
     fits = p_value > LEVEL
     if fits:
         verdict = "The new data cannot be told from what the model was adapted to."

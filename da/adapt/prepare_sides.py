@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,38 @@ FEATURIZERS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are made.
+
+    Attributes:
+        backbone: The network for photographs. Default None: the largest at hand that fits the time.
+        weights: Its file of weights. Default None: those in `data_root`/weights or torchvision's
+            cache.
+        data_root: The folder of the data. Default None: $DA_DATA, or data/.
+        minutes: The time for everything; features take at most 40 % of it. Default 10.
+        seed: Of what is drawn. Default 0.
+
+    Example:
+        >>> from da.adapt import FeatureOptions
+        >>> FeatureOptions(backbone="resnet18").minutes
+        10.0
+    """
+
+    backbone: str | None = None
+    weights: Path | None = None
+    data_root: Path | None = None
+    minutes: float = 10.0
+    seed: int = 0
+
+
+DEFAULTS = FeatureOptions()
+
+
 def prepare(
     sources: Sequence[Side],
     target: Side,
-    *,
-    backbone: str | None = None,
-    weights: Path | None = None,
-    data_root: Path | None = None,
-    minutes: float = 10.0,
-    seed: int = 0,
+    options: FeatureOptions = DEFAULTS,
 ) -> Prepared:
     """Make features of both sides and number the classes.
 
@@ -46,12 +70,7 @@ def prepare(
     Args:
         sources: Labelled sides.
         target: The side to adapt to.
-        backbone: The network for photographs. Default None: the largest at hand that fits the time.
-        weights: Its file of weights. Default None: those in `data_root`/weights or torchvision's
-            cache.
-        data_root: The folder of the data. Default None: $DA_DATA, or data/.
-        minutes: The time for everything; features take at most 40 % of it. Default 10.
-        seed: Of what is drawn. Default 0.
+        options: Which network, and how long. Default: the largest network at hand that fits.
 
     Returns:
         Features, classes, and what was done, in whole lines.
@@ -72,15 +91,7 @@ def prepare(
         (('cup', 'mug'), array([0, 0]), (20, 3))
     """
     check_sides(sources, target)
-    features = fit_features(
-        sources,
-        target,
-        backbone=backbone,
-        weights=weights,
-        data_root=data_root,
-        minutes=minutes,
-        seed=seed,
-    )
+    features = fit_features(sources, target, options)
     labels = np.concatenate([side.labels for side in sources if side.labels is not None])
     classes: tuple[str, ...] = ()
     if labels.dtype.kind == "U":
@@ -107,28 +118,27 @@ def prepare(
 def fit_features(
     sources: Sequence[Side],
     target: Side,
-    *,
-    backbone: str | None = None,
-    weights: Path | None = None,
-    data_root: Path | None = None,
-    minutes: float = 10.0,
-    seed: int = 0,
+    options: FeatureOptions = DEFAULTS,
 ) -> Featurizer:
     """Learn what makes features of these sides. Arguments and errors are those of `prepare`.
 
     Labels play no part, so the sources may have none.
     """
-    if target.kind != "photographs" and (backbone or weights):
+    if target.kind != "photographs" and (options.backbone or options.weights):
         raise ValueError(f"backbone and weights are for photographs; got {target.kind}")
     if target.kind == "table":
         return TableFeatures.fit(sources, target)
     if target.kind == "features":
         return ArrayFeatures.fit(sources, target)
     if target.kind == "texts":
-        return TextFeatures.fit(sources, target, seed=seed)
+        return TextFeatures.fit(sources, target, seed=options.seed)
     images = sum(len(side) for side in (*sources, target))
     choice = choose_network(
-        images, network=backbone, weights=weights, data_root=data_root, minutes=minutes
+        images,
+        network=options.backbone,
+        weights=options.weights,
+        data_root=options.data_root,
+        minutes=options.minutes,
     )
     return PhotographFeatures.of(choice)
 

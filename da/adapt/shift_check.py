@@ -6,13 +6,12 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from da.adapt.linear_models import softmax
 from da.adapt.problem import Problem
 from da.instance.calibration import calibrate
 from da.instance.labelshift import bbse, mlls
-from da.shallow.a_distance import a_distance
+from da.shift.findings import principal_components, proxy_a_distance
 from da.shift.fused_test import mmd_fuse
 
 MOST_ROWS = 400  # of each side in the test, whose time grows with their square
@@ -82,7 +81,7 @@ def check_shift(problem: Problem) -> Shift:
     x, y = some_rows(problem.x, problem.seed), some_rows(problem.target, problem.seed + 1)
     x, y = directions(x, y)
     p_value = mmd_fuse(x, y, permutations=PERMUTATIONS, random_state=problem.seed).p_value
-    distance = a_distance(torch.from_numpy(x), torch.from_numpy(y))
+    distance = proxy_a_distance(x, y)
     return Shift(p_value, p_value <= LEVEL, distance, (len(x), len(y)))
 
 
@@ -158,9 +157,6 @@ def some_rows(rows: np.ndarray, seed: int) -> np.ndarray:
 
 def directions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both samples on the principal components of the pooled rows, which treats them alike."""
-    pooled = np.concatenate([x, y]).astype(np.float64)
-    pooled = pooled - pooled.mean(axis=0)
-    if pooled.shape[1] > DIRECTIONS:
-        _, _, axes = np.linalg.svd(pooled, full_matrices=False)
-        pooled = pooled @ axes[:DIRECTIONS].T
-    return pooled[: len(x)], pooled[len(x) :]
+    centre, axes, _ = principal_components(x, y, most=DIRECTIONS)
+    x, y = x - centre, y - centre
+    return (x, y) if x.shape[1] <= DIRECTIONS else (x @ axes.T, y @ axes.T)

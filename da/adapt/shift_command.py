@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 
 from da.adapt.describe import describe
-from da.adapt.read_paths import read_sides
+from da.adapt.options import Reading
 from da.adapt.shift_report import DriftOptions, drift_report
 from da.records.command_line import parse
 from da.shift.findings import Test
@@ -23,7 +23,7 @@ SHIFTED = 3  # the exit status if the data have shifted
 
 
 @dataclass(frozen=True)
-class ShiftOptions:
+class ShiftOptions(Reading):
     """Have the data shifted, and how? Compare photographs, tables, features or texts.
 
     The exit status is 0 if no shift was found, 3 if one was, and 1 for an error.
@@ -39,22 +39,6 @@ class ShiftOptions:
     """The reference: a folder, or a file (.csv .tsv .parquet .npz .npy .mat .pt .svmlight)."""
     target: Annotated[Path | None, tyro.conf.Positional] = None
     """What may have shifted; none if one table holds both."""
-    label: str | None = None
-    """Column or key of the labels; none: one called label, y, class or target, or class folders."""
-    text: str | None = None
-    """Column of texts to compare."""
-    domain_column: str | None = None
-    """Column that says which domain a row of the one table belongs to."""
-    source_value: str | None = None
-    """Its value for the reference; none: all others."""
-    target_value: str | None = None
-    """Its value for what may have shifted."""
-    columns: tuple[str, ...] = ()
-    """Columns of a table to compare; none: all."""
-    drop: tuple[str, ...] = ()
-    """Columns of a table to leave out."""
-    categories: tuple[str, ...] = ()
-    """Columns of a table that hold categories though they look like numbers, such as postcodes."""
     backbone: str | None = None
     """Network for photographs; none: the largest at hand."""
     weights: Path | None = None
@@ -83,19 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     # Readers print what they had to guess. JSON stands alone on standard output.
     quiet = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
     with quiet:
-        sources, target = read_sides(
-            [options.source],
-            options.target,
-            label=options.label,
-            text=options.text,
-            domain_column=options.domain_column,
-            source_value=options.source_value,
-            target_value=options.target_value,
-            columns=options.columns,
-            drop=options.drop,
-            categories=options.categories,
-            labelled=False,
-        )
+        sources, target = options.sides([options.source], options.target, labelled=False)
         lines = describe(sources, target)
         print(*lines, "", sep="\n", flush=True)
         drift = drift_report(sources, target, _drift_options(options))

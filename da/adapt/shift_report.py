@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from da.adapt.prepare_sides import fit_features
+from da.adapt.prepare_sides import FeatureOptions, fit_features
 from da.adapt.read_checks import common_columns
 from da.adapt.sides import Side
 from da.adapt.source_losses import source_losses
@@ -159,15 +159,10 @@ def drift_report(sources: Sequence[Side], target: Side, options: DriftOptions) -
     own, other, notes = comparable(together(sources), target)
     first, second = (_chosen(side, options.max_rows, generator) for side in (own, other))
     both = together([first, second])
-    features = fit_features(
-        [both],
-        both,
-        backbone=options.backbone,
-        weights=options.weights,
-        data_root=options.data_root,
-        minutes=MINUTES,
-        seed=options.seed,
+    making = FeatureOptions(
+        options.backbone, options.weights, options.data_root, MINUTES, options.seed
     )
+    features = fit_features([both], both, making)
     x = _standardised(features.transform(both))
     x, y = x[: len(first)], x[len(first) :]
     found = find(

@@ -196,9 +196,14 @@ def found_shift(
 
 
 def principal_components(
-    source: np.ndarray, target: np.ndarray
+    source: np.ndarray, target: np.ndarray, *, most: int = COMPONENTS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The principal components of the rows (n, d) and (m, d) of both samples.
+
+    Args:
+        source: Rows (n, d).
+        target: Rows (m, d).
+        most: How many directions at most. Default 10.
 
     Returns:
         The mean (d,), the first k directions (k, d), and the standard deviations (k,) along them.
@@ -206,7 +211,7 @@ def principal_components(
     pooled = np.concatenate([source, target]).astype(np.float64)
     centre = pooled.mean(axis=0)
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
-    return centre, axes[:COMPONENTS], singular[:COMPONENTS] / np.sqrt(len(pooled))
+    return centre, axes[:most], singular[:most] / np.sqrt(len(pooled))
 
 
 def _columns(source: Sample, target: Sample) -> list[Column]:
