@@ -141,9 +141,17 @@ def tried(adapted: Adapted) -> Section:
     lines = [
         f"{len(adapted.tried.fitted)} models, {trials} of each row. No target label was read for "
         "any of them, nor for the choice.",
-        *(f"Left out: {row}, because {why}." for row, why in adapted.tried.left_out.items()),
+        *_left_out(adapted),
     ]
     return Section("What was tried", lines, Grid(head, rows, marked), _weights(adapted))
+
+
+def _left_out(adapted: Adapted) -> list[str]:
+    """A line for each reason."""
+    rows: dict[str, list[str]] = {}
+    for row, why in adapted.tried.left_out.items():
+        rows.setdefault(why, []).append(row)
+    return [f"Left out: {', '.join(names)}, because {why}." for why, names in rows.items()]
 
 
 def _weights(adapted: Adapted) -> list[tuple[str, bytes]]:
