@@ -50,19 +50,20 @@ COLUMNS = (
 RELABELLINGS = 199  # of CTT
 PARTS = ("size", "level", "power", "fuse")
 MEASURED = """
-import json, resource, sys, time
-import numpy as np, torch
+import json, sys, time
+import torch
 torch.set_num_threads(1)
 sys.path.insert(0, {folder!r})
+from mmd_contestants import memory
 from two_sample import samples, TESTS
 x, y = samples({seed}, {rows}, {columns}, 0.0)
 test = TESTS[{name!r}]
 test(x[:64], y[:64])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = memory("cpu", reset=True)
 start = time.process_time()
 found = test(x, y)
 seconds = time.process_time() - start
-extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+extra = (memory("cpu") - before) / 1e6
 values = dict(process_seconds=seconds, extra_mb=extra, p_value=found[0], statistic=found[1])
 print(json.dumps(values))
 """
