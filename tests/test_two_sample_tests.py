@@ -180,21 +180,23 @@ def looped_fuse(x: np.ndarray, y: np.ndarray, members: np.ndarray, bandwidths: i
     return math.log(np.mean(np.exp(sharpness * np.array(ratios)))) / sharpness
 
 
+@pytest.mark.parametrize("tail", [1.0, 1e4])
 @pytest.mark.parametrize(("n", "m"), [(6, 5), (4, 8)])
-def test_fuse_is_the_brute_force(n: int, m: int) -> None:
+def test_fuse_is_the_brute_force(n: int, m: int, tail: float) -> None:
+    """Also if distances, and so bandwidths, differ by four orders of size."""
     x, y = samples(5, n, m, shift=0.5)
+    x[1], y[1] = tail * x[1], tail * y[1]
     y[0] = x[0]  # a pair of distance 0 is no bandwidth
-    found = mmd_fuse(x, y, permutations=4, bandwidths=3, random_state=2)
+    found = mmd_fuse(x, y, permutations=4, bandwidths=6, random_state=2)
     members = relabellings(n, m, 4, generator=torch.Generator().manual_seed(2)).numpy()
-    expected = [looped_fuse(x, y, each, 3) for each in members]
+    expected = [looped_fuse(x, y, each, 6) for each in members]
     # Kernel values are rounded to multiples of 2^-16.
     np.testing.assert_allclose([found.statistic, *found.null], expected, atol=3e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("norm", "metric"), [(2.0, "euclidean"), (1.0, "cityblock")])
 def test_panels_are_the_double_loop_over_rounded_kernels_to_the_last_digit(
-    norm: float, metric: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    norm: float, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Distances are whole numbers, so the oracle's float64 kernel rounds to the same multiples."""
     monkeypatch.setattr(fused_sums, "HEIGHT", 4)
@@ -205,7 +207,7 @@ def test_panels_are_the_double_loop_over_rounded_kernels_to_the_last_digit(
     members = relabellings(6, 5, 7, generator=torch.Generator().manual_seed(0))
     rows = torch.from_numpy(x)
     kernels = [lambda d: torch.exp(-d.double() / 3).float(), torch.ones_like]
-    (found,), squares = fused_sums.relabelled_sums(rows, norm, kernels, [0], members.to(dtype))
+    (found,), squares = fused_sums.relabelled_sums(rows, norm, kernels, [0], members)
     above = gram[np.triu_indices(11, 1)]
     assert squares == pytest.approx([(above**2).sum(), 55], rel=1e-7)
     expected = [looped_mmd2(gram, each.numpy(), unbiased=True) for each in members]
@@ -213,20 +215,20 @@ def test_panels_are_the_double_loop_over_rounded_kernels_to_the_last_digit(
     positive = distances[np.triu_indices(11, 1)]
     for level in (0.05, 0.5, 0.95):
         lower = np.quantile(positive[positive > 0], level, method="lower")
-        assert fused_sums.pair_quantiles(rows, norm, [level]) == ([lower], positive.max())
+        assert fused_sums.pair_quantiles(rows, norm, [level]) == [lower]
 
 
 def test_fewer_kernels_stand_for_all() -> None:
     """Twelve bandwidths of a Gaussian on distances that the choice has not seen."""
     lengths = np.linspace(0.5, 8, 12)
     kernels = [lambda d, b=b: torch.exp(-((d / b) ** 2) / 2) for b in lengths]
-    chosen, weights = fused_sums.fewer_kernels(kernels, 9.0)
+    chosen, weights = fused_sums.fewer_kernels(kernels, lengths.tolist())
     distances = np.random.default_rng(0).uniform(0, 9, 500)
     expected = np.exp(-((distances[:, None] / lengths) ** 2) / 2)  # (500, 12)
     found = expected[:, chosen] @ weights.numpy()
     assert len(chosen) < 12 and np.abs(found - expected).max() < 2 / 2**16
     np.testing.assert_allclose(weights[:, chosen], np.eye(len(chosen)), atol=1e-12)
-    alike, same = fused_sums.fewer_kernels(kernels[:1] * 3, 0.0)
+    alike, same = fused_sums.fewer_kernels(kernels[:1] * 3, [0.5] * 3)
     assert len(alike) == 1
     np.testing.assert_allclose(same, [[1.0, 1.0, 1.0]], rtol=1e-12)
 
@@ -281,11 +283,11 @@ SLOW = [
     ],
 )
 def test_level(test: Callable[..., MMDTest], draw: str) -> None:
-    """In 1,000 draws of the null the rejections at 5 % are binomial.
+    """In draws of the null the rejections at 5 % are binomial.
 
     Without ties every p from 1/100 to 1 is equally likely.
     """
-    p = p_values(test, draw)
+    p = p_values(test, draw, 1000 if test is mmd_test else 300)
     low, high = stats.binom.interval(0.999, len(p), 0.05)
     assert (p <= 0.05).sum() <= high
     if draw != "few values":  # where ties are common the test is conservative

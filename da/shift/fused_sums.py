@@ -25,7 +25,7 @@ from torch import Tensor
 HEIGHT = 256  # rows of a panel: as many products are summed in float32
 UNIT = 2.0**16  # kernel values are multiples of 1 / UNIT; HEIGHT * UNIT = 2^24, float32's integers
 GROUPS = 256  # relabellings at a time
-GRID = 1000  # distances at which kernels are compared
+GRID = 300  # distances at which kernels are compared
 
 Kernel = Callable[[Tensor], Tensor]
 
@@ -50,8 +50,8 @@ def pair_distances(x: Tensor, norm: float) -> Iterator[tuple[int, Tensor]]:
         yield start, torch.cdist(x[start : start + HEIGHT], x[start:], p=norm, compute_mode=mode)
 
 
-def pair_quantiles(x: Tensor, norm: float, levels: Sequence[float]) -> tuple[list[float], float]:
-    """The lower quantiles of the distances > 0 of pairs of rows, and the largest distance.
+def pair_quantiles(x: Tensor, norm: float, levels: Sequence[float]) -> list[float]:
+    """The lower quantiles of the distances > 0 of pairs of rows.
 
     Args:
         x: Rows (N, d), centred.
@@ -59,7 +59,7 @@ def pair_quantiles(x: Tensor, norm: float, levels: Sequence[float]) -> tuple[lis
         levels: The shares of smaller distances, in [0, 1].
 
     Returns:
-        A distance for each level, and the largest; no quantile if all rows coincide.
+        A distance for each level; none if all rows coincide.
     """
     positive = np.empty(len(x) * (len(x) - 1) // 2, dtype=np.float32)
     count = 0
@@ -68,15 +68,14 @@ def pair_quantiles(x: Tensor, norm: float, levels: Sequence[float]) -> tuple[lis
         positive[count : count + len(part)] = part
         count += len(part)
     if count == 0:
-        return [], 0.0
-    positive = positive[:count]
+        return []
     places = [math.floor(level * (count - 1)) for level in levels]
-    positive.partition([*places, count - 1])
-    return positive[places].tolist(), float(positive[-1])
+    positive[:count].partition(places)
+    return positive[places].tolist()
 
 
 def fewer_kernels(
-    kernels: Sequence[Kernel], largest: float, *, tolerance: float = 1 / UNIT
+    kernels: Sequence[Kernel], lengths: Sequence[float], *, tolerance: float = 1 / UNIT
 ) -> tuple[list[int], Tensor]:
     """Choose kernels of which the others are linear combinations, within a tolerance.
 
@@ -85,13 +84,15 @@ def fewer_kernels(
 
     Args:
         kernels: From distances to values.
-        largest: The largest distance that occurs.
+        lengths: Of the kernels, ascending.
         tolerance: The largest error of a kernel's value.
 
     Returns:
         The chosen places (k,), and weights (k, kernels): kernel j is about sum_i w_ij kernel_i.
     """
-    grid = torch.linspace(0, largest, GRID)
+    # From where all kernels are 1 to where all are 0, in equal factors: lengths may be far apart.
+    first, last = math.log10(lengths[0] / 1000), math.log10(lengths[-1] * 20)
+    grid = torch.logspace(first, last, GRID)
     values = torch.stack([kernel(grid) for kernel in kernels], dim=1).double().numpy()
     _, triangle, order = qr(values, mode="economic", pivoting=True)
     for count in range(1, len(kernels) + 1):
@@ -112,8 +113,7 @@ def relabelled_sums(
         norm: Of the distances: 2.0 or 1.0.
         kernels: From distances to values in [0, 1].
         chosen: The places of the kernels whose squared MMDs are wanted.
-        members: The first groups (B, N), 0 or 1; each has n rows. Products have their precision:
-            float32 is exact unless PyTorch is told to round it.
+        members: The first groups (B, N), booleans; each has n rows.
 
     Returns:
         The squared MMDs (chosen, B) in float64, and sum_{i < j} K_ij^2 of every kernel.
@@ -133,23 +133,32 @@ class _Sums:
     """The sums that the squared MMDs of one kernel are made of, in units of 1 / UNIT.
 
     Args:
-        members: The first groups (B, N), 0 or 1.
+        members: The first groups (B, N), booleans.
     """
 
     def __init__(self, members: Tensor) -> None:
         self.members = members
+        # Products of float32 are exact, unless PyTorch is told to round them.
+        exact = torch.get_float32_matmul_precision() == "highest"
+        self.dtype = torch.float32 if exact else torch.float64
         count, rows = members.shape
-        self.totals = members.new_zeros(rows, dtype=torch.float64)  # of each row of K
-        self.own = members.new_zeros(count, dtype=torch.float64)  # sum_{i < j} a_i a_j K_ij
+        self.totals = torch.zeros(
+            rows, dtype=torch.float64, device=members.device
+        )  # of each row of K
+        self.own = torch.zeros(
+            count, dtype=torch.float64, device=members.device
+        )  # sum_{i < j} a_i a_j K_ij
 
     def add(self, start: int, values: Tensor) -> None:
         """Add a panel of values (height, N - start), whose first row is `start`."""
         height = len(values)
         self.totals[start : start + height] += values.sum(1, dtype=torch.float64)
         self.totals[start:] += values.sum(0).double()
+        values = values.to(self.dtype)
         for own, some in zip(self.own.split(GROUPS), self.members.split(GROUPS), strict=True):
-            products = some[:, start : start + height] @ values.to(some)  # (b, N - start)
-            own += products.mul_(some[:, start:]).sum(1, dtype=torch.float64)
+            group = some[:, start:].to(self.dtype)  # (b, N - start)
+            products = group[:, :height] @ values  # (b, N - start)
+            own += products.mul_(group).sum(1, dtype=torch.float64)
 
     def mmd2(self) -> Tensor:
         """The unbiased squared MMDs (B,)."""

@@ -27,7 +27,7 @@ from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.arrays.random_states import RandomState, seed_of
 from da.kernels.distances import centred
-from da.shift.fused_sums import fewer_kernels, pair_quantiles, relabelled_sums
+from da.shift.fused_sums import Kernel, fewer_kernels, pair_quantiles, relabelled_sums
 from da.shift.mmd import MMDTest
 from da.shift.permutations import permutation_p_value, relabellings
 
@@ -89,35 +89,36 @@ def mmd_fuse(
     bandwidths = whole_number(bandwidths, "bandwidths", least=2)
     x, y = check_two_samples(source, target, least=2)
     generator = torch.Generator().manual_seed(seed_of(random_state))
-    members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
-    exact = torch.get_float32_matmul_precision() == "highest"
-    members = members.float() if exact else members.double()
     n = min(len(x), len(y))
     ratios: list[Tensor] = []
     scale = 0.0
     with torch.no_grad(), full_precision(x):
         pooled = centred(torch.cat([x, y]).double())
-        for norm in KERNELS:
-            values, squares = _all_kernels(pooled, norm, bandwidths, members)
+        plans = [(norm, *_kernels(pooled, norm, bandwidths)) for norm in KERNELS]
+        # After the quantiles, which need the most memory.
+        members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
+        for norm, kernels, chosen, weights in plans:
+            values, squares = relabelled_sums(pooled, norm, kernels, chosen, members)
             sizes = [math.sqrt(2 * each / (n * (n - 1))) for each in squares]
-            ratios += [value / size for value, size in zip(values, sizes, strict=True)]
+            every = weights.to(values.device).T @ values  # (kernels, 1 + B)
+            ratios += [value / size for value, size in zip(every, sizes, strict=True)]
             scale = max(scale, *(1 / size for size in sizes))  # a kernel is at most 1
         statistics = _soft_maximum(torch.stack(ratios), math.sqrt(n * (n - 1)))
     p_value = permutation_p_value(statistics, scale=scale)
     return MMDTest(float(statistics[0]), p_value, statistics[1:].cpu().numpy())
 
 
-def _all_kernels(
-    pooled: Tensor, norm: float, bandwidths: int, members: Tensor
-) -> tuple[Tensor, list[float]]:
-    """The squared MMDs (kernels, 1 + B), and sum_{i < j} K_ij^2 of each kernel."""
-    found, largest = pair_quantiles(pooled, norm, (0.05, 0.95))
-    low, high = found or (2.0, 0.5)  # all rows coincide: every length is 1, and every kernel
+def _kernels(
+    pooled: Tensor, norm: float, bandwidths: int
+) -> tuple[list[Kernel], list[int], Tensor]:
+    """The kernels of a norm, those that stand for all, and their weights; see `fewer_kernels`."""
+    low, high = pair_quantiles(pooled, norm, (0.05, 0.95)) or (
+        2.0,
+        0.5,
+    )  # all rows coincide: every length is 1, and every kernel
     lengths = torch.linspace(low / 2, 2 * high, bandwidths, dtype=torch.float64).tolist()
-    kernels = [partial(KERNELS[norm], length=length) for length in lengths]
-    chosen, weights = fewer_kernels(kernels, largest)
-    values, squares = relabelled_sums(pooled, norm, kernels, chosen, members)
-    return weights.to(values.device).T @ values, squares
+    kernels: list[Kernel] = [partial(KERNELS[norm], length=length) for length in lengths]
+    return kernels, *fewer_kernels(kernels, lengths)
 
 
 def _gaussian(distances: Tensor, *, length: float) -> Tensor:
