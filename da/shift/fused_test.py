@@ -94,10 +94,10 @@ def mmd_fuse(
     scale = 0.0
     with torch.no_grad(), full_precision(x):
         pooled = centred(torch.cat([x, y]).double())
-        plans = [(norm, *_kernels(pooled, norm, bandwidths)) for norm in KERNELS]
+        plans = {norm: _kernels(pooled, norm, bandwidths) for norm in KERNELS}
         # After the quantiles, which need the most memory.
         members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
-        for norm, kernels, chosen, weights in plans:
+        for norm, (kernels, chosen, weights) in plans.items():
             values, squares = relabelled_sums(pooled, norm, kernels, chosen, members)
             sizes = [math.sqrt(2 * each / (n * (n - 1))) for each in squares]
             every = weights.to(values.device).T @ values  # (kernels, 1 + B)
