@@ -6,6 +6,7 @@ Oracles: candidates whose accuracy is made, counts by hand, and a double loop.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 from torch import nn
 
 from da.adapt.choice import absent_classes, choose, gain_over
-from da.adapt.chosen import KEPT
+from da.adapt.chosen import KEPT, judges_of
 from da.adapt.estimate import (
     Earlier,
     earlier_models,
@@ -99,6 +100,18 @@ def test_the_gain_is_that_of_a_double_loop() -> None:
     mean, error = gain_over(second, first, [first, second, *judges])
     assert mean == pytest.approx(np.mean(differences), abs=1e-6)
     assert error == pytest.approx(np.std(differences) / np.sqrt(len(Y)), rel=1e-4)
+
+
+def test_copies_of_the_source_model_do_not_judge() -> None:
+    """Three class-blind rows repeat the own model's answers; three others know better."""
+    own = candidate(KEPT, 0.7, seed=0)
+    blind = [replace(own, row=row) for row in ("centring", "standardising", "adabn")]
+    better = [candidate(row, 0.8, seed=i) for i, row in enumerate(("mcc", "mmd", "dann"), 1)]
+    choice = choose([own, *blind, *better], SHIFTED, Y)
+    asked = [one for one in better if one.row != choice.proposed.row]
+    assert choice.gain == gain_over(choice.proposed, own, asked)
+    assert [one.row for one in choice.judges] == [one.row for one in asked]
+    assert judges_of([own, *blind], (KEPT,)) == blind  # no others are there
 
 
 def test_without_the_source_model_there_is_no_choice() -> None:

@@ -140,7 +140,7 @@ def adapt_prepared(
         label_shift=check_label_shift(problem, own.held, own.held_y, own.target),
         tried=tried,
         choice=choice,
-        estimate=None if problem.regression else estimate_accuracy(model, choice.others),
+        estimate=None if problem.regression else estimate_accuracy(model, choice.judges),
         error=least_error(model, choice.others, problem.y) if problem.regression else None,
         probabilities=np.zeros((len(model.target), 0))
         if problem.regression
@@ -194,9 +194,9 @@ def _unsure(choice: Choice, problem: Problem) -> np.ndarray:
         return spread > 0.5 * float(problem.y.std())
     predicted = model.target.argmax(axis=1)
     low = softmax(model.target).max(axis=1) < UNSURE_PROBABILITY
-    if not choice.others:
+    if not choice.judges:
         return low
-    votes = np.mean([one.target.argmax(axis=1) == predicted for one in choice.others], axis=0)
+    votes = np.mean([one.target.argmax(axis=1) == predicted for one in choice.judges], axis=0)
     return low | (votes < UNSURE_VOTES)
 
 

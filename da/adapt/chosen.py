@@ -9,6 +9,8 @@ from typing import NamedTuple
 from da.adapt.fitted import Fitted
 
 KEPT = "source_only"
+# Know of no classes in the target: the source's own model, on rows that are moved or not.
+CLASS_BLIND = (KEPT, "centring", "standardising", "adabn")
 
 
 class Scores(NamedTuple):
@@ -61,6 +63,11 @@ class Choice:
         """The trials that stand for the rows other than the model's."""
         return [one for one in self.stands if one.row != self.model.row]
 
+    @property
+    def judges(self) -> list[Fitted]:
+        """Of a classification, those of them that judge the model; see `judges_of`."""
+        return judges_of(self.stands, (self.model.row,))
+
 
 def by_row(fitted: Sequence[Fitted]) -> dict[str, list[Fitted]]:
     """The trials of each row.
@@ -80,3 +87,20 @@ def nothing_to_adapt_to(p_value: float) -> str:
         f"The two samples cannot be told apart (p = {p_value:.3f}), so there is nothing to adapt "
         "to."
     )
+
+
+def judges_of(stands: Sequence[Fitted], rows: Sequence[str]) -> list[Fitted]:
+    """The models that can judge those of some rows: of other rows, and not class-blind.
+
+    Class-blind rows repeat what the source's own model says, right or wrong. So their agreement
+    with it means little, and neither does their disagreement with a row that has left it.
+
+    Args:
+        stands: A trial of each row.
+        rows: The rows that are judged.
+
+    Returns:
+        The judges. If all other rows are class-blind, all of them.
+    """
+    others = [one for one in stands if one.row not in rows]
+    return [one for one in others if one.row not in CLASS_BLIND] or others

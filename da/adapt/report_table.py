@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from da.adapt.adapting import Adapted, true_figures
+from da.adapt.chosen import judges_of
 from da.adapt.estimate import estimate_accuracy, least_error
 from da.records.files import replacing
 
@@ -41,7 +42,8 @@ def candidate_rows(adapted: Adapted) -> tuple[list[str], list[list[str]], list[i
                 f"{least_error(one, others, adapted.problem.y)[0]:.4g}",
             ]
         else:
-            estimate = estimate_accuracy(one, others).accuracy
+            judges = judges_of(adapted.choice.stands, (one.row,))
+            estimate = estimate_accuracy(one, judges).accuracy
             middle = [_percent(one.source_accuracy), f"{scores.information:.3f}"]
             middle += [_percent(scores.agreement), _percent(estimate)]
         line = [one.row, str(one.trial), *middle, f"{one.seconds:.1f}", _note(adapted, number)]
