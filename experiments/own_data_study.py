@@ -8,8 +8,9 @@ command uses them for its report alone, from which the true figures here are. Pe
 (WISDM) become means, deviations, extremes and spectra of each window; the corn spectra are as they
 are, 40 samples of one instrument against 40 others of another, on ten splits.
 
-A finished case is not repeated, unless it is named. The figures go to experiments/records/own_data_study.csv, which
-docs/results/own_data.md is made of. Two hours on two cores that do nothing else.
+A finished case is not repeated, unless it is named. The figures go to
+experiments/records/own_data_study.csv, of which docs/results/own_data.md is made. Two hours on two
+cores that do nothing else.
 """
 
 from __future__ import annotations
