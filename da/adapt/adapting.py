@@ -116,15 +116,7 @@ def adapt_prepared(
         (True, np.True_)
     """
     start = time.monotonic()
-    problem = make_problem(
-        prepared.source_x,
-        prepared.source_y,
-        prepared.target_x,
-        classes=len(prepared.classes),
-        domains=prepared.source_domain,
-        scale=scale_for(prepared) if scale is None else scale,
-        seed=seed,
-    )
+    problem = _problem(prepared, scale_for(prepared) if scale is None else scale, seed)
     shift = check_shift(problem)
     wanted = None if rows is None else (KEPT, *(r for r in rows if r not in (KEPT, FINE_TUNED)))
     tried = try_rows(problem, place, trials=trials, until=until, rows=wanted)
@@ -148,6 +140,18 @@ def adapt_prepared(
         numbers=model.target[:, 0] if problem.regression else np.zeros(0),
         unsure=_unsure(choice, problem),
         seconds=time.monotonic() - start,
+    )
+
+
+def _problem(prepared: Prepared, scale: Scale, seed: int) -> Problem:
+    return make_problem(
+        prepared.source_x,
+        prepared.source_y,
+        prepared.target_x,
+        classes=len(prepared.classes),
+        domains=prepared.source_domain,
+        scale=scale,
+        seed=seed,
     )
 
 

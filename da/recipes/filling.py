@@ -111,25 +111,34 @@ def fill(
     failures: list[Failure] = []
     try:
         with Progress(experiment, len(cells), unit="run", hidden=not leading) as progress:
-            for cell, outcome in ended:
-                progress.advance()
-                if isinstance(outcome, Path):
-                    directories[cell] = outcome
-                    done.add(cell)
-                    continue
-                failures.append(Failure(cell, str(outcome)))
-                if len(cells) > 1:
-                    progress.say(f"failed: {failures[-1].title}: {outcome}")
-                if isinstance(outcome, CellError) and outcome.final:
-                    break
+            _collect(ended, directories, failures, progress)
     except KeyboardInterrupt as interrupt:
         if leading:
-            print(_interrupted(interrupt, flags, cells, done), file=sys.stderr)
+            print(_interrupted(interrupt, flags, cells, done | set(directories)), file=sys.stderr)
         # Only the first process tells. Lightning kills it if another ends with a status before it.
         sys.exit(exit_status(interrupt) if leading else 0)
     except (ValueError, OSError) as error:  # of what carries cells out, such as a killed process
         failures.append(Failure(None, str(cell_error(error))))
     return Filled([directories[cell] for cell in cells if cell in directories], failures)
+
+
+def _collect(
+    ended: Iterator[Ended],
+    directories: dict[Cell, Path],
+    failures: list[Failure],
+    progress: Progress,
+) -> None:
+    """Note each cell as it ends, until one fails for a reason that all others share."""
+    for cell, outcome in ended:
+        progress.advance()
+        if isinstance(outcome, Path):
+            directories[cell] = outcome
+            continue
+        failures.append(Failure(cell, str(outcome)))
+        if (progress.total or 0) > 1:
+            progress.say(f"failed: {failures[-1].title}: {outcome}")
+        if isinstance(outcome, CellError) and outcome.final:
+            break
 
 
 def _one_by_one(

@@ -60,10 +60,7 @@ def judge(
         device=fabric.device,
         autocast=fabric.autocast,
     )
-    outputs = ask(evaluation.target)
-    if evaluation.correction is not None:
-        corrected = evaluation.correction(outputs.features, outputs.logits)
-        outputs = Outputs(outputs.features, corrected)
+    outputs = _corrected(ask(evaluation.target), evaluation)
     metrics = evaluation.metrics(outputs.logits, outputs.features)
     labelled = evaluation.labels is not None
     measured: dict[str, Any] = {
@@ -76,7 +73,7 @@ def judge(
         metrics |= evaluation.source_metrics(held_out)
         scores["source_risk"] = metrics["source_risk"]
         predictions |= {"source_logits": compact(held_out), "source_labels": source.y}
-    choices = {"last": step, **scores}
+    choices: dict[str, float] = {"last": step, **scores}
     if labelled:
         choices["oracle"] = metrics[evaluation.judged_by]
     if evaluation.validation is not None:
@@ -86,17 +83,34 @@ def judge(
     if evaluation.task == "classification":
         more[PREDICTED] = len(outputs.logits.argmax(1).unique())
     run.log(step, metrics | more)
-    confusion = evaluation.confusion(outputs.logits)
+    _select(selected, choices, scores, measured, evaluation.confusion(outputs.logits))
+    if fabric.is_global_zero:
+        _save_arrays(run.directory / FILE, predictions)
+    watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
+    return next(({name: metrics[name]} for name in watched if name in metrics), {})
+
+
+def _corrected(outputs: Outputs, evaluation: Evaluation) -> Outputs:
+    if evaluation.correction is None:
+        return outputs
+    return Outputs(outputs.features, evaluation.correction(outputs.features, outputs.logits))
+
+
+def _select(
+    selected: dict[str, dict[str, Any]],
+    choices: Mapping[str, float],
+    scores: Mapping[str, float],
+    measured: Mapping[str, Any],
+    confusion: list[str],
+) -> None:
+    """Note this step where it is the best so far; `choices` begin with the step itself, as last."""
     for name, score in choices.items():
         if name in selected and not score > selected[name]["score"]:  # nor if it is NaN
             continue
         own = scores if name == "last" else {} if name == "oracle" else {name: score}
         shown = {"target_confusion_matrix": confusion} if confusion and name in CONFUSED else {}
+        step = choices["last"]
         selected[name] = {"step": step, **measured, **own, **shown, "score": score}
-    if fabric.is_global_zero:
-        _save_arrays(run.directory / FILE, predictions)
-    watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
-    return next(({name: metrics[name]} for name in watched if name in metrics), {})
 
 
 def log_starting_spread(
