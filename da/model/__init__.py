@@ -22,6 +22,7 @@ from da.model.h_scores import h_score, regularized_h_score
 from da.model.l2sp import l2_sp
 from da.model.maps import stage_convolutions
 from da.model.masked_language import MaskedLanguage
+from da.model.mixed_statistics import mix_statistics
 from da.model.multitask import EqualWeights, MultiTask, UncertaintyWeights
 from da.model.relationship import category_relationship
 from da.model.source_predictions import leep, nce
@@ -58,6 +59,7 @@ __all__ = [
     "leep",
     "logme",
     "lwf",
+    "mix_statistics",
     "nce",
     "online",
     "prior_correction",
