@@ -31,6 +31,7 @@ from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA20
 from da.data.readers import data_root, read_domain
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.data.transforms import ImageTransform, identity, log_counts
+from da.data.wisdm import WISDM
 
 __all__ = [
     "AMAZON_REVIEWS",
@@ -60,6 +61,7 @@ __all__ = [
     "Unlabelled",
     "VISDA2017",
     "VLCS",
+    "WISDM",
     "check_domain",
     "data_root",
     "download",

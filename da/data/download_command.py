@@ -23,6 +23,7 @@ from da.data.downloading import download
 from da.data.files.spectra import CORN
 from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
+from da.data.wisdm import WISDM
 from da.records.command_line import not_a_choice, parse
 
 BENCHMARKS = {
@@ -42,6 +43,7 @@ BENCHMARKS = {
         AMAZON_REVIEWS,
         AMAZON_REVIEW_TEXTS,
         CORN,
+        WISDM,
     )
 }
 

@@ -11,7 +11,7 @@ from da.networks.inputs import InputSettings
 from da.networks.low_rank import lora
 from da.networks.network import Network, Outputs, bottleneck
 from da.networks.parts import Frozen
-from da.networks.small import lenet, mlp
+from da.networks.small import lenet, mlp, temporal_cnn
 from da.networks.statistics import DomainBatchNorm, split_statistics, use_statistics
 from da.networks.text_encoders import text_network, tokenise
 from da.networks.weights import describe_weights, load_weights
@@ -37,6 +37,7 @@ __all__ = [
     "save_encoder",
     "source_classifier",
     "split_statistics",
+    "temporal_cnn",
     "text_network",
     "tokenise",
     "use_statistics",

@@ -1,4 +1,4 @@
-"""Small networks that are trained from scratch: a LeNet for digits, an MLP for vectors."""
+"""Small networks that are trained from scratch: for digits, for vectors, for windows in time."""
 
 from __future__ import annotations
 
@@ -52,6 +52,55 @@ def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 1
         nn.Linear(2 * width * 4 * 4, features, bias=False), nn.BatchNorm1d(features), nn.ReLU()
     )
     return Network(backbone, bottleneck, nn.Linear(features, classes))
+
+
+def temporal_cnn(
+    classes: int, *, channels: int = 3, width: int = 64, features: int = 128, dropout: float = 0.5
+) -> Network:
+    """Make a convolutional network for windows of time series, with random weights.
+
+    Use it on sensor data of equal length, such as accelerometer windows. Three blocks of
+    convolution over time, batch normalisation, ReLU and pooling by two come first. The mean over
+    time of each map is a feature.
+
+    Args:
+        classes: Number of classes.
+        channels: Sensor channels. Default 3, the axes of an accelerometer.
+        width: Maps of the first block; the second has twice as many. Default 64.
+        features: Maps of the third block, the width of the features. Default 128.
+        dropout: Share of the first block's outputs that are dropped in training. Default 0.5.
+
+    Returns:
+        A network x (b, channels, time) -> Outputs, for windows of any length.
+
+    Example:
+        >>> import torch
+        >>> from da.networks import temporal_cnn
+        >>> temporal_cnn(classes=6)(torch.zeros(2, 3, 128)).features.shape
+        torch.Size([2, 128])
+
+    Paper:
+        Ragab, Eldele, Tan, Foo et al.: AdaTime: A Benchmarking Suite for Domain Adaptation on Time
+        Series Data. ACM TKDD 17, 2023.
+    """
+    backbone = nn.Sequential(
+        *_temporal_block(channels, width, 5),
+        nn.Dropout(dropout),
+        *_temporal_block(width, 2 * width, 8),
+        *_temporal_block(2 * width, features, 8),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+    )
+    return Network(backbone, nn.Identity(), nn.Linear(features, classes))
+
+
+def _temporal_block(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+    return [
+        nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm1d(outputs),
+        nn.ReLU(),
+        nn.MaxPool1d(2, padding=1),
+    ]
 
 
 def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) -> Network:

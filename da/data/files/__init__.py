@@ -7,6 +7,7 @@ from da.data.files.photographs import read_photographs
 from da.data.files.reviews import Reviews, read_reviews
 from da.data.files.spectra import Spectra, read_corn
 from da.data.files.text_files import read_word_counts
+from da.data.files.windows import read_wisdm
 
 __all__ = [
     "Features",
@@ -19,5 +20,6 @@ __all__ = [
     "read_photographs",
     "read_reviews",
     "read_surf",
+    "read_wisdm",
     "read_word_counts",
 ]
