@@ -6,6 +6,7 @@ tasks in one network, and transferability scores.
 """
 
 from da.model.attention import channel_attention
+from da.model.attraction import AaD, batch_agreement, neighbour_agreement
 from da.model.batchnorm import adapt_statistics
 from da.model.bituning import BiTuning
 from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
@@ -13,17 +14,22 @@ from da.model.bss_penalty import bss
 from da.model.coding_rate import transrate
 from da.model.corrections import lame, prior_correction, t3a
 from da.model.cotuning import CoTuning
+from da.model.cowa import CoWA, weighted_pseudo_labels
 from da.model.delta_penalty import Delta, delta
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.evidence import logme
+from da.model.feature_bank import FeatureBank
 from da.model.finetune import fit_head, frozen, with_new_head
 from da.model.gradient_surgery import PCGrad
 from da.model.h_scores import h_score, regularized_h_score
 from da.model.l2sp import l2_sp
+from da.model.labelling_transfer import surest_rows
+from da.model.local_structure import NeighbourhoodClustering, neighbour_log_agreement
 from da.model.maps import stage_convolutions
 from da.model.masked_language import MaskedLanguage
 from da.model.mixed_statistics import mix_statistics
 from da.model.multitask import EqualWeights, MultiTask, UncertaintyWeights
+from da.model.reciprocity import NRC, reciprocal_agreement
 from da.model.relationship import category_relationship
 from da.model.source_predictions import leep, nce
 from da.model.sourcefree import SHOT
@@ -31,20 +37,26 @@ from da.model.stochnorm import stochastic_normalisation
 from da.model.testtime import Tent, online
 
 __all__ = [
+    "AaD",
     "BiTuning",
     "CoTuning",
+    "CoWA",
     "Delta",
     "EqualWeights",
+    "FeatureBank",
     "GradualUnfreezing",
     "Hint",
     "LayerwiseDecay",
     "MaskedLanguage",
     "MultiTask",
+    "NRC",
+    "NeighbourhoodClustering",
     "PCGrad",
     "SHOT",
     "Tent",
     "UncertaintyWeights",
     "adapt_statistics",
+    "batch_agreement",
     "bss",
     "category_relationship",
     "channel_attention",
@@ -61,12 +73,17 @@ __all__ = [
     "lwf",
     "mix_statistics",
     "nce",
+    "neighbour_agreement",
+    "neighbour_log_agreement",
     "online",
     "prior_correction",
+    "reciprocal_agreement",
     "regularized_h_score",
     "stage_convolutions",
     "stochastic_normalisation",
+    "surest_rows",
     "t3a",
     "transrate",
+    "weighted_pseudo_labels",
     "with_new_head",
 ]

@@ -54,11 +54,38 @@ def information_maximisation_loss(
     shares = None if prior is None else class_shares(prior, z.shape[1]).to(z)
     check_factor("diversity", diversity)
     with full_precision(z):
-        log_mean = z.log_softmax(dim=1).logsumexp(dim=0, keepdim=True) - math.log(len(z))  # (1, K)
+        log_mean = log_mean_prediction(z)
         even = entropies(log_mean)  # (1,)
         if shares is not None:  # minus the divergence from the shares
             even = even + log_mean.exp() @ shares.log()
         return like((entropies(z) - diversity * even).mean(), logits)
+
+
+def log_mean_prediction(logits: Tensor) -> Tensor:
+    """The logarithm (1, K) of the mean over rows of softmax(logits), for logits (n, K)."""
+    return logits.log_softmax(dim=1).logsumexp(dim=0, keepdim=True) - math.log(len(logits))
+
+
+def unevenness(logits: Array) -> Array:
+    """Measure how unevenly the predictions use the classes, up to a constant.
+
+    Minimised beside a loss that would be least for one class alone, it keeps all classes in use.
+
+        -H(m) = KL(m || uniform) - log K,    m = mean_i softmax(logits_i)
+
+    Args:
+        logits: (n, K), floats.
+
+    Returns:
+        A scalar from -log K, all classes equally, to 0, of the kind of `logits`.
+
+    Raises:
+        ValueError: The logits are not a matrix, or a value is not finite.
+        TypeError: The logits are not floats.
+    """
+    z = as_matrix(logits, "logits")
+    with full_precision(z):
+        return like(-entropies(log_mean_prediction(z)).mean(), logits)
 
 
 def class_shares(prior: Shares, classes: int | None = None) -> Tensor:

@@ -33,13 +33,12 @@ from da.model.information import (
     class_shares,
     information_maximisation_loss,
 )
+from da.model.target_pass import target_outputs
 from da.networks.network import Network
-from da.networks.statistics import evaluating
 from da.train.distributed import gather_rows
 from da.train.loss_weights import check_factor
 from da.train.method import Method, Terms, everywhere
 
-ROWS = 256  # target rows in one forward pass without gradients
 # `SHOT` warns if more than this share of the predictions would have to change for equal classes.
 UNEQUAL = 0.25
 
@@ -223,14 +222,8 @@ class SHOT(Method[TargetBatch]):
     @torch.no_grad()
     def _label_target(self) -> Tensor:
         """The pseudo-labels (m,) of the whole target, by the network in evaluation mode."""
-        generator = torch.Generator()  # a transform without augmentation draws nothing from it
-        parts = [self.target.rows(rows) for rows in torch.arange(len(self.target)).split(ROWS)]
-        with evaluating(self.network):
-            outputs = [
-                self.network(self.transform(rows, generator).to(self.pseudo_labels.device))
-                for rows in parts
-            ]
-        features, logits = (torch.cat(values) for values in zip(*outputs, strict=True))
+        device = self.pseudo_labels.device
+        features, logits = target_outputs(self.network, self.target, self.transform, device)
         self._warn_of_unequal_classes(logits)
         return centroid_pseudo_labels(features, logits.float().softmax(dim=1))
 
