@@ -42,7 +42,7 @@ class Config(RowFlags, Flags):
         *("none", "adabn", "mmd", "coral", "homm", "dann", "cdan_e", "dsan", "mcc"),
     )
     """What is compared. none: source only. adabn: the same with the target's batch statistics."""
-    width: int = 32
+    width: int = 16
     """Maps of the first block of convolutions; twice as many features. AdaTime has 64."""
     steps: int = 100
     """Optimiser steps."""
