@@ -22,10 +22,10 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from da.arrays.sample_domain import is_source, labels_of
 from da.instance.discriminator import discriminator_weights
 from da.shallow.crossvalidation import SourceFolds
 from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
-from da.shallow.sample_domain import is_source, labels_of
 from da.shallow.transport import OTMap
 from da.shallow.weighted_score import ImportanceWeightedScore
 

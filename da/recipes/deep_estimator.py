@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.arrays.random_states import RandomState, seed_of
+from da.arrays.sample_domain import is_source, labels_of
 from da.data.batches import PairedBatches
 from da.data.domain import Labelled, Unlabelled
 from da.data.transforms import identity
@@ -29,7 +30,6 @@ from da.networks.small import feature_network
 from da.networks.statistics import DomainName
 from da.recipes.methods import METHODS
 from da.records.run import Run
-from da.shallow.sample_domain import is_source, labels_of
 from da.train.config import TrainConfig
 from da.train.loop import fit
 from da.train.prediction import predict

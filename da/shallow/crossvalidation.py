@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
 from da.arrays.random_states import RandomState, seed_of
-from da.shallow.sample_domain import is_source, labels_of
+from da.arrays.sample_domain import is_source, labels_of
 
 
 @final

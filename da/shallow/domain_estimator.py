@@ -20,8 +20,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from da.arrays.sample_domain import is_source, labels_of
 from da.shallow.adapter import Adapter, Domain
-from da.shallow.sample_domain import Weigher, checked_weights, is_source, labels_of
+from da.shallow.weigher import Weigher, checked_weights
 
 
 def estimator_has(method: str) -> Callable[[DomainAdaptationEstimator], bool]:

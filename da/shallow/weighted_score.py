@@ -28,7 +28,8 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 
 from da.arrays.choices import check_choice
-from da.shallow.sample_domain import Weigher, checked_weights, is_source, labels_of
+from da.arrays.sample_domain import is_source, labels_of
+from da.shallow.weigher import Weigher, checked_weights
 
 Metric = Literal[
     "auto", "accuracy", "balanced_accuracy", "roc_auc", "log_loss",

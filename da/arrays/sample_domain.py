@@ -1,24 +1,17 @@
-"""Tell source rows from target rows in pooled data, and read the labels of source rows alone.
+"""Tell source rows from target rows in pooled data, and read no label but those asked for.
 
     sample_domain (n,)    whole numbers: > 0 for a source row, < 0 for a target row
 
-The estimators and the cross-validation of this folder use it. What y holds for target rows is
-never read.
+The estimators of `da.shallow`, `da.instance` and `da.recipes` use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import column_or_1d
-
-from da.arrays.matrices import normalised_weights
-
-# (source (n, d), target (m, d)) -> weights (n,)
-Weigher = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def is_source(sample_domain: Any, rows: int) -> np.ndarray:
@@ -73,19 +66,21 @@ def labels_of(y: Any, chosen: np.ndarray) -> np.ndarray:
     return np.array(values.tolist()) if values.dtype == object else values
 
 
-def checked_weights(weigher: Weigher, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Compute the weights of the source rows, checked and divided by their mean.
+def labelled_rows(y: Any, chosen: np.ndarray) -> np.ndarray:
+    """Mark those of the chosen rows that have a label.
 
     Args:
-        weigher: A function (source, target) -> weights (n,).
-        source: Rows (n, d).
-        target: Rows (m, d).
+        y: Labels (n,) of any kind. None, NaN and what pandas takes for missing are no labels.
+        chosen: Booleans (n,). The entries of other rows are not read.
 
     Returns:
-        The weights (n,) in float64, of mean 1: an estimator's regularization keeps its strength.
-
-    Raises:
-        ValueError: The weights do not have the shape (n,), are not finite and >= 0, or are all 0.
+        Booleans (n,), True for a chosen row with a label.
     """
-    weights = np.asarray(weigher(source, target), dtype=np.float64)
-    return normalised_weights(weights, source.shape[0], name="the weights that weigher returns")
+    import pandas as pd  # a third of a second, which few calls need
+
+    rows = np.flatnonzero(chosen)
+    y = y if hasattr(y, "__getitem__") else np.asarray(y)
+    values = column_or_1d(np.asarray(_safe_indexing(y, rows), dtype=object))
+    found = np.zeros(len(chosen), dtype=bool)
+    found[rows[~pd.isna(values)]] = True
+    return found
