@@ -15,6 +15,7 @@ from da.data.batches import PairedBatches
 from da.data.domain import Labelled
 from da.data.transforms import identity
 from da.feature.covariance import coral
+from da.feature.norms import afn
 from da.networks.small import mlp
 from da.records.run import Run
 from da.train.align import Align
@@ -44,6 +45,16 @@ def test_only_what_vanishes_or_dominates_is_said():
         "on average align was 0.01 times the task loss: a larger trade-off lets it count; "
         "penalty was 1,234 times the task loss: a smaller trade-off lets the task count"
     )
+
+
+def test_a_value_that_never_changes_says_nothing():
+    """The value of afn is step^2, however long the features are."""
+    lines = [
+        {"loss/task": 50.0 * k, "loss/norm": 0.05 * float(afn(k * torch.ones(3, 4)))}
+        for k in range(1, 4)
+    ]
+    assert sizes_beside_the_task(lines) == {} and imbalance(lines) == ""
+    assert imbalance(lines[:1]) != ""  # one line alone does not show that
 
 
 @pytest.mark.parametrize(("trade_off", "word"), [(1e-6, "larger"), (1.0, None), (1e6, "smaller")])

@@ -14,6 +14,7 @@ from da.records.run import Run
 
 TASK = "loss/task"
 VANISHES, DOMINATES = 0.01, 100.0  # of the task loss, on average over a run
+CONSTANT = 1e-3  # of a term's largest value, by which it varies at most if only by rounding
 
 
 def logged(run: Run) -> list[dict[str, float]]:
@@ -25,6 +26,9 @@ def sizes_beside_the_task(lines: Iterable[Mapping[str, float]]) -> dict[str, flo
     """Compare the terms of a loss, trade-offs included, with the task's over a whole run.
 
         mean |term| / mean |task| over the logged steps
+
+    A term that has one value at all steps is left out: such a value, as that of `afn`, tells
+    nothing of what the term does.
 
     Args:
         lines: The logged metrics, from which "loss/<name>" are taken.
@@ -42,7 +46,11 @@ def sizes_beside_the_task(lines: Iterable[Mapping[str, float]]) -> dict[str, flo
         for name, value in line.items():
             if name.startswith("loss/") and math.isfinite(value):
                 found.setdefault(name, []).append(abs(value))
-    means = {name: sum(values) / len(values) for name, values in found.items()}
+    means = {
+        name: sum(values) / len(values)
+        for name, values in found.items()
+        if len(values) == 1 or name == TASK or max(values) - min(values) > CONSTANT * max(values)
+    }
     task = means.pop(TASK, 0.0)
     return {name.removeprefix("loss/"): mean / task for name, mean in means.items() if task > 0}
 
