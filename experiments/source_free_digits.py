@@ -9,6 +9,11 @@ rows start from its saved network and see nothing but target digits without labe
 
     adabn          the target's batch statistics
     shot           the features come to the frozen classifier
+    shot_plus      its surest predictions, by class, teach the other rows (FixMatch)
+    clustering     neighbours in the features agree, by the logarithm (G-SFDA)
+    nrc            the same; neighbours that choose each other count more
+    aad            neighbours attract, other rows repel
+    cowa           weighted pseudo-labels of a mixture of Gaussians, and mixed rows
     tent           scales and shifts of batch normalisation learn, by entropy, in many passes
     tent_guarded   the same with its guards against collapse
     lame, t3a      corrections of the answers of adabn, without training
@@ -36,9 +41,24 @@ from da.data import (
     PairedBatches,
     TargetBatch,
     TargetBatches,
+    Unlabelled,
     read_digits,
 )
-from da.model import SHOT, Tent, adapt_statistics, lame, online, t3a
+from da.feature import FixMatch
+from da.model import (
+    NRC,
+    SHOT,
+    AaD,
+    CoWA,
+    NeighbourhoodClustering,
+    Tent,
+    adapt_statistics,
+    lame,
+    online,
+    surest_rows,
+    t3a,
+    target_outputs,
+)
 from da.model.finetune import Probe
 from da.networks import Network, lenet
 from da.recipes import Cell, DigitFlags, Job, load_network, main
@@ -49,7 +69,11 @@ TRANSFORM = ImageTransform(16)
 GUARDS = {"tent": {"margin": None, "floor": None}, "tent_guarded": {}}
 ONLINE_RATE = 1e-3  # of Adam, in TENT's paper for small images
 CORRECTED = ("lame", "t3a")  # rows whose network is that of adabn
-Row = Literal["source", "adabn", "shot", "tent", "tent_guarded", "lame", "t3a"]
+BY_TARGET = {"clustering": NeighbourhoodClustering, "nrc": NRC, "aad": AaD, "cowa": CoWA}
+Row = Literal[
+    *("source", "adabn", "shot", "tent", "tent_guarded", "lame", "t3a"),
+    *("shot_plus", "clustering", "nrc", "aad", "cowa"),
+]
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,8 @@ def build(config: Config, cell: Cell) -> Job:
             transform=TRANSFORM,
         )
         return Job(Align(lenet(10), None, label_smoothing=0.1), stream, evaluation)
+    if cell.method == "shot_plus":
+        return second_stage(config, cell, target, evaluation)
     network = saved_network(config, cell)
     batches = TargetBatches(
         target.unlabelled(), batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM
@@ -102,6 +128,22 @@ def build(config: Config, cell: Cell) -> Job:
     if cell.method in CORRECTED:
         evaluation = replace(evaluation, correction=correction(cell.method, network))
     return Job(method, batches, evaluation, facts)
+
+
+def second_stage(config: Config, cell: Cell, target: Labelled, evaluation: Evaluation) -> Job:
+    """SHOT++: what row shot is sure of is labelled by it, and teaches the rest of the target."""
+    network = lenet(10)
+    load_network(network, config, EXPERIMENT, cell._replace(method="shot"), build)
+    logits = target_outputs(network, target.unlabelled(), TRANSFORM).logits
+    sure, every = surest_rows(logits), torch.arange(len(target))
+    stream = PairedBatches(
+        Labelled(target.rows(every[sure]), logits.argmax(dim=1)[sure]),
+        Unlabelled(target.rows(every[~sure])),
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        transform=TRANSFORM,
+    )
+    return Job(FixMatch(network), stream, evaluation)
 
 
 def correction(name: str, network: Network) -> Correction:
@@ -132,6 +174,8 @@ def make_method(config: Config, name: str, network: Network, batches: TargetBatc
     """The row's method. It is a `Probe` if nothing learns."""
     if name == "shot":
         return SHOT(network, batches.target, TRANSFORM, beta=config.beta)
+    if name in BY_TARGET:
+        return BY_TARGET[name](network, batches.target, TRANSFORM)
     if name in GUARDS:
         return Tent(network, **GUARDS[name])
     if name in ("adabn", *CORRECTED):
