@@ -5,6 +5,7 @@ through `da.train.Align`. Methods that need labels, logits or a second network a
 `DANN`.
 """
 
+from da.feature.adamatch import AdaMatch
 from da.feature.adda import ADDA
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
@@ -17,28 +18,36 @@ from da.feature.joint_mmd import joint_mmd2
 from da.feature.joint_transport import DeepJDOT
 from da.feature.local_mmd import local_mmd2
 from da.feature.margin import MDD
+from da.feature.masked import MIC
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.multisource import M3SDA, moment_distance
 from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
 from da.feature.nuclear_norm import BNM, bnm
+from da.feature.nuclear_wasserstein import DALN, nuclear_wasserstein
 from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA
 from da.feature.regression import AlignRegression, dare_gram, rsd
 from da.feature.selftraining import FixMatch, PseudoLabels
 from da.feature.sinkhorn import sinkhorn_divergence
 from da.feature.sliced import FreshDraws, sliced_wasserstein
+from da.feature.smooth import SDAT
 from da.feature.target import MCC, EntropyMinimisation, entropy, mcc
+from da.feature.target_neighbours import ATDOC, CentroidATDOC
 from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
 
 __all__ = [
     "ADDA",
     "AFN",
+    "ATDOC",
+    "AdaMatch",
     "AlignRegression",
     "BNM",
     "BSP",
     "CDAN",
+    "CentroidATDOC",
+    "DALN",
     "DANN",
     "DSAN",
     "DeepJDOT",
@@ -51,11 +60,13 @@ __all__ = [
     "MCC",
     "MCD",
     "MDD",
+    "MIC",
     "MeanTeacher",
     "OSBP",
     "PADA",
     "PseudoLabels",
     "RejectUnsure",
+    "SDAT",
     "WDGRL",
     "afn",
     "bnm",
@@ -74,6 +85,7 @@ __all__ = [
     "mcc",
     "mmd2",
     "moment_distance",
+    "nuclear_wasserstein",
     "reject_unsure",
     "rsd",
     "sinkhorn_divergence",

@@ -43,6 +43,8 @@ class Reversed(Adapt):
         batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
         label_smoothing: Probability mass spread over the classes, in [0, 1); see
             `da.train.Adapt`. Default 0.
+        domain_smoothing: Share of the other domain in the discriminator's labels, in [0, 0.5]; see
+            `domain_confusion_loss`. Default None: 0.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Reversed(Adapt):
         trade_off: float = 1.0,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
+        domain_smoothing: float | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -62,7 +65,10 @@ class Reversed(Adapt):
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
         )
+        if domain_smoothing is not None and not 0 <= domain_smoothing <= 0.5:
+            raise ValueError(f"domain_smoothing must be in [0, 0.5]; got {domain_smoothing}")
         self.discriminator = discriminator
+        self.domain_smoothing = domain_smoothing
 
     @abstractmethod
     def transfer(
@@ -90,16 +96,17 @@ class Reversed(Adapt):
         logits = self.discriminator(reverse_gradient(torch.cat([source, target]), factor))
         n = len(source)
         return domain_confusion_loss(
-            logits[:n], logits[n:], source_weights=source_weights, target_weights=target_weights
+            logits[:n],
+            logits[n:],
+            source_weights=source_weights,
+            target_weights=target_weights,
+            smoothing=self.domain_smoothing or 0.0,
         )
 
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        source, target = self.outputs(batch)
+    def adaptation(self, source: Outputs, target: Outputs, batch: Batch, progress: float) -> Terms:
         factor = self.trade_off * self.ramp(progress)
-        terms = self.transfer(
-            everywhere(source), everywhere(target), gather_rows(batch.source_y), factor
-        )
-        return {"task": self.task(source, batch.source_y)} | terms
+        labels = gather_rows(batch.source_y)
+        return self.transfer(everywhere(source), everywhere(target), labels, factor)
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
         return [
@@ -129,9 +136,11 @@ class DANN(Reversed):
         batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
         label_smoothing: Probability mass spread over the classes, in [0, 1); see
             `da.train.Adapt`. Default 0.
+        domain_smoothing: Share of the other domain in the discriminator's labels, in [0, 0.5]
+            (environment label smoothing; see `domain_confusion_loss`). Default None: 0.
 
     Raises:
-        ValueError: `batch_statistics` is none of the three.
+        ValueError: `batch_statistics` is none of the three, or domain_smoothing is out of range.
         TypeError: The default discriminator is asked for and the head is not linear.
 
     Example:
@@ -163,6 +172,7 @@ class DANN(Reversed):
         ramp: Ramp = sigmoid_ramp,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
+        domain_smoothing: float | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -171,6 +181,7 @@ class DANN(Reversed):
             ramp=ramp,
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
+            domain_smoothing=domain_smoothing,
         )
 
     def transfer(
@@ -201,9 +212,11 @@ class CDAN(Reversed):
         batch_statistics: "source", "joint" (default) or "domain"; see `da.train.Adapt`.
         label_smoothing: Probability mass spread over the classes, in [0, 1); see
             `da.train.Adapt`. Default 0.
+        domain_smoothing: Share of the other domain in the discriminator's labels, in [0, 0.5]
+            (environment label smoothing; see `domain_confusion_loss`). Default None: 0.
 
     Raises:
-        ValueError: `batch_statistics` is none of the three.
+        ValueError: `batch_statistics` is none of the three, or domain_smoothing is out of range.
         TypeError: The network's head is not linear.
 
     Example:
@@ -240,6 +253,7 @@ class CDAN(Reversed):
         ramp: Ramp = sigmoid_ramp,
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
+        domain_smoothing: float | None = None,
     ) -> None:
         head = linear_head(network)
         d, k = head.in_features, head.out_features
@@ -251,6 +265,7 @@ class CDAN(Reversed):
             ramp=ramp,
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
+            domain_smoothing=domain_smoothing,
         )
         self.multilinear = multilinear
         self.entropy_conditioning = entropy_conditioning

@@ -5,6 +5,7 @@
 | `pseudo_label_loss` | the most probable class of a row | the same prediction |
 | `hard_consistency` | the most probable class of an easy view | the prediction on a hard view |
 | `soft_consistency` | the probabilities of a teacher | the prediction of the student |
+| `weighted_consistency` | the most probable class of a teacher | the student, as sure rows say |
 
 Each is a mean over all rows. A row counts as 0 if the prediction that teaches is less sure than a
 threshold, so few sure rows make a small loss and not a mean of few rows. No gradient reaches what
@@ -131,6 +132,47 @@ def soft_consistency(logits: Array, teaching_logits: Array, *, threshold: float 
         q = teaching.detach().softmax(dim=1)  # (n, K)
         squares = (learning.softmax(dim=1) - q).square().mean(dim=1)  # (n,)
         return like((squares * (q.amax(dim=1) >= threshold)).mean(), logits)
+
+
+def weighted_consistency(logits: Array, teaching_logits: Array, *, threshold: float = 0.0) -> Array:
+    """Teach predictions with the most probable classes of others, each as sure as these are.
+
+        1/n sum_i [max_k q_ik >= threshold] max_k q_ik CE(p_i, argmax_k q_ik)
+        p = softmax(logits), q = softmax(teaching_logits)
+
+    Args:
+        logits: What learns (the student), (n, K), floats.
+        teaching_logits: What teaches (the teacher), (n, K), of the same rows; no gradient reaches
+            it.
+        threshold: Least confidence of a row that counts, in [0, 1]; default 0.
+
+    Returns:
+        A scalar >= 0 in nats, of the kind of `logits`; differentiable in `logits`.
+
+    Raises:
+        ValueError: threshold is not in [0, 1], shapes or devices differ, or a value is not finite.
+        TypeError: The input does not hold floats.
+
+    Example:
+        >>> import numpy as np
+        >>> from da.feature.consistency import weighted_consistency
+        >>> unsure = np.zeros((1, 2))
+        >>> round(float(weighted_consistency(unsure, unsure)), 3)  # half of log 2
+        0.347
+
+    Paper:
+        Hoyer, Dai, Wang, Van Gool: MIC: Masked Image Consistency for Context-Enhanced Domain
+        Adaptation. CVPR 2023, equations 6 and 7.
+
+    Differences:
+        The paper has no threshold.
+    """
+    check_fraction("threshold", threshold)
+    learning, teaching = _pair(logits, teaching_logits)
+    with full_precision(learning):
+        confidence, labels = teaching.detach().softmax(dim=1).max(dim=1)  # (n,), (n,)
+        losses = functional.cross_entropy(learning, labels, reduction="none")  # (n,)
+        return like((confidence * losses * (confidence >= threshold)).mean(), logits)
 
 
 def _pair(logits: Array, teaching_logits: Array) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ def domain_confusion_loss(
     *,
     source_weights: Tensor | None = None,
     target_weights: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Measure how badly a discriminator tells source rows from target rows.
 
@@ -27,17 +28,23 @@ def domain_confusion_loss(
 
         [mean_i w_i log(1 + exp(-s_i)) + mean_j v_j log(1 + exp(t_j))] / 2
 
+    With smoothing e, environment label smoothing, a share e of each label says the other domain, so
+    log(1 + exp(-s)) becomes (1 - e) log(1 + exp(-s)) + e log(1 + exp(s)), and likewise for t. The
+    discriminator is then never quite sure, and its gradient fades more slowly.
+
     Args:
         source_logits: Logits s of the source rows, (n,) or (n, 1).
         target_logits: Logits t of the target rows, (m,) or (m, 1).
         source_weights: Weights w of the source rows, (n,); None: 1 for each row.
         target_weights: Weights v of the target rows, (m,); None: 1 for each row.
+        smoothing: Share e of the other domain in each label, in [0, 0.5]; default 0.
 
     Returns:
         A scalar in nats; differentiable in the logits and the weights.
 
     Raises:
-        ValueError: There is not one logit, or not one weight, for each row.
+        ValueError: There is not one logit, or not one weight, for each row, or smoothing is not in
+            [0, 0.5].
 
     Example:
         >>> import torch
@@ -47,17 +54,24 @@ def domain_confusion_loss(
 
     Paper:
         Ganin, Ustinova, Ajakan, Germain et al.: Domain-Adversarial Training of Neural Networks.
-        JMLR 17, 2016.
+        JMLR 17, 2016. Zhang, Wang, Liang, Zhang et al.: Free Lunch for Domain Adversarial Training:
+        Environment Label Smoothing. ICLR 2023 (smoothing; the paper's gamma is 1 - e).
 
     Differences:
         The mean of each domain counts half, as in the published code of CDAN. Ganin et al. write
         the sum of the two means.
     """
+    if not 0 <= smoothing <= 0.5:
+        raise ValueError(f"smoothing must be in [0, 0.5]; got {smoothing}")
     source = one_a_row("source_logits", source_logits)  # (n,)
     target = one_a_row("target_logits", target_logits)  # (m,)
     _check_weights("source_weights", source_weights, source)
     _check_weights("target_weights", target_weights, target)
-    return (mean_softplus(-source, source_weights) + mean_softplus(target, target_weights)) / 2
+    right = mean_softplus(-source, source_weights) + mean_softplus(target, target_weights)
+    if smoothing == 0:
+        return right / 2
+    wrong = mean_softplus(source, source_weights) + mean_softplus(-target, target_weights)
+    return ((1 - smoothing) * right + smoothing * wrong) / 2
 
 
 def entropy_weights(probabilities: Tensor) -> Tensor:

@@ -96,16 +96,14 @@ class MDD(TwoClassifiers):
         )
         self.margin = margin
 
-    def loss(self, batch: Batch, progress: float) -> Terms:
-        source, target = self.outputs(batch)
+    def adaptation(self, source: Outputs, target: Outputs, batch: Batch, progress: float) -> Terms:
         weight = self.trade_off * self.ramp(progress)
-        task = self.task(source, batch.source_y)
         source = source._replace(features=reverse_gradient(source.features, weight))
         target = target._replace(features=reverse_gradient(target.features, weight))
-        return {"task": task} | self.transfer(source, target, batch.source_y)
+        return self.transfer(source, target, batch.source_y)
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        """The second head's loss, -margin_disparity; `loss` has reversed the features' gradient."""
+        """The second head's loss, -margin_disparity, of features whose gradient is reversed."""
         second, second_target = self.classify(self.second_head, source.features, target.features)
         disparity = margin_disparity(
             source.logits, second, target.logits, second_target, margin=self.margin

@@ -1,10 +1,17 @@
-"""Mean teacher: a network learns on the target from a moving average of its own past."""
+"""A network learns on the target from a moving average of its own past.
+
+| method | the student sees | the teacher sees |
+|---|---|---|
+| `MeanTeacher` | a random view | another random view |
+| `MIC` (`da.feature.masked`) | an image with masked blocks | the whole image |
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from typing import final
 
 import torch
@@ -19,8 +26,83 @@ from da.networks.statistics import frozen_statistics, kept_statistics, use_stati
 from da.train.method import BatchStatistics, Ramp, Terms, constant
 
 
+class Averaged(TwoViews):
+    """The base of methods whose teacher is a moving average of the network.
+
+    A method says in `views` what student and teacher see of the target.
+
+    Args:
+        network: The student.
+        consistency: As in `TwoViews`.
+        threshold: As in `TwoViews`.
+        decay: Share of the teacher that stays in each step, in [0, 1].
+        trade_off: As in `Adapt`.
+        ramp: As in `Adapt`.
+        batch_statistics: As in `Adapt`.
+        label_smoothing: As in `Adapt`.
+    """
+
+    followers = ("teacher",)
+
+    def __init__(
+        self,
+        network: Network,
+        consistency: Callable[..., Tensor],
+        threshold: float,
+        decay: float,
+        *,
+        trade_off: float,
+        ramp: Ramp,
+        batch_statistics: BatchStatistics,
+        label_smoothing: float,
+    ) -> None:
+        check_fraction("decay", decay)
+        super().__init__(
+            network,
+            consistency,
+            threshold,
+            trade_off=trade_off,
+            ramp=ramp,
+            batch_statistics=batch_statistics,
+            label_smoothing=label_smoothing,
+        )
+        self.decay = decay
+        self.teacher = copy.deepcopy(network).requires_grad_(False)
+
+    @abstractmethod
+    def views(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What the student and the teacher see of target samples (b, ...)."""
+
+    def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
+        """One move; the teacher follows once the optimiser has stepped."""
+        yield self.loss(batch, progress)
+        update_average(self.teacher, self.network, self.decay)
+
+    def seen(self, batch: Batch) -> tuple[Outputs, Outputs]:
+        seen, teaching = self.views(batch.target_x)
+        source, student = self.outputs(dataclasses.replace(batch, target_x=seen))
+        teacher = self._taught(batch.source_x, teaching)
+        features = torch.cat([student.features, teacher.features])  # (2 b, d)
+        logits = torch.cat([student.logits, teacher.logits])  # (2 b, classes)
+        return source, Outputs(features, logits)
+
+    @torch.no_grad()
+    def _taught(self, source: Tensor, target: Tensor) -> Outputs:
+        """The teacher's outputs on the target, with batches normalised as the student's are.
+
+        The teacher's running statistics do not move here; `update_average` moves them.
+        """
+        use_statistics(self.teacher, "target")
+        frozen = self.batch_statistics == "source"
+        with frozen_statistics(self.teacher) if frozen else kept_statistics(self.teacher):
+            if self.batch_statistics != "joint":
+                return self.teacher(target)
+            features, logits = self.teacher(torch.cat([source, target]))
+        return Outputs(features[len(source) :], logits[len(source) :])
+
+
 @final
-class MeanTeacher(TwoViews):
+class MeanTeacher(Averaged):
     """Train on the source, and teach the target with the predictions of an averaged network.
 
     The average, the teacher, is steadier than the network, the student. It starts as a copy, gets
@@ -79,8 +161,6 @@ class MeanTeacher(TwoViews):
         statistics are averaged too.
     """
 
-    followers = ("teacher",)
-
     def __init__(
         self,
         network: Network,
@@ -93,46 +173,20 @@ class MeanTeacher(TwoViews):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        check_fraction("decay", decay)
         super().__init__(
             network,
             soft_consistency,
             threshold,
+            decay,
             trade_off=trade_off,
             ramp=ramp,
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
         )
-        self.decay = decay
         self.view = view
-        self.teacher = copy.deepcopy(network).requires_grad_(False)
 
-    def step(self, batch: Batch, progress: float) -> Iterator[Terms]:
-        """One move; the teacher follows once the optimiser has stepped."""
-        yield self.loss(batch, progress)
-        update_average(self.teacher, self.network, self.decay)
-
-    def seen(self, batch: Batch) -> tuple[Outputs, Outputs]:
-        student_view = dataclasses.replace(batch, target_x=self.view(batch.target_x))
-        source, student = self.outputs(student_view)
-        teacher = self._taught(batch.source_x, self.view(batch.target_x))
-        features = torch.cat([student.features, teacher.features])  # (2 b, d)
-        logits = torch.cat([student.logits, teacher.logits])  # (2 b, classes)
-        return source, Outputs(features, logits)
-
-    @torch.no_grad()
-    def _taught(self, source: Tensor, target: Tensor) -> Outputs:
-        """The teacher's outputs on the target, with batches normalised as the student's are.
-
-        The teacher's running statistics do not move here; `update_average` moves them.
-        """
-        use_statistics(self.teacher, "target")
-        frozen = self.batch_statistics == "source"
-        with frozen_statistics(self.teacher) if frozen else kept_statistics(self.teacher):
-            if self.batch_statistics != "joint":
-                return self.teacher(target)
-            features, logits = self.teacher(torch.cat([source, target]))
-        return Outputs(features[len(source) :], logits[len(source) :])
+    def views(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        return self.view(target), self.view(target)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays.devices import capable, narrowed
+from da.arrays.integers import whole_number
 from da.arrays.matrices import full_precision
 
 View = Callable[[Tensor], Tensor]
@@ -137,6 +138,33 @@ def random_erasing(x: Tensor, *, side: float = 0.5) -> Tensor:
     columns = _covered_places(w, middle_x, side * size)  # (b, w)
     erased = rows[:, :, None] & columns[:, None, :]  # (b, h, w)
     return x.masked_fill(erased[:, None], 0.0)
+
+
+def random_masking(x: Tensor, *, blocks: int = 4, ratio: float = 0.7) -> Tensor:
+    """Set random square blocks of each image to 0.
+
+    Args:
+        x: Images (b, c, h, w), floats.
+        blocks: Blocks along each side, >= 1; default 4.
+        ratio: Probability that a block is set to 0, in [0, 1]; default 0.7, as in MIC.
+
+    Returns:
+        Images (b, c, h, w).
+
+    Raises:
+        ValueError: blocks or ratio is out of its range, or x does not hold images.
+
+    Example:
+        >>> import torch
+        >>> from da.feature.views import random_masking
+        >>> random_masking(torch.ones(1, 1, 8, 8), ratio=1.0).sum().item()
+        0.0
+    """
+    _check_images(x)
+    check_fraction("ratio", ratio)
+    blocks = whole_number(blocks, "blocks", least=1)
+    kept = (torch.rand(len(x), 1, blocks, blocks, device=x.device) >= ratio).to(x.dtype)
+    return x * functional.interpolate(kept, size=x.shape[2:], mode="nearest")
 
 
 def strong_view(x: Tensor) -> Tensor:

@@ -34,11 +34,12 @@ from da.train.config import TrainConfig
 from da.train.loop import fit
 from da.train.prediction import predict
 
-# FixMatch and the mean teacher need two views of a photograph; a row of a table is one.
+# FixMatch, AdaMatch, MIC and the mean teacher need two views of a photograph; a row of a table is
+# one.
 DeepMethod = Literal[
     "none", "adabn", "mmd", "coral", "energy", "frechet", "cmd", "homm", "sinkhorn", "sliced",
     "jan", "dsan", "deepjdot", "dann", "cdan", "cdan_e", "wdgrl", "bsp", "mcd", "mdd", "entropy",
-    "mcc", "bnm", "afn", "pseudo_labels",
+    "mcc", "bnm", "afn", "pseudo_labels", "dann_els", "cdan_mcc", "cdan_mcc_sdat", "daln", "atdoc",
 ]  # fmt: skip
 _ALONE = ("none", "adabn")  # rows that can be trained without target rows
 

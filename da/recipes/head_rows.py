@@ -36,6 +36,7 @@ def _dann(
     ramp: Ramp = sigmoid_ramp,
     batch_statistics: BatchStatistics = "domain",
     label_smoothing: float = 0.0,
+    domain_smoothing: float | None = None,
 ) -> DANN:
     """Train features in which a small discriminator cannot tell source from target (DANN)."""
     return DANN(
@@ -45,6 +46,7 @@ def _dann(
         ramp=ramp,
         batch_statistics=batch_statistics,
         label_smoothing=label_smoothing,
+        domain_smoothing=domain_smoothing,
     )
 
 
@@ -77,6 +79,7 @@ HEAD_METHODS: dict[str, Make] = METHODS | {
     "dann": _dann,
     "cdan": _cdan,
     "cdan_e": partial(_cdan, entropy_conditioning=True),
+    "dann_els": partial(_dann, domain_smoothing=0.1),
     "mcd": partial(METHODS["mcd"], hidden=_UNITS[:1]),
     "mdd": partial(METHODS["mdd"], hidden=_UNITS[:1]),
     "wdgrl": partial(WDGRL, trade_off=0.01),

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from da.feature.adamatch import AdaMatch
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN
@@ -28,20 +29,25 @@ from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
 from da.feature.joint_transport import DeepJDOT
 from da.feature.margin import MDD
+from da.feature.masked import MIC
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.norms import AFN, BSP
 from da.feature.nuclear_norm import BNM
+from da.feature.nuclear_wasserstein import DALN
 from da.feature.selftraining import FixMatch, PseudoLabels
 from da.feature.sinkhorn import sinkhorn_divergence
 from da.feature.sliced import FreshDraws, sliced_wasserstein
+from da.feature.smooth import SDAT
 from da.feature.target import MCC, EntropyMinimisation
+from da.feature.target_neighbours import ATDOC
 from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
 from da.networks.network import Network
 from da.recipes.rows import Make
 from da.train.align import Align
 from da.train.method import BatchStatistics, Ramp, constant
+from da.train.sums import Sum
 
 # `frechet` and `sinkhorn` are squared distances that grow with the width of the features. One
 # 128th of them counts, once for each feature of the LeNet, as in `sliced`.
@@ -70,6 +76,41 @@ def _sliced(
     )
 
 
+def _cdan_mcc(
+    network: Network,
+    *,
+    trade_off: float = 1.0,
+    batch_statistics: BatchStatistics = "joint",
+    label_smoothing: float = 0.0,
+) -> Sum:
+    """Add CDAN's adversary and MCC's class confusion to the cross-entropy on the source."""
+    first = CDAN(
+        network,
+        trade_off=trade_off,
+        batch_statistics=batch_statistics,
+        label_smoothing=label_smoothing,
+    )
+    return Sum(first, MCC(network, trade_off=trade_off, batch_statistics=batch_statistics))
+
+
+def _cdan_mcc_sdat(
+    network: Network,
+    *,
+    radius: float = 0.02,
+    trade_off: float = 1.0,
+    batch_statistics: BatchStatistics = "joint",
+    label_smoothing: float = 0.0,
+) -> SDAT:
+    """Do as CDAN with MCC, towards weights around which the task loss is flat."""
+    method = _cdan_mcc(
+        network,
+        trade_off=trade_off,
+        batch_statistics=batch_statistics,
+        label_smoothing=label_smoothing,
+    )
+    return SDAT(method, radius=radius)
+
+
 METHODS: dict[str, Make] = {
     "none": partial(Align, alignment=None),
     "adabn": partial(Align, alignment=None, batch_statistics="domain"),
@@ -87,6 +128,10 @@ METHODS: dict[str, Make] = {
     "dann": partial(DANN, batch_statistics="domain"),
     "cdan": partial(CDAN, batch_statistics="domain"),
     "cdan_e": partial(CDAN, entropy_conditioning=True, batch_statistics="domain"),
+    "dann_els": partial(DANN, domain_smoothing=0.1, batch_statistics="domain"),
+    "cdan_mcc": partial(_cdan_mcc, batch_statistics="domain"),
+    "cdan_mcc_sdat": partial(_cdan_mcc_sdat, batch_statistics="domain"),
+    "daln": partial(DALN, batch_statistics="domain"),
     "wdgrl": partial(WDGRL, trade_off=0.01, batch_statistics="domain"),  # the authors' for digits
     "bsp": BSP,
     "mcd": partial(MCD, hidden=_HIDDEN, batch_statistics="domain"),
@@ -96,8 +141,11 @@ METHODS: dict[str, Make] = {
     "bnm": partial(BNM, batch_statistics="domain"),
     "afn": partial(AFN, batch_statistics="domain"),
     "pseudo_labels": partial(PseudoLabels, batch_statistics="domain"),
+    "atdoc": partial(ATDOC, batch_statistics="domain"),
     "fixmatch": FixMatch,
+    "adamatch": AdaMatch,
     "mean_teacher": MeanTeacher,
+    "mic": partial(MIC, batch_statistics="domain"),
 }
 # DAN's published estimator takes time linear in the rows.
 DAN_METHODS = METHODS | {"mmd": partial(Align, alignment=partial(mmd2, estimator="linear"))}

@@ -21,11 +21,13 @@ from da.records.trials import ORACLE, chosen, score_value
 BASELINES = ("none", "adabn")  # rows that adapt nothing, or batch statistics alone
 FEWEST = 3  # candidates that a rank correlation needs
 # Rows whose loss raises a score, or nearly so: there the score is high for its own sake.
+_CONFUSION = ("bnm", "cdan_mcc", "cdan_mcc_sdat", "mcc")
+_LABELS = ("adamatch", "atdoc", "fixmatch", "mic", "pseudo_labels")
 FAVOURED = {
-    "information_maximisation": ("bnm", "entropy", "mcc", "shot"),
-    "entropy": ("bnm", "entropy", "fixmatch", "mcc", "pseudo_labels", "shot", "tent"),
-    "nuclear_norm": ("bnm", "mcc"),
-    "mano": ("bnm", "entropy", "fixmatch", "mcc", "pseudo_labels", "shot", "tent"),
+    "information_maximisation": (*_CONFUSION, "entropy", "shot"),
+    "entropy": (*_CONFUSION, *_LABELS, "entropy", "shot", "tent"),
+    "nuclear_norm": (*_CONFUSION, "daln"),
+    "mano": (*_CONFUSION, *_LABELS, "entropy", "shot", "tent"),
 }
 
 

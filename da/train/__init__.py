@@ -24,6 +24,7 @@ from da.train.prediction import predict
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
 from da.train.stacked import fit_stacked
+from da.train.sums import Sum
 
 __all__ = [
     "Adapt",
@@ -35,6 +36,7 @@ __all__ = [
     "OpenSetMetrics",
     "Regularize",
     "Reweight",
+    "Sum",
     "TrainConfig",
     "accuracy",
     "balanced_accuracy",

@@ -267,10 +267,14 @@ class Adapt(Method[Batch]):
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         source, target = self.outputs(batch)
+        terms = self.adaptation(source, target, batch, progress)
+        return {"task": self.task(source, batch.source_y)} | terms
+
+    def adaptation(self, source: Outputs, target: Outputs, batch: Batch, progress: float) -> Terms:
+        """Compute the terms of `transfer` with trade-off and ramp, from outputs that are there."""
         factor = self.trade_off * self.ramp(progress)
         terms = self.transfer(everywhere(source), everywhere(target), gather_rows(batch.source_y))
-        terms = {name: factor * term for name, term in terms.items()}
-        return {"task": self.task(source, batch.source_y)} | terms
+        return {name: factor * term for name, term in terms.items()}
 
     def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Compute the cross-entropy of the logits (b, classes) at the labels (b,)."""
@@ -282,11 +286,7 @@ class Adapt(Method[Batch]):
         )
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Outputs]:
-        """Run the network on both domains, with batch statistics as `batch_statistics` says.
-
-        Returns:
-            The outputs of the source batch, then the outputs of the target batch.
-        """
+        """Run the network on the source batch, then the target's, as `batch_statistics` says."""
         if self.batch_statistics == "joint":
             features, logits = self.network(torch.cat([batch.source_x, batch.target_x]))
             n = len(batch.source_x)

@@ -37,7 +37,8 @@ from da.train import TrainConfig
 from da.train.engine import keep_memory
 
 BAR = 1.5
-LARGER = ("mcd", "fixmatch", "mean_teacher", "wdgrl")  # several moves, views or networks a step
+# Several moves, passes, views or networks a step.
+LARGER = ("mcd", "fixmatch", "adamatch", "mean_teacher", "mic", "wdgrl", "cdan_mcc_sdat")
 COLUMNS = ("network", "method", "threads", "round", "steps", "ms", "reference_ms")
 HEADING = ["network", "method", "ms a step", "reference", "ratio", "quartiles", f"bar {BAR}"]
 
