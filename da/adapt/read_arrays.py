@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from da.adapt.read_labels import as_text
+from da.data.files.arrays import read_mat, read_npy, read_npz, read_pt, read_svmlight
 from da.data.files.csv_headings import LABELS
 from da.data.files.folders import naming
 
@@ -118,48 +119,25 @@ def _checked_labels(value: Any, rows: int, path: Path) -> np.ndarray:
     return as_text(flat)
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
-
-
 def _read_npy(path: Path) -> dict[str, Any]:
-    return {"x": np.load(path, allow_pickle=False)}
+    return {"x": read_npy(path)}
 
 
 def _read_pt(path: Path) -> dict[str, Any]:
-    import torch
-
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    tensors = {"x": content} if isinstance(content, torch.Tensor) else content
-    return {
-        str(key): (z.float() if z.dtype == torch.bfloat16 else z).detach().numpy()
-        for key, z in tensors.items()
-        if isinstance(z, torch.Tensor)
-    }
-
-
-def _read_mat(path: Path) -> dict[str, Any]:
-    import h5py
-    from scipy.io import loadmat
-
-    if not h5py.is_hdf5(path):
-        return {key: z for key, z in loadmat(path).items() if not key.startswith("__")}
-    with h5py.File(path) as file:  # MATLAB 7.3 stores matrices transposed
-        return {key: z[()].T for key, z in file.items() if isinstance(z, h5py.Dataset)}
+    content = read_pt(path)
+    found = content if isinstance(content, dict) else {"x": content}
+    return {key: z for key, z in found.items() if isinstance(z, np.ndarray)}
 
 
 def _read_svmlight(path: Path) -> dict[str, Any]:
-    from sklearn.datasets import load_svmlight_file
-
-    x, y = load_svmlight_file(str(path), zero_based=True, dtype=np.float32)
-    return {"x": x.toarray(), "y": y}
+    x, y = read_svmlight(path, np.float32)
+    return {"x": x, "y": y}
 
 
 READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    ".npz": _read_npz,
+    ".npz": read_npz,
     ".npy": _read_npy,
-    ".mat": _read_mat,
+    ".mat": read_mat,
     ".pt": _read_pt,
     ".svmlight": _read_svmlight,
     ".libsvm": _read_svmlight,

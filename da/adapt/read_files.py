@@ -12,6 +12,7 @@ from da.adapt.read_arrays import READERS, Domain, read_arrays
 from da.adapt.read_tables import SUFFIXES, read_table
 from da.adapt.sides import Side
 from da.adapt.table_sides import Columns, table_side
+from da.data.files.arrays import check_ordinary
 
 ALL_SUFFIXES = (*SUFFIXES, *READERS)
 
@@ -59,6 +60,8 @@ def files_in(folder: Path) -> list[Path]:
         raise ValueError(
             f"{folder} holds no images and no files that end in {', '.join(ALL_SUFFIXES)}"
         )
+    for file in readable:
+        check_ordinary(file)
     suffixes = sorted({file.suffix.lower() for file in readable})
     if len(suffixes) > 1:
         raise ValueError(f"{folder} holds files of several kinds ({', '.join(suffixes)}); name one")

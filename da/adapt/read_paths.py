@@ -21,6 +21,7 @@ from da.adapt.read_labels import as_numbers, looks_like_numbers
 from da.adapt.read_tables import SUFFIXES, read_table
 from da.adapt.sides import Side
 from da.adapt.table_sides import Columns, domains_of
+from da.data.files.arrays import check_ordinary
 
 
 def read_side(
@@ -224,6 +225,7 @@ def _named(folder: Path, parent: Path) -> Path:
 def _existing(path: Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
+    check_ordinary(path)
     if path.is_file() and path.suffix.lower() not in ALL_SUFFIXES:
         raise ValueError(
             f"{path}: unknown suffix {path.suffix!r}; a folder of images is read, and files that "

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from da.data.class_names import composed
+from da.data.files.arrays import check_declared
 from da.data.files.csv_headings import heading
 from da.data.files.csv_layout import decimal_comma, is_number, read_rows
 from da.data.files.folders import naming
@@ -136,12 +137,15 @@ def _typed(cells: Sequence[str], delimiter: str, where: str) -> pd.Series:
 
 def _read_parquet(path: Path, as_text: Sequence[str]) -> pd.DataFrame:
     try:
-        import pyarrow  # noqa: F401
+        from pyarrow import parquet
     except ImportError as error:
         raise ImportError(
             f'{path}: Parquet files need pyarrow: pip install -e ".[parquet]"'
         ) from error
     with naming(path):
+        about = parquet.ParquetFile(path).metadata
+        groups = [about.row_group(k).total_byte_size for k in range(about.num_row_groups)]
+        check_declared(path, max(8 * about.num_rows * about.num_columns, sum(groups)))
         table = pd.read_parquet(path)
     table.columns = pd.Index([composed(str(name)) for name in table.columns])
     doubles = table.columns[table.columns.duplicated()]

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from da.data.class_names import composed_labels
+from da.data.files.arrays import check_ordinary, read_npy, read_npz, read_pt, read_svmlight
 from da.data.files.column_names import names_apart
 from da.data.files.csv_files import read_csv
 from da.data.files.csv_headings import LABELS
@@ -108,7 +109,7 @@ def read_features(
         if not files:
             raise ValueError(_nothing_in(path))
         return _stacked([_read_file(file, domain, categories) for file in files], files)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     return _read_file(path, domain, categories)
 
@@ -138,6 +139,7 @@ def _read_file(path: Path, domain: str, categories: Sequence[str] | None) -> Fea
         raise ValueError(
             f"{path}: unknown suffix {path.suffix!r}; features are read from {', '.join(READERS)}"
         )
+    check_ordinary(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     if path.suffix.lower() in TABLES:
@@ -152,44 +154,32 @@ def _read_file(path: Path, domain: str, categories: Sequence[str] | None) -> Fea
 
 
 def _read_npz(path: Path, domain: str) -> _Content:
-    with naming(path), np.load(path, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    return _by_key(arrays, path, domain)
+    with naming(path):
+        content = read_npz(path)
+    return _by_key(content, path, domain)
 
 
 def _read_npy(path: Path, domain: str) -> _Content:
     with naming(path):
-        return _Content(np.load(path, allow_pickle=False))
+        return _Content(read_npy(path))
 
 
 def _read_pt(path: Path, domain: str) -> _Content:
-    import torch
-
-    def plain(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
-        value = value.detach().cpu()
-        return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
-
     with naming(path):
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, torch.Tensor):
-        return _Content(plain(content))
+        content = read_pt(path)
+    if isinstance(content, np.ndarray):
+        return _Content(content)
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} must hold a tensor, or a dict of them with a key {' or '.join(FEATURES)}; "
             f"got {type(content).__name__}"
         )
-    return _by_key({str(key): plain(value) for key, value in content.items()}, path, domain)
+    return _by_key(content, path, domain)
 
 
 def _read_svmlight(path: Path, domain: str) -> _Content:
-    from sklearn.datasets import load_svmlight_file
-
-    # zero_based is given and not guessed: a guess for each file could shift the columns of one.
     with naming(path):
-        x, labels = load_svmlight_file(str(path), zero_based=True)
-    return _Content(x.toarray(), labels)
+        return _Content(*read_svmlight(path))
 
 
 def _read_csv(path: Path, domain: str) -> _Content:
