@@ -3,7 +3,8 @@
 A file comes into `<name>.part`. A transfer that broke off resumes there. The file is compared with
 its pinned SHA-256 or git blob id, and only then moved into place or unpacked, into a temporary
 folder that is moved into place whole. So a file in the data root is complete and is what was
-pinned. Archives stay in <root>/downloads, because two benchmarks share some. They can be deleted at
+pinned. One process at a time works at a place; others wait for it, and then find what it has made.
+Archives stay in <root>/downloads, because two benchmarks share some. They can be deleted at
 any time.
 """
 
@@ -12,18 +13,24 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
 
 from da.data.benchmarks import Source
 from da.data.files.archives import unpack, whole
-from da.data.progress import Progress
+from da.data.progress import Progress, say
+from da.records.claim import BusyError, claim, release
 
 _TIMEOUT = 60  # seconds without a byte from the server
+_WAIT = 0.5  # seconds before it is looked again whether another process has finished
+_one_thread = threading.RLock()
 _BLOCK = 1 << 18  # bytes
 
 
@@ -47,19 +54,55 @@ def fetch(source: Source, root: str | Path, *, select: Callable[[Path], Path] = 
     place = Path(root) / source.place
     if place.exists():
         return place
+    with _alone(place):
+        if not place.exists():
+            _fetch(source, root, place, select)
+    return place
+
+
+def _fetch(source: Source, root: str | Path, place: Path, select: Callable[[Path], Path]) -> None:
+    """Bring a file or archive to its place, where there is nothing."""
     if not source.unpack:
         _obtain(source, place)
-        return place
+        return
     name = PurePosixPath(urlsplit(source.url).path).name
     archive = Path(root) / "downloads" / f"{source.digest[:8]}-{name}"
-    if not (archive.exists() and digest(archive, like=source.digest) == source.digest):
-        _obtain(source, archive)
-    try:
-        unpack(archive, place, select=select)
-    except ValueError:
-        archive.unlink(missing_ok=True)
-        raise
-    return place
+    with _alone(archive):  # two benchmarks share some
+        if not _is_whole(source, archive):
+            _obtain(source, archive)
+        try:
+            unpack(archive, place, select=select)
+        except ValueError:
+            archive.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Inside, no other process makes `path`; until then this one waits."""
+    folder, told = path.with_name(path.name + ".claim"), False
+    with _one_thread:
+        while True:
+            try:
+                held = claim(folder, path.name)
+                break
+            except BusyError:
+                if not told:
+                    say(f"waiting for another process, which fetches {path.name}")
+                told = True
+                time.sleep(_WAIT)
+            except FileNotFoundError:  # whoever had it has just removed the folder
+                continue
+        try:
+            yield
+        finally:
+            release(held)
+            with suppress(OSError):  # another process may have claimed it
+                folder.rmdir()
+
+
+def _is_whole(source: Source, path: Path) -> bool:
+    return path.exists() and digest(path, like=source.digest) == source.digest
 
 
 def digest(path: Path, *, like: str) -> str:
@@ -93,7 +136,7 @@ def _obtain(source: Source, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     # A process that was killed just before the end has left a whole part.
-    if not (part.exists() and digest(part, like=source.digest) == source.digest):
+    if not _is_whole(source, part):
         _transfer(source.url, part)
     found = digest(part, like=source.digest)
     if found != source.digest:

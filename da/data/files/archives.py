@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+_BLOCK = 1 << 20  # bytes that are copied at once
 _SPECIAL = "device or other special file"
 # What the readers of zip and tar files raise for damaged content.
 _DAMAGED = (
@@ -39,6 +40,7 @@ class _Member:
 
     name: str
     kind: str  # "file", "folder", or the name of what else it is
+    size: int  # bytes when unpacked, as the archive declares them
     open: Callable[[], IO[bytes]]
 
 
@@ -59,8 +61,9 @@ def unpack(archive: Path, destination: Path, *, select: Callable[[Path], Path] =
             `destination`. Default `whole`.
 
     Raises:
-        ValueError: A member is absolute, climbs out with "..", or is neither file nor folder, or
-            the archive is damaged. Links and devices are refused because no data set needs them.
+        ValueError: A member is absolute, climbs out with "..", or is neither file nor folder, has
+            another size than it declares, all of them are larger than the room on the disk, or the
+            archive is damaged. Links and devices are refused because no data set needs them.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}-"))
@@ -70,8 +73,9 @@ def unpack(archive: Path, destination: Path, *, select: Callable[[Path], Path] =
         with _members(archive) as members:
             for member in members:
                 _check(archive, member)
+            _check_room(archive, members, folder)
             for member in members:
-                _write(member, folder)
+                _write(archive, member, folder)
         os.replace(select(folder), destination)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -93,18 +97,42 @@ def _check(archive: Path, member: _Member) -> None:
         )
 
 
-def _write(member: _Member, folder: Path) -> None:
+def _check_room(archive: Path, members: list[_Member], folder: Path) -> None:
+    """Refuse an archive that declares more than there is room for."""
+    needed, free = sum(member.size for member in members), shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"{archive} refused: it declares {needed / 1e6:,.0f} MB of files, and "
+            f"{free / 1e6:,.0f} MB are free there; nothing was unpacked"
+        )
+
+
+def _write(archive: Path, member: _Member, folder: Path) -> None:
     parts = PurePosixPath(member.name.replace("\\", "/")).parts
     last = parts[-1] if parts else ""
     if "__MACOSX" in parts or last.startswith("._") or last == ".DS_Store":
         return  # what macOS adds to an archive: shadows of the files, with the same suffixes
     place = folder.joinpath(*parts)
+    try:
+        (place if member.kind == "folder" else place.parent).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(
+            f"{archive} refused: its member {member.name!r} lies below a file; nothing was unpacked"
+        ) from None
     if member.kind == "folder":
-        place.mkdir(parents=True, exist_ok=True)
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
+    left = member.size
     with member.open() as content, open(place, "wb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
+        while block := content.read(min(_BLOCK, left + 1)):
+            left -= len(block)
+            if left < 0:
+                break
+            file.write(block)
+    if left:
+        raise ValueError(
+            f"{archive} refused: its member {member.name!r} does not have the {member.size} bytes "
+            "that it declares; nothing was unpacked"
+        )
 
 
 @contextmanager
@@ -125,7 +153,7 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
-    return _Member(info.filename, _zip_kind(info), lambda: archive.open(info))
+    return _Member(info.filename, _zip_kind(info), info.file_size, lambda: archive.open(info))
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> str:
@@ -142,12 +170,14 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
         assert file is not None  # it is None for links and devices only, which were refused
         return file
 
-    return _Member(info.name, _tar_kind(info), content)
+    return _Member(info.name, _tar_kind(info), info.size, content)
 
 
 def _tar_kind(info: tarfile.TarInfo) -> str:
     if info.isdir():
         return "folder"
+    if info.issparse():
+        return "file with holes"  # a few bytes can stand for any number of zeros
     if info.isfile():
         return "file"
     if info.issym():
