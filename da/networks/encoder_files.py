@@ -4,6 +4,8 @@ An encoder is a folder with config.json, model.safetensors and the tokenizer's f
 the Hugging Face Hub. A name is looked up in the local cache. The Hub itself is asked only if
 `download=True`. Weights are never made up: a folder that lacks some is an error. Random weights
 come from `random_model` alone.
+
+An encoder is a file of numbers: code that a folder brings along is never run, nor is it asked for.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ def load_tokenizer(folder: Path) -> Any:
             "tokenizer.save_pretrained(folder)"
         )
     with _reading(folder):
-        tokenizer = extra("transformers").AutoTokenizer.from_pretrained(folder)
+        tokenizer = extra("transformers").AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
+        )
     known = getattr(load_config(folder), "vocab_size", len(tokenizer))
     if len(tokenizer) > known:
         raise ValueError(
@@ -89,7 +93,7 @@ def load_tokenizer(folder: Path) -> Any:
 def load_config(folder: Path) -> Any:
     """The configuration in a folder, as transformers reads it."""
     with _reading(folder):
-        return extra("transformers").AutoConfig.from_pretrained(folder)
+        return extra("transformers").AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_model(folder: Path) -> Any:
@@ -113,7 +117,7 @@ def load_model(folder: Path) -> Any:
     config = _encoder_config(folder)
     with _reading(folder):
         model, report = extra("transformers").AutoModel.from_pretrained(
-            folder, config=config, output_loading_info=True
+            folder, config=config, output_loading_info=True, trust_remote_code=False
         )
     reported = {*report["missing_keys"], *map(str, report["mismatched_keys"])}
     made_up = sorted(key for key in reported if "pooler" not in key)
@@ -129,7 +133,7 @@ def random_model(folder: Path) -> Any:
     """The architecture that a folder's config.json describes, with random weights."""
     config = _encoder_config(folder)
     with _reading(folder):
-        return extra("transformers").AutoModel.from_config(config)
+        return extra("transformers").AutoModel.from_config(config, trust_remote_code=False)
 
 
 @contextmanager

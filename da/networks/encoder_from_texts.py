@@ -6,6 +6,9 @@ from how often words occur together. `da.model.MaskedLanguage` trains it further
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -161,16 +164,26 @@ def _word_vectors(information: sparse.csr_matrix, width: int, seed: int) -> Tens
 
 
 def _word_pieces(texts: Sequence[str], vocabulary: int) -> Any:
-    """A lower-case WordPiece tokenizer; it puts [CLS] before a text and [SEP] after it."""
+    """A lower-case WordPiece tokenizer; it puts [CLS] before a text and [SEP] after it.
+
+    Among equally frequent pairs the trainer takes the lowest numbers, and it numbers the letters
+    within words in the order of a hash table, which differs from process to process. So they are
+    numbered here, and the same texts always give the same tokenizer.
+    """
     library = extra("tokenizers")
-    tokenizer = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = library.decoders.WordPiece()
+    trained = _without_pieces(library.models.WordPiece(unk_token="[UNK]"))
+    letters = set().union(*(trained.normalizer.normalize_str(text) for text in texts))
+    within = [f"##{letter}" for letter in sorted(letters) if not letter.isspace()]
     trainer = library.trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=[*SPECIAL, *within[: max(vocabulary - len(SPECIAL), 0)]],
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    trained.train_from_iterator(texts, trainer)
+    # The trainer takes what it is given for special. In a new tokenizer they are pieces of words.
+    pieces = library.models.WordPiece(trained.get_vocab(), unk_token="[UNK]")
+    tokenizer = _without_pieces(pieces)
+    tokenizer.add_special_tokens(list(SPECIAL))
     ends = [(name, SPECIAL.index(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = library.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=ends
@@ -178,8 +191,18 @@ def _word_pieces(texts: Sequence[str], vocabulary: int) -> Any:
     return tokenizer
 
 
+def _without_pieces(model: Any) -> Any:
+    """A tokenizer that splits lower-case texts into words, and words by a model."""
+    library = extra("tokenizers")
+    tokenizer = library.Tokenizer(model)
+    tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = library.decoders.WordPiece()
+    return tokenizer
+
+
 def save_encoder(folder: Path, tokenizer: Any, model: Any) -> None:
-    """Write an encoder to a folder, where `text_network` and `tokenise` find it.
+    """Write an encoder to a folder, whole or not at all: `text_network` and `tokenise` find it.
 
     Args:
         folder: Folder to write; it is made if it does not exist.
@@ -195,6 +218,13 @@ def save_encoder(folder: Path, tokenizer: Any, model: Any) -> None:
         ...     sorted(path.name for path in Path(folder).glob("*"))
         ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']
     """
-    with quiet():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".new-"))
+    try:
+        with quiet():
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, folder / path.name)  # without config.json it is no encoder yet
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

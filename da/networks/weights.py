@@ -41,7 +41,8 @@ def load_weights(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: torch cannot read it safely, or it holds other weights; the message says which.
+        ValueError: torch cannot read it safely, it holds other weights, or some are not finite; the
+            message says which.
 
     Example:
         >>> import tempfile
@@ -135,7 +136,17 @@ def naming(path: Path | str, of: str) -> Iterator[None]:
 
 
 def fill(module: nn.Module, state: OrderedDict[str, Tensor]) -> None:
-    """Load tensors that `named_alike` has named; counters that are not among them stay."""
+    """Load tensors that `named_alike` has named; counters that are not among them stay.
+
+    Raises:
+        ValueError: A tensor is NaN, or a parameter is infinite. The module stays as it is.
+    """
+    learned = {name for name, _ in module.named_parameters()}
+    for name, value in state.items():
+        if value.is_floating_point():
+            broken = ~torch.isfinite(value) if name in learned else torch.isnan(value)
+            if count := int(broken.sum()):
+                raise ValueError(f"{count} values of {name} are NaN or infinite")
     if not hasattr(state, "_metadata"):  # versions of modules, which some of them ask for
         state._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
