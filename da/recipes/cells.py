@@ -222,6 +222,7 @@ def start_run(
         seed=cell.seed,
         defaults=defaults_of(flags),
         usual=usual,
+        data=cell.data,
         wandb=flags.wandb,
         force=flags.force and writes,
         device=torch.cuda.get_device_name(fabric.device) if fabric and on_gpu else None,

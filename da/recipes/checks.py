@@ -8,6 +8,7 @@ from pathlib import Path
 
 from da.data.benchmarks import Benchmark
 from da.data.checking import check_domain
+from da.data.identity import identity_of
 from da.data.readers import data_root
 from da.networks.backbones import backbone
 from da.recipes.class_selection import ClassFlags, select
@@ -64,6 +65,21 @@ def domains_of(benchmark: Benchmark, cells: Iterable[Cell]) -> list[str]:
     names = [name for cell in cells for name in (cell.source, cell.target)]
     whole = [n if n in benchmark.domains else n.rpartition("_")[0] for n in names]
     return list(dict.fromkeys(name for name in whole if name in benchmark.domains))
+
+
+def with_data(flags: FlagsType, benchmark: Benchmark | None, cells: Iterable[Cell]) -> list[Cell]:
+    """The cells, each with what identifies the data of its domains, as far as they are there."""
+    if benchmark is None or not benchmark.folder or flags.smoke_test:
+        return list(cells)
+    try:
+        root = data_root(flags.data_root)
+    except FileNotFoundError:
+        return list(cells)
+    found = []
+    for cell in cells:
+        known = [identity_of(benchmark, name, root) for name in domains_of(benchmark, [cell])]
+        found.append(cell._replace(data=" ".join(each for each in known if each) or None))
+    return found
 
 
 def _of_weights(flags: FlagsType, cells: Sequence[Cell]) -> Iterator[Callable[[], object]]:

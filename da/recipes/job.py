@@ -37,6 +37,7 @@ class Cell(NamedTuple):
         recipe: Options of the row that are not the usual ones, as (name, value). Default: none.
         settings: Settings of training that are not the flags', as (name, value). Default: none.
         until: The step after which training pauses, to be continued; None (default): the last.
+        data: What identifies the data of both domains; None (default): it is not known.
 
     Example:
         >>> from da.recipes import Cell
@@ -51,6 +52,7 @@ class Cell(NamedTuple):
     recipe: tuple[tuple[str, Any], ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
     until: int | None = None
+    data: str | None = None
 
     @property
     def usual(self) -> Cell:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from da.data.benchmarks import Benchmark
 from da.recipes.cells import Build, Describe, start_engine, stop
-from da.recipes.checks import Check, check_inputs
+from da.recipes.checks import Check, check_inputs, with_data
 from da.recipes.command_line import parse_flags
 from da.recipes.failures import CellError, list_failures
 from da.recipes.filling import cells_of
@@ -103,7 +103,7 @@ def main(
         elif flags.download and benchmark is not None:
             fetch(benchmark, flags)
         fabric = start_engine(flags)
-        cells = cells_of(flags, columns, rows or {})
+        cells = with_data(flags, benchmark, cells_of(flags, columns, rows or {}))
         needed = partial(check_inputs, flags, benchmark, check)
         carry_out = filler(flags)
         directories, failures = carry_out(flags, experiment, cells, build, describe, fabric, needed)
