@@ -16,15 +16,18 @@ import pytest
 import scipy.sparse
 import sklearn
 import torch
+from scipy.spatial.distance import cdist, pdist
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import _num_samples
 
@@ -32,8 +35,10 @@ from da.instance.discriminator import discriminator_weights
 from da.instance.mean_matching import kmm
 from da.shallow.adapter import Adapter
 from da.shallow.coral import CORAL
+from da.shallow.crossvalidation import SourceFolds
 from da.shallow.estimators import DomainAdaptationClassifier, DomainAdaptationRegressor
 from da.shallow.transport import LinearMongeMap, OTMap
+from da.shallow.weighted_score import ImportanceWeightedScore
 
 
 class Shift(Adapter):
@@ -493,3 +498,166 @@ def test_a_search_reaches_the_parameters_of_the_parts():
         search.predict(X).shape == (100,)
         and np.isfinite(search.cv_results_["mean_test_score"]).all()
     )
+
+
+FEW = np.where(SOURCE, Y, np.nan).astype(float)
+FEW[np.flatnonzero(~SOURCE)[:6]] = Y[~SOURCE][:6]
+KNOWN = ~SOURCE & ~np.isnan(FEW)
+
+
+@pytest.mark.parametrize("kind", ["nan", "none"])
+@pytest.mark.parametrize("weight", [1.0, 7.5])
+def test_labelled_target_rows_are_learned_from_on_request(kind, weight):
+    y = FEW if kind == "nan" else np.where(np.isnan(FEW), None, FEW.astype(object))
+    fitted = DomainAdaptationClassifier(Shift(), target_weight=weight).fit(X, y, DOMAIN)
+    shift = X[~SOURCE].mean(axis=0) - X[SOURCE].mean(axis=0)
+    by_hand = LogisticRegression(max_iter=1000).fit(
+        np.vstack([X[SOURCE] + shift, X[KNOWN]]),
+        np.r_[Y[SOURCE], Y[KNOWN]],
+        sample_weight=np.r_[np.ones(SOURCE.sum()), np.full(KNOWN.sum(), weight)],
+    )
+    np.testing.assert_allclose(fitted.predict_proba(X), by_hand.predict_proba(X), atol=1e-6)
+    np.testing.assert_array_equal(fitted.adapter_.labels_, Y[SOURCE])
+    numbers = DomainAdaptationRegressor(target_weight=weight).fit(X, y, DOMAIN)
+    line = Ridge().fit(
+        np.vstack([X[SOURCE], X[KNOWN]]),
+        np.r_[Y[SOURCE], Y[KNOWN]],
+        sample_weight=np.r_[np.ones(SOURCE.sum()), np.full(KNOWN.sum(), weight)],
+    )
+    np.testing.assert_allclose(numbers.predict(X), line.predict(X), atol=1e-9)
+
+
+def test_by_default_labels_of_target_rows_are_not_read_even_if_there_are_some():
+    plain = DomainAdaptationClassifier().fit(X, FEW, DOMAIN)
+    other = np.where(KNOWN, 1 - FEW, FEW)
+    np.testing.assert_array_equal(
+        plain.predict_proba(X), DomainAdaptationClassifier().fit(X, other, DOMAIN).predict_proba(X)
+    )
+    asked = DomainAdaptationClassifier(target_weight=1e6)
+    for labels in (FEW, other):  # so heavy that these rows decide
+        np.testing.assert_array_equal(
+            clone(asked).fit(X, labels, DOMAIN).predict(X[KNOWN]), labels[KNOWN]
+        )
+
+
+def test_sparse_rows_and_labelled_target_rows():
+    sparse = scipy.sparse.csr_array(X)
+    dense, thin = (
+        DomainAdaptationClassifier(target_weight=3.0).fit(rows, FEW, DOMAIN).predict_proba(rows)
+        for rows in (X, sparse)
+    )
+    np.testing.assert_allclose(thin, dense, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "y", "message"),
+    [
+        ({"target_weight": 0.0}, FEW, "target_weight must be a finite number > 0.*got 0.0"),
+        ({"target_weight": 1.0}, np.where(SOURCE, Y, np.nan), "rows with a label.*got none"),
+        ({"target_weight": 1.0}, np.where(SOURCE, Y, -99), r"classes that source rows have.*-99"),
+        (
+            {"target_weight": 1.0},
+            np.where(KNOWN, "one", np.where(SOURCE, Y.astype(object), None)),
+            "words in both domains, or numbers in both",
+        ),
+        ({"source_weights": "validation"}, FEW, "'validation' needs labelled target rows"),
+        ({"source_weights": "likeness"}, FEW, "source_weights must be .*'likeness'"),
+        (
+            {"source_weights": "similarity", "estimator": KNeighborsClassifier()},
+            FEW,
+            "must take sample_weight.*KNeighborsClassifier does not",
+        ),
+    ],
+)
+def test_wrong_uses_of_few_labels_and_several_sources_are_told(options, y, message):
+    with pytest.raises(ValueError, match=message):
+        DomainAdaptationClassifier(**options).fit(X, y, DOMAIN)
+
+
+def three_sources(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sources 1, 2, 3 at 0, 3 and 6, and a target of which two thirds are at 0, the rest at 3."""
+    rng = np.random.default_rng(seed)
+    domain = np.repeat([1, 2, 3, -1], [50, 80, 70, 90])
+    places = np.repeat([0.0, 3.0, 6.0, 0.0, 3.0], [50, 80, 70, 60, 30])
+    x = places[:, None] + 0.3 * rng.standard_normal((290, 2))
+    return x, (x[:, 0] - places + 0.1 * rng.standard_normal(290) > 0).astype(int), domain
+
+
+def by_grid(gaps: np.ndarray, steps: int = 200) -> np.ndarray:
+    """The best weights of three sources on a grid of the simplex."""
+    grid = [(a, b, steps - a - b) for a in range(steps + 1) for b in range(steps + 1 - a)]
+    w = np.array(grid) / steps
+    return w[np.einsum("ks,st,kt->k", w, gaps, w).argmin()]
+
+
+def test_sources_are_weighed_by_their_likeness_to_the_target():
+    x, y, domain = three_sources()
+    fitted = DomainAdaptationClassifier(source_weights="similarity").fit(x, y, domain)
+    weights = np.array([fitted.source_weights_[number] for number in (1, 2, 3)])
+    np.testing.assert_allclose(weights, [2 / 3, 1 / 3, 0], atol=0.03)
+    parts = [x[domain == number] for number in (1, 2, 3, -1)]
+    pooled = np.concatenate(parts)
+    bandwidth = np.median(pdist(pooled, "sqeuclidean"))
+    means = np.array([[np.exp(-cdist(a, b, "sqeuclidean") / bandwidth).mean() for b in parts]
+                      for a in parts])  # fmt: skip
+    shift = np.array([[1, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1]])
+    np.testing.assert_allclose(weights, by_grid(shift @ means @ shift.T), atol=0.01)
+    each = np.array([fitted.weights_[domain[domain > 0] == number].sum() for number in (1, 2, 3)])
+    np.testing.assert_allclose(each / each.sum(), weights, atol=1e-9)
+    assert fitted.weights_.mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", [DomainAdaptationClassifier, DomainAdaptationRegressor])
+def test_sources_are_weighed_by_labelled_target_rows(kind):
+    x, y, domain = three_sources()
+    known = np.flatnonzero(domain < 0)[::7]
+    few = np.where(domain > 0, y, np.nan)
+    few[known] = y[known]
+    fitted = kind(source_weights="validation", target_weight=2.0).fit(x, few, domain)
+    errors = []
+    for number in (1, 2, 3):
+        own = domain == number
+        if kind is DomainAdaptationClassifier:
+            model = LogisticRegression(max_iter=1000).fit(x[own], y[own])
+            errors.append((model.predict_proba(x[known]) - np.eye(2)[y[known]]).ravel())
+        else:
+            errors.append(Ridge().fit(x[own], y[own]).predict(x[known]) - y[known])
+    gaps = np.array(errors) @ np.array(errors).T
+    weights = [fitted.source_weights_[number] for number in (1, 2, 3)]
+    np.testing.assert_allclose(weights, by_grid(gaps), atol=0.01)
+    rows = np.flatnonzero(domain > 0)
+    counts = np.array([50, 80, 70])[domain[rows] - 1]
+    each = np.array(weights)[domain[rows] - 1] * len(rows) / counts
+    by_hand = clone(fitted._default()).fit(
+        x[[*rows, *known]], y[[*rows, *known]], sample_weight=[*each, *[2.0] * len(known)]
+    )
+    np.testing.assert_allclose(fitted.predict(x), by_hand.predict(x), atol=1e-6)
+
+
+def test_missing_values_are_left_to_an_estimator_that_takes_them():
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+    trees = HistGradientBoostingClassifier(max_iter=5)
+    for estimator in (trees, make_pipeline(SimpleImputer(), LogisticRegression())):
+        fitted = DomainAdaptationClassifier(estimator=estimator).fit(holes, Y, DOMAIN)
+        by_hand = clone(estimator).fit(holes[SOURCE], Y[SOURCE])
+        np.testing.assert_array_equal(fitted.predict_proba(holes), by_hand.predict_proba(holes))
+    assert get_tags(DomainAdaptationClassifier(estimator=trees)).input_tags.allow_nan
+    for model in (
+        DomainAdaptationClassifier(),
+        DomainAdaptationClassifier(Shift(), estimator=trees),
+        DomainAdaptationClassifier(source_weights="similarity", estimator=trees),
+    ):
+        assert not get_tags(model).input_tags.allow_nan
+        with pytest.raises(ValueError, match="contains NaN"):
+            model.fit(holes, Y, DOMAIN)
+
+
+def test_labels_and_sources_work_in_a_search():
+    with sklearn.config_context(enable_metadata_routing=True):
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), DomainAdaptationClassifier()),
+            {"domainadaptationclassifier__target_weight": [None, 5.0]},
+            cv=SourceFolds(2),
+            scoring=ImportanceWeightedScore(),
+        ).fit(X, FEW, sample_domain=DOMAIN)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -22,6 +22,7 @@ from da.shallow.jgsa import JGSA
 from da.shallow.meda import MEDA
 from da.shallow.orthogonalisation import ExternalParameterOrthogonalisation
 from da.shallow.recentre import RecentreDomains
+from da.shallow.source_mixture import similarity_weights, validation_weights
 from da.shallow.subspace import GFK, SubspaceAlignment
 from da.shallow.tca import SSTCA, TCA
 from da.shallow.tjm import TJM
@@ -59,5 +60,7 @@ __all__ = [
     "TJM",
     "coral_map",
     "mean_covariance",
+    "similarity_weights",
     "tangent_vectors",
+    "validation_weights",
 ]

@@ -11,18 +11,23 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse
 from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
-    has_fit_parameter,
     validate_data,
 )
 
-from da.arrays.sample_domain import is_source, labels_of
+from da.arrays.sample_domain import is_source, labelled_rows, labels_of
 from da.shallow.adapter import Adapter, Domain
+from da.shallow.estimator_checks import check_parts
+from da.shallow.source_mixture import SourceWeights, similarity_weights, validation_weights
 from da.shallow.weigher import Weigher, checked_weights
+
+Labelled = tuple[Any, np.ndarray]  # rows, which may be sparse, and their labels
 
 
 def estimator_has(method: str) -> Callable[[DomainAdaptationEstimator], bool]:
@@ -45,6 +50,9 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
         adapter: An `Adapter`, or None for rows as they are.
         weigher: A function (source, target) -> weights (n,), or None for equal weights.
         estimator: A scikit-learn estimator, or None for the default of the subclass.
+        target_weight: How many source rows a labelled target row counts as, or None: target labels
+            are never read.
+        source_weights: How the rows of several sources are weighed.
     """
 
     __metadata_request__fit = {"sample_domain": True}
@@ -58,30 +66,35 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
         adapter: Adapter | None = None,
         weigher: Weigher | None = None,
         estimator: BaseEstimator | None = None,
+        *,
+        target_weight: float | None = None,
+        source_weights: SourceWeights = "equal",
     ) -> None:
         self.adapter = adapter
         self.weigher = weigher
         self.estimator = estimator
+        self.target_weight = target_weight
+        self.source_weights = source_weights
 
     def fit(self, X: Any, y: Any, sample_domain: Any = None) -> Self:
         """Adapt the rows, weigh the source rows, and fit the estimator to them.
 
-        The weights are computed from the adapted source rows and the adapted target rows. Several
-        sources are pooled.
+        Weights are computed from the adapted source rows and the adapted target rows.
 
         Args:
             X: Rows (n, d) of both domains.
-            y: Labels (n,). The entries of target rows are ignored; they may be NaN or None.
-            sample_domain: Integers (n,), > 0 for source rows and < 0 for target rows. None: every
-                row is a source row.
+            y: Labels (n,). The entries of target rows are ignored; they may be NaN or None. If
+                `target_weight` is a number, those that are neither are learned from.
+            sample_domain: Integers (n,), > 0 for source rows, one number for each source, and < 0
+                for target rows. None: every row is a source row.
 
         Returns:
             The estimator itself.
 
         Raises:
-            ValueError: There are no source rows, or an adapter or weigher finds no target rows. A
-                domain is 0 or `sample_domain` has another length. The wrapped estimator would
-                ignore the weights.
+            ValueError: There are no source rows; or an adapter, a weigher or `source_weights` finds
+                no target rows, or what needs labelled ones finds none. A domain is 0 or
+                `sample_domain` has another length. The wrapped estimator would ignore the weights.
         """
         if y is None:
             raise ValueError(
@@ -90,21 +103,83 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
         X = self._rows(X, reset=True)
         check_consistent_length(X, y)
         chosen = _source_rows(sample_domain, X.shape[0], otherwise=True)
-        self._check_parts(chosen)
-        labels = self._labels(labels_of(y, chosen))
+        check_parts(self, self._chosen(), chosen)
+        few = self._labelled_target(y, chosen)
+        labels = self._labels(labels_of(y, chosen | few))
+        own, other = labels[chosen[chosen | few]], labels[few[chosen | few]]
+        self._check_target_labels(own, other)
         source, target = X[chosen], X[~chosen]
         self.adapter_, self.weights_ = None, None
+        self.source_weights_: dict[int, float] | None = None
         if self.adapter is not None:
-            self.adapter_ = clone(self.adapter).fit(source, target, self._labels_to_adapt(labels))
+            self.adapter_ = clone(self.adapter).fit(source, target, self._labels_to_adapt(own))
             source = self.adapter_.transform(source, domain="source")
             target = self.adapter_.transform(target, domain="target")
-        self.estimator_ = clone(self._chosen())
-        if self.weigher is None:
-            self.estimator_.fit(source, labels)
-        else:
+        if self.weigher is not None:
             self.weights_ = checked_weights(self.weigher, source, target)
-            self.estimator_.fit(source, labels, sample_weight=self.weights_)
+        known = target[few[~chosen]]
+        if self.source_weights != "equal":
+            domains = np.ones(len(own)) if sample_domain is None else np.asarray(sample_domain)
+            self._weigh_sources(domains[chosen], (source, own), target, (known, other))
+        self._fit_estimator((source, own), (known, other))
         return self
+
+    def _labelled_target(self, y: Any, chosen: np.ndarray) -> np.ndarray:
+        """Which target rows are learned from (n,): on request those that have a label."""
+        if self.target_weight is None:
+            return np.zeros(len(chosen), dtype=bool)
+        few = labelled_rows(y, ~chosen)
+        if not few.any():
+            raise ValueError(
+                "target_weight must have target rows with a label to weigh; got none: mark rows "
+                "without one by NaN or None in y, or leave target_weight out"
+            )
+        kinds = {labels_of(y, rows).dtype.kind in "US" for rows in (chosen, few)}
+        if len(kinds) > 1:
+            raise ValueError("y must hold words in both domains, or numbers in both; got both")
+        return few
+
+    def _weigh_sources(
+        self, domains: np.ndarray, own: Labelled, target: Any, known: Labelled
+    ) -> None:
+        """Find the weight of each source, and multiply it into the weights of its rows."""
+        rows, labels = own
+        numbers, place, counts = np.unique(domains, return_inverse=True, return_counts=True)
+        parts = [place == s for s in range(len(numbers))]
+        if self.source_weights == "similarity":
+            weights = similarity_weights([rows[part] for part in parts], target)
+        else:
+            models = [
+                self._learned(
+                    rows[part], labels[part], None if self.weights_ is None else self.weights_[part]
+                )
+                for part in parts
+            ]
+            answers = [self._answers_of(model, known[0]) for model in models]
+            weights = validation_weights(answers, self._truth(known[1]))
+        self.source_weights_ = dict(zip(numbers.tolist(), weights.tolist(), strict=True))
+        each = (weights / counts)[place]  # the rows of a source share its weight
+        each = each if self.weights_ is None else each * self.weights_
+        self.weights_ = each / each.mean()
+
+    def _fit_estimator(self, own: Labelled, known: Labelled) -> None:
+        """Fit the estimator to source rows, and to labelled target rows if there are any."""
+        (rows, labels), (few, others), weights = own, known, self.weights_
+        if len(others):
+            sparse = scipy.sparse.issparse(rows)
+            rows = scipy.sparse.vstack([rows, few]).tocsr() if sparse else np.vstack([rows, few])
+            labels = np.concatenate([labels, others])
+        if len(others) and (weights is not None or self.target_weight != 1):
+            ones = np.ones(len(own[1])) if weights is None else weights
+            weights = np.concatenate([ones, np.full(len(others), float(self.target_weight or 0))])
+        self.estimator_ = self._learned(rows, labels, weights)
+
+    def _learned(self, rows: Any, labels: np.ndarray, weights: np.ndarray | None) -> BaseEstimator:
+        """A clone of the estimator, fitted."""
+        model = clone(self._chosen())
+        if weights is None:
+            return model.fit(rows, labels)
+        return model.fit(rows, labels, sample_weight=weights)
 
     def predict(self, X: Any, sample_domain: Any = None) -> np.ndarray:
         """Predict, each row adapted by the map of its domain.
@@ -135,31 +210,18 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
             X,
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan" if self._takes_missing() else True,
             reset=reset,
         )
 
-    def _check_parts(self, chosen: np.ndarray) -> None:
-        """Check that the rows which the parts need are there, and that weights will be used."""
-        if not chosen.any():
-            raise ValueError(
-                "sample_domain must be > 0 for at least one row, a source row; all "
-                f"{len(chosen)} are target rows"
-            )
-        named = [name for name in ("adapter", "weigher") if getattr(self, name) is not None]
-        if named and chosen.all():
-            raise ValueError(
-                f"{' and '.join(named)} must see target rows, and of n_samples = {len(chosen)} "
-                "none is: pass fit(X, y, sample_domain=...), integers > 0 for source rows and < 0 "
-                "for target rows; a pipeline or a search passes it by scikit-learn's metadata "
-                "routing"
-            )
-        estimator = self._chosen()
-        if self.weigher is not None and not has_fit_parameter(estimator, "sample_weight"):
-            raise ValueError(
-                "estimator must take sample_weight in fit, or the weigher's weights would be "
-                f"ignored; {type(estimator).__name__} does not. If it is a pipeline, put its first "
-                "steps before this estimator instead"
-            )
+    def _takes_missing(self) -> bool:
+        """Whether NaN may come: only the estimator sees the rows, and it or its first step can."""
+        if self.adapter is not None or self.weigher is not None:
+            return False
+        first = self._chosen()
+        while isinstance(first, Pipeline) and len(first):
+            first = first[0]
+        return self.source_weights != "similarity" and bool(get_tags(first).input_tags.allow_nan)
 
     def _chosen(self) -> BaseEstimator:
         """The estimator given, or the default."""
@@ -169,6 +231,7 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         reads_dense = self.adapter is not None  # the estimator gets what the adapter made
         tags.input_tags.sparse = reads_dense or get_tags(self._chosen()).input_tags.sparse
+        tags.input_tags.allow_nan = self._takes_missing()
         return tags
 
     def _to_score(
@@ -193,6 +256,18 @@ class DomainAdaptationEstimator(BaseEstimator, ABC):
     @abstractmethod
     def _labels(self, y: np.ndarray) -> np.ndarray:
         """The checked labels of the source rows."""
+
+    @abstractmethod
+    def _check_target_labels(self, own: np.ndarray, other: np.ndarray) -> None:
+        """Check the labels of target rows against those of source rows."""
+
+    @abstractmethod
+    def _answers_of(self, model: Any, rows: Any) -> np.ndarray:
+        """What a model of one source answers to rows: (k, outputs)."""
+
+    @abstractmethod
+    def _truth(self, labels: np.ndarray) -> np.ndarray:
+        """What the right answers would be: (k, outputs)."""
 
     @abstractmethod
     def _labels_to_adapt(self, labels: np.ndarray) -> np.ndarray | None:

@@ -40,7 +40,15 @@ class DomainAdaptationClassifier(ClassifierMixin, DomainAdaptationEstimator):
         weigher: A function (source (n, d), target (m, d)) -> weights (n,) of `da.instance`, or
             `functools.partial` of one. None, the default: all rows weigh the same.
         estimator: A scikit-learn classifier, cloned. None, the default:
-            `LogisticRegression(max_iter=1000)`.
+            `LogisticRegression(max_iter=1000)`. NaN in X is left to it if it takes NaN and there is
+            no adapter, weigher or similarity.
+        target_weight: None, the default: labels of target rows are never read. A number > 0: target
+            rows with a label (neither NaN nor None in y) are learned from too, and each counts as
+            so many source rows.
+        source_weights: "equal" (default) pools several sources (numbers > 0 in `sample_domain`) as
+            they are. "similarity" weighs each by `similarity_weights`, without labels.
+            "validation" weighs each by `validation_weights` on the labelled target rows. The
+            weights are in `source_weights_`, by number.
 
     Raises:
         ValueError: In `fit`, if source or target rows are missing, a domain is 0, or the estimator
@@ -55,6 +63,13 @@ class DomainAdaptationClassifier(ClassifierMixin, DomainAdaptationEstimator):
         >>> model = DomainAdaptationClassifier(adapter=CORAL())
         >>> model.fit(X, y, sample_domain=sample_domain).predict([[-30.0], [20.0]]).tolist()
         [0, 1]
+
+        A label of the target, where the classes lie the other way round:
+
+        >>> few = np.array([0, 0, 1, 1, 1, np.nan])
+        >>> model = DomainAdaptationClassifier(target_weight=10.0)
+        >>> model.fit(X, few, sample_domain=sample_domain).predict([[-40.0], [40.0]]).tolist()
+        [1.0, 0.0]
     """
 
     def _default(self) -> BaseEstimator:
@@ -67,6 +82,24 @@ class DomainAdaptationClassifier(ClassifierMixin, DomainAdaptationEstimator):
 
     def _labels_to_adapt(self, labels: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.classes_, labels)
+
+    def _check_target_labels(self, own: np.ndarray, other: np.ndarray) -> None:
+        if new := np.setdiff1d(other, own).tolist():
+            raise ValueError(
+                f"target rows must have classes that source rows have; got {new[:5]}: mark rows "
+                "without a label by NaN or None in y"
+            )
+
+    def _answers_of(self, model: Any, rows: Any) -> np.ndarray:
+        """Probabilities in the order of `classes_`, or 1 for the answer of a model without them."""
+        found = np.zeros((rows.shape[0], len(self.classes_)))
+        if hasattr(model, "predict_proba"):
+            found[:, np.searchsorted(self.classes_, model.classes_)] = model.predict_proba(rows)
+            return found
+        return self._truth(model.predict(rows))
+
+    def _truth(self, labels: np.ndarray) -> np.ndarray:
+        return (labels[:, None] == self.classes_).astype(np.float64)
 
     @available_if(estimator_has("predict_proba"))
     def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
@@ -112,7 +145,15 @@ class DomainAdaptationRegressor(RegressorMixin, DomainAdaptationEstimator):
             domains. None, the default: rows as they are.
         weigher: A function (source (n, d), target (m, d)) -> weights (n,) of `da.instance`, or
             `functools.partial` of one. None, the default: all rows weigh the same.
-        estimator: A scikit-learn regressor, cloned. None, the default: `Ridge()`.
+        estimator: A scikit-learn regressor, cloned. None, the default: `Ridge()`. NaN in X is left
+            to it if it takes NaN and there is no adapter, weigher or similarity.
+        target_weight: None, the default: labels of target rows are never read. A number > 0: target
+            rows with a label (neither NaN nor None in y) are learned from too, and each counts as
+            so many source rows.
+        source_weights: "equal" (default) pools several sources (numbers > 0 in `sample_domain`) as
+            they are. "similarity" weighs each by `similarity_weights`, without labels.
+            "validation" weighs each by `validation_weights` on the labelled target rows. The
+            weights are in `source_weights_`, by number.
 
     Raises:
         ValueError: In `fit`, if source or target rows are missing, a domain is 0, an answer is not
@@ -139,6 +180,15 @@ class DomainAdaptationRegressor(RegressorMixin, DomainAdaptationEstimator):
 
     def _labels_to_adapt(self, labels: np.ndarray) -> None:
         return None
+
+    def _check_target_labels(self, own: np.ndarray, other: np.ndarray) -> None:
+        return None
+
+    def _answers_of(self, model: Any, rows: Any) -> np.ndarray:
+        return np.asarray(model.predict(rows), dtype=np.float64)[:, None]
+
+    def _truth(self, labels: np.ndarray) -> np.ndarray:
+        return labels[:, None]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, sample_domain: Any = None) -> float:
         """Compute R^2, the coefficient of determination.
