@@ -25,6 +25,7 @@ from da.data.class_folders import ClassFolders, read_class_folders
 from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.data.downloading import download
+from da.data.few_labels import FewLabelsBatch, FewLabelsBatches
 from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.own_folders import folder_benchmark
 from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
@@ -41,6 +42,8 @@ __all__ = [
     "ClassFolders",
     "DIGITS",
     "DOMAINNET",
+    "FewLabelsBatch",
+    "FewLabelsBatches",
     "IMAGECLEF_DA",
     "ImageTransform",
     "JDA_DIGITS",

@@ -6,6 +6,7 @@ through `da.train.Align`. Methods that need labels, logits or a second network a
 """
 
 from da.feature.adamatch import AdaMatch
+from da.feature.adaptive_clustering import CDAC, pairwise_clustering_loss
 from da.feature.adda import ADDA
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
@@ -19,6 +20,7 @@ from da.feature.joint_transport import DeepJDOT
 from da.feature.local_mmd import local_mmd2
 from da.feature.margin import MDD
 from da.feature.masked import MIC
+from da.feature.minimax_entropy import MME
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.multisource import M3SDA, moment_distance
@@ -45,6 +47,7 @@ __all__ = [
     "AlignRegression",
     "BNM",
     "BSP",
+    "CDAC",
     "CDAN",
     "CentroidATDOC",
     "DALN",
@@ -61,6 +64,7 @@ __all__ = [
     "MCD",
     "MDD",
     "MIC",
+    "MME",
     "MeanTeacher",
     "OSBP",
     "PADA",
@@ -86,6 +90,7 @@ __all__ = [
     "mmd2",
     "moment_distance",
     "nuclear_wasserstein",
+    "pairwise_clustering_loss",
     "reject_unsure",
     "rsd",
     "sinkhorn_divergence",

@@ -6,6 +6,7 @@ domains, and the parts of adversaries.
 
 from da.networks.adversary import MultilinearMap, discriminator, reverse_gradient
 from da.networks.backbones import backbone, input_settings, source_classifier
+from da.networks.cosine import cosine_head
 from da.networks.encoder_from_texts import new_encoder, save_encoder
 from da.networks.inputs import InputSettings
 from da.networks.low_rank import lora
@@ -25,6 +26,7 @@ __all__ = [
     "Outputs",
     "backbone",
     "bottleneck",
+    "cosine_head",
     "describe_weights",
     "discriminator",
     "input_settings",
