@@ -172,6 +172,14 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_bytes(), path)
 
 
+def text_of(content: bytes, path: Path) -> str:
+    """What was read of a file, as text; a ValueError that names the file if it is none."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not text in UTF-8 ({error})") from None
+
+
 def parse_json(content: bytes, path: Path) -> Any:
     """The JSON in what was read of a file; a ValueError that names the file if it is none."""
     try:
@@ -230,7 +238,7 @@ def mend_lines(path: Path) -> None:
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a metrics.jsonl, as `parse_metrics` reads them."""
-    return parse_metrics(path.read_bytes().decode(), str(path))
+    return parse_metrics(text_of(path.read_bytes(), path), str(path))
 
 
 def parse_metrics(text: str, where: str) -> list[dict[str, float]]:

@@ -28,6 +28,7 @@ from da.records.files import (
     pretty,
     read_json,
     same_configuration,
+    text_of,
 )
 from da.records.predictions import pack_predictions, unpack_predictions
 from da.records.record import (
@@ -198,7 +199,7 @@ def _load(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if pretty(contents[name]) != path.read_text(encoding="utf-8"):
             raise ValueError(f"{path} was written by other hands and would not come back the same")
     path = directory / "metrics.jsonl"
-    text = checked(path).decode()
+    text = text_of(checked(path), path)
     metrics = [json.loads(line) for line in text.split("\n")[:-1]]
     if "".join(canonical(line, sort_keys=False) + "\n" for line in metrics) != text:
         raise ValueError(f"{path} was written by other hands and would not come back the same")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from da.records.checksums import REMEDY, checked, read_checksums
-from da.records.files import NAMES, canonical, digest_of, parse_json, parse_metrics
+from da.records.files import NAMES, canonical, digest_of, parse_json, parse_metrics, text_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Record:
         if self.curves is not None:
             return packed_metrics(self.curves, self.digest)
         path = self.directory / "metrics.jsonl"
-        return parse_metrics(checked(path).decode(), str(path))
+        return parse_metrics(text_of(checked(path), path), str(path))
 
 
 def read_record(directory: Path) -> Record:
@@ -142,7 +142,7 @@ def json_lines(path: Path) -> list[Any]:
     """The lines of a file as JSON; a ValueError that names file and line if one is not."""
     found = []
     # Lines end in \n alone: str.splitlines would cut at other characters inside a string too.
-    text = path.read_text(encoding="utf-8").removesuffix("\n")
+    text = text_of(path.read_bytes(), path).removesuffix("\n")
     for count, line in enumerate(text.split("\n") if text else [], start=1):
         try:
             found.append(json.loads(line))

@@ -144,12 +144,19 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
                 yield [_zip_member(zipped, info) for info in zipped.infolist()]
         else:
             with tarfile.open(archive) as tar:
-                yield [_tar_member(tar, info) for info in tar.getmembers()]
+                yield [_tar_member(tar, info) for info in _tar_infos(tar)]
     except _DAMAGED as error:
         raise ValueError(
             f"{archive} is no archive that can be unpacked ({type(error).__name__}: {error}); "
             "nothing was unpacked"
         ) from error
+
+
+def _tar_infos(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    try:
+        return archive.getmembers()
+    except OSError as error:  # of a member that would end behind the largest file there can be
+        raise tarfile.ReadError(str(error)) from error
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:

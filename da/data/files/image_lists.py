@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from da.data.benchmarks import Benchmark
-from da.data.files.folders import home_folder, list_images
+from da.data.files.folders import home_folder, list_images, naming
 
 _SHOWN = 3  # missing files that an error names
 
@@ -108,7 +108,9 @@ def read_image_list(file: Path, home: Path, classes: int) -> tuple[list[Path], l
 
 def _lines(file: Path) -> Iterator[tuple[int, PurePosixPath, int]]:
     """(number, path, label) of each line that is not empty; a path may contain spaces."""
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    with naming(file):
+        text = file.read_text(encoding="utf-8-sig")
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         path, _, label = line.rstrip().rpartition(" ")
