@@ -39,9 +39,14 @@ from da.data.batches import (
     TargetBatches,
 )
 from da.data.domain import Labelled
+from da.data.labelled_domains import DomainBatch, DomainBatches
 from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.transforms import identity
+from da.feature.across_domains import AcrossDomains
+from da.feature.adversarial import DANN
 from da.feature.mmd import mmd2
+from da.feature.nuclear_norm import BNM
+from da.feature.target import MCC
 from da.model.l2sp import l2_sp
 from da.networks.adversary import discriminator
 from da.networks.encoder_from_texts import new_encoder
@@ -94,6 +99,8 @@ ARGUMENTS: dict[str, Callable[[], object]] = {
     "source_network": lambda: small(3),
     "relationship": lambda: torch.tensor([[0.8, 0.1, 0.1], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]]),
     "model": lambda: encoder()[1],
+    "domains": lambda: 2,
+    "layer": lambda: "backbone.1",
 }
 # Options whose defaults are for images, or let no row of an untrained network count.
 OPTIONS: dict[str, object] = {
@@ -162,6 +169,12 @@ class Case:
         for name, parameter in inspect.signature(self.make).parameters.items():
             if name == "network":
                 arguments[name] = change(small(self.outputs(), norm))
+            elif name == "method":
+                arguments[name] = MCC(change(small(self.outputs(), norm)))
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                arguments[name] = [BNM(arguments["first"].network)]
+            elif name == "first":
+                arguments[name] = DANN(change(small(self.outputs(), norm)), narrow(8))
             elif name in given:
                 arguments[name] = copy.deepcopy(given[name])
             elif parameter.default is inspect.Parameter.empty:
@@ -171,7 +184,9 @@ class Case:
                         "a line for it to ARGUMENTS in tests/test_method_properties.py"
                     )
                 arguments[name] = copy.deepcopy(ARGUMENTS[name]())
-        return self.make(**arguments).train()
+        further = arguments.pop("others", [])
+        first = [arguments.pop("first")] if further else []
+        return self.make(*first, *further, **arguments).train()
 
     def options(self) -> dict[str, object]:
         own = OPTIONS_OF.get(self.kind.__name__, {}) | OPTIONS_OF.get(self.name, {})
@@ -276,7 +291,7 @@ def batch_of(case: Case, n: int = 12, m: int = 9) -> Batch | LabelledBatch | Tar
     """n rows of the source, m of the target, or what the method reads of them."""
     rows, others = (5 * torch.arange(n)) % N, (3 * torch.arange(m)) % M
     if case.reads() is LabelledBatch:
-        return LabelledBatch(source_rows(case)[rows], case.labels()[rows], rows)
+        return DomainBatch(source_rows(case)[rows], case.labels()[rows], rows, domain=rows % 2)
     if case.reads() is TargetBatch:
         return TargetBatch(XT[others], others)
     return MultiSourceBatch(
@@ -289,6 +304,8 @@ def stream_of(case: Case, labels: Tensor | None = None, batch_size: int = 8):
     domain = Labelled(source_rows(case), case.labels() if labels is None else labels)
     as_is = token_tensor if case.takes("model") else identity
     options = {"batch_size": batch_size, "seed": 0, "transform": as_is}
+    if issubclass(case.kind, AcrossDomains):
+        return DomainBatches([domain, domain], **options)
     if case.reads() is LabelledBatch:
         return LabelledBatches(domain, **options)
     if case.reads() is TargetBatch:
@@ -507,7 +524,12 @@ def identity_view(x: Tensor) -> Tensor:
 
 
 # What has no gradient and moves all the same: averages that follow the network.
-FOLLOWERS = {"MeanTeacher": ("teacher.",), "BiTuning": ("key_network.", "key_projection.")}
+FOLLOWERS = {
+    "MeanTeacher": ("teacher.",),
+    "MIC": ("teacher.",),
+    "WeightAverage": ("network.",),
+    "BiTuning": ("key_network.", "key_projection."),
+}
 # Parts that the documentation of a class promises to keep, batch statistics too.
 KEPT = {
     "ADDA": ("source_network.", "network.head."),
@@ -562,7 +584,14 @@ def assert_kept(method: Method, case: Case, names: set[str]) -> None:
 ORDERLESS: dict[str, dict[str, object]] = {"WDGRL": {"penalty": 0.0}}
 
 
-@every(but={"MaskedLanguage": "the gaps are drawn place by place"})
+@every(
+    but={
+        "MaskedLanguage": "the gaps are drawn place by place",
+        "AdaMatch": "the mixtures are drawn place by place",
+        "DomainMixup": "pairs are drawn place by place",
+        "MixStyle": "partners are drawn place by place",
+    }
+)
 def test_the_order_of_the_rows_does_not_matter(case: Case) -> None:
     results = []
     for seed in (1, 2):
@@ -577,7 +606,18 @@ def test_the_order_of_the_rows_does_not_matter(case: Case) -> None:
 
 
 # What depends on the number of batches: an average that moves once a batch.
-BY_BATCH = {"PADA": "the shares of classes in the target are averaged batch by batch"}
+BY_BATCH = {
+    "PADA": "the shares of classes in the target are averaged batch by batch",
+    "AdaMatch": "the shares of classes are averaged batch by batch",
+    "ATDOC": "the memory takes each batch",
+    "row atdoc": "the memory takes each batch",
+    "CentroidATDOC": "the means take each batch",
+    "GroupDRO": "the weights of domains move batch by batch",
+    "Fishr": "the variances are averaged batch by batch",
+    "DomainMixup": "mixtures are drawn anew",
+    "MixStyle": "mixtures are drawn anew",
+    "MLDG": "the domain that is left out is drawn anew",
+}
 
 
 @every(
@@ -630,7 +670,7 @@ def test_a_state_dict_is_all_that_a_restart_needs(case: Case) -> None:
 # ---------------------------------------------------------------- gradients
 
 
-@every(but={"Probe": "nothing moves"})
+@every(but={"Probe": "nothing moves", "WeightAverage": "its network follows another"})
 def test_gradients_are_finite_and_reach_all_that_learns(case: Case) -> None:
     method = case.method()
     optimizer = make_optimizer(method, CONFIG)

@@ -26,6 +26,7 @@ from da.data.digits import DIGITS, read_digits
 from da.data.domain import Labelled, Unlabelled
 from da.data.downloading import download
 from da.data.few_labels import FewLabelsBatch, FewLabelsBatches
+from da.data.labelled_domains import DomainBatch, DomainBatches
 from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.own_folders import folder_benchmark
 from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
@@ -42,6 +43,8 @@ __all__ = [
     "ClassFolders",
     "DIGITS",
     "DOMAINNET",
+    "DomainBatch",
+    "DomainBatches",
     "FewLabelsBatch",
     "FewLabelsBatches",
     "IMAGECLEF_DA",

@@ -5,6 +5,7 @@ through `da.train.Align`. Methods that need labels, logits or a second network a
 `DANN`.
 """
 
+from da.feature.across_domains import Risks
 from da.feature.adamatch import AdaMatch
 from da.feature.adaptive_clustering import CDAC, pairwise_clustering_loss
 from da.feature.adda import ADDA
@@ -13,14 +14,21 @@ from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN
 from da.feature.covariance import coral
 from da.feature.discriminator_loss import domain_confusion_loss
+from da.feature.domain_mixup import DomainMixup
+from da.feature.domain_penalties import PairwiseAlign, SpectralDecoupling
+from da.feature.domain_risks import GroupDRO, VREx, risk_variance
 from da.feature.energy import energy_distance
+from da.feature.fishr import Fishr, gradient_variances
 from da.feature.frechet import frechet_distance
+from da.feature.invariant_risk import IRM, irm_penalty
 from da.feature.joint_mmd import joint_mmd2
 from da.feature.joint_transport import DeepJDOT
 from da.feature.local_mmd import local_mmd2
 from da.feature.margin import MDD
 from da.feature.masked import MIC
 from da.feature.minimax_entropy import MME
+from da.feature.mixstyle import MixStyle, mixed_style
+from da.feature.mldg import MLDG
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.multisource import M3SDA, moment_distance
@@ -54,9 +62,13 @@ __all__ = [
     "DANN",
     "DSAN",
     "DeepJDOT",
+    "DomainMixup",
     "EntropyMinimisation",
+    "Fishr",
     "FixMatch",
     "FreshDraws",
+    "GroupDRO",
+    "IRM",
     "IWAN",
     "JAN",
     "M3SDA",
@@ -64,13 +76,19 @@ __all__ = [
     "MCD",
     "MDD",
     "MIC",
+    "MLDG",
     "MME",
     "MeanTeacher",
+    "MixStyle",
     "OSBP",
     "PADA",
+    "PairwiseAlign",
     "PseudoLabels",
     "RejectUnsure",
+    "Risks",
     "SDAT",
+    "SpectralDecoupling",
+    "VREx",
     "WDGRL",
     "afn",
     "bnm",
@@ -82,16 +100,20 @@ __all__ = [
     "energy_distance",
     "entropy",
     "frechet_distance",
+    "gradient_variances",
     "hard_afn",
     "homm",
+    "irm_penalty",
     "joint_mmd2",
     "local_mmd2",
     "mcc",
+    "mixed_style",
     "mmd2",
     "moment_distance",
     "nuclear_wasserstein",
     "pairwise_clustering_loss",
     "reject_unsure",
+    "risk_variance",
     "rsd",
     "sinkhorn_divergence",
     "sliced_wasserstein",

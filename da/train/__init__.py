@@ -25,6 +25,7 @@ from da.train.regularize import Regularize
 from da.train.reweight import Reweight
 from da.train.stacked import fit_stacked
 from da.train.sums import Sum
+from da.train.weight_average import WeightAverage
 
 __all__ = [
     "Adapt",
@@ -38,6 +39,7 @@ __all__ = [
     "Reweight",
     "Sum",
     "TrainConfig",
+    "WeightAverage",
     "accuracy",
     "balanced_accuracy",
     "balanced_class_weights",

@@ -85,6 +85,8 @@ def try_one_row(
 ) -> None:
     """Raise a ValueError if batches have one row and the method or its network needs several.
 
+    Of a batch of several labelled domains, the rows of one domain count.
+
     The first move is tried on a copy. Larger batches are not tried.
 
     Args:
@@ -94,6 +96,8 @@ def try_one_row(
         autocast: Makes the context of the engine's precision.
     """
     rows = [len(getattr(batch, name)) for name in INPUTS if hasattr(batch, name)]
+    if isinstance(domain := getattr(batch, "domain", None), Tensor):
+        rows.append(int(domain.unique(return_counts=True)[1].min()))
     if min(rows, default=ROWS) > 1:
         return
     shared = {id(each): each for each in vars(method).values() if isinstance(each, Unlabelled)}
