@@ -33,6 +33,7 @@ from da.model.reciprocity import NRC, reciprocal_agreement
 from da.model.relationship import category_relationship
 from da.model.source_predictions import leep, nce
 from da.model.sourcefree import SHOT
+from da.model.statistics_shift import statistics_shift
 from da.model.stochnorm import stochastic_normalisation
 from da.model.target_pass import target_outputs
 from da.model.testtime import Tent, online
@@ -81,6 +82,7 @@ __all__ = [
     "reciprocal_agreement",
     "regularized_h_score",
     "stage_convolutions",
+    "statistics_shift",
     "stochastic_normalisation",
     "surest_rows",
     "t3a",
