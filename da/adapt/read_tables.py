@@ -136,6 +136,7 @@ def _typed(cells: Sequence[str], delimiter: str, where: str) -> pd.Series:
 
 
 def _read_parquet(path: Path, as_text: Sequence[str]) -> pd.DataFrame:
+    """Column by column, so that only one of them is in memory twice."""
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -143,17 +144,23 @@ def _read_parquet(path: Path, as_text: Sequence[str]) -> pd.DataFrame:
             f'{path}: Parquet files need pyarrow: pip install -e ".[parquet]"'
         ) from error
     with naming(path):
-        about = parquet.ParquetFile(path).metadata
+        file = parquet.ParquetFile(path)
+        about = file.metadata
         groups = [about.row_group(k).total_byte_size for k in range(about.num_row_groups)]
         check_declared(path, max(8 * about.num_rows * about.num_columns, sum(groups)))
-        table = pd.read_parquet(path)
-    table.columns = pd.Index([composed(str(name)) for name in table.columns])
-    doubles = table.columns[table.columns.duplicated()]
-    if len(doubles):
-        raise ValueError(f"{path}: two columns are called {doubles[0]!r}; rename one")
-    return pd.DataFrame(
-        {name: _parquet_column(table[name], name in as_text, path) for name in table.columns}
-    ).reset_index(drop=True)
+        told = file.schema_arrow.pandas_metadata or {}
+        index = [name for name in told.get("index_columns", ()) if isinstance(name, str)]
+        stored = [name for name in file.schema_arrow.names if name not in index]
+    names = [composed(name) for name in stored]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{path}: two columns are called {name!r}; rename one")
+    columns = {}
+    for name, own in zip(names, stored, strict=True):
+        with naming(path):
+            column = file.read(columns=[own]).column(own).to_pandas().rename(name)
+        columns[name] = _parquet_column(column, name in as_text, path)
+    return pd.DataFrame(columns, copy=False)
 
 
 def _parquet_column(column: pd.Series, as_text: bool, path: Path) -> pd.Series:

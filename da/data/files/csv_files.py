@@ -192,7 +192,8 @@ class _Table:
                 f"{self.path}: the comma in {self.comma} and all other numbers may be a decimal "
                 "sign or divide thousands; write a decimal point, or no sign"
             )
-        return np.array(self.values).reshape(-1, max(len(self.numbers_at), 1))
+        # A view: a copy would take the memory of the whole table once more.
+        return np.asarray(self.values).reshape(-1, max(len(self.numbers_at), 1))
 
     def columns(self) -> tuple[str, ...] | None:
         """The names of the columns of numbers."""
