@@ -6,6 +6,11 @@ A row may be one of a tensor, an array, a DataFrame or a sparse matrix, which be
 
 from da.instance.adjustment import AdjustedHead, adjust, sample_weights
 from da.instance.boosting import TrAdaBoost
+from da.instance.boosting_estimators import (
+    TrAdaBoostClassifier,
+    TrAdaBoostR2Regressor,
+    TwoStageTrAdaBoostR2Regressor,
+)
 from da.instance.boosting_regression import TrAdaBoostR2, TwoStageTrAdaBoostR2
 from da.instance.calibration import Calibration, calibrate
 from da.instance.density import density_weights
@@ -36,8 +41,11 @@ __all__ = [
     "LabelShiftError",
     "Selection",
     "TrAdaBoost",
+    "TrAdaBoostClassifier",
     "TrAdaBoostR2",
+    "TrAdaBoostR2Regressor",
     "TwoStageTrAdaBoostR2",
+    "TwoStageTrAdaBoostR2Regressor",
     "WeightReport",
     "adjust",
     "balanced_weights",

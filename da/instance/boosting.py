@@ -108,7 +108,11 @@ class TrAdaBoost(ClassifierMixin, TransferBoosting):
             class_labels(source_labels, "source_labels", n),
             class_labels(target_labels, "target_labels", len(x) - n),
         ]
-        self.classes_, codes = np.unique(np.concatenate(labels), return_inverse=True)
+        return self.learn_rows(x, np.concatenate(labels), n)
+
+    def learn_rows(self, x: np.ndarray, labels: np.ndarray, n: int) -> Self:
+        """Learn from checked rows x (n + m, d), the source's n >= 0 first."""
+        self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 "source_labels and target_labels must have at least two classes together; "

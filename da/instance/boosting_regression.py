@@ -97,7 +97,10 @@ class TrAdaBoostR2(RegressorMixin, TransferBoosting):
                 below 1/2 on the target.
             TypeError: The estimator takes no sample_weight, or the labels are no numbers.
         """
-        x, y, n = _samples(source, source_labels, target, target_labels)
+        return self.learn_rows(*_samples(source, source_labels, target, target_labels))
+
+    def learn_rows(self, x: np.ndarray, y: np.ndarray, n: int) -> Self:
+        """Learn from checked rows x (n + m, d), the source's n >= 0 first."""
         self.n_features_in_ = x.shape[1]
         self._boost(x, y, n, _base(self.estimator, 0))
         return self
@@ -202,7 +205,10 @@ class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
             ValueError: Shapes do not fit, a value is not finite, or an option is out of range.
             TypeError: The estimator takes no sample_weight, or the labels are no numbers.
         """
-        x, y, n = _samples(source, source_labels, target, target_labels)
+        return self.learn_rows(*_samples(source, source_labels, target, target_labels))
+
+    def learn_rows(self, x: np.ndarray, y: np.ndarray, n: int) -> Self:
+        """Learn from checked rows x (n + m, d), the source's n >= 0 first."""
         self._check_options(len(x) - n)
         seed = seed_of(self.random_state)
         base = _base(self.estimator, seed)

@@ -65,7 +65,8 @@ class TransferBoosting(BaseEstimator, ABC):
     def _boost(self, x: np.ndarray, y: np.ndarray, n: int, base: BaseEstimator) -> None:
         """Run the rounds on rows x (n + m, d); the first n are the source's."""
         rounds = whole_number(self.n_estimators, "n_estimators", least=1)
-        beta, weights = source_factor(n, rounds), np.full(len(x), 1 / len(x))
+        beta = source_factor(n, rounds) if n else 1.0
+        weights = np.full(len(x), 1 / len(x))
         self.estimators_, errors, votes = [], [], []
         for _ in range(rounds):
             hypothesis = learn(base, x, y, weights)
@@ -79,6 +80,8 @@ class TransferBoosting(BaseEstimator, ABC):
             votes.append(vote)
         self.estimator_errors_, self.estimator_weights_ = np.array(errors), np.array(votes)
         self.source_weights_, self.target_weights_ = weights[:n], weights[n:]
+        if not n and not self.estimator_weights_.any():
+            self.estimator_weights_[0] = 1.0  # no round differs from the first, which stays alone
         if not self.estimator_weights_.any():
             chance = f"{self._classes - 1}/{self._classes}"
             raise ValueError(
