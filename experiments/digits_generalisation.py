@@ -84,7 +84,7 @@ class Config(RowFlags, DigitFlags):
     """What is compared. erm: the mean risk, the baseline."""
     source_validation: float = 0.2
     """Share of each source that is held out of training, and chooses the step."""
-    evaluate_every: int = 20
+    evaluate_every: int = 50
     """Steps from one choice to the next."""
 
 
