@@ -8,7 +8,7 @@ from pathlib import Path
 
 from da.data.benchmarks import Benchmark
 from da.data.checking import check_domain
-from da.data.identity import identity_of
+from da.data.provenance import data_digest
 from da.data.readers import data_root
 from da.networks.backbones import backbone
 from da.recipes.class_selection import ClassFlags, select
@@ -77,7 +77,7 @@ def with_data(flags: FlagsType, benchmark: Benchmark | None, cells: Iterable[Cel
         return list(cells)
     found = []
     for cell in cells:
-        known = [identity_of(benchmark, name, root) for name in domains_of(benchmark, [cell])]
+        known = [data_digest(benchmark, name, root) for name in domains_of(benchmark, [cell])]
         found.append(cell._replace(data=" ".join(each for each in known if each) or None))
     return found
 

@@ -13,7 +13,7 @@ from da.records.checksums import digest_of_file
 
 
 @cache  # it is asked for once a cell
-def identity_of(benchmark: Benchmark, domain: str, root: Path) -> str | None:
+def data_digest(benchmark: Benchmark, domain: str, root: Path) -> str | None:
     """Tell the files of a domain from others, wherever they lie.
 
     Photographs are told by their names and sizes, other files by their content.
@@ -30,8 +30,8 @@ def identity_of(benchmark: Benchmark, domain: str, root: Path) -> str | None:
     Example:
         >>> from pathlib import Path
         >>> from da.data import OFFICE31
-        >>> from da.data.identity import identity_of
-        >>> identity_of(OFFICE31, "webcam", Path("nowhere")) is None
+        >>> from da.data.provenance import data_digest
+        >>> data_digest(OFFICE31, "webcam", Path("nowhere")) is None
         True
     """
     if not benchmark.folder or domain not in benchmark.domains:
