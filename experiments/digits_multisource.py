@@ -10,6 +10,8 @@ the other three are the sources. A step takes 64 digits of each domain. The rows
     adabn    the same, with the target's batch statistics at evaluation
     mmd      the pool aligned with the target by a five-kernel MMD
     m3sda    each source's moments matched with those of the target and of the other sources
+    mfsan    a bottleneck and a classifier for each source, aligned with the target and averaged
+    weighted each source's MMD with the target and its risk, weighted by its likeness to the target
 
 No digit of the target is in a source under another change.
 
@@ -22,11 +24,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import numpy as np
+
 from da.data import DIGITS, ImageTransform, Labelled, MultiSourceBatches, read_digits
-from da.feature import M3SDA, mmd2
+from da.feature import M3SDA, MFSAN, WeightedSources, mmd2
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, main, split
 from da.recipes.trade_offs import TradeOff, trade_off_of
+from da.shallow import similarity_weights
 from da.train import Align, Evaluation
 
 DOMAINS = ("clean", "rotated45", "noisy", "photo")
@@ -39,6 +44,8 @@ LOSSES = {
     "adabn": partial(Align, alignment=None, batch_statistics="domain"),
     "mmd": partial(Align, alignment=mmd2),
     "m3sda": M3SDA,
+    "mfsan": partial(MFSAN, sources=3),
+    "weighted": partial(WeightedSources, alignment=mmd2),
 }
 
 
@@ -47,7 +54,7 @@ class Config(DigitFlags):
     """Adapt several domains of digits to another."""
 
     loss: tuple[Literal[*LOSSES], ...] = tuple(LOSSES)
-    """What is compared. single: the clean source. none: all sources. adabn, mmd, m3sda: adapted."""
+    """What is compared. single: the clean source. none: all sources. Others: adapted."""
     trade_off: TradeOff = 1.0
     """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
 
@@ -64,11 +71,18 @@ def read(domain: str, *, target: bool = False) -> Labelled:
     return for_target if target else for_sources
 
 
+def likeness(sources: list[Labelled], target: Labelled) -> np.ndarray:
+    """How much each source counts: the mixture whose grey levels are nearest to the target's."""
+    *pixels, of_target = [each.x.flatten(1).numpy() / 255 for each in (*sources, target)]
+    return similarity_weights(pixels, of_target)
+
+
 def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and loss."""
     sources = [read(domain) for domain in cell.source.split("+")]
     target, transform = read(cell.target, target=True), ImageTransform(16)
-    method = LOSSES[cell.method](lenet(10))
+    weights = {"weights": likeness(sources, target)} if cell.method == "weighted" else {}
+    method = LOSSES[cell.method](lenet(10), **weights)
     method.trade_off *= trade_off_of(config.trade_off, cell.method)
     stream = MultiSourceBatches(
         sources[:1] if cell.method == "single" else sources,

@@ -101,6 +101,7 @@ ARGUMENTS: dict[str, Callable[[], object]] = {
     "model": lambda: encoder()[1],
     "domains": lambda: 2,
     "layer": lambda: "backbone.1",
+    "sources": lambda: 2,
 }
 # Options whose defaults are for images, or let no row of an untrained network count.
 OPTIONS: dict[str, object] = {
@@ -122,12 +123,13 @@ def narrow(width: int) -> nn.Module:
 OPTIONS_OF: dict[str, dict[str, object]] = {
     "Delta": {"layers": ["1"]},
     "Tent": {"margin": None},
+    "WeightedSources": {"weights": [2.0, 1.0]},
     "CDAN": {"discriminator": narrow(8 * 3)},
     "IWAN": {"discriminator": narrow(8), "weighting_discriminator": narrow(8)},
     "row mcd": {"hidden": (16,)},
     "row mdd": {"hidden": (16,)},
 } | {name: {"discriminator": narrow(8)} for name in ("ADDA", "BSP", "DANN", "PADA")}
-SEVERAL_SOURCES = {"M3SDA"}
+SEVERAL_SOURCES = {"M3SDA", "MFSAN", "WeightedSources"}
 
 
 def small(outputs: int, norm: Callable[[int], nn.Module] = nn.BatchNorm1d) -> Network:

@@ -26,6 +26,7 @@ from da.feature.joint_transport import DeepJDOT
 from da.feature.local_mmd import local_mmd2
 from da.feature.margin import MDD
 from da.feature.masked import MIC
+from da.feature.mfsan import MFSAN
 from da.feature.minimax_entropy import MME
 from da.feature.mixstyle import MixStyle, mixed_style
 from da.feature.mldg import MLDG
@@ -46,6 +47,7 @@ from da.feature.target import MCC, EntropyMinimisation, entropy, mcc
 from da.feature.target_neighbours import ATDOC, CentroidATDOC
 from da.feature.teacher import MeanTeacher
 from da.feature.wasserstein import WDGRL
+from da.feature.weighted_sources import WeightedSources
 
 __all__ = [
     "ADDA",
@@ -75,6 +77,7 @@ __all__ = [
     "MCC",
     "MCD",
     "MDD",
+    "MFSAN",
     "MIC",
     "MLDG",
     "MME",
@@ -90,6 +93,7 @@ __all__ = [
     "SpectralDecoupling",
     "VREx",
     "WDGRL",
+    "WeightedSources",
     "afn",
     "bnm",
     "bsp",

@@ -161,13 +161,8 @@ class M3SDA(Adapt):
 
     def loss(self, batch: Batch, progress: float) -> Terms:
         """As `Adapt.loss`; the batch must say which source each row is of."""
-        if not isinstance(batch, MultiSourceBatch):
-            raise TypeError(
-                f"batch must say which source each row is of; got {type(batch).__name__}: train on "
-                f"MultiSourceBatches"
-            )
+        domains, labels = domains_of(batch), gather_rows(batch.source_y)
         source, target = self.outputs(batch)
-        domains, labels = gather_rows(batch.source_domain), gather_rows(batch.source_y)
         terms = self.transfer(everywhere(source), everywhere(target), labels, domains)
         factor = self.trade_off * self.ramp(progress)
         weighted = {name: factor * term for name, term in terms.items()}
@@ -182,6 +177,20 @@ class M3SDA(Adapt):
         else:
             sources = [source.features[domains == i] for i in domains.unique()]
         return {"moments": moment_distance(sources, target.features, order=self.order)}
+
+
+def domains_of(batch: Batch) -> Tensor:
+    """The source of each source row of a batch, of all processes, (n,).
+
+    Raises:
+        TypeError: The batch does not say it.
+    """
+    if not isinstance(batch, MultiSourceBatch):
+        raise TypeError(
+            f"batch must say which source each row is of; got {type(batch).__name__}: train on "
+            "MultiSourceBatches"
+        )
+    return gather_rows(batch.source_domain)
 
 
 def _check_order(order: int) -> None:
