@@ -1,4 +1,4 @@
-"""NRC, AaD, neighbourhood clustering, CoWA and the surest rows.
+"""NRC, AaD, neighbourhood clustering, CoWA, the surest rows and the shift of batch statistics.
 
 Oracles: float64 loops over rows and classes, SciPy's Gaussians, gradients and weights that the
 authors' own code returned on the same tensors, clusters with a known best accuracy.
@@ -30,6 +30,7 @@ from da.model.information import unevenness
 from da.model.labelling_transfer import surest_rows
 from da.model.local_structure import NeighbourhoodClustering, neighbour_log_agreement
 from da.model.reciprocity import NRC, reciprocal_agreement
+from da.model.statistics_shift import statistics_shift
 from da.networks.network import Network
 from da.train.method import Method
 
@@ -231,6 +232,32 @@ def test_surest_rows_by_loop(share: float | None) -> None:
         taken |= set(rows[: max(1, int((share or usual) * len(rows)))] if rows else ())
     found = surest_rows(logits, share=share)
     assert found.nonzero().flatten().tolist() == sorted(taken)
+
+
+# ---- is there anything to adapt to?
+
+
+def test_shift_of_statistics_by_loop() -> None:
+    """The first layer sees the input itself, and NumPy its mean and variance."""
+    norm = nn.BatchNorm1d(2, eps=1e-9)
+    norm.running_mean.copy_(torch.tensor([1.0, -2.0]))
+    norm.running_var.copy_(torch.tensor([4.0, 0.5]))
+    network = Network(norm, nn.Identity(), nn.Linear(2, 2)).eval()
+    x = draw(50, 2, 3).float() + 0.5
+    total = 0.0
+    for column, m, v in zip(x.double().numpy().T, (1.0, -2.0), (4.0, 0.5), strict=True):
+        gap, own = (column.mean() - m) ** 2, column.var(ddof=1)
+        total += (((own + gap) / v + (v + gap) / own) / 2 - 1) / 2
+    assert statistics_shift(network, x.split(20)) == pytest.approx(total, rel=1e-4)
+    assert norm.running_mean.tolist() == [1.0, -2.0]
+
+
+def test_shift_is_small_only_where_nothing_has_shifted() -> None:
+    network = source_network()
+    same, turned = clusters(0, 7), clusters(45, 7)
+    assert statistics_shift(network, [same.x]) < 0.03
+    moved = statistics_shift(network, [turned.x + 1])
+    assert moved > 5 * statistics_shift(network, [same.x])
 
 
 # ---- what functions refuse
