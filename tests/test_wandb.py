@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 
 from da.records import wandb_mirror
+from da.records.patience import Patience
 from da.records.reading import read_runs
 from da.records.run import Run
 from da.records.wandb_mirror import SECONDS, flatten, log_table, resolve_mode
@@ -508,6 +509,12 @@ def test_a_killed_process_is_resumed_with_a_whole_mirror(tmp_path):
     assert rows(read_back(run.directory)) == [
         {"step": step, "loss": 1 / step} for step in (1, 2, 3, 4)
     ]
+
+
+def test_a_call_that_wants_to_end_the_process_does_not(tmp_path):
+    """As wandb does if its own process was killed: it exits with that one's status."""
+    with pytest.raises(RuntimeError, match="asks for the end of this process: SystemExit"):
+        Patience(5.0).call(lambda: sys.exit(-9))
 
 
 def test_the_mode_of_the_environment_stands_above_the_one_asked_for(monkeypatch):

@@ -40,16 +40,19 @@ class Patience:
 
         Raises:
             TimeoutError: There was no answer in time.
+            RuntimeError: The call wanted to end the process, which goes on.
             Exception: What the call raised.
         """
         found: list[Any] = []
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         def work() -> None:
             try:
                 found.append(action())
-            except BaseException as error:
+            except Exception as error:
                 failed.append(error)
+            except BaseException as error:  # SystemExit, by which wandb ends with its own process
+                failed.append(RuntimeError(f"it asks for the end of this process: {error!r}"))
 
         thread = threading.Thread(target=work, daemon=True)
         began = time.monotonic()
