@@ -177,13 +177,8 @@ class Rounds:
             _now(),
         )
         try:
-            killed = kill_at_random(
-                folder,
-                processes,
-                seed=self.options.seed + 1000 * processes + number,
-                kills=2 * processes,
-                seconds=self.alone["table"] / 2,
-            )
+            seed, seconds = self.options.seed + 1000 * processes + number, self.alone["table"] / 2
+            killed = kill_at_random(folder, processes, seed=seed, kills=kills, seconds=seconds)
             wrong = begun_twice(folder, killed) + differing(
                 contents(folder), self.expected["table"]
             )
@@ -195,12 +190,10 @@ class Rounds:
         work = partial(train, name)
         self._alone(f"kind {name}", work)
         counts, folder, began = self.of("kind", name), self._fresh("kind"), _now()
-        kills = sum(
-            self._killed(partial(work, folder), self.alone[f"kind {name}"])
-            for _ in range(MOST_KILLS)
-        )
+        again, seconds = partial(work, folder), self.alone[f"kind {name}"]
+        kills = sum(self._killed(again, seconds) for _ in range(MOST_KILLS))
         try:
-            carry_out(partial(work, folder), self.said)
+            carry_out(again, self.said)
             wrong = differing(contents(folder), self.expected[f"kind {name}"])
         except RuntimeError as error:
             wrong = [str(error)]
