@@ -178,7 +178,9 @@ class Rounds:
         )
         try:
             seed, seconds = self.options.seed + 1000 * processes + number, self.alone["table"] / 2
-            killed = kill_at_random(folder, processes, seed=seed, kills=kills, seconds=seconds)
+            killed = kill_at_random(
+                folder, processes, seed=seed, kills=2 * processes, seconds=seconds
+            )
             wrong = begun_twice(folder, killed) + differing(
                 contents(folder), self.expected["table"]
             )
