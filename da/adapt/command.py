@@ -22,6 +22,7 @@ from da.adapt.report_text import as_html, as_markdown
 from da.adapt.saved_model import save_model
 from da.adapt.sides import Prepared, Side
 from da.adapt.trying import ORDER, Place
+from da.arrays.arguments import check_fields
 from da.records.command_line import Group, parse
 from da.records.files import replacing
 
@@ -79,6 +80,7 @@ class AdaptOptions(Reading):
     """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.minutes < float("inf"):
             raise ValueError(f"minutes must be a number > 0; got {self.minutes}")
         if not 1 <= self.trials <= 4:

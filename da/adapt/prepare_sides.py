@@ -18,6 +18,7 @@ from da.adapt.features_text import TextFeatures
 from da.adapt.read_checks import check_sides
 from da.adapt.sides import Featurizer, Prepared, Side
 from da.adapt.table_columns import some
+from da.arrays.arguments import check_fields
 from da.data.files.csv_layout import is_number
 from da.data.files.folders import naming
 
@@ -52,6 +53,9 @@ class FeatureOptions:
     data_root: Path | None = None
     minutes: float = 10.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 DEFAULTS = FeatureOptions()

@@ -20,6 +20,7 @@ from da.adapt.read_checks import common_columns
 from da.adapt.sides import Side
 from da.adapt.source_losses import source_losses
 from da.adapt.table_columns import measures_nothing, some
+from da.arrays.arguments import check_fields
 from da.shift.drift import Columns, moved_columns
 from da.shift.findings import Findings, Sample, Test, find, principal_components
 from da.shift.loss_change import LossChange, explain_loss
@@ -61,6 +62,7 @@ class DriftOptions:
     data_root: Path | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.max_rows < 10:
             raise ValueError(f"max_rows must be at least 10; got {self.max_rows}")
         if not 2 / (1 + self.permutations) <= self.alpha < 1:

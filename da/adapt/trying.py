@@ -20,6 +20,7 @@ from da.adapt import deep_candidates, shallow_candidates
 from da.adapt.fitted import Fitted, temperature_of
 from da.adapt.heads import answers, linear_head
 from da.adapt.problem import Problem
+from da.arrays.arguments import check_fields
 from da.arrays.matrices import NonFiniteError
 from da.data.progress import Progress
 from da.records.checksums import check_file
@@ -53,6 +54,9 @@ class Place:
     runs_dir: Path
     source: str
     target: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Tried(NamedTuple):

@@ -3,6 +3,7 @@
 Functions take tensors or NumPy arrays and give back the same kind.
 """
 
+from da.arrays.arguments import ArgumentError, check_fields, check_parameters, checked
 from da.arrays.choices import check_choice, check_choices
 from da.arrays.classes import class_values
 from da.arrays.devices import capable, narrowed, sent, wide_type, widened
@@ -17,20 +18,26 @@ from da.arrays.matrices import (
     like,
     normalised_weights,
 )
+from da.arrays.numbers import as_numbers
 from da.arrays.random_states import RandomState, seed_of
 from da.arrays.tables import dense_array
 
 __all__ = [
+    "ArgumentError",
     "Array",
     "NonFiniteError",
     "RandomState",
     "WholeNumberError",
     "as_matrix",
+    "as_numbers",
     "at_least_single",
     "capable",
     "check_choice",
     "check_choices",
+    "check_fields",
+    "check_parameters",
     "check_two_samples",
+    "checked",
     "class_values",
     "dense_array",
     "full_precision",

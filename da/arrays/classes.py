@@ -31,6 +31,8 @@ def class_values(labels: Tensor | np.ndarray, name: str) -> np.ndarray:
         >>> class_values(np.array([0.0, 1.0, 1.0]), "labels")
         array([0., 1., 1.])
     """
+    if np.ma.is_masked(labels):
+        raise TypeError(f"{name} must hold classes, none of them hidden; got a masked array")
     values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if values.dtype.kind == "O":
         return _objects(values, name)

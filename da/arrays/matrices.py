@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.numbers import as_numbers
 from da.arrays.stacking import stacking
 from da.arrays.tables import dense_array
 
@@ -73,6 +74,8 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
         tensor = x if x.layout == torch.strided else x.to_dense()
     else:
         tensor = _from_numpy(dense_array(x, name), name)
+    if tensor.is_meta:
+        raise ValueError(f"{name} must hold values; got a tensor on the device meta, without any")
     if not tensor.is_floating_point():
         raise TypeError(
             f"{name} must hold floats; got {tensor.dtype}: convert it first, with {name}.float() "
@@ -221,6 +224,8 @@ def _from_numpy(x: np.ndarray, name: str) -> Tensor:
     """An array as a tensor, which shares its memory if torch can read that."""
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold floats; got {x.dtype}")
+    if x.dtype.itemsize > 8:  # a long double, of which torch has none
+        x = x.astype(np.float64)
     # torch cannot read negative strides or foreign byte order, and warns about read-only memory (a
     # memory map). Such arrays are copied.
     readable = x.dtype.isnative and x.flags.writeable and min(x.strides, default=0) >= 0
@@ -252,7 +257,7 @@ def normalised_weights(weights: Array, rows: int, *, name: str = "weights") -> A
         >>> normalised_weights(np.array([1.0, 3.0]), rows=2).tolist()
         [0.5, 1.5]
     """
-    w = torch.as_tensor(weights).detach()
+    w = as_numbers(weights, name).detach()
     if not w.is_floating_point():
         w = w.double() if isinstance(weights, np.ndarray) else w.float()
     fits = w.shape == (rows,) and bool(w.isfinite().all()) and not bool((w < 0).any())

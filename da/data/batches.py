@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from da.arrays.arguments import checked
 from da.arrays.devices import sent
 from da.arrays.integers import is_whole, whole_number
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
@@ -173,6 +174,7 @@ class PairedBatches:
         torch.Size([3, 2])
     """
 
+    @checked
     def __init__(
         self,
         source: Labelled | Dataset,
@@ -185,9 +187,8 @@ class PairedBatches:
     ) -> None:
         self.source, self.target = as_labelled(source, "source"), as_unlabelled(target, "target")
         self.transform = as_transform(transform)
-        self.batch_size = positive("batch_size", batch_size)
+        self.batch_size, self.balanced = positive("batch_size", batch_size), balanced
         self.seed = seed = whole_number(seed, "seed", least=0)
-        self.balanced = balanced
         self._source_order = order_of(self.source, seed, 0, balanced=balanced)
         self._target_order = Order(len(self.target), seed, 1)
 
@@ -231,6 +232,7 @@ class LabelledBatches:
         [0, 0, 1, 1]
     """
 
+    @checked
     def __init__(
         self,
         domain: Labelled | Dataset,
@@ -281,6 +283,7 @@ class TargetBatches:
         [0, 1, 2, 3]
     """
 
+    @checked
     def __init__(
         self, target: Unlabelled | Dataset, *, batch_size: int, seed: int, transform: AnyTransform
     ) -> None:

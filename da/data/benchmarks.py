@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
 
+from da.arrays.arguments import check_fields
+
 _GITHUB = "https://raw.githubusercontent.com"
 _PYKALE = f"{_GITHUB}/pykale/data/f5bb59f4d837a0acd17aa9ba51b9634f194f4095/images/office"
 _JPDA = f"{_GITHUB}/chamwen/JPDA/b056e5eca625fc480aa605242348809f9199d5f8/data"
@@ -90,6 +92,9 @@ class Benchmark:
     lists: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     exif_orientation: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def count(self, domain: str, split: str = "all") -> int | None:
         """Look up the number of samples.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from da.arrays.arguments import checked
 from da.data.benchmarks import Benchmark
 from da.data.files.image_lists import image_files
 from da.data.files.mnist_usps import find_digits
 
 
+@checked
 def check_domain(benchmark: Benchmark, domain: str, root: str | Path) -> None:
     """Check that the files of a domain are there, without decoding them.
 

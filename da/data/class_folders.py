@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.data.class_names import ClassFinder
 from da.data.domain import Labelled, Unlabelled
@@ -47,6 +48,7 @@ class ClassFolders(NamedTuple):
     only_target: tuple[str, ...]
 
 
+@checked
 def read_class_folders(
     source: str | Path,
     target: str | Path,

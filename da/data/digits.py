@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from da.arrays.arguments import checked
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 
@@ -87,6 +88,7 @@ CHANGES = {
 }
 
 
+@checked
 def read_digits(domain: str, *, size: int = SIZE, channels: int = 1) -> Labelled:
     """Read one domain of the digits that come with the package; no download is needed.
 

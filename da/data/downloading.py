@@ -11,6 +11,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from da.arrays.arguments import checked
 from da.data.benchmarks import (
     Benchmark,
 )
@@ -19,6 +20,7 @@ from da.data.files.mnist_usps import find_digits
 from da.data.transfer import fetch
 
 
+@checked
 def download(benchmark: Benchmark, root: str | Path) -> None:
     """Fetch the files of a benchmark that are not there yet, and verify each of them.
 

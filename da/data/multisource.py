@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.data.batches import Batch, network_input, order_of, positive
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
@@ -74,6 +75,7 @@ class MultiSourceBatches:
         [0, 0, 1, 1, 2, 2]
     """
 
+    @checked
     def __init__(
         self,
         sources: Sequence[Labelled | Dataset],

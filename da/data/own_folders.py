@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.data.benchmarks import Benchmark, all_pairs
 from da.data.class_names import ClassFinder
@@ -22,6 +23,7 @@ ClassSet = Literal["shared", "union"]
 LAYOUT = "lay photographs out as FOLDER/domain/class/image.jpg"
 
 
+@checked
 def folder_benchmark(folder: str | Path, *, classes: ClassSet = "shared") -> Benchmark:
     """Describe your own photographs as a benchmark, so that image scripts and readers take them.
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
@@ -24,6 +25,7 @@ from da.data.files.images import MODES, ImageReader, fit_square
 from da.data.files.mnist_usps import read_digit_file
 
 
+@checked
 def data_root(flag: str | Path | None = None) -> Path:
     """Find the folder of the data sets.
 
@@ -56,6 +58,7 @@ def data_root(flag: str | Path | None = None) -> Path:
     return root
 
 
+@checked
 def read_domain(
     benchmark: Benchmark,
     domain: str,

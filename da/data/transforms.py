@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays.choices import check_choices
+from da.arrays.arguments import check_fields
 from da.arrays.devices import sent
 from da.arrays.integers import whole_number
 
@@ -214,7 +214,7 @@ class ImageTransform:
     augmentation: Augmentation = "none"
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         whole_number(self.size, "size", least=1)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,10 +5,12 @@ The map that gives source rows the target's covariance is `da.shallow.coral`.
 
 from __future__ import annotations
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.distances import covariance
 
 
+@checked
 def coral(source: Array, target: Array) -> Array:
     """Measure how far apart the covariances of two samples are.
 

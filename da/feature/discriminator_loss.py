@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import at_least_single
 
 
+@checked
 def domain_confusion_loss(
     source_logits: Tensor,
     target_logits: Tensor,

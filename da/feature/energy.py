@@ -8,11 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import capable, narrowed, widened
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.distances import centred
 
 
+@checked
 def energy_distance(source: Array, target: Array) -> Array:
     """Measure how far apart two samples are, from distances between their rows alone.
 

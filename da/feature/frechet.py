@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import torch
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, widened
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 
 
+@checked
 def frechet_distance(source: Array, target: Array) -> Array:
     """Measure how far apart the means and covariances of two samples are, in one number.
 

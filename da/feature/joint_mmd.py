@@ -13,6 +13,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, like
 from da.feature.mmd_estimators import (
     MULTIPLIERS,
@@ -26,6 +27,7 @@ from da.ops.discrepancy import Backend
 from da.ops.mixture import Bandwidth, KernelName, check_kernel
 
 
+@checked
 def joint_mmd2(
     sources: Sequence[Array],
     targets: Sequence[Array],

@@ -17,14 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, wide_type, widened
 from da.arrays.matrices import Array, check_two_samples, like
+from da.arrays.numbers import as_numbers
 from da.arrays.stacking import stacking
 from da.feature.mmd_estimators import MULTIPLIERS, layer_of
 from da.ops.discrepancy import Backend, kernel_discrepancy
 from da.ops.mixture import Bandwidth, KernelName, check_kernel
 
 
+@checked
 def local_mmd2(
     source: Array,
     target: Array,
@@ -122,8 +125,8 @@ def _check_classes(
     labels: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Labels (n,) int64 and wide probabilities (m, classes) that fit each other and x and y."""
-    own = torch.as_tensor(labels).to(x.device)
-    p = torch.as_tensor(probabilities).detach().to(x.device, wide_type(x.device))
+    own = as_numbers(labels, "source_labels").to(x.device)
+    p = as_numbers(probabilities, "target_probabilities").detach().to(x.device, wide_type(x.device))
     if own.is_floating_point() or own.shape != (len(x),):
         raise ValueError(
             f"source_labels must be integers, ({len(x)},), one for each source row; got "

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 
 import torch
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, like, normalised_weights
+from da.arrays.numbers import as_numbers
 from da.feature.mmd_estimators import (
     MULTIPLIERS,
     Estimator,
@@ -29,6 +31,7 @@ from da.ops.discrepancy import Backend
 from da.ops.mixture import Bandwidth, KernelName, check_kernel
 
 
+@checked
 def mmd2(
     source: Array,
     target: Array,
@@ -132,6 +135,6 @@ def mmd2(
         return like(linear_estimate(layers), source)
     weights = None
     if source_weights is not None:
-        given = torch.as_tensor(source_weights).to(x)
+        given = as_numbers(source_weights, "source_weights").to(x)
         weights = normalised_weights(given, len(x), name="source_weights")
     return like(quadratic_estimate(layers, weights, estimator == "unbiased", backend), source)

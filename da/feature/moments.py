@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, widened
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
@@ -25,6 +26,7 @@ from da.kernels.bandwidths import scale_free
 from da.kernels.distances import centred
 
 
+@checked
 def cmd(
     source: Array,
     target: Array,
@@ -87,6 +89,7 @@ def cmd(
     return like(narrowed(value, x), source)
 
 
+@checked
 def homm(source: Array, target: Array, *, order: int = 3, tanh: bool = False) -> Array:
     """Measure how far apart two samples are in one order of moments, over all products of features.
 

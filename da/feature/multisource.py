@@ -13,6 +13,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, widened
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
@@ -23,6 +24,7 @@ from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, everywhere
 
 
+@checked
 def moment_distance(sources: Sequence[Array], target: Array, *, order: int = 2) -> Array:
     """Measure how far apart several sources and a target are, from their moments.
 

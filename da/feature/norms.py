@@ -14,6 +14,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precision, like
 from da.feature.adversarial import DANN
@@ -22,6 +23,7 @@ from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant, sigmo
 from da.train.search_space import ADAPTATION, Factor
 
 
+@checked
 def afn(features: Array, *, step: float = 1.0) -> Array:
     """Ask every feature vector to be a step longer than it is (stepwise adaptive feature norm).
 
@@ -64,6 +66,7 @@ def afn(features: Array, *, step: float = 1.0) -> Array:
         return like((norms - (norms.detach() + step)).square().mean(), features)
 
 
+@checked
 def hard_afn(features: Array, *, radius: float = 25.0) -> Array:
     """Draw the mean norm of the features to one radius (hard adaptive feature norm).
 
@@ -101,6 +104,7 @@ def hard_afn(features: Array, *, radius: float = 25.0) -> Array:
         return like((torch.linalg.vector_norm(x, dim=1).mean() - radius).square(), features)
 
 
+@checked
 def bsp(source: Array, target: Array, *, k: int = 1) -> Array:
     """Penalise the directions that carry most of each domain's features.
 

@@ -10,11 +10,13 @@ from typing import final
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import Outputs
 from da.train.method import Adapt, Terms
 
 
+@checked
 def bnm(logits: Array) -> Array:
     """Measure how sure and how varied the predictions of a batch are, less being better.
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import at_least_single
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
@@ -24,6 +25,7 @@ from da.networks.statistics import frozen_statistics, kept_statistics
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 
+@checked
 def reject_unsure(logits: Tensor, *, threshold: float) -> Tensor:
     """Add a class "unknown" to logits; it wins if no other class is probable enough.
 
@@ -138,6 +140,7 @@ class RejectUnsure(nn.Module):
         thresholds.
     """
 
+    @checked
     def __init__(self, head: nn.Module, *, threshold: float) -> None:
         super().__init__()
         self.head = head

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.arrays.devices import narrowed, widened
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
@@ -40,6 +41,7 @@ from da.train.method import BatchStatistics, Ramp, constant
 GramMatrix = Literal["sum", "mean"]
 
 
+@checked
 def dare_gram(
     source: Array,
     target: Array,
@@ -125,6 +127,7 @@ def dare_gram(
         return like(narrowed(value, x), source)
 
 
+@checked
 def rsd(source: Array, target: Array, *, trade_off: float = 0.01) -> Array:
     """Measure the angles between the subspaces that the rows of two samples span.
 

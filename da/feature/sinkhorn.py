@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, widened
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
@@ -23,6 +24,7 @@ from da.kernels.distances import centred, gram_distances
 RELATIVE = 0.1  # the default regularization, in units of the mean squared distance
 
 
+@checked
 def sinkhorn_divergence(
     source: Array,
     target: Array,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, wide_type, widened
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
@@ -20,6 +21,7 @@ from da.arrays.random_states import RandomState, seed_of
 from da.kernels.distances import centred
 
 
+@checked
 def sliced_wasserstein(
     source: Array,
     target: Array,
@@ -111,6 +113,7 @@ class FreshDraws(nn.Module):
 
     draws: Tensor
 
+    @checked
     def __init__(self, discrepancy: Callable[..., Tensor]) -> None:
         super().__init__()
         self.discrepancy = discrepancy

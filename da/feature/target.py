@@ -13,6 +13,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, widened
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import Network, Outputs, entropies
@@ -20,6 +21,7 @@ from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 from da.train.search_space import ADAPTATION
 
 
+@checked
 def entropy(logits: Array) -> Array:
     """Measure how unsure predictions are: 0 if every row is certain of one class.
 
@@ -55,6 +57,7 @@ def entropy(logits: Array) -> Array:
         return like(entropies(z).mean(), logits)
 
 
+@checked
 def mcc(logits: Array, *, temperature: float = 2.5) -> Array:
     """Measure how much the predictions of a batch confuse classes with each other.
 

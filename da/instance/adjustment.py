@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array
 from da.instance.class_arrays import (
     TINY,
@@ -20,6 +21,7 @@ from da.instance.class_arrays import (
 from da.instance.diagnostics import warn_if_uniform
 
 
+@checked
 def sample_weights(class_weights: Array, labels: Array) -> Array:
     """Give each source row the weight of its class, so that training sees the target's frequencies.
 
@@ -65,6 +67,7 @@ def sample_weights(class_weights: Array, labels: Array) -> Array:
     return as_given(weights, class_weights)
 
 
+@checked
 def adjust(probabilities: Array, class_weights: Array) -> Array:
     """Turn a source classifier's probabilities into the target's, without training.
 
@@ -144,6 +147,7 @@ class AdjustedHead(nn.Module):
 
     log_weights: Tensor
 
+    @checked
     def __init__(self, head: nn.Module, class_weights: Tensor | np.ndarray) -> None:
         super().__init__()
         self.head = head

@@ -18,6 +18,7 @@ from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.validation import check_is_fitted
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array
 from da.arrays.random_states import RandomState, seed_of
@@ -118,7 +119,7 @@ class TrAdaBoostR2(RegressorMixin, TransferBoosting):
         return as_given(weighted_median(*self._hypotheses(x)), x)
 
 
-class TwoStageTrAdaBoostR2(RegressorMixin, BaseEstimator):
+class TwoStageTrAdaBoostR2(CheckedEstimator, RegressorMixin, BaseEstimator):
     """Regression boosting in two stages: first move weight from source to target, then boost.
 
     It chooses by cross-validation on the target how much the source should count, so it suffers

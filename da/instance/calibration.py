@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import check_fields, checked
 from da.arrays.matrices import Array
 from da.instance.class_arrays import TINY, as_given, frequencies, integers_of, probabilities_of
 
@@ -48,6 +49,9 @@ class Calibration:
     temperature: float
     bias: Tensor
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __call__(self, probabilities: Array) -> Array:
         """Calibrate probabilities (n, k); the result has their kind and precision."""
         p = probabilities_of(probabilities, "probabilities", len(self.bias))
@@ -55,6 +59,7 @@ class Calibration:
         return as_given(logits.softmax(1), probabilities)
 
 
+@checked
 def calibrate(probabilities: Array, labels: Array) -> Calibration:
     """Fit a temperature and class biases so that probabilities agree with held-out labels.
 

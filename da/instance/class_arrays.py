@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays.matrices import Array, as_matrix
+from da.arrays.numbers import as_numbers
 
 TINY = 1e-30  # the least value that a probability or a weight has under a logarithm
 
@@ -102,7 +103,7 @@ def frequencies(labels: Tensor, k: int, rows: int, name: str) -> Tensor:
 
 def class_weights_of(class_weights: Tensor | np.ndarray) -> Tensor:
     """Check class weights (k,), finite, >= 0, not all 0, and return them in float64 on the CPU."""
-    weights = torch.as_tensor(class_weights).detach().cpu().double()
+    weights = as_numbers(class_weights, "class_weights").detach().cpu().double()
     usable = weights.ndim == 1 and bool((weights.isfinite() & (weights >= 0)).all())
     if not usable or not bool(weights.sum() > 0):
         raise ValueError(

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import Samples, tiles
@@ -20,6 +21,7 @@ from da.kernels.bandwidths import check_bandwidth
 from da.kernels.distances import centred, gram_distances
 
 
+@checked
 def density_weights(source: Array, target: Array, *, bandwidth: float | None = None) -> Array:
     """Weight source rows by the ratio of two kernel density estimates, target over source.
 

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
+from da.arrays.numbers import as_numbers
 
 UNIFORM = 0.999  # weights whose effective sample size is above this share of n count as uniform
 
@@ -67,6 +69,7 @@ class Reliability(NamedTuple):
     rows: np.ndarray
 
 
+@checked
 def describe(weights: Tensor | np.ndarray) -> WeightReport:
     """Summarise weights: effective sample size, largest weight, share of zeros.
 
@@ -92,6 +95,7 @@ def describe(weights: Tensor | np.ndarray) -> WeightReport:
     return WeightReport(len(w), effective_sample_size(w), len(w) * share, share, zeros)
 
 
+@checked
 def ratio_error(weights: Tensor | np.ndarray, ratio: Tensor | np.ndarray) -> float:
     """Measure how far weights are from the true density ratio; 0 is exact, 1 as bad as uniform.
 
@@ -125,6 +129,7 @@ def ratio_error(weights: Tensor | np.ndarray, ratio: Tensor | np.ndarray) -> flo
     return float((w - r).square().mean() / uniform)
 
 
+@checked
 def reliability(
     weights: Tensor | np.ndarray, ratio: Tensor | np.ndarray, *, bins: int = 10
 ) -> Reliability:
@@ -164,6 +169,7 @@ def reliability(
     return Reliability(weight.numpy(), truth.numpy(), counts[kept].numpy())
 
 
+@checked
 def effective_sample_size(weights: Tensor | np.ndarray) -> float:
     """Count how many equally weighted rows would give a mean of the same variance.
 
@@ -215,7 +221,7 @@ def warn_if_uniform(weights: Tensor | np.ndarray, method: str) -> None:
 
 def _checked(weights: Tensor | np.ndarray, name: str = "weights") -> Tensor:
     """The weights in float64 on the CPU, divided by the largest."""
-    w = torch.as_tensor(weights).detach().double().cpu()
+    w = as_numbers(weights, name).detach().double().cpu()
     if w.ndim != 1 or not bool((w.isfinite() & (w >= 0)).all()) or not bool(w.sum() > 0):
         raise ValueError(
             f"{name} must be (n,), finite, >= 0 and not all 0; "

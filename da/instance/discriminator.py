@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number_or_none
 from da.arrays.matrices import Array
 from da.arrays.random_states import RandomState, seed_of
@@ -26,6 +27,7 @@ SMALLEST_PROBABILITY = 1e-6
 FOLDS = 5  # by default
 
 
+@checked
 def discriminator_weights(
     source: Array,
     target: Array,

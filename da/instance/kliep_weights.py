@@ -19,6 +19,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array, full_precision
 from da.arrays.random_states import RandomState, seed_of
@@ -33,6 +34,7 @@ ROUGH = 1e-3  # nats: while bandwidths are compared, likelihoods need not be mor
 SMALLEST_SHARE = 1e-12  # no share becomes 0, so that a later step can raise it again
 
 
+@checked
 def kliep(
     source: Array,
     target: Array,

@@ -26,11 +26,13 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, like
 from da.instance.class_arrays import class_count, frequencies, integers_of, probabilities_of
 
 
+@checked
 def bbse(
     source_predictions: Array,
     source_labels: Array,
@@ -108,6 +110,7 @@ def bbse(
     return _result(weights / (prior @ weights), target_predictions)
 
 
+@checked
 def mlls(
     source_labels: Array,
     target_probabilities: Array,

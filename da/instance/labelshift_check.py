@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples
 from da.arrays.random_states import RandomState, seed_of
@@ -83,6 +84,7 @@ class LabelShiftCheck:
     fits: bool
 
 
+@checked
 def check_label_shift(
     source_predictions: Array,
     source_labels: Array,

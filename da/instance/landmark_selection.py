@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.instance.selection import Selection, class_numbers, index_like
@@ -29,6 +30,7 @@ from da.kernels.distances import centred, gram_distances
 SCALES = tuple(2.0**q for q in range(-6, 7))
 
 
+@checked
 def landmarks(
     source: Array,
     source_labels: Tensor | np.ndarray,
@@ -116,6 +118,7 @@ def landmarks(
     return tuple(found)
 
 
+@checked
 def balanced_weights(
     within: Tensor, across: Tensor, groups: Tensor, *, n_iter: int, tolerance: float
 ) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array, full_precision
 from da.arrays.random_states import RandomState, seed_of
@@ -31,6 +32,7 @@ TILE = 100  # rows of a kernel at a time
 NULL = 1e-10  # eigenvalues of the landmarks' kernel below this share of the largest count as 0
 
 
+@checked
 def kmm(
     source: Array,
     target: Array,

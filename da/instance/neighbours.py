@@ -12,11 +12,13 @@ import math
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, full_precision
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.samples import Samples, tiles
 
 
+@checked
 def neighbour_weights(source: Array, target: Array, *, smoothing: float = 1.0) -> Array:
     """Weight each source row by the number of target rows that are nearest to it.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, normalised_weights
 from da.arrays.random_states import RandomState, seed_of
@@ -71,6 +72,7 @@ class DensityRatioCheck:
     fits: bool
 
 
+@checked
 def check_density_ratio(
     source: Array,
     target: Array,

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples
+from da.arrays.numbers import as_numbers
 from da.instance.discriminator import discriminator_weights
 from da.instance.samples import class_labels
 
@@ -41,6 +43,7 @@ class Selection:
     reason: str
 
 
+@checked
 def select_by_likeness(
     source: Array,
     target: Array,
@@ -85,7 +88,7 @@ def select_by_likeness(
     x, _ = check_two_samples(source, target)
     _check_rule(fraction, threshold, source_labels)
     scores = weights(source, target)
-    values = torch.as_tensor(scores).double()
+    values = as_numbers(scores, "weights").double()
     if values.shape != (len(x),) or not bool(values.isfinite().all()):
         raise ValueError(
             f"weights must give one finite number a source row, shape ({len(x)},); "

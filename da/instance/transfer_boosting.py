@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch import Tensor
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, NonFiniteError, as_matrix, check_two_samples
 
@@ -31,7 +32,7 @@ def source_factor(n: int, rounds: int) -> float:
     return 1 / (1 + math.sqrt(2 * math.log(n) / rounds))
 
 
-class TransferBoosting(BaseEstimator, ABC):
+class TransferBoosting(CheckedEstimator, BaseEstimator, ABC):
     """The rounds that TrAdaBoost and TrAdaBoost.R2 share.
 
     Args:

@@ -18,6 +18,7 @@ import math
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, full_precision
 from da.arrays.random_states import RandomState, seed_of
@@ -30,6 +31,7 @@ REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 LEFT_OUT = 2000  # pairs of rows, at most: more would hardly change a score that is their mean
 
 
+@checked
 def ulsif(
     source: Array,
     target: Array,
@@ -95,6 +97,7 @@ def ulsif(
     return weights
 
 
+@checked
 def rulsif(
     source: Array,
     target: Array,

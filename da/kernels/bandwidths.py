@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import capable, narrowed, wide_type, widened
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.arrays.stacking import stacking
@@ -22,6 +23,7 @@ MEDIAN_ROWS = 1000
 Norm = Literal[1, 2]
 
 
+@checked
 def mean_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
     """Set a bandwidth to the mean distance between two different rows.
 
@@ -56,6 +58,7 @@ def mean_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
         return like(_mean_distance(centred(tensor), norm), x)
 
 
+@checked
 def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
     """Set a bandwidth to the median distance between two different rows.
 
@@ -97,6 +100,7 @@ def median_bandwidth(x: Array, *, norm: Norm = 2) -> Array:
         return like(narrowed(lengths.quantile(0.5), tensor), x)
 
 
+@checked
 def resolve_bandwidth(z: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> float | Tensor:
     """Turn what a caller gave as bandwidth, a rule or a number, into the bandwidth.
 
@@ -131,6 +135,7 @@ def resolve_bandwidth(z: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> f
     return torch.where(value > 0, value, torch.ones_like(value))
 
 
+@checked
 def scale_free(
     x: Tensor, y: Tensor, *, norm: Norm = 2, about_origin: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -183,6 +188,7 @@ def scale_free(
         return pooled[: len(x)], pooled[len(x) :]
 
 
+@checked
 def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
     """Return `bandwidth`, or raise an error if no kernel can have it.
 

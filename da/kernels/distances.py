@@ -13,10 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.arrays.stacking import stacking
 
 
+@checked
 def squared_distances(x: Array, y: Array) -> Array:
     """Measure the squared Euclidean distance between each row of x and each row of y.
 
@@ -48,6 +50,7 @@ def squared_distances(x: Array, y: Array) -> Array:
         return like(gram_distances(first, second), x)
 
 
+@checked
 def gram_distances(x: Tensor, y: Tensor) -> Tensor:
     """Compute `squared_distances` of tensors that are checked already, with autocast off.
 
@@ -79,6 +82,7 @@ def gram_distances(x: Tensor, y: Tensor) -> Tensor:
     return distances.fill_diagonal_(0) if same else distances
 
 
+@checked
 def centred(x: Tensor) -> Tensor:
     """Subtract the mean row, for quantities that do not change if all rows are shifted.
 
@@ -101,6 +105,7 @@ def centred(x: Tensor) -> Tensor:
     return x.sub_(x.detach().mean(dim=0))
 
 
+@checked
 def squared_norms(x: Tensor) -> Tensor:
     """Compute the squared length of each row, without a temporary of the size of x.
 
@@ -119,6 +124,7 @@ def squared_norms(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=1).square()
 
 
+@checked
 def covariance(x: Tensor) -> Tensor:
     """Compute the covariance matrix of rows, differentiable twice.
 

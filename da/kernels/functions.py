@@ -20,12 +20,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import capable, narrowed
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import check_bandwidth
 from da.kernels.distances import gram_distances
 
 
+@checked
 def gaussian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
     """Compare rows by a bell curve of their distance: 1 if they are equal, near 0 if far apart.
 
@@ -56,6 +58,7 @@ def gaussian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
         return like(torch.exp(-gram_distances(first, second) / check_bandwidth(bandwidth)), x)
 
 
+@checked
 def laplacian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
     """Compare rows by an exponential of the sum of their absolute differences.
 
@@ -87,6 +90,7 @@ def laplacian(x: Array, y: Array, *, bandwidth: float | Tensor) -> Array:
         return like(torch.exp(-distances / check_bandwidth(bandwidth)), x)
 
 
+@checked
 def rational_quadratic(
     x: Array, y: Array, *, bandwidth: float | Tensor, alpha: float = 1.0
 ) -> Array:
@@ -125,6 +129,7 @@ def rational_quadratic(
         return like((1 + distances / (alpha * check_bandwidth(bandwidth))) ** -alpha, x)
 
 
+@checked
 def polynomial(
     x: Array, y: Array, *, bandwidth: float | Tensor, degree: int = 3, offset: float = 1.0
 ) -> Array:
@@ -165,6 +170,7 @@ def polynomial(
         return like((first @ second.T / check_bandwidth(bandwidth) + offset) ** int(degree), x)
 
 
+@checked
 def linear(x: Array, y: Array) -> Array:
     """Compare rows by their inner product, which sees means alone.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed, widened
 from da.model.finetune import fit_head
 from da.model.maps import stage_layers
@@ -18,6 +19,7 @@ from da.networks.layers import block_names, single, submodule, watched
 from da.networks.network import Network
 
 
+@checked
 def channel_attention(
     network: Network,
     x: Tensor,

@@ -14,8 +14,10 @@ from itertools import chain, islice
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import at_least_single
-from da.model.windows import checked, windows
+from da.model.windows import checked as checked_batches
+from da.model.windows import windows
 from da.networks.network import Network
 from da.networks.statistics import BatchNorm, DomainBatchNorm, evaluating, use_statistics
 
@@ -35,6 +37,7 @@ def batch_norms(network: nn.Module) -> list[BatchNorm]:
 
 
 @torch.no_grad()
+@checked
 def adapt_statistics(network: Network, batches: Iterable[Tensor]) -> Network:
     """Replace the running statistics of a trained network by those of the target (AdaBN).
 
@@ -120,7 +123,7 @@ def _tracking(network: Network) -> list[BatchNorm]:
 
 def _two_rows_first(batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """The batches; a first one of a single row, which has no variance, is joined to the second."""
-    rest = checked(batches)
+    rest = checked_batches(batches)
     first = list(islice(rest, 1))
     if first and len(first[0]) == 1:
         first = [torch.cat([*first, *islice(rest, 1)])]

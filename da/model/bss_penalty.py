@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import Network
@@ -43,6 +44,7 @@ def spectral_shrinkage(features: Array, *, k: int = 1) -> Array:
         return like(torch.linalg.svdvals(f)[-k:].square().sum(), features)
 
 
+@checked
 def bss(
     network: Network, source_network: Network, x: Tensor, *, k: int = 1, eta: float = 0.001
 ) -> Tensor:

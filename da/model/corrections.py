@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precision, like
+from da.arrays.numbers import as_numbers
 
 TINY = 1e-10  # the smallest probability, as in LAME's published code
 _ROWS = 2048  # distances of so many rows are in memory at a time
@@ -162,7 +164,7 @@ def t3a(
             f"weight must have a row for each of {answers.shape[1]} classes; got {tuple(own.shape)}"
         )
     keep = whole_number_or_none(per_class, "per_class", least=1)
-    shift = torch.zeros(len(own)) if bias is None else torch.as_tensor(bias).detach()
+    shift = torch.zeros(len(own)) if bias is None else as_numbers(bias, "bias").detach()
     if shift.shape != (len(own),):
         raise ValueError(f"bias must be ({len(own)},), one a class; got {tuple(shift.shape)}")
     with full_precision(z):
@@ -180,6 +182,7 @@ def t3a(
     return like(corrected.to(answers.dtype), logits)
 
 
+@checked
 def prior_correction(
     features: Array | None, logits: Array, *, source_shares: Array, target_shares: Array
 ) -> Array:
@@ -229,7 +232,7 @@ def prior_correction(
 
 def _shares(shares: Array, name: str, logits: Tensor) -> Tensor:
     """Shares of classes (k,) as a tensor like the logits (n, k)."""
-    values = torch.as_tensor(shares).detach().to(logits)
+    values = as_numbers(shares, name).detach().to(logits)
     fits = values.shape == logits.shape[1:] and bool((values > 0).all())
     if not fits or abs(float(values.sum()) - 1) > 1e-4:
         raise ValueError(

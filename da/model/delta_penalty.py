@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.data.batches import LabelledBatch
 from da.model.maps import feature_maps, stage_layers
 from da.networks.layers import single, watched
@@ -57,6 +58,7 @@ def behavioural_distance(
     return torch.stack([_layer_distance(*layer) for layer in layers]).sum()
 
 
+@checked
 def delta(
     network: Network,
     source_network: Network,

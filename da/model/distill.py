@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.networks.network import Network
 
 
+@checked
 def knowledge_distillation(
     student_logits: Array, teacher_logits: Array, *, temperature: float = 2.0
 ) -> Array:
@@ -76,6 +78,7 @@ def knowledge_distillation(
         return like(temperature**2 * divergence, student_logits)
 
 
+@checked
 def feature_distillation(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """Make a student network compute the same features as a teacher (the hint loss of FitNets).
 
@@ -152,6 +155,7 @@ class Hint(nn.Module):
         one is 1 x 1, for maps of equal size and for vectors.
     """
 
+    @checked
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(student_width, teacher_width)
@@ -161,6 +165,7 @@ class Hint(nn.Module):
         return self.linear(student_features.movedim(1, -1)).movedim(-1, 1)
 
 
+@checked
 def lwf(
     network: Network, source_network: Network, x: Tensor, *, temperature: float = 2.0
 ) -> Tensor:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import widened
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.network import Network, linear_head
@@ -28,6 +29,7 @@ from da.networks.parts import Frozen
 from da.train.method import Method, Terms
 
 
+@checked
 def with_new_head(network: Network) -> Network:
     """Copy a source network and draw its head anew: the start of full fine-tuning.
 
@@ -67,6 +69,7 @@ def with_new_head(network: Network) -> Network:
     return own
 
 
+@checked
 def frozen(network: Network) -> Network:
     """Copy a source network so that only a new head learns: feature extraction.
 
@@ -101,6 +104,7 @@ def frozen(network: Network) -> Network:
     return Network(Frozen(own.backbone), Frozen(own.bottleneck), own.head, pretrained=True)
 
 
+@checked
 def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: float = 10.0) -> None:
     """Set a network's head to the logistic regression on given features: a linear probe.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.networks.network import Network
 from da.networks.tensor_names import plain_name
 
 
+@checked
 def l2_sp(
     network: Network, source_network: Network, x: Tensor, *, alpha: float = 0.1, beta: float = 0.01
 ) -> Tensor:

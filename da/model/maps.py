@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.networks.layers import block_names, single, watched
 from da.networks.network import Network
 from da.networks.statistics import frozen_statistics, kept_statistics
@@ -60,6 +61,7 @@ def stage_layers(network: Network, x: Tensor) -> list[str]:
     return list(last_of_size.values())[-_STAGES:]
 
 
+@checked
 def stage_convolutions(network: Network, x: Tensor) -> list[str]:
     """Find the last convolutions of the last stages of a backbone, at most four.
 

@@ -19,6 +19,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import at_least_single
 from da.model.batchnorm import batch_norms
 from da.networks.network import Network
@@ -113,6 +114,7 @@ class MixedBatchNorm(BatchNorm):
             raise ValueError(f"x must be (b, {self.num_features}, ...); got {tuple(input.shape)}")
 
 
+@checked
 def mix_statistics(network: Network, *, source_share: float = 0.9) -> Network:
     """Copy a network so that it normalises each test batch by mixed statistics (alpha-BN).
 

@@ -16,6 +16,7 @@ from scipy.special import log_softmax
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def calibration_temperature(logits: Tensor, labels: Tensor) -> float:
     return _temperature(logits.detach().cpu().numpy().astype(np.float64), labels.cpu().numpy())
 
 
+@checked
 def category_relationship(
     source_probabilities: Tensor, labels: Tensor, *, approach: Approach = "reverse"
 ) -> Tensor:

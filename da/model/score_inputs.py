@@ -11,6 +11,7 @@ from torch import Tensor
 
 from da.arrays.devices import widened
 from da.arrays.matrices import as_matrix
+from da.arrays.numbers import as_numbers
 
 
 def labelled_rows(
@@ -98,8 +99,7 @@ def _from_numpy(labels: np.ndarray, name: str) -> Tensor:
     """An array of numbers as a tensor."""
     if labels.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be numbers; got {labels.dtype}")
-    # torch reads neither negative strides nor foreign byte order.
-    return torch.from_numpy(np.array(labels, dtype=labels.dtype.newbyteorder("=")))
+    return as_numbers(labels, name)
 
 
 def indicator(classes: Tensor) -> Tensor:

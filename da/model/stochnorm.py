@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.networks.network import Network
 from da.networks.statistics import BatchNorm
 
@@ -79,6 +80,7 @@ class StochasticNorm(BatchNorm):
             raise ValueError(f"x must be (b, {self.num_features}, ...); got {tuple(input.shape)}")
 
 
+@checked
 def stochastic_normalisation(network: Network, *, probability: float = 0.5) -> Network:
     """Copy a network so that fine-tuning also uses its pretrained batch statistics.
 

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
+
 
 class _ReverseGradient(torch.autograd.Function):
     """The identity, whose backward pass multiplies the gradient by -factor."""
@@ -51,6 +53,7 @@ class _ReverseGradient(torch.autograd.Function):
         return _ReverseGradient.apply(x, factor), in_dims[0]
 
 
+@checked
 def reverse_gradient(x: Tensor, factor: float = 1.0) -> Tensor:
     """Pass `x` on unchanged and flip the sign of its gradient.
 
@@ -102,6 +105,7 @@ def fixed(*modules: nn.Module) -> Iterator[None]:
             part._parameters.update(own)
 
 
+@checked
 def discriminator(
     width: int, *, hidden: Sequence[int] = (1024, 1024), dropout: float = 0.5
 ) -> nn.Module:
@@ -190,6 +194,7 @@ class MultilinearMap(nn.Module):
     left: Tensor
     right: Tensor
 
+    @checked
     def __init__(
         self, features: int, classes: int, *, limit: int = 4096, output: int = 1024
     ) -> None:

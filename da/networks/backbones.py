@@ -21,6 +21,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.networks.inputs import NORMALISATIONS, InputSettings, Normalisation
@@ -31,6 +32,7 @@ from da.networks.tensor_names import named_alike, places
 from da.networks.weights import fill, naming, read_file, state_in
 
 
+@checked
 def backbone(
     name: str,
     *,
@@ -124,6 +126,7 @@ def backbone(
     return body, width
 
 
+@checked
 def input_settings(
     name: str, *, size: int | None = None, normalisation: Normalisation = "auto"
 ) -> InputSettings:
@@ -163,6 +166,7 @@ def input_settings(
     return settings
 
 
+@checked
 def source_classifier(name: str, *, weights: Path | str | None = None) -> nn.Linear:
     """Take the classifier of a pretrained network, without its backbone.
 

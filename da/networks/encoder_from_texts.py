@@ -19,6 +19,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.networks.encoder_files import quiet
 from da.networks.extras import extra
 from da.networks.text_encoders import apply_tokenizer
@@ -26,6 +27,7 @@ from da.networks.text_encoders import apply_tokenizer
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # tokens 0 to 4
 
 
+@checked
 def new_encoder(
     texts: Sequence[str],
     *,
@@ -201,6 +203,7 @@ def _without_pieces(model: Any) -> Any:
     return tokenizer
 
 
+@checked
 def save_encoder(folder: Path, tokenizer: Any, model: Any) -> None:
     """Write an encoder to a folder, whole or not at all: `text_network` and `tokenise` find it.
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from da.arrays.arguments import check_fields
 from da.networks.statistics import evaluating
 
 Normalisation = Literal["auto", "imagenet", "half"]
@@ -41,6 +42,9 @@ class InputSettings:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def stored_size(self) -> int:

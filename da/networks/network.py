@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.networks.parts import Normalise
 from da.networks.tensor_names import rename
 from da.networks.wrapping import new_linear, take_apart
@@ -73,6 +74,7 @@ class Network(nn.Module):
 
     _passes: list[tuple[Tensor, Outputs]] | None = None  # inputs and outputs, inside `remember`
 
+    @checked
     def __init__(
         self,
         backbone: nn.Module,
@@ -211,6 +213,7 @@ def remember(network: Network) -> Iterator[None]:
         network._passes = outer
 
 
+@checked
 def bottleneck(
     width: int, features: int, *, dropout: float = 0.5, scale: float | None = None
 ) -> tuple[nn.Module, int]:

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.arguments import checked
+
 
 class Normalise(nn.Module):
     """Scales each row to the 2-norm `scale`: z = scale x / max(||x||, 1e-12), (b, d) -> (b, d)."""
@@ -37,6 +39,7 @@ class Frozen(nn.Module):
         (False, [False, False])
     """
 
+    @checked
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module.requires_grad_(False).eval()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from da.arrays.arguments import checked
 from da.networks.network import Network
 
 
+@checked
 def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 128) -> Network:
     """Make a LeNet-like network for small images such as digits, with random weights.
 
@@ -54,6 +56,7 @@ def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 1
     return Network(backbone, bottleneck, nn.Linear(features, classes))
 
 
+@checked
 def temporal_cnn(
     classes: int, *, channels: int = 3, width: int = 64, features: int = 128, dropout: float = 0.5
 ) -> Network:
@@ -103,6 +106,7 @@ def _temporal_block(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
     ]
 
 
+@checked
 def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) -> Network:
     """Make a network with two hidden layers for vectors, with random weights.
 

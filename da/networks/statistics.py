@@ -13,6 +13,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
+
 DomainName = Literal["source", "target"]
 
 
@@ -49,6 +51,7 @@ class DomainBatchNorm(nn.Module):
         DSBN has a scale and shift for each domain too. Here both domains share them, as in AdaBN.
     """
 
+    @checked
     def __init__(self, norm: BatchNorm) -> None:
         super().__init__()
         self.source, self.target = norm, copy.deepcopy(norm)
@@ -60,6 +63,7 @@ class DomainBatchNorm(nn.Module):
         return self.source(x) if self.domain == "source" else self.target(x)
 
 
+@checked
 def split_statistics(network: nn.Module) -> None:
     """Give every batch normalisation of a network separate statistics for source and target.
 
@@ -83,6 +87,7 @@ def split_statistics(network: nn.Module) -> None:
                 setattr(module, name, DomainBatchNorm(child))
 
 
+@checked
 def use_statistics(network: nn.Module, domain: DomainName) -> None:
     """Choose which domain's statistics the split layers of a network use from now on.
 

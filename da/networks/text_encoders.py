@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.networks.encoder_files import (
     find_encoder,
     load_config,
@@ -83,6 +84,7 @@ def tokens(x: Tensor, generator: torch.Generator) -> Tensor:
     return x
 
 
+@checked
 def tokenise(
     texts: Sequence[str], encoder: str | Path, *, max_length: int = 256, download: bool = False
 ) -> Tensor:
@@ -174,6 +176,7 @@ def apply_tokenizer(tokenizer: Any, texts: Sequence[str], *, max_length: int) ->
     return torch.stack([made["input_ids"], made["attention_mask"]], dim=1)  # (n, 2, length)
 
 
+@checked
 def text_network(
     encoder: str | Path, classes: int, *, pretrained: bool = True, download: bool = False
 ) -> Network:

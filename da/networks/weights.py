@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.networks.extras import extra
 from da.networks.tensor_names import named_alike, some_of
 
@@ -23,6 +24,7 @@ from da.networks.tensor_names import named_alike, some_of
 ENTRIES = ("state_dict", "model", "model_state_dict", "network", "net", "weights")
 
 
+@checked
 def load_weights(
     module: nn.Module, path: Path | str, *, of: str = "the network", unwanted: Collection[str] = ()
 ) -> None:
@@ -63,6 +65,7 @@ def load_weights(
         fill(module, named_alike(state_in(content), module.state_dict(), unwanted=unwanted))
 
 
+@checked
 def describe_weights(path: Path | str) -> dict[str, Any]:
     """Read what a network.pt says beside its weights.
 

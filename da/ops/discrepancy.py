@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import narrowed
 from da.arrays.matrices import full_precision
 from da.arrays.stacking import stacking
@@ -34,6 +35,7 @@ SMALL = 256  # rows in all: below, one Gram matrix is faster than its tiles on a
 GPU_SMALL = 4096
 
 
+@checked
 def kernel_discrepancy(
     x: Sequence[Tensor],
     y: Sequence[Tensor],

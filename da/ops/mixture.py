@@ -24,6 +24,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import check_fields
 from da.arrays.stacking import stacking
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred
@@ -68,6 +69,9 @@ class Mixture:
 
     name: KernelName
     scales: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @cached_property
     def powers_of_two(self) -> bool:

@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.arrays.random_states import RandomState, seed_of
@@ -45,7 +46,7 @@ _ALONE = ("none", "adabn")  # rows that can be trained without target rows
 
 
 @final
-class DeepAdaptationClassifier(ClassifierMixin, BaseEstimator):
+class DeepAdaptationClassifier(CheckedEstimator, ClassifierMixin, BaseEstimator):
     """Train a small network on source rows so that it answers unlabelled target rows as well.
 
     Use it on tables or stored features where a scikit-learn classifier would stand: in pipelines,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tyro
 
-from da.arrays.choices import check_choices
+from da.arrays.arguments import check_fields
 from da.arrays.integers import whole_number
 from da.networks.backbones import fingerprint
 from da.recipes.trade_offs import check_trade_offs, trade_off_of
@@ -68,7 +68,7 @@ class CommonFlags:
     smoke_test: bool = False
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
         object.__setattr__(self, "processes", whole_number(self.processes, "processes", least=1))

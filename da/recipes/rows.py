@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from da.arrays.choices import check_choices
+from da.arrays.arguments import check_fields
 from da.arrays.integers import whole_number
 from da.networks.network import Network
 from da.recipes.job import Cell
@@ -64,7 +64,7 @@ class RowFlags:
 
     def __post_init__(self) -> None:
         getattr(super(), "__post_init__", lambda: None)()  # of the class that is second
-        check_choices(self)
+        check_fields(self)
         object.__setattr__(self, "trials", whole_number(self.trials, "trials", least=1))
         if not 0 <= self.source_validation < 1:
             raise ValueError(f"source_validation must be in [0, 1); got {self.source_validation}")

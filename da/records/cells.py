@@ -43,6 +43,10 @@ class Metric:
 
     name: str = "target_accuracy"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be text; got {self.name!r}")
+
     @property
     def percent(self) -> bool:
         """Whether it is a fraction, shown in percent."""

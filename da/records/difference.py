@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -103,6 +104,9 @@ def paired_difference(own: Mapping[Any, float], base: Mapping[Any, float]) -> Di
         >>> paired_difference({0: 3.0, 1: 5.0}, {0: 1.0, 1: 2.0, 2: 9.0}).mean
         2.5
     """
+    for name, given in (("own", own), ("base", base)):
+        if not isinstance(given, Mapping) or not all(isinstance(v, Real) for v in given.values()):
+            raise TypeError(f"{name} must map seeds to numbers; got {given!r}")
     gains = np.array([own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())])
     if len(gains) == 0:
         return None

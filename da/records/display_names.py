@@ -124,4 +124,6 @@ def display_name(row: str) -> str:
         >>> display_name("cdan_e"), display_name("mine")
         ('CDAN+E', 'mine')
     """
+    if not isinstance(row, str):
+        raise TypeError(f"row must be text; got {row!r}")
     return NAMES.get(row, row)

@@ -23,6 +23,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from da.arrays.arguments import check_fields
 from da.arrays.matrices import as_matrix
 from da.instance.class_arrays import integers_of
 
@@ -58,6 +59,7 @@ class AccuracyEstimate:
     reason: str
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.low <= self.accuracy <= self.high <= 1:
             raise ValueError(
                 "an estimate must have 0 <= low <= accuracy <= high <= 1; "

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.arrays.matrices import Array
 from da.select.accuracy import (
@@ -29,6 +30,7 @@ Judge = Literal["ensemble", "members"]
 LEAST_OTHERS = 3
 
 
+@checked
 def generalised_disagreement(target_logits: Models, *, level: float = 0.9) -> AccuracyEstimate:
     """Estimate the accuracy of models that differ in their seed alone by their agreement (GDE).
 
@@ -74,6 +76,7 @@ def generalised_disagreement(target_logits: Models, *, level: float = 0.9) -> Ac
     return estimate_of(float(agreement.mean()), variance_of_mean(agreement), level, doubts)
 
 
+@checked
 def ensemble_accuracy(
     target_logits: Array,
     other_logits: Models,

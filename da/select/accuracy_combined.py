@@ -20,11 +20,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from da.arrays.arguments import checked
 from da.select.accuracy import AccuracyEstimate, check_level
 
 WIDEST = 0.2  # a range of estimates from which on their median is not called reliable
 
 
+@checked
 def combined_estimate(estimates: Mapping[str, AccuracyEstimate]) -> AccuracyEstimate:
     """Combine estimates of one accuracy: their median, in an interval that holds all of theirs.
 
@@ -72,6 +74,7 @@ def combined_estimate(estimates: Mapping[str, AccuracyEstimate]) -> AccuracyEsti
     return AccuracyEstimate(middle, low, high, not doubts, "; ".join(doubts))
 
 
+@checked
 def calibrated_interval(
     estimate: AccuracyEstimate,
     earlier_estimates: Sequence[AccuracyEstimate],

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.arrays.matrices import Array
 from da.select.accuracy import (
@@ -27,6 +28,7 @@ from da.select.accuracy import (
 Score = Literal["confidence", "negative_entropy"]
 
 
+@checked
 def average_confidence(target_logits: Array, *, level: float = 0.9) -> AccuracyEstimate:
     """Estimate target accuracy by the mean confidence on the target.
 
@@ -68,6 +70,7 @@ def average_confidence(target_logits: Array, *, level: float = 0.9) -> AccuracyE
     return estimate_of(float(sure.mean()), variance, level, doubts_about(target))
 
 
+@checked
 def difference_of_confidences(
     source_logits: Array, source_labels: Array, target_logits: Array, *, level: float = 0.9
 ) -> AccuracyEstimate:
@@ -120,6 +123,7 @@ def difference_of_confidences(
     return estimate_of(accuracy, variance, level, doubts_about(target, source))
 
 
+@checked
 def average_thresholded_confidence(
     source_logits: Array,
     source_labels: Array,

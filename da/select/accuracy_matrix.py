@@ -12,6 +12,7 @@ import ot
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array
 from da.select.accuracy import (
     AccuracyEstimate,
@@ -26,6 +27,7 @@ from da.select.accuracy import (
 )
 
 
+@checked
 def nuclear_norm_accuracy(
     source_logits: Array, source_labels: Array, target_logits: Array, *, level: float = 0.9
 ) -> AccuracyEstimate:
@@ -95,6 +97,7 @@ def nuclear_norm_accuracy(
     )
 
 
+@checked
 def confidence_optimal_transport(
     source_labels: Array, target_logits: Array, *, level: float = 0.9
 ) -> AccuracyEstimate:

@@ -11,6 +11,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, normalised_weights
 from da.instance.diagnostics import effective_sample_size
 from da.instance.labelshift import bbse
@@ -27,6 +28,7 @@ from da.select.accuracy import (
 )
 
 
+@checked
 def importance_weighted_accuracy(
     source_logits: Array, source_labels: Array, source_weights: Array, *, level: float = 0.9
 ) -> AccuracyEstimate:
@@ -88,6 +90,7 @@ def importance_weighted_accuracy(
     return estimate_of(accuracy, variance, level, doubts)
 
 
+@checked
 def label_shift_accuracy(
     source_logits: Array, source_labels: Array, target_logits: Array, *, level: float = 0.9
 ) -> AccuracyEstimate:

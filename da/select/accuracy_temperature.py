@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, normalised_weights
 from da.instance.diagnostics import effective_sample_size
 from da.select.accuracy import (
@@ -30,6 +31,7 @@ _STEP = 1e-3  # of a difference quotient, in log temperature
 _FLAT = 1e-6  # a curvature of the mean Brier score that counts as none
 
 
+@checked
 def scaled_confidence(
     source_logits: Array,
     source_labels: Array,

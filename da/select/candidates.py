@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from da.arrays.arguments import checked
 from da.records.checksums import check_file
 from da.records.predictions import read_predictions
 from da.records.record import Record
@@ -49,6 +50,7 @@ class Candidate:
     logits: np.ndarray
 
 
+@checked
 def read_candidates(records: Iterable[Record]) -> list[Candidate]:
     """Read runs that kept their predictions, in the order of the records.
 

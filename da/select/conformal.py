@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, like
 from da.arrays.random_states import RandomState, seed_of
 from da.instance.class_arrays import class_weights_of, integers_of, probabilities_of
@@ -83,6 +84,7 @@ class PredictionSets:
         return like(inside.to(torch.as_tensor(probabilities).device), probabilities)
 
 
+@checked
 def conformal_classifier(
     probabilities: Array,
     labels: Array,

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.matrices import normalised_weights
+from da.arrays.numbers import as_numbers
 from da.instance.diagnostics import effective_sample_size
 
 LEAST = 50  # effective rows: the coverage then varies by about 4 points from one sample to another
@@ -64,7 +65,7 @@ class Calibrated:
         """
         if given is None:
             return torch.full((rows,), len(self.weights) / self.effective_size, dtype=torch.float64)
-        own = torch.as_tensor(given).detach().cpu().double()
+        own = as_numbers(given, "weights").detach().cpu().double()
         if own.shape != (rows,) or not bool((own.isfinite() & (own >= 0)).all()):
             raise ValueError(
                 f"weights must be ({rows},), one for each row, finite and >= 0; "
@@ -92,7 +93,7 @@ def calibrated_scores(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1); got {level}")
-    given = torch.ones_like(scores) if weights is None else torch.as_tensor(weights).detach()
+    given = torch.ones_like(scores) if weights is None else as_numbers(weights, "weights").detach()
     w = normalised_weights(given.cpu().double(), len(scores))
     rows = effective_sample_size(w)
     if rows < least:

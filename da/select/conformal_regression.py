@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, as_matrix, like
 from da.select.conformal_quantiles import LEAST, Calibrated, calibrated_scores
 
@@ -67,6 +68,7 @@ class PredictionIntervals:
         return like(found.to(torch.as_tensor(predictions).device), predictions)
 
 
+@checked
 def conformal_regressor(
     predictions: Array,
     values: Array,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.arrays.devices import widened
 from da.arrays.matrices import as_matrix
@@ -22,6 +23,7 @@ Members = Literal["all", "agreeing half"]
 Centre = Literal["mean", "median"]
 
 
+@checked
 def ensemble_agreement(
     candidates: Mapping[Any, Tensor | np.ndarray] | Tensor | np.ndarray,
     *,
@@ -82,6 +84,7 @@ def ensemble_agreement(
     return _agreements(probabilities, [name for name in scores if scores[name] >= least])
 
 
+@checked
 def regression_agreement(
     candidates: Mapping[Any, Tensor | np.ndarray] | Tensor | np.ndarray,
     *,

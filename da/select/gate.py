@@ -6,11 +6,14 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
+from da.arrays.arguments import checked
+
 Name = TypeVar("Name", bound=Hashable)
 
 TOLERANCE = 0.05  # nats
 
 
+@checked
 def within_gate(source_risks: Mapping[Name, float], *, tolerance: float = TOLERANCE) -> list[Name]:
     """List the candidates that are about as good on the source as the best of them.
 
@@ -40,6 +43,7 @@ def within_gate(source_risks: Mapping[Name, float], *, tolerance: float = TOLERA
     return [name for name, risk in source_risks.items() if risk >= least]
 
 
+@checked
 def best_candidate(
     scores: Mapping[Name, float],
     source_risks: Mapping[Name, float] | None = None,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.arrays.devices import widened
 from da.arrays.matrices import as_matrix
@@ -24,6 +25,7 @@ Part = Literal["both", "within", "between"]
 SHARE_ASKED = 0.05  # of the rows that the Hopkins statistic draws
 
 
+@checked
 def mixval(
     mixed_logits: Tensor | np.ndarray,
     logits: Tensor | np.ndarray,
@@ -100,6 +102,7 @@ def mixval(
     return float(torch.stack(accuracies).mean())
 
 
+@checked
 def transfer_score(
     logits: Tensor | np.ndarray,
     features: Tensor | np.ndarray,
@@ -160,6 +163,7 @@ def transfer_score(
     return hopkins_statistic(x, random_state=random_state) + information - head_unevenness(head)
 
 
+@checked
 def head_unevenness(head_weights: Tensor | np.ndarray) -> float:
     """Measure how far the class vectors of a linear head are from pointing evenly apart.
 
@@ -193,6 +197,7 @@ def head_unevenness(head_weights: Tensor | np.ndarray) -> float:
     return (angles - math.acos(-1 / (len(w) - 1))).square().mean().item()
 
 
+@checked
 def hopkins_statistic(features: Tensor | np.ndarray, *, random_state: RandomState = 0) -> float:
     """Measure whether rows form clusters: about 1/2 if they are spread evenly, 1 for clusters.
 

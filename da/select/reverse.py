@@ -12,11 +12,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone, is_regressor
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples
 from da.arrays.random_states import RandomState
 from da.shallow.crossvalidation import SourceFolds
 
 
+@checked
 def reverse_validation(
     estimator: BaseEstimator,
     source: Array,

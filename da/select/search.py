@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.train.search_space import Factor, SearchSpace
 
@@ -17,6 +18,7 @@ Recipe = dict[str, Any]  # option -> value; options that are not named keep thei
 ENOUGH = 1000  # draws without a new recipe after which a space counts as used up
 
 
+@checked
 def draw_trials(
     space: SearchSpace, usual: Mapping[str, Any], *, trials: int, seed: int = 0
 ) -> list[Recipe]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, like
 
 SMALLEST_PROBABILITY = 1e-6
 
 
+@checked
 def density_ratio(source: Array, target: Array, rows: Array) -> Array:
     """Estimate how much likelier other source rows are in the target, by a logistic regression.
 

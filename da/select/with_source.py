@@ -21,12 +21,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.devices import widened
 from da.arrays.matrices import as_matrix, normalised_weights
+from da.arrays.numbers import as_numbers
 from da.instance.class_arrays import integers_of
 from da.train.label_free_certainty import class_logits
 
 
+@checked
 def source_risk(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Score a network by minus its mean loss on held-out source rows.
 
@@ -69,6 +72,7 @@ def source_risk(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> flo
     return -float(row_losses(logits, labels).mean())
 
 
+@checked
 def source_accuracy(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Count how many held-out source rows are right.
 
@@ -97,6 +101,7 @@ def source_accuracy(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray) ->
     return float(widened(z.argmax(1) == y).mean())
 
 
+@checked
 def importance_weighted_risk(
     logits: Tensor | np.ndarray, labels: Tensor | np.ndarray, weights: Tensor | np.ndarray
 ) -> float:
@@ -146,6 +151,7 @@ def importance_weighted_risk(
     return -float((w * losses).sum() / w.sum())
 
 
+@checked
 def deep_embedded_risk(
     logits: Tensor | np.ndarray, labels: Tensor | np.ndarray, weights: Tensor | np.ndarray
 ) -> float:
@@ -216,7 +222,7 @@ def row_losses(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> Tens
     Returns:
         The losses (v,), float64, on the CPU.
     """
-    given = torch.as_tensor(labels)
+    given = as_numbers(labels, "labels")
     if not given.is_floating_point():
         return functional.cross_entropy(*_classification(logits, labels), reduction="none")
     z = widened(as_matrix(logits, "logits").detach()).cpu()
@@ -245,6 +251,6 @@ def _classification(
 
 def _row_weights(weights: Tensor | np.ndarray, losses: Tensor) -> Tensor:
     """Weights (v,) as they were given, checked, float64, on the CPU."""
-    given = widened(torch.as_tensor(weights).detach()).cpu()
+    given = widened(as_numbers(weights, "weights").detach()).cpu()
     normalised_weights(given, len(losses))
     return given

@@ -22,6 +22,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.classes import class_values
 from da.arrays.matrices import Array, as_matrix, check_two_samples, like
 
@@ -29,7 +30,7 @@ Domain = Literal["source", "target"]
 UNLIKE = 1e5  # columns whose standard deviations differ by a larger factor get a warning
 
 
-class Adapter(BaseEstimator, ABC):
+class Adapter(CheckedEstimator, BaseEstimator, ABC):
     """Learn a map from two samples: the base class of every adapter of `da.shallow`.
 
     Derive from it to write an adapter of one's own. A subclass defines `fit`, which calls

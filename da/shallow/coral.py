@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.distances import covariance
 from da.shallow.adapter import Adapter, Domain
@@ -70,6 +71,7 @@ class CORAL(Adapter):
         return x @ self.map_ if domain == "source" else x.clone()
 
 
+@checked
 def coral_map(source: Array, target: Array, *, regularization: float = 1.0) -> Array:
     """Compute the matrix that gives source rows the covariance of the target.
 

@@ -19,7 +19,9 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from da.arrays.arguments import CheckedEstimator, checked
 from da.arrays.matrices import Array, NonFiniteError, like
+from da.arrays.numbers import as_numbers
 from da.shallow.domain_map import parted
 
 MeanOf = Literal["riemannian", "log_euclidean", "euclidean"]
@@ -29,6 +31,7 @@ STEPS, CLOSE = (
 )  # of the Riemannian mean: most steps, and the last one's length
 
 
+@checked
 def mean_covariance(matrices: Array, *, metric: MeanOf = "riemannian") -> Array:
     """Average covariance matrices.
 
@@ -72,6 +75,7 @@ def mean_covariance(matrices: Array, *, metric: MeanOf = "riemannian") -> Array:
     return like(_mean(c.double(), _metric(metric)).to(c.dtype), matrices)
 
 
+@checked
 def tangent_vectors(matrices: Array) -> Array:
     """Turn covariance matrices about the identity into rows for a classifier or a regression.
 
@@ -111,7 +115,7 @@ def tangent_vectors(matrices: Array) -> Array:
 
 
 @final
-class RecentreCovariances(BaseEstimator):
+class RecentreCovariances(CheckedEstimator, BaseEstimator):
     """Give the covariance matrices of every domain the identity as their mean.
 
     Use it for sessions, subjects or devices whose channels have other gains and mixings. No label
@@ -230,7 +234,7 @@ def _matrices(x: Tensor | np.ndarray, name: str) -> Tensor:
     """The matrices (n, c, c) as a tensor, symmetric and positive definite."""
     if not isinstance(x, Tensor | np.ndarray):
         raise TypeError(f"{name} must be a torch tensor or a NumPy array; got {type(x).__name__}")
-    matrices = torch.as_tensor(x).detach()
+    matrices = as_numbers(x, name).detach()
     if not matrices.is_floating_point():
         raise TypeError(f"{name} must hold floats; got {matrices.dtype}")
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or 0 in matrices.shape:

@@ -13,6 +13,7 @@ from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
+from da.arrays.arguments import checked
 from da.arrays.random_states import RandomState, seed_of
 from da.arrays.sample_domain import is_source, labels_of
 
@@ -54,6 +55,7 @@ class SourceFolds(BaseCrossValidator):
 
     __metadata_request__split = {"sample_domain": True}
 
+    @checked
     def __init__(self, n_splits: int = 5, *, random_state: RandomState = 0) -> None:
         self.n_splits = n_splits
         self.random_state = random_state

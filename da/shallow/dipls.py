@@ -11,6 +11,7 @@ from torch import Tensor
 
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, like
+from da.arrays.numbers import as_numbers
 from da.shallow.adapter import Adapter, Domain, rows_of_width
 
 
@@ -127,7 +128,7 @@ def _values(values: Tensor | np.ndarray | None, rows: Tensor) -> Tensor:
     """The source's values (n,) in float64."""
     if values is None:
         raise TypeError("source_labels must be given: DIPLS learns from the source's values")
-    numbers = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values)
+    numbers = as_numbers(values, "source_labels")
     if numbers.is_complex() or numbers.dtype == torch.bool:
         raise TypeError(f"source_labels must hold numbers; got {numbers.dtype}")
     y = numbers.detach().double().to(rows.device)

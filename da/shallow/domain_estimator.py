@@ -21,6 +21,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.sample_domain import is_source, labelled_rows, labels_of
 from da.shallow.adapter import Adapter, Domain
 from da.shallow.estimator_checks import check_parts
@@ -43,7 +44,7 @@ def estimator_has(method: str) -> Callable[[DomainAdaptationEstimator], bool]:
     return check
 
 
-class DomainAdaptationEstimator(BaseEstimator, ABC):
+class DomainAdaptationEstimator(CheckedEstimator, BaseEstimator, ABC):
     """The common part of the classifier and the regressor: adapt, weigh, then fit an estimator.
 
     Args:

@@ -19,11 +19,12 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.matrices import Array, as_matrix, like
 from da.shallow.adapter import rows_of_width
 
 
-class DomainMap(BaseEstimator, ABC):
+class DomainMap(CheckedEstimator, BaseEstimator, ABC):
     """Bring rows of many named domains to common ground: the base class of such maps.
 
     A subclass defines `fit(x, domain, ...)`, which calls `_parts`, and `_map`.

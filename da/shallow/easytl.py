@@ -22,13 +22,14 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.matrices import Array, check_two_samples
 from da.shallow.adapter import check_labels, rows_of_width, warn_if_unlike_scales
 from da.shallow.coral import coral_map
 
 
 @final
-class EasyTL(ClassifierMixin, BaseEstimator):
+class EasyTL(CheckedEstimator, ClassifierMixin, BaseEstimator):
     """Classify target rows by the nearest class mean in the source that CORAL has aligned.
 
     Use it as a baseline without a parameter to choose. After `fit`, `pseudo_labels_` (m,) holds the

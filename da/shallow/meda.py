@@ -28,6 +28,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from da.arrays.arguments import CheckedEstimator
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array, check_two_samples, like
 from da.kernels.functions import gaussian
@@ -41,7 +42,7 @@ from da.shallow.spectral import class_gaps, domain_gap, scaled
 
 
 @final
-class MEDA(ClassifierMixin, BaseEstimator):
+class MEDA(CheckedEstimator, ClassifierMixin, BaseEstimator):
     """Classify the target by a kernel classifier on geodesic-flow features, aligned and smooth.
 
     Use it if the source has labels and the rows number a few thousand at most: memory is

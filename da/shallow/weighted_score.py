@@ -27,7 +27,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 
-from da.arrays.choices import check_choice
+from da.arrays.arguments import check_fields
 from da.arrays.sample_domain import is_source, labels_of
 from da.shallow.weigher import Weigher, checked_weights
 
@@ -99,7 +99,7 @@ class ImportanceWeightedScore:
     metric: Metric = "auto"
 
     def __post_init__(self) -> None:
-        check_choice("metric", self.metric, Metric)
+        check_fields(self)
 
     def __call__(
         self, estimator: BaseEstimator, X: Any, y: Any, sample_domain: Any = None

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples
 from da.arrays.random_states import RandomState, seed_of
@@ -19,6 +20,7 @@ FEWEST = 16  # blocks that the smaller sample is cut into if it has that many ro
 MOST = 1024  # blocks that count: their Gram matrix must stay small
 
 
+@checked
 def block_mmd_test(
     source: Array,
     target: Array,

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precision
 from da.arrays.random_states import RandomState, seed_of
@@ -144,6 +145,7 @@ class BlockSums:
         return MMDTest(float(statistics[0]), p_value, statistics[1:].numpy())
 
 
+@checked
 def block_sums(
     source: Array | None,
     target: Array | None,

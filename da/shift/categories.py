@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from da.arrays.arguments import checked
 from da.records.multiple_tests import holm
 from da.shift.class_drift import moved_proportions
 
@@ -38,6 +39,7 @@ class Categories(NamedTuple):
     new: tuple[tuple[str, ...], ...]
 
 
+@checked
 def moved_categories(source: np.ndarray, target: np.ndarray) -> Categories:
     """Test each column of categories for a change of its shares.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy.stats import chi2_contingency
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples
 from da.arrays.random_states import RandomState, seed_of
@@ -72,6 +73,7 @@ class Proportions(NamedTuple):
     counts: np.ndarray
 
 
+@checked
 def moved_classes(
     source: Array,
     target: Array,
@@ -146,6 +148,7 @@ def moved_classes(
     return [line._replace(p_value=float(p)) for line, p in zip(found, corrected, strict=True)]
 
 
+@checked
 def moved_proportions(source_labels: np.ndarray, target_labels: np.ndarray) -> Proportions:
     """Test whether the classes have the same shares on both sides, by Pearson's chi-square test.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.stats import ks_2samp
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import median_bandwidth
 from da.kernels.functions import gaussian
@@ -41,6 +42,7 @@ class Columns(NamedTuple):
     shift: np.ndarray
 
 
+@checked
 def moved_columns(source: Array, target: Array) -> Columns:
     """Test each column for a change of its distribution.
 
@@ -84,6 +86,7 @@ def moved_columns(source: Array, target: Array) -> Columns:
     return Columns(np.asarray(found.statistic), holm(np.asarray(found.pvalue).clip(0, 1)), shift)
 
 
+@checked
 def witness(source: Array, target: Array) -> Array:
     """Score target rows by how much more they are like the target than like the source.
 

@@ -23,6 +23,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.arrays.random_states import RandomState, seed_of
@@ -32,6 +33,7 @@ from da.shift.mmd import MMDTest
 from da.shift.permutations import permutation_p_value, relabellings
 
 
+@checked
 def mmd_fuse(
     source: Array,
     target: Array,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import fisher_exact
 
+from da.arrays.arguments import checked
 from da.records.multiple_tests import holm
 
 
@@ -31,6 +32,7 @@ class Gaps(NamedTuple):
     p_value: np.ndarray
 
 
+@checked
 def moved_gaps(source: np.ndarray, target: np.ndarray) -> Gaps:
     """Test each column for a change of its share of missing values.
 

@@ -28,6 +28,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import check_two_samples
 from da.arrays.random_states import RandomState, seed_of
@@ -100,6 +101,7 @@ class _Sample(NamedTuple):
         return _Sample(*(values[index] for values in self))
 
 
+@checked
 def explain_loss(
     source: np.ndarray,
     target: np.ndarray,

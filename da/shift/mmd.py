@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.arrays.random_states import RandomState, seed_of
 from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
@@ -41,6 +42,7 @@ class MMDTest:
     null: np.ndarray
 
 
+@checked
 def mmd_test(
     source: Array,
     target: Array,

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import is_whole, whole_number
 from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precision, like
 from da.arrays.random_states import RandomState, seed_of
@@ -40,6 +41,7 @@ from da.kernels.bandwidths import check_bandwidth, resolve_bandwidth
 CELLS = 2**22  # entries of the largest temporary matrix
 
 
+@checked
 def random_feature_mmd2(
     source: Array,
     target: Array,
@@ -154,6 +156,7 @@ class MeanEmbedding:
         The MMD is the unbiased one, and samples are streams of batches.
     """
 
+    @checked
     def __init__(
         self,
         width: int,

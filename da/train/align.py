@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.matrices import normalised_weights
+from da.arrays.numbers import as_numbers
 from da.data.batches import Batch
 from da.networks.network import Network, Outputs
 from da.networks.statistics import use_statistics
@@ -171,7 +172,7 @@ def _checked(weights: Tensor | np.ndarray | None) -> Tensor | None:
     """Weights of mean 1 in single precision, as a tensor."""
     if weights is None:
         return None
-    own = torch.atleast_1d(torch.as_tensor(weights))
+    own = torch.atleast_1d(as_numbers(weights, "source_weights"))
     return normalised_weights(own, len(own), name="source_weights").float()
 
 

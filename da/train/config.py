@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from da.arrays.choices import check_choices
+from da.arrays.arguments import check_fields
 from da.arrays.integers import whole_number
 from da.records.trials import DEFAULT_SCORE
 
@@ -90,7 +90,7 @@ class TrainConfig:
     workers: int = field(default=0, metadata=NO_RESULT)
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         for name in ("steps", "batch_size", "accumulate", "log_every", "evaluate_every", "devices"):
             # Python's int in place of NumPy's, because a record is JSON.
             object.__setattr__(self, name, whole_number(getattr(self, name), name, least=1))

@@ -23,7 +23,10 @@ from torch.distributed import (
     is_initialized,
 )
 
+from da.arrays.arguments import checked
 
+
+@checked
 def gather_rows(x: Tensor) -> Tensor:
     """Collect the rows of all processes, so that a loss sees the global batch.
 

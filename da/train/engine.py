@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from da.arrays.arguments import checked
 from da.train.config import TrainConfig
 from da.train.watch import watch_each_other
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@checked
 def launch(config: TrainConfig) -> Fabric:
     """Start the engine that `fit` runs on: device, precision and processes.
 

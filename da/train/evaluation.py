@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from da.arrays.choices import check_choices
+from da.arrays.arguments import check_fields
 from da.arrays.integers import whole_number
 from da.data.batches import network_input
 from da.data.datasets import labels_of
@@ -117,7 +117,7 @@ class Evaluation:
     correction: Correction | None = None
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         whole_number(self.batch_size, "batch_size", least=1)
         object.__setattr__(self, "target", _judged(self.target))
         object.__setattr__(self, "transform", as_transform(self.transform))

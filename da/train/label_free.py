@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.train.label_free_certainty import (
     entropy,
     information_maximisation,
@@ -64,6 +65,7 @@ SCORES: Mapping[str, Score] = {
 }
 
 
+@checked
 def label_free_scores(
     logits: Tensor | np.ndarray,
     features: Tensor | np.ndarray | None = None,

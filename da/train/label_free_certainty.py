@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import widened
 from da.arrays.matrices import as_matrix
 
@@ -37,6 +38,7 @@ def class_logits(logits: Tensor | np.ndarray, name: str = "logits") -> Tensor:
     return widened(rows.detach())
 
 
+@checked
 def entropy(logits: Tensor | np.ndarray) -> float:
     """Score target predictions by how certain they are.
 
@@ -76,6 +78,7 @@ def entropy(logits: Tensor | np.ndarray) -> float:
     return -torch.special.entr(p).sum(1).mean().item()
 
 
+@checked
 def information_maximisation(logits: Tensor | np.ndarray) -> float:
     """Score target predictions by how certain and how evenly spread over the classes they are.
 
@@ -126,6 +129,7 @@ def information_maximisation(logits: Tensor | np.ndarray) -> float:
     return (torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()).item()
 
 
+@checked
 def nuclear_norm(logits: Tensor | np.ndarray) -> float:
     """Score target predictions by the nuclear norm of their matrix: certain and diverse.
 
@@ -177,6 +181,7 @@ THRESHOLD = 5.0  # of `mano`: more certain logits than that go through the softm
 ORDER = 4  # of the norm of `mano`
 
 
+@checked
 def mano(logits: Tensor | np.ndarray) -> float:
     """Score target predictions by a norm that overconfident logits cannot drive to its limit.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import as_matrix
 from da.train.label_free_certainty import class_logits
 
@@ -19,6 +20,7 @@ TEMPERATURE = 0.05
 BLOCK = 128  # rows at once, so that a block stays in the processor's cache
 
 
+@checked
 def soft_neighbourhood_density(logits: Tensor | np.ndarray) -> float:
     """Score target predictions by how many near neighbours each has among them.
 
@@ -73,6 +75,7 @@ def soft_neighbourhood_density(logits: Tensor | np.ndarray) -> float:
     return torch.cat(entropies).double().mean().item()
 
 
+@checked
 def class_ami(logits: Tensor | np.ndarray, features: Tensor | np.ndarray) -> float:
     """Score target predictions by whether they agree with clusters of the features.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import NonFiniteError
 from da.data.loading import Stream, load
 from da.data.progress import Progress
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+@checked
 def fit(
     method: Method,
     stream: Stream,

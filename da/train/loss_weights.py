@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
+
+from da.arrays.arguments import checked
+from da.arrays.numbers import as_numbers
 
 ClassWeights = Tensor | np.ndarray | Sequence[float]
 
@@ -22,6 +24,7 @@ def check_factor(name: str, value: float) -> None:
         )
 
 
+@checked
 def balanced_class_weights(labels: Tensor | np.ndarray, classes: int | None = None) -> Tensor:
     """Weigh classes so that all count the same in a loss, however rare they are.
 
@@ -49,7 +52,7 @@ def balanced_class_weights(labels: Tensor | np.ndarray, classes: int | None = No
         >>> balanced_class_weights(torch.tensor([0, 0, 0, 1])).tolist()  # 4 / (2 * 3), 4 / (2 * 1)
         [0.6666666865348816, 2.0]
     """
-    y = torch.as_tensor(labels)
+    y = as_numbers(labels, "labels")
     if y.ndim != 1 or y.is_floating_point() or len(y) == 0 or int(y.min()) < 0:
         raise ValueError(
             f"labels must be one or more whole numbers (n,) from 0; got {tuple(y.shape)} {y.dtype}"
@@ -70,7 +73,7 @@ def checked_class_weights(weights: ClassWeights | None) -> Tensor | None:
     """
     if weights is None:
         return None
-    own = torch.as_tensor(weights).detach().float()
+    own = as_numbers(weights, "class_weights").detach().float()
     fits = own.ndim == 1 and bool(own.isfinite().all()) and not bool((own < 0).any())
     if not fits or not float(own.sum()) > 0:
         raise ValueError(

@@ -25,6 +25,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import CheckedConstructor
 from da.arrays.choices import check_choice
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.network import Network, Outputs, checked_network
@@ -45,7 +46,7 @@ BatchStatistics = Literal["source", "joint", "domain"]
 Ramp = Callable[[float], float]  # progress in [0, 1] -> factor of the trade-off
 
 
-class Method(nn.Module, ABC, Generic[BatchType]):
+class Method(CheckedConstructor, nn.Module, ABC, Generic[BatchType]):
     """Anything that `fit` can train: a network together with its loss.
 
     Derive from it if none of `Adapt`, `Align`, `Reweight` and `Regularize` fits. Only `loss` must
@@ -145,8 +146,7 @@ def constant(progress: float) -> float:
 def sigmoid_ramp(progress: float) -> float:
     """Let the trade-off rise smoothly from 0 to its full value.
 
-    Use it if early features are too poor to be worth aligning. Adversarial methods use it by
-    default.
+    Use it if early features are too poor to be worth aligning. Adversarial methods do.
 
         2 / (1 + exp(-10 progress)) - 1
 

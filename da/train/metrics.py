@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import capable, widened
 
 
+@checked
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Count how often the largest logit is at the right class.
 
@@ -41,6 +43,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return widened(logits.argmax(1) == _classes(labels)).mean().item()
 
 
+@checked
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     """Count which class is taken for which.
 
@@ -75,6 +78,7 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     return pairs.bincount(minlength=classes * classes).reshape(classes, classes)
 
 
+@checked
 def per_class_recall(confusion: Tensor) -> Tensor:
     """Find what share of each class is recognised.
 
@@ -97,6 +101,7 @@ def per_class_recall(confusion: Tensor) -> Tensor:
     return widened(confusion.diagonal()) / capable(confusion).sum(1)
 
 
+@checked
 def balanced_accuracy(confusion: Tensor) -> float:
     """Compute the accuracy as if all classes were equally frequent.
 
@@ -118,6 +123,7 @@ def balanced_accuracy(confusion: Tensor) -> float:
     return per_class_recall(confusion).nanmean().item()
 
 
+@checked
 def macro_f1(confusion: Tensor) -> float:
     """Average over the classes how well each is found and how rarely it is named by mistake.
 
@@ -142,6 +148,7 @@ def macro_f1(confusion: Tensor) -> float:
     return (2 * capable(confusion).diagonal() / either).nanmean().item()
 
 
+@checked
 def mean_squared_error(predictions: Tensor, labels: Tensor) -> float:
     """Average the squared difference of prediction and label.
 
@@ -166,6 +173,7 @@ def mean_squared_error(predictions: Tensor, labels: Tensor) -> float:
     return _residuals(predictions, labels).square().mean().item()
 
 
+@checked
 def mean_absolute_error(predictions: Tensor, labels: Tensor) -> float:
     """Average the absolute difference of prediction and label.
 
@@ -190,6 +198,7 @@ def mean_absolute_error(predictions: Tensor, labels: Tensor) -> float:
     return _residuals(predictions, labels).abs().mean().item()
 
 
+@checked
 def r_squared(predictions: Tensor, labels: Tensor) -> float:
     """Measure how much of the labels' variance a regression explains.
 

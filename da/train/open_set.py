@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import widened
 
 
@@ -29,6 +30,7 @@ class OpenSetMetrics(NamedTuple):
     hos: float
 
 
+@checked
 def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMetrics:
     """Measure a classifier that may answer "unknown".
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from da.arrays.arguments import check_fields
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -36,6 +38,7 @@ class Factor:
     high: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.low < self.high < math.inf:
             raise ValueError(
                 f"low and high must be finite with 0 < low < high; got {self.low}, {self.high}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import NonFiniteError
 from da.data.progress import Progress
 from da.train.checks import check_arguments, check_config, check_fit
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _CLOSE = 1e-3  # of the first update
 
 
+@checked
 def fit_stacked(
     members: Sequence[Member], *, fabric: Fabric | None = None, at_once: int = 24
 ) -> list[Outcome]:

@@ -1,0 +1,199 @@
+"""What an annotation admits, as a check and in words; `da.arrays.arguments` uses it.
+
+`float` is a finite number, `int` a whole one, `bool` is True or False, `Tensor` is a tensor,
+`np.ndarray` is whatever may become an array. Ranges and shapes are not checked here. Annotations
+that only a type checker can read admit anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from numbers import Integral, Number, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from da.arrays.stacking import stacking
+
+
+class Expected(NamedTuple):
+    """What an annotation admits, and how an error says it."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+
+@cache
+def of_parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Expected]]:
+    """The names of a function's positional parameters, and what its annotations admit."""
+    function = inspect.unwrap(function)
+    parameters = inspect.signature(function).parameters.values()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = getattr(function, "__globals__", {})
+    hints = {p.name: _read(p.annotation, names) for p in parameters if p.kind not in several}
+    positions = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return tuple(positions), _by_name(hints)
+
+
+@cache
+def of_fields(kind: type) -> dict[str, Expected]:
+    """What the annotations of a dataclass and its bases admit."""
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        names = vars(sys.modules[base.__module__])
+        own = inspect.get_annotations(base).items()
+        hints |= {name: _read(hint, names) for name, hint in own}
+    return _by_name(hints)
+
+
+def _read(hint: Any, names: Mapping[str, Any]) -> Any:
+    """An annotation as a type; one that only a type checker can read admits anything."""
+    if hint is inspect.Parameter.empty:
+        return Any
+    try:
+        return eval(hint, dict(names)) if isinstance(hint, str) else hint
+    except (NameError, TypeError, AttributeError):
+        return Any
+
+
+def _by_name(hints: Mapping[str, Any]) -> dict[str, Expected]:
+    read = {name: _expected(hint) for name, hint in hints.items()}
+    return {name: expected for name, expected in read.items() if expected is not None}
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        yield from _alternatives(typing.get_args(hint)[0])
+    elif origin in (Union, UnionType):
+        for part in typing.get_args(hint):
+            yield from _alternatives(part)
+    elif isinstance(hint, TypeVar) and hint.__constraints__:
+        yield from hint.__constraints__
+    else:
+        yield hint
+
+
+def _expected(hint: Any) -> Expected | None:
+    """What an annotation admits; None if that is not checked here."""
+    parts = list(_alternatives(hint))
+    if np.ndarray in parts:
+        parts = [part for part in parts if part is not Tensor]
+    if np.random.Generator in parts:  # `seed_of` knows what may be a source of randomness
+        return None
+    parts.sort(key=lambda part: part is not NoneType)
+    found = [_alternative(part) for part in parts]
+    if any(each is None for each in found):
+        return None
+    known = [each for each in found if each is not None]
+    if len(known) == 1:
+        return known[0]
+    words = " or ".join(dict.fromkeys(each.words for each in known))
+    return Expected(lambda value: any(each.fits(value) for each in known), words)
+
+
+def _alternative(part: Any) -> Expected | None:
+    """What one alternative of an annotation admits."""
+    origin, inner = typing.get_origin(part), typing.get_args(part)
+    if part in (None, NoneType):
+        return Expected(lambda value: value is None, "None")
+    if part in _PLAIN:
+        return _PLAIN[part]
+    if origin is Literal:  # which words there are, is checked where they are used
+        words = f"one of {', '.join(map(str, inner))}"
+        return Expected(lambda value: isinstance(value, str) or _is_one(value, inner), words)
+    if origin in (Sequence, tuple) or origin is list:
+        each = _expected(inner[0]) if inner else None
+        return _sequence(each)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return Expected(lambda value: isinstance(value, Mapping), "a mapping")
+    if origin is Callable or part is Callable:
+        return Expected(callable, "a function")
+    if inspect.isclass(part) and not getattr(part, "_is_protocol", False) and part is not object:
+        if part.__module__.startswith("sklearn."):  # whatever has its interface will do
+            return Expected(lambda v: hasattr(v, "fit") and not inspect.isclass(v), "an estimator")
+        kind = nn.Module if issubclass(part, nn.Module) else part  # a module may be wrapped
+        return Expected(lambda value: isinstance(value, kind), f"a {part.__name__}")
+    return None
+
+
+def _sequence(each: Expected | None) -> Expected:
+    """A list or a tuple; an array of numbers is one too."""
+
+    def fits(value: Any) -> bool:
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | Tensor):
+            return False
+        if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
+            return False
+        return each is None or all(each.fits(item) for item in value)
+
+    return Expected(fits, f"a sequence, each {each.words}" if each else "a sequence")
+
+
+def _is_one(value: Any, words: tuple[Any, ...]) -> bool:
+    """Whether a value is one of the words or numbers of a `Literal`."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return any((whole or type(value) is type(word)) and value == word for word in words)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number, maybe in an array or a tensor without dimensions."""
+    if isinstance(value, Tensor):
+        plain = value.ndim == 0 and value.dtype != torch.bool and not value.is_complex()
+        return plain and (stacking() or bool(value.isfinite()))
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu":
+        value = value[()]
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number of at most 64 bits."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return whole and -(2**63) <= int(value) < 2**63
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor that holds real numbers."""
+    return isinstance(value, Tensor) and not value.is_complex() and not value.is_meta
+
+
+def _is_dense(value: Any) -> bool:
+    return _is_tensor(value) and value.layout == torch.strided
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value may hold numbers or classes: an array, a tensor, a table, a list."""
+    if isinstance(value, Tensor):
+        return _is_tensor(value)
+    if isinstance(value, np.ndarray):  # no complex numbers, dates or fields
+        return value.dtype.kind in "biufUSO" and not np.ma.is_masked(value)
+    if isinstance(value, list | tuple):
+        return True
+    kinds = ("__array__", "to_numpy", "toarray")
+    plain = isinstance(value, Number | np.generic | type) or value is None
+    return not plain and any(hasattr(value, kind) for kind in kinds)
+
+
+_ARRAY = Expected(_is_array, "an array or a tensor of numbers or classes, none of them hidden")
+_PLAIN: dict[Any, Expected | None] = {
+    Any: None,
+    int: Expected(_is_whole, "a whole number"),
+    float: Expected(_is_number, "a finite number"),
+    bool: Expected(lambda value: isinstance(value, bool | np.bool_), "True or False"),
+    str: Expected(lambda value: isinstance(value, str), "text"),
+    Tensor: Expected(_is_dense, "a torch tensor of real numbers"),
+    np.ndarray: _ARRAY,
+}
