@@ -7,6 +7,8 @@ The digits 6 to 9 of the target are "unknown". The rows are
     none    a network of the six known classes, trained on the source alone
     adabn   the same with the target's batch statistics
     osbp    an adversary that learns to reject
+    ovanet  a classifier for each class, which rejects what is not of it
+    dance   target rows cluster with prototypes or each other; unsure ones are unknown
 
 none and adabn call a digit unknown if no class has a probability of 0.9.
 
@@ -19,6 +21,10 @@ unknown as one class of seven:
     python -m da table runs --experiment digits_openset --metric target_unknown_accuracy
     python -m da table runs --experiment digits_openset --metric target_accuracy
 
+Records of ovanet and dance also hold the H-score, in which every known digit counts the same:
+
+    python -m da table runs --experiment digits_openset --metric target_h_score
+
 There are three seeds. The table is in docs/results/digits_openset.md.
 """
 
@@ -26,8 +32,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from da.data import DIGITS, ImageTransform, read_digits
-from da.feature import OSBP, RejectUnsure
+from da.data import DIGITS, ImageTransform, Unlabelled, read_digits
+from da.feature import DANCE, OSBP, OVANet, RejectUnsure
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, main, paired_job
 from da.recipes.digits import first_classes
@@ -42,10 +48,18 @@ def closed(config: "Config", statistics: BatchStatistics) -> Align:
     return Align(network, None, batch_statistics=statistics)
 
 
-METHODS: dict[str, Callable[["Config"], Adapt]] = {
-    "none": lambda config: closed(config, "source"),
-    "adabn": lambda config: closed(config, "domain"),
-    "osbp": lambda config: OSBP(lenet(config.known + 1), batch_statistics=config.batch_statistics),
+METHODS: dict[str, Callable[["Config", Unlabelled], Adapt]] = {
+    "none": lambda config, target: closed(config, "source"),
+    "adabn": lambda config, target: closed(config, "domain"),
+    "osbp": lambda config, target: OSBP(
+        lenet(config.known + 1), batch_statistics=config.batch_statistics
+    ),
+    "ovanet": lambda config, target: OVANet(
+        lenet(config.known + 1), batch_statistics=config.batch_statistics
+    ),
+    "dance": lambda config, target: DANCE(
+        lenet(config.known + 1), target, batch_statistics=config.batch_statistics
+    ),
 }
 
 
@@ -53,14 +67,14 @@ METHODS: dict[str, Callable[["Config"], Adapt]] = {
 class Config(DigitFlags):
     """Adapt clean digits to changed ones, if the source lacks some of their classes."""
 
-    loss: tuple[Literal["none", "adabn", "osbp"], ...] = ("none", "adabn", "osbp")
+    loss: tuple[Literal[*METHODS], ...] = tuple(METHODS)
     """What is compared. none does not adapt. adabn adapts by the target's batch statistics."""
     known: int = 6
     """Number of digits that the source has, from 0 on."""
     threshold: float = 0.9
     """none and adabn call a digit unknown if no class has this probability."""
     batch_statistics: Literal["source", "joint", "domain"] = "domain"
-    """In osbp: of the source, of both domains as one batch, or each its own, as in the paper."""
+    """In osbp, ovanet, dance: of the source, of both as one batch, or each its own, as they have it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +88,7 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and method."""
     source = first_classes(read_digits(cell.source), config.known)
     target, transform = read_digits(cell.target), ImageTransform(16)
-    method = METHODS[cell.method](config)
+    method = METHODS[cell.method](config, target.unlabelled())
     classes = (*DIGITS.classes[: config.known], "unknown")
     return paired_job(
         config, cell, method, source, target, transform, task="open_set", classes=classes

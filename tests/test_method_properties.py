@@ -508,6 +508,7 @@ def test_statistics_of_a_domain_see_its_rows_alone(case: Case, mode: str) -> Non
     assert isinstance(batch, Batch)
     step(method, batch)
     views = 2 if case.takes("weak") and case.takes("strong") else 1  # both are rows of the target
+    views = 3 if case.kind.__name__ == "CDAC" else views
     expected = {"source": batch.source_x, "target": batch.target_x.repeat(views, 1)}
     first = method.network.backbone[0]  # type: ignore[index]
     assert isinstance(first, DomainBatchNorm) == (mode == "domain")
@@ -583,7 +584,7 @@ def assert_kept(method: Method, case: Case, names: set[str]) -> None:
 
 # What depends on the order, and is switched off: dropout draws for each place, and the gradient
 # penalty of a critic draws points between the first rows of both halves.
-ORDERLESS: dict[str, dict[str, object]] = {"WDGRL": {"penalty": 0.0}}
+ORDERLESS: dict[str, dict[str, object]] = {"WDGRL": {"penalty": 0.0}, "CoWA": {"alpha": 0.0}}
 
 
 @every(
@@ -610,6 +611,8 @@ def test_the_order_of_the_rows_does_not_matter(case: Case) -> None:
 # What depends on the number of batches: an average that moves once a batch.
 BY_BATCH = {
     "PADA": "the shares of classes in the target are averaged batch by batch",
+    "DANCE": "the memory takes each batch",
+    "CoWA": "its labels are renewed after as many rows as the target has",
     "AdaMatch": "the shares of classes are averaged batch by batch",
     "ATDOC": "the memory takes each batch",
     "row atdoc": "the memory takes each batch",

@@ -33,9 +33,16 @@ from da.feature.mldg import MLDG
 from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.multisource import M3SDA, moment_distance
+from da.feature.neighbourhood_entropy import (
+    DANCE,
+    PrototypeHead,
+    entropy_separation,
+    neighbourhood_entropy,
+)
 from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
 from da.feature.nuclear_norm import BNM, bnm
 from da.feature.nuclear_wasserstein import DALN, nuclear_wasserstein
+from da.feature.one_vs_all import OneVsAll, OVANet, one_vs_all_loss
 from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA
 from da.feature.regression import AlignRegression, dare_gram, rsd
@@ -61,6 +68,7 @@ __all__ = [
     "CDAN",
     "CentroidATDOC",
     "DALN",
+    "DANCE",
     "DANN",
     "DSAN",
     "DeepJDOT",
@@ -84,8 +92,11 @@ __all__ = [
     "MeanTeacher",
     "MixStyle",
     "OSBP",
+    "OVANet",
+    "OneVsAll",
     "PADA",
     "PairwiseAlign",
+    "PrototypeHead",
     "PseudoLabels",
     "RejectUnsure",
     "Risks",
@@ -103,6 +114,7 @@ __all__ = [
     "domain_confusion_loss",
     "energy_distance",
     "entropy",
+    "entropy_separation",
     "frechet_distance",
     "gradient_variances",
     "hard_afn",
@@ -114,7 +126,9 @@ __all__ = [
     "mixed_style",
     "mmd2",
     "moment_distance",
+    "neighbourhood_entropy",
     "nuclear_wasserstein",
+    "one_vs_all_loss",
     "pairwise_clustering_loss",
     "reject_unsure",
     "risk_variance",

@@ -19,7 +19,7 @@ from da.train.metrics import (
     per_class_recall,
     r_squared,
 )
-from da.train.open_set import OpenSetMetrics, open_set_metrics
+from da.train.open_set import OpenSetMetrics, open_set_metrics, universal_h_score
 from da.train.prediction import predict
 from da.train.regularize import Regularize
 from da.train.reweight import Reweight
@@ -57,4 +57,5 @@ __all__ = [
     "predict",
     "r_squared",
     "sigmoid_ramp",
+    "universal_h_score",
 ]

@@ -31,7 +31,7 @@ from da.train.metrics import (
     mean_squared_error,
     r_squared,
 )
-from da.train.open_set import open_set_metrics
+from da.train.open_set import open_set_metrics, universal_h_score
 
 # (features (n, d), logits (n, k)) -> logits (n, k), without training; see da.model.lame
 Correction = Callable[[Tensor, Tensor], Tensor]
@@ -50,7 +50,7 @@ class Evaluation:
         open_set        (n,)        (n, known + 1)    the three above, with all labels >= known as
                                                       one class; target_known_accuracy (OS*),
                                                       target_unknown_accuracy (UNK), target_hos,
-                                                      scores
+                                                      target_h_score, scores
         regression      (n,)        (n, 1)            target_mse, target_mae, target_r2
         multitask       (n, tasks)  (n, sum of the    target_<name>_accuracy of each task, and
                                     tasks' classes)   target_accuracy, their mean
@@ -186,6 +186,7 @@ class Evaluation:
             "target_known_accuracy": found.os_star,
             "target_unknown_accuracy": found.unknown,
             "target_hos": found.hos,
+            "target_h_score": universal_h_score(logits, labels, known=known),
         }
 
     def _multitask(self, logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Metrics of a classifier that may answer "unknown": OS*, UNK and HOS."""
+"""Metrics of a classifier that may answer "unknown": OS*, UNK, HOS and the H-score."""
 
 from __future__ import annotations
 
@@ -84,3 +84,42 @@ def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMe
     unknown = widened(found[~is_known]).mean().item()
     total = os_star + unknown
     return OpenSetMetrics(os_star, unknown, 2 * os_star * unknown / total if total else 0.0)
+
+
+def universal_h_score(logits: Tensor, labels: Tensor, *, known: int) -> float:
+    """Measure a classifier that may answer "unknown", with every known sample counted the same.
+
+    It is the figure of universal adaptation. HOS takes the mean over known classes, so the two
+    differ if known classes are of unequal size.
+
+        H = 2 a u / (a + u),    a = accuracy on known samples,    u = UNK
+
+    Args:
+        logits: Scores (n, known + 1), the last column for unknown; the largest is the prediction.
+        labels: Integers (n,) >= 0; every label >= `known` means unknown.
+        known: Number of known classes, >= 1.
+
+    Returns:
+        H in [0, 1]; 0 if a and u are 0.
+
+    Raises:
+        ValueError: As `open_set_metrics`.
+
+    Example:
+        >>> import torch
+        >>> from da.train import universal_h_score
+        >>> logits = torch.eye(3)[[0, 1, 1, 2]]  # predictions: 0, 1, 1, unknown
+        >>> round(universal_h_score(logits, torch.tensor([0, 0, 1, 2]), known=2), 3)  # a = 2/3
+        0.8
+
+    Paper:
+        Fu, Cao, Long, Wang: Learning to Detect Open Classes for Universal Domain Adaptation.
+        ECCV 2020.
+
+    Differences:
+        None known.
+    """
+    unknown = open_set_metrics(logits, labels, known=known).unknown
+    is_known = labels < known  # (n,)
+    found = widened(logits.argmax(1) == labels)[is_known].mean().item()
+    return 2 * found * unknown / (found + unknown) if found + unknown else 0.0
