@@ -74,7 +74,7 @@ class Config(DigitFlags):
     threshold: float = 0.9
     """none and adabn call a digit unknown if no class has this probability."""
     batch_statistics: Literal["source", "joint", "domain"] = "domain"
-    """In osbp, ovanet, dance: of the source, of both as one batch, or each its own, as they have it."""
+    """In osbp, ovanet, dance: of the source, of both as one batch, or each its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
