@@ -9,11 +9,12 @@
     memory        Resident memory of a process that trains for 10,000 steps.
     descriptors   Open files and resident memory of a process that fills 200 cells of a table.
 
-Time: about ten minutes on two CPU cores. The tables are in docs/reliability.md.
+Time: about five minutes on two idle CPU cores. The tables are in docs/reliability.md.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from measured import place, write_csv
@@ -36,6 +37,7 @@ from da.records.environment import environment
 
 KEY = "0123456789" * 4
 LOGS = 60  # lines of each run
+PARTS: Any = ("memory", "descriptors", "wandb")
 COLUMNS = ("part", "case", "first_seconds", "second_seconds", "warnings", "lines", "at", "value")
 FEW, MANY = 1000, 10_000  # steps between which memory must not grow
 CELLS = 201
@@ -78,7 +80,9 @@ class Options:
     """Measure what runs lose to wandb, and what long ones hold on to."""
 
     out: Path = Path("experiments/records/bench_endurance_cpu.csv")
-    """The CSV."""
+    """The CSV; rows of parts that are not measured stay."""
+    parts: tuple[Literal["wandb", "memory", "descriptors"], ...] = PARTS
+    """What is measured."""
     smoke_test: bool = False
     """Few steps, few cells, and wandb without and with a frozen service."""
 
@@ -199,7 +203,6 @@ def memory(steps: tuple[int, int]) -> list[dict[str, Any]]:
     from survival_table import domain
 
     from da.data import PairedBatches, identity
-    from da.feature import DANN
     from da.networks import mlp
     from da.records import Run
     from da.train import Evaluation, TrainConfig, fit
@@ -228,7 +231,7 @@ def memory(steps: tuple[int, int]) -> list[dict[str, Any]]:
             run,
             Evaluation(target, identity),
         )
-    return [{"part": "memory, MB", "case": "steps of one run", **each} for each in found]
+    return [{"part": "memory", "case": "MB, steps of one run", **each} for each in found]
 
 
 def descriptors(cells: int) -> list[dict[str, Any]]:
@@ -246,8 +249,8 @@ def descriptors(cells: int) -> list[dict[str, Any]]:
         nonlocal begun
         begun += 1
         if begun in (max(cells // 10, 1), cells):
-            found.append({"part": "open files", "at": begun, "value": open_files()})
-            found.append({"part": "memory, MB", "at": begun, "value": resident()})
+            found.append({"case": "open files, cells", "at": begun, "value": open_files()})
+            found.append({"case": "MB, cells", "at": begun, "value": resident()})
         return build(flags, cell)
 
     rows = len(survival_table.METHODS)
@@ -258,13 +261,13 @@ def descriptors(cells: int) -> list[dict[str, Any]]:
         )
         every = cells_of(flags, [("a", "b")], {})[:cells]
         fill(flags, "toy", every, watched, None, launch(flags))
-    return [{"case": "cells in one process", **each} for each in found]
+    return [{"part": "descriptors", **each} for each in found]
 
 
 def main(options: Options) -> None:
     """Measure, and write the CSV."""
     where = place(environment())
-    rows: list[dict[str, Any]] = []
+    rows = _kept(options)
 
     def keep(more: list[dict[str, Any]]) -> None:
         for each in more:
@@ -274,8 +277,12 @@ def main(options: Options) -> None:
 
     small = options.smoke_test
     steps, cells = ((10, 20), 6) if small else ((FEW, MANY), CELLS)
-    keep(in_child(lambda: memory(steps)))
-    keep(in_child(lambda: descriptors(cells)))
+    if "memory" in options.parts:
+        keep(in_child(lambda: memory(steps)))
+    if "descriptors" in options.parts:
+        keep(in_child(lambda: descriptors(cells)))
+    if "wandb" not in options.parts:
+        return
     names = ["offline, undisturbed", "wandb's own process is frozen"] if small else list(CASES)
     plain = disturbed(Case("disabled"))
     for name in names:
@@ -283,6 +290,14 @@ def main(options: Options) -> None:
         for key in ("first_seconds", "second_seconds"):
             found[key] -= plain[key]
         keep([{"part": "wandb", "case": name, **found}])
+
+
+def _kept(options: Options) -> list[dict[str, Any]]:
+    """The rows of the CSV that are not measured again."""
+    if not options.out.is_file():
+        return []
+    with open(options.out, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["part"] not in options.parts]
 
 
 if __name__ == "__main__":
