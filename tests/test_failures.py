@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import runpy
 import shutil
 from dataclasses import dataclass, field
@@ -27,8 +28,16 @@ from da.data.benchmarks import (
 from da.data.checking import check_domain
 from da.data.digits import DIGITS
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
+from da.feature import mmd2
+from da.ops import discrepancy
 from da.recipes.checks import check_inputs, domains_of
-from da.recipes.failures import CellError, Failure, cell_error, list_failures
+from da.recipes.failures import (
+    CellError,
+    Failure,
+    cell_error,
+    constant_memory,
+    list_failures,
+)
 from da.recipes.flags import CommonFlags
 from da.recipes.job import Cell
 from da.recipes.script import main
@@ -170,6 +179,54 @@ def test_errors_of_cells_travel_between_processes() -> None:
     error = pickle.loads(pickle.dumps(CellError("full", final=True)))
     assert (str(error), error.final) == ("full", True)
     assert cell_error(WriteError("full")).final and not cell_error(OSError("gone")).final
+
+
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate {} GiB. GPU 0 has a total capacity of 16.00 GiB of "
+    "which {} GiB is free. Including non-PyTorch memory, this process has {} GiB memory in use. Of "
+    "the allocated memory {} GiB is allocated by PyTorch, and 512.00 MiB is reserved by PyTorch "
+    "but unallocated. If reserved but\nmore"
+)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 6.0, 11.0])
+@pytest.mark.parametrize("each", [0.1, 0.25, 1.0])
+def test_a_batch_that_did_not_fit_names_one_that_does(constant: float, each: float) -> None:
+    """Oracle: 16 GiB, of which the driver has 1; a constant part, and a part for each row."""
+    batch = int(20 / each)  # too large for any constant part
+    used, driver = 14.0, 1.0
+    needed = driver + constant + each * batch
+    figures = (needed - used, 16 - used, used, used - driver - 0.5)
+    text = OUT_OF_MEMORY.format(*(f"{each:.2f}" for each in figures))
+    error = cell_error(torch.cuda.OutOfMemoryError(text), batch, constant)
+    told = rf"out of memory with --batch-size {batch}; --batch-size (\d+) should fit \(CUDA"
+    found = re.match(told, str(error))
+    assert found and "\n" not in str(error), error
+    fits = int(found[1])
+    assert driver + constant + each * fits <= 16 < driver + constant + each * (fits + 2)
+
+
+def test_want_of_memory_without_figures_or_without_a_batch() -> None:
+    assert "; --batch-size 8 should fit (" in str(cell_error(MemoryError("none left"), 16))
+    assert "a smaller network needs less" in str(cell_error(MemoryError("none left"), 1))
+    pieces = OUT_OF_MEMORY.format("1.00", "2.00", "13.00", "12.00")
+    assert "; --batch-size 8 should fit (" in str(cell_error(torch.OutOfMemoryError(pieces), 16))
+    network = torch.nn.Linear(2**20, 128, bias=False)  # half a GiB
+    assert constant_memory(network) == 2.0
+
+
+def test_a_backend_that_needs_too_much_names_the_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*given: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+
+    monkeypatch.setattr(discrepancy._Discrepancy, "apply", full)
+    x = torch.randn(5, 3)
+    with pytest.raises(torch.OutOfMemoryError, match="Tried .* of 5 and 4 rows; backend 'stream'"):
+        mmd2(x, x[:4], backend="gram")
+    with pytest.raises(torch.OutOfMemoryError, match="9.00 GiB.$"):
+        mmd2(x, x[:4], backend="stream")
 
 
 def test_many_failures_of_one_reason_are_one_line() -> None:

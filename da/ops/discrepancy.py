@@ -113,7 +113,16 @@ def _kernel_discrepancy(
     options = Options(tuple(mixtures), coefficients, chosen, wanted)
     with full_precision(x[0]):
         pooled = pooled or [pool(a, b, k.name) for a, b, k in zip(x, y, mixtures, strict=True)]
-        return _Discrepancy.apply(options, pooled, u, v, *x, *y)
+        try:
+            return _Discrepancy.apply(options, pooled, u, v, *x, *y)
+        except torch.OutOfMemoryError as error:
+            if chosen != "gram":
+                raise
+            rows, columns = len(x[0]), len(y[0])
+            raise torch.OutOfMemoryError(
+                f"{error} Backend 'gram' holds all distances of {rows:,} and {columns:,} rows; "
+                "backend 'stream' needs tiles of them alone"
+            ) from error
 
 
 def choose_backend(

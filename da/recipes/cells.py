@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from da.networks.network import Network
-from da.recipes.failures import cell_error
+from da.recipes.failures import cell_error, constant_memory
 from da.recipes.flags import CommonFlags, Flags, configuration, defaults_of
 from da.recipes.job import Cell, Job, Work
 from da.recipes.rows import RowFlags
@@ -54,6 +54,7 @@ def run_cell(
     """
     flags = with_settings(flags, cell)
     run: Run | None = None
+    work: Work | None = None
     try:
         run = begin_run(flags, experiment, cell, describe, fabric)
         if run.finished:
@@ -74,7 +75,8 @@ def run_cell(
                 run.close(failed=True)
         if not isinstance(error, Exception) or isinstance(error, BusyError):
             raise
-        raise cell_error(error) from error
+        constant = constant_memory(work.method) if isinstance(work, Job) else 0.0
+        raise cell_error(error, getattr(flags, "batch_size", None), constant) from error
     return run.directory
 
 

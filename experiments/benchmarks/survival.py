@@ -171,11 +171,8 @@ class Rounds:
 
     def _table(self, processes: int, number: int) -> None:
         self._alone("table", fill_table)
-        counts, folder, began = (
-            self.of("table", f"{processes} processes"),
-            self._fresh("table"),
-            _now(),
-        )
+        counts = self.of("table", f"{processes} processes")
+        folder, began = self._fresh("table"), _now()
         try:
             seed, seconds = self.options.seed + 1000 * processes + number, self.alone["table"] / 2
             killed = kill_at_random(
