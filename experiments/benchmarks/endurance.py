@@ -153,8 +153,7 @@ def disturbed(case: Case) -> dict[str, Any]:
         home = Path(name) / "home"
         home.mkdir() if case.home else home.write_text("")  # below a file nobody can write
         own = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-        places = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
-        own |= {key: str(home) for key in places}
+        own |= {key: str(home) for key in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
         if url is not None:
             own |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
         runs = Path(name) / "runs"
@@ -203,9 +202,10 @@ def memory(steps: tuple[int, int]) -> list[dict[str, Any]]:
     from survival_table import domain
 
     from da.data import PairedBatches, identity
+    from da.feature import mmd2
     from da.networks import mlp
     from da.records import Run
-    from da.train import Evaluation, TrainConfig, fit
+    from da.train import Align, Evaluation, TrainConfig, fit
 
     found: list[dict[str, Any]] = []
 
@@ -222,15 +222,10 @@ def memory(steps: tuple[int, int]) -> list[dict[str, Any]]:
         config = TrainConfig(
             steps=steps[1], evaluate_every=steps[0], log_every=10, accelerator="cpu", threads=1
         )
-        unlabelled = target.unlabelled()
-        stream = Watching(source, unlabelled, batch_size=16, seed=0, transform=identity)
-        fit(
-            DANN(mlp(6, 3, hidden=16, features=8)),
-            stream,
-            config,
-            run,
-            Evaluation(target, identity),
-        )
+        options = {"batch_size": 16, "seed": 0, "transform": identity}
+        stream = Watching(source, target.unlabelled(), **options)  # type: ignore[arg-type]
+        method = Align(mlp(6, 3, hidden=16, features=8), mmd2)
+        fit(method, stream, config, run, Evaluation(target, identity))
     return [{"part": "memory", "case": "MB, steps of one run", **each} for each in found]
 
 
