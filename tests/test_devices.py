@@ -239,6 +239,12 @@ def methods() -> dict[str, Callable[[Network], Method]]:
         "LayerwiseDecay": da.model.LayerwiseDecay,
         "Delta": partial(da.model.Delta, layers=["0"]),
         "Tent": da.model.Tent,
+        "EATA": partial(da.model.EATA, margin=None),
+        "SAR": partial(da.model.SAR, margin=None),
+        "DeYO": partial(da.model.DeYO, filter_margin=None, drop=-2.0),
+        "CoTTA": partial(da.model.CoTTA, view=lambda z: z / 2, views=2),
+        "RoTTA": partial(da.model.RoTTA, view=lambda z: z / 2, every=4),
+        "NOTE": partial(da.model.NOTE, every=4),
         "SHOT": lambda net: da.model.SHOT(net, Unlabelled(OTHERS), identity),
     }
     regularized = {
@@ -252,7 +258,7 @@ ROWS_AND_OTHERS = methods()
 
 def batch_for(method: Method, put: Callable[[Tensor], Tensor]) -> Any:
     """A batch of the kind that a method takes, each tensor passed through `put`."""
-    if isinstance(method, da.model.Tent | da.model.SHOT):
+    if isinstance(method, da.model.OnlineMethod | da.model.SHOT):
         return TargetBatch(put(OTHERS), put(COLUMNS))
     if isinstance(method, da.model.MultiTask):
         labels = torch.stack([LABELS % 2, LABELS % 3], dim=1)

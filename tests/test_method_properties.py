@@ -128,6 +128,12 @@ OPTIONS_OF: dict[str, dict[str, object]] = {
     "IWAN": {"discriminator": narrow(8), "weighting_discriminator": narrow(8)},
     "row mcd": {"hidden": (16,)},
     "row mdd": {"hidden": (16,)},
+    "EATA": {"margin": None, "similarity": None},
+    "SAR": {"margin": None},
+    "DeYO": {"filter_margin": None, "drop": -2.0},
+    "RoTTA": {"every": 1, "capacity": 6},
+    "NOTE": {"every": 1, "capacity": 6},
+    "CoTTA": {"views": 2},
 } | {name: {"discriminator": narrow(8)} for name in ("ADDA", "BSP", "DANN", "PADA")}
 SEVERAL_SOURCES = {"M3SDA", "MFSAN", "WeightedSources"}
 
@@ -532,6 +538,8 @@ FOLLOWERS = {
     "MIC": ("teacher.",),
     "WeightAverage": ("network.",),
     "BiTuning": ("key_network.", "key_projection."),
+    "CoTTA": ("teacher.",),
+    "RoTTA": ("teacher.",),
 }
 # Parts that the documentation of a class promises to keep, batch statistics too.
 KEPT = {
@@ -541,6 +549,12 @@ KEPT = {
     "Probe": ("network.",),
     "Regularize": ("source_network.",),
     "Delta": ("source_network.",),
+    "EATA": ("start.", "network.head.", "network.backbone.1."),
+    "SAR": ("start.", "network.head.", "network.backbone.1."),
+    "DeYO": ("start.", "network.head.", "network.backbone.1."),
+    "RoTTA": ("start.", "network.head.", "network.backbone.1."),
+    "NOTE": ("start.", "network.head.", "network.backbone.1."),
+    "CoTTA": ("start.",),
 }
 
 
@@ -551,8 +565,18 @@ def with_frozen_layers(network: Network) -> Network:
     return network
 
 
-# Tent says itself what learns: every scale and shift; its network is often frozen altogether.
-@every(lambda case: case.takes("network"), {"Tent": "learns all scales and shifts"})
+# These say what learns: every scale and shift; their networks are often frozen altogether.
+@every(
+    lambda case: case.takes("network"),
+    {
+        "Tent": "learns all scales and shifts",
+        "EATA": "learns all scales and shifts",
+        "SAR": "learns all scales and shifts",
+        "DeYO": "learns all scales and shifts",
+        "RoTTA": "learns all scales and shifts",
+        "NOTE": "learns all scales and shifts",
+    },
+)
 def test_what_the_user_has_frozen_stays_bit_by_bit(case: Case) -> None:
     method = case.method(change=with_frozen_layers)
     frozen = {name for name in method.state_dict() if name.startswith("network.backbone.")}
@@ -593,6 +617,8 @@ ORDERLESS: dict[str, dict[str, object]] = {"WDGRL": {"penalty": 0.0}, "CoWA": {"
         "AdaMatch": "the mixtures are drawn place by place",
         "DomainMixup": "pairs are drawn place by place",
         "MixStyle": "partners are drawn place by place",
+        "RoTTA": "the memory takes one row after another",
+        "NOTE": "the memory takes one row after another",
     }
 )
 def test_the_order_of_the_rows_does_not_matter(case: Case) -> None:
@@ -622,6 +648,8 @@ BY_BATCH = {
     "DomainMixup": "mixtures are drawn anew",
     "MixStyle": "mixtures are drawn anew",
     "MLDG": "the domain that is left out is drawn anew",
+    "EATA": "the mean prediction is averaged batch by batch",
+    "NOTE": "the memory takes one row after another",
 }
 
 

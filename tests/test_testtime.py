@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from da._torchvision import torchvision
 from da.data.batches import TargetBatch
-from da.model.testtime import FLOOR, Tent, online, reliable_entropies
+from da.model.adapting_online import online
+from da.model.testtime import FLOOR, Tent, reliable_entropies
 from da.networks.network import Network
 from da.networks.small import lenet, mlp
 from da.networks.statistics import DomainBatchNorm, split_statistics

@@ -31,6 +31,7 @@ from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.own_folders import folder_benchmark
 from da.data.photograph_benchmarks import DOMAINNET, IMAGECLEF_DA, PACS, VISDA2017, VLCS
 from da.data.readers import data_root, read_domain
+from da.data.streams import STREAMS, NamedStream, StreamBatch
 from da.data.text_benchmarks import AMAZON_REVIEW_TEXTS, AMAZON_REVIEWS
 from da.data.transforms import ImageTransform, identity, log_counts
 from da.data.wisdm import WISDM
@@ -56,12 +57,15 @@ __all__ = [
     "MNIST_USPS",
     "MultiSourceBatch",
     "MultiSourceBatches",
+    "NamedStream",
     "OFFICE31",
     "OFFICE_CALTECH10",
     "OFFICE_CALTECH_SURF",
     "OFFICE_HOME",
     "PACS",
     "PairedBatches",
+    "STREAMS",
+    "StreamBatch",
     "TargetBatch",
     "TargetBatches",
     "Unlabelled",

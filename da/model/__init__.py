@@ -5,6 +5,8 @@ source data or at test time, corrections (features, logits) -> logits without tr
 tasks in one network, and transferability scores.
 """
 
+from da.model.adapting_online import OnlineMethod, batch_logits, by_batch, online
+from da.model.alarm import ConcentrationAlarm, guarded
 from da.model.attention import channel_attention
 from da.model.attraction import AaD, batch_agreement, neighbour_agreement
 from da.model.batchnorm import adapt_statistics
@@ -13,10 +15,13 @@ from da.model.blockwise import GradualUnfreezing, LayerwiseDecay
 from da.model.bss_penalty import bss
 from da.model.coding_rate import transrate
 from da.model.corrections import lame, prior_correction, t3a
+from da.model.cotta import CoTTA
 from da.model.cotuning import CoTuning
 from da.model.cowa import CoWA, weighted_pseudo_labels
 from da.model.delta_penalty import Delta, delta
+from da.model.deyo import DeYO
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
+from da.model.eata import EATA, diagonal_fisher
 from da.model.evidence import logme
 from da.model.feature_bank import FeatureBank
 from da.model.finetune import fit_head, frozen, with_new_head
@@ -26,24 +31,32 @@ from da.model.l2sp import l2_sp
 from da.model.labelling_transfer import surest_rows
 from da.model.local_structure import NeighbourhoodClustering, neighbour_log_agreement
 from da.model.maps import stage_convolutions
+from da.model.marginal import marginal_entropy, memo
 from da.model.masked_language import MaskedLanguage
 from da.model.mixed_statistics import mix_statistics
 from da.model.multitask import EqualWeights, MultiTask, UncertaintyWeights
+from da.model.note import NOTE
 from da.model.reciprocity import NRC, reciprocal_agreement
 from da.model.relationship import category_relationship
+from da.model.rotta import RoTTA
+from da.model.sar import SAR
 from da.model.source_predictions import leep, nce
 from da.model.sourcefree import SHOT
 from da.model.statistics_shift import statistics_shift
 from da.model.stochnorm import stochastic_normalisation
 from da.model.target_pass import target_outputs
-from da.model.testtime import Tent, online
+from da.model.testtime import Tent
 
 __all__ = [
     "AaD",
     "BiTuning",
+    "CoTTA",
     "CoTuning",
     "CoWA",
+    "ConcentrationAlarm",
+    "DeYO",
     "Delta",
+    "EATA",
     "EqualWeights",
     "FeatureBank",
     "GradualUnfreezing",
@@ -51,21 +64,29 @@ __all__ = [
     "LayerwiseDecay",
     "MaskedLanguage",
     "MultiTask",
+    "NOTE",
     "NRC",
     "NeighbourhoodClustering",
+    "OnlineMethod",
     "PCGrad",
+    "RoTTA",
+    "SAR",
     "SHOT",
     "Tent",
     "UncertaintyWeights",
     "adapt_statistics",
     "batch_agreement",
+    "batch_logits",
     "bss",
+    "by_batch",
     "category_relationship",
     "channel_attention",
     "delta",
+    "diagonal_fisher",
     "feature_distillation",
     "fit_head",
     "frozen",
+    "guarded",
     "h_score",
     "knowledge_distillation",
     "l2_sp",
@@ -73,6 +94,8 @@ __all__ = [
     "leep",
     "logme",
     "lwf",
+    "marginal_entropy",
+    "memo",
     "mix_statistics",
     "nce",
     "neighbour_agreement",

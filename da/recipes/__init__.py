@@ -13,6 +13,7 @@ from da.recipes.photographs import DANFlags, ImageFlags, PhotographFlags, image_
 from da.recipes.rows import RowFlags, row_method
 from da.recipes.script import main
 from da.recipes.shallow import Samples, ShallowFlags, ShallowJob, shallow_main
+from da.recipes.stream_job import StreamJob
 
 __all__ = [
     "Cell",
@@ -34,6 +35,7 @@ __all__ = [
     "Samples",
     "ShallowFlags",
     "ShallowJob",
+    "StreamJob",
     "configuration",
     "frozen_features",
     "head_job",

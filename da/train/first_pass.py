@@ -104,7 +104,7 @@ def try_one_row(
     copied = copy.deepcopy(method, shared)
     try:
         with torch.random.fork_rng(devices=[]), _eagerly(copied.network), autocast():
-            next(copied.step(batch.to(device), 0.0))
+            next(copied.step(batch.to(device), 0.0), None)  # it may have no move
     except NonFiniteError:  # the loop says where it comes from
         return
     except ValueError as error:
