@@ -69,6 +69,8 @@ class Samples:
 
         The rules are in `da.kernels`; they are taken on the pooled rows.
         """
+        if not isinstance(rule, str):
+            return float(resolve_bandwidth(self.x[:1], rule))
         with full_precision(self.x):
             return float(resolve_bandwidth(centred(self.pooled()), rule))
 
@@ -102,7 +104,22 @@ def class_labels(labels: Tensor | np.ndarray, name: str, rows: int) -> np.ndarra
 
 def sorting(x: Tensor) -> Tensor:
     """The permutation (n,) that sorts the rows of x (n, d); equal rows keep their order."""
-    return torch.unique(x, dim=0, return_inverse=True)[1].argsort(stable=True)
+    order = x[:, 0].argsort(stable=True)
+    values = x[order, 0]
+    starts = torch.ones_like(values, dtype=torch.bool)  # where a row differs from the one before
+    starts[1:] = values[1:] != values[:-1]
+    for column in range(1, x.shape[1]):
+        # Rows that are equal so far still need an order: few of them, if values are many.
+        group = starts.cumsum(dim=0)
+        place = (group.bincount()[group] > 1).nonzero()[:, 0]
+        if not len(place):
+            break
+        values = x[order[place], column]
+        by_value = values.argsort(stable=True)
+        again = by_value[group[place][by_value].argsort(stable=True)]
+        order[place] = order[place][again]
+        starts[place[1:]] |= values[again][1:] != values[again][:-1]
+    return order
 
 
 def draw(n: int, k: int, seed: int) -> Tensor:
@@ -112,7 +129,7 @@ def draw(n: int, k: int, seed: int) -> Tensor:
 
 def draw_centres(rows: Tensor, k: int, seed: int) -> Tensor:
     """Draw min(k, n) of n rows without replacement; their order does not change the draw."""
-    return rows[sorting(rows)][draw(len(rows), k, seed).to(rows.device)]
+    return rows[sorting(rows)[draw(len(rows), k, seed).to(rows.device)]]
 
 
 def tiles(n: int, width: int) -> Iterator[slice]:

@@ -27,6 +27,7 @@ from da.arrays.classes import class_values
 from da.arrays.matrices import Array, as_matrix, check_two_samples, like
 
 Domain = Literal["source", "target"]
+BLOCK = 2048  # rows at a time
 UNLIKE = 1e5  # columns whose standard deviations differ by a larger factor get a warning
 
 
@@ -136,9 +137,14 @@ def warn_if_unlike_scales(x: Tensor, y: Tensor, *, calls: int = 1) -> None:
         y: Target rows (m, d).
         calls: How many calls lie between the caller of `fit` and this one; default 1.
     """
-    rows = torch.cat([x, y])
-    spread = rows.std(0, correction=0)  # (d,)
-    varies = spread > 1e-12 * rows.abs().amax(0)
+    # No copy of all rows, which may be many.
+    count = len(x) + len(y)
+    mean = (x.sum(dim=0) + y.sum(dim=0)) / count
+    parts = [part for z in (x, y) for part in z.split(BLOCK)]
+    squares = sum(((part - mean).square().sum(dim=0) for part in parts), start=0 * mean)
+    spread = (squares / count).sqrt()  # (d,)
+    ends = [torch.maximum(z.amax(dim=0), -z.amin(dim=0)) for z in (x, y)]
+    varies = spread > 1e-12 * torch.maximum(*ends)
     if not bool(varies.any()):
         return
     largest = int(spread.argmax())

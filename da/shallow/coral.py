@@ -18,6 +18,7 @@ from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.distances import covariance
 from da.shallow.adapter import Adapter, Domain
+from da.shallow.many_rows import has_many_rows, sums_of
 
 
 @final
@@ -112,9 +113,16 @@ def coral_map(source: Array, target: Array, *, regularization: float = 1.0) -> A
     if not 0 < regularization < float("inf"):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization}")
     with full_precision(x):
-        whiten = _power(covariance(x.double()), regularization, -0.5)
-        colour = _power(covariance(y.double()), regularization, 0.5)
+        whiten = _power(_covariance(x.double()), regularization, -0.5)
+        colour = _power(_covariance(y.double()), regularization, 0.5)
         return like((whiten @ colour).to(x.dtype), source)
+
+
+def _covariance(x: Tensor) -> Tensor:
+    """The covariance (d, d) of rows; without copies of them if they are many."""
+    if x.requires_grad or not has_many_rows(*x.shape):
+        return covariance(x)
+    return sums_of(x).scatter / (len(x) - 1)
 
 
 def _power(matrix: Tensor, shift: float, exponent: float) -> Tensor:

@@ -146,7 +146,12 @@ def _dual(features: KernelRows, x: Tensor) -> Tensor:
         rows = features(x)
         values, u = torch.linalg.eigh(rows @ rows.T)
         return rows.T @ u[:, values > _ROUNDING * values[-1]]
-    values, v = torch.linalg.eigh(features.gram(x))
+    return dual_of_gram(features.gram(x))
+
+
+def dual_of_gram(gram: Tensor) -> Tensor:
+    """V S (f, r) of a Gram matrix V S^2 V^T (f, f) of features, of rank r."""
+    values, v = torch.linalg.eigh(gram)
     keep = values > _ROUNDING * values[-1]
     return v[:, keep] * values[keep].sqrt()
 
@@ -176,7 +181,8 @@ def _draw(x: Tensor, count: int, random_state: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(random_state)
     axis = torch.randn(x.shape[1], generator=generator, dtype=torch.float64).to(x.device)
-    order = (x * axis).sum(dim=1).argsort()  # only equal rows have equal places
+    places = [(part * axis).sum(dim=1) for part in x.split(WIDE_TILE)]
+    order = torch.cat(places).argsort()  # only equal rows have equal places
     chosen = torch.randperm(len(x), generator=generator)[:count].to(x.device)
     return x[order[chosen]]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from da.arrays.integers import whole_number_or_none
 from da.kernels.distances import centred
+from da.shallow.many_rows import furthest_signs, has_many_rows, sums_of
 
 _DISAGREE = 0.995  # a disagreement from which on two subspaces count as orthogonal in one direction
 
@@ -30,12 +31,14 @@ def principal_axes(x: Tensor, k: int | None, name: str) -> Tensor:
     Raises:
         ValueError: All rows are the same, or `k` is out of its range.
     """
-    axes = _all_axes(x)
+    many = has_many_rows(*x.shape)
+    axes = _axes_by_sums(x) if many else _all_axes(x)
     if axes.shape[1] == 0:
         raise ValueError(f"the {name} must vary: their rows are all the same and span no subspace")
     note = f"the rank of the centred {name}"
     k = whole_number_or_none(k, "n_components", least=1, most=axes.shape[1], note=note)
-    return axes[:, :k]
+    axes = axes[:, :k]
+    return axes * furthest_signs((x,), axes, x.mean(dim=0)) if many else axes
 
 
 def axes_of_both(
@@ -59,6 +62,13 @@ def axes_of_both(
     if k is None:
         k = min(default, first.shape[1], second.shape[1])
     return first[:, :k], second[:, :k]
+
+
+def _axes_by_sums(x: Tensor) -> Tensor:
+    """The principal axes of many rows x (n, d), by falling variance: (d, rank), of any sign."""
+    values, axes = torch.linalg.eigh(sums_of(x).scatter)
+    rank = int((values > values[-1] * len(x) * torch.finfo(x.dtype).eps).sum())
+    return axes.flip(1)[:, :rank]
 
 
 def _all_axes(x: Tensor) -> Tensor:
@@ -96,8 +106,12 @@ def subspace_disagreement(source: Tensor, target: Tensor) -> int:
     Differences:
         The paper takes the least k with D(k) = 1, which rounding never reaches.
     """
-    both = _all_axes(torch.cat([source, target]))
-    first, second = _all_axes(source), _all_axes(target)
+    if has_many_rows(min(len(source), len(target)), source.shape[1]):
+        both = _axes_by_sums(torch.cat([source, target]))
+        first, second = _axes_by_sums(source), _axes_by_sums(target)
+    else:
+        both = _all_axes(torch.cat([source, target]))
+        first, second = _all_axes(source), _all_axes(target)
     most = min(first.shape[1], second.shape[1], max(1, source.shape[1] // 2))
     if most < 1:
         raise ValueError("source and target must vary: rows that are all the same span no subspace")

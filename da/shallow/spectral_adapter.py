@@ -8,12 +8,13 @@ from __future__ import annotations
 from abc import ABC
 from math import isfinite
 
+import torch
 from torch import Tensor
 
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.random_states import RandomState, seed_of
 from da.shallow.adapter import Adapter, Domain
-from da.shallow.kernel_rows import Kernel, KernelRows, kernel_rows
+from da.shallow.kernel_rows import Kernel, KernelRows, kernel_features, kernel_rows
 
 
 class SpectralAdapter(Adapter, ABC):
@@ -70,6 +71,16 @@ class SpectralAdapter(Adapter, ABC):
         mean = rows.mean(0)
         rows -= mean
         return rows, mean
+
+    def _features_of_both(self, x: Tensor, y: Tensor) -> KernelRows:
+        """The features of the kernel for both samples (n, d) and (m, d); see `kernel_features`."""
+        return kernel_features(
+            torch.cat([x, y]) if self.kernel == "rbf" else x,
+            kernel=self.kernel,
+            gamma=self.gamma,
+            n_landmarks=self.n_landmarks,
+            random_state=seed_of(self.random_state),
+        )
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
         return self.lift_(x) @ self.components_

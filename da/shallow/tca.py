@@ -27,9 +27,18 @@ from da.arrays.matrices import Array
 from da.arrays.random_states import RandomState
 from da.shallow.adapter import check_labels
 from da.shallow.graph import graph_laplacian
-from da.shallow.kernel_rows import Kernel, check_kernel
+from da.shallow.kernel_rows import Kernel, check_kernel, dual_of_gram
 from da.shallow.krylov import Root
-from da.shallow.spectral import directions, domain_gap, factor_of, low_rank_root, oriented, scaled
+from da.shallow.many_rows import furthest_signs, has_many_rows, root_of, sums_of
+from da.shallow.spectral import (
+    DENSE,
+    directions,
+    domain_gap,
+    factor_of,
+    low_rank_root,
+    oriented,
+    scaled,
+)
 from da.shallow.spectral_adapter import SpectralAdapter, check_spectral
 
 NEIGHBOURS = 5  # of a row of SSTCA's graph, by default
@@ -90,11 +99,33 @@ class TCA(SpectralAdapter):
         x, y = self._samples(source, target)
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
         check_spectral(self.n_components, self.regularization)
+        width = x.shape[1] if self.kernel != "rbf" else self.n_landmarks
+        if width is not None and width <= DENSE and has_many_rows(len(x) + len(y), width):
+            return self._fit_by_sums(x, y)
         rows, _ = self._lifted(torch.cat([x, y]))
         gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
         root = low_rank_root(gap, self.regularization)
         found = directions(root, self.n_components, factor=factor_of(rows), centred_rows=rows)
         self.components_ = oriented(found, rows)
+        return self
+
+    def _fit_by_sums(self, x: Tensor, y: Tensor) -> Self:
+        """The same from means and scatter matrices of the features."""
+        features = self._features_of_both(x, y)
+        first, second = sums_of(x, features), sums_of(y, features)
+        both = first + second
+        gap = (first.mean - second.mean)[:, None] / (1 / len(x) + 1 / len(y)) ** 0.5  # (f, 1)
+        factor, lift = root_of(both.scatter), features
+        if self.kernel != "primal":
+            projection = dual_of_gram(both.gram)  # (f, r)
+            gap, factor = projection.T @ gap, factor @ projection
+            lift = features.times(projection)
+        found = directions(
+            low_rank_root(gap, self.regularization), self.n_components, factor=factor
+        )
+        in_features = found if self.kernel == "primal" else projection @ found  # (f, p)
+        self.lift_ = lift
+        self.components_ = found * furthest_signs((x, y), in_features, both.mean, features)
         return self
 
 

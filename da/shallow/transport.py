@@ -17,8 +17,8 @@ from torch import Tensor
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision
-from da.kernels.distances import centred
 from da.shallow.adapter import Adapter, Domain, check_labels
+from da.shallow.many_rows import scatter_of
 from da.shallow.plans import class_plan, entropic_plan, exact_plan
 from da.shallow.transport_costs import (
     LabelKind,
@@ -269,7 +269,7 @@ class LinearMongeMap(Adapter):
         check_two_samples(x, y, least=2)
         with full_precision(x):
             self.source_mean_, self.target_mean_ = x.mean(dim=0), y.mean(dim=0)
-            first, second = (z.T @ z / len(z) for z in (centred(x), centred(y)))  # C_s, C_t (d, d)
+            first, second = scatter_of(x) / len(x), scatter_of(y) / len(y)  # C_s, C_t (d, d)
             variance = float(first.trace() + second.trace()) / (2 * x.shape[1])
             identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
             ridge = self.regularization * (variance or 1.0) * identity

@@ -1,0 +1,132 @@
+"""Means and scatter matrices of many rows, block by block, in place of decompositions of the rows.
+
+A decomposition of rows (N, d) keeps small directions to full precision. It takes several times as
+long as their Gram matrix, and copies of all rows. From `MANY` rows on, and if they are much more
+than the columns, the adapters take the Gram matrix. Directions of a standard deviation below about
+1e-7 of the largest are then lost to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from da.kernels.distances import centred
+
+MANY = 20_000  # rows from which sums take the place of a decomposition
+TALL = 10  # how many times the columns the rows must be for it
+BLOCK = 2048  # rows at a time
+
+
+class Sums(NamedTuple):
+    """What is kept of rows (n, r).
+
+    Attributes:
+        rows: n.
+        mean: Their mean (r,).
+        scatter: sum_i (x_i - mean) (x_i - mean)^T, (r, r).
+    """
+
+    rows: int
+    mean: Tensor
+    scatter: Tensor
+
+    @property
+    def gram(self) -> Tensor:
+        """sum_i x_i x_i^T, (r, r)."""
+        return self.scatter + self.rows * torch.outer(self.mean, self.mean)
+
+    def __add__(self, other: object) -> Sums:
+        """The sums of both samples' rows together."""
+        if not isinstance(other, Sums):
+            return NotImplemented
+        rows, gap = self.rows + other.rows, self.mean - other.mean
+        share = self.rows * other.rows / rows
+        return Sums(
+            rows,
+            (self.rows * self.mean + other.rows * other.mean) / rows,
+            self.scatter + other.scatter + share * torch.outer(gap, gap),
+        )
+
+
+def has_many_rows(rows: int, columns: int) -> bool:
+    """Whether the adapters take sums of these rows, and no decomposition."""
+    return rows >= MANY and rows >= TALL * columns
+
+
+def sums_of(x: Tensor, features: Callable[[Tensor], Tensor] | None = None) -> Sums:
+    """Sum the rows of x, or their features.
+
+    Args:
+        x: Rows (n, d) in float64.
+        features: Maps rows (t, d) to (t, r). Default None: the rows themselves.
+
+    Returns:
+        Number, mean and scatter matrix.
+    """
+    total, scatter, origin = None, None, None
+    for block in _blocks(x, features):
+        if origin is None:
+            origin = block.mean(dim=0)  # near the mean, so that the subtraction keeps its digits
+        block = block - origin
+        total = block.sum(dim=0) if total is None else total + block.sum(dim=0)
+        scatter = _square(block) if scatter is None else scatter + _square(block)
+    assert total is not None and scatter is not None and origin is not None
+    shift = total / len(x)
+    return Sums(len(x), origin + shift, scatter - len(x) * torch.outer(shift, shift))
+
+
+def scatter_of(x: Tensor) -> Tensor:
+    """sum_i (x_i - mean) (x_i - mean)^T of rows x (n, d); without a copy if they are many."""
+    if has_many_rows(*x.shape):
+        return sums_of(x).scatter
+    z = centred(x)
+    return z.T @ z
+
+
+def furthest_signs(
+    samples: tuple[Tensor, ...],
+    directions: Tensor,
+    mean: Tensor,
+    features: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Find the sign of the coordinate that is furthest from 0, for each direction.
+
+    Args:
+        samples: Rows (n, d) each, in float64.
+        directions: Columns (r, p).
+        mean: Subtracted from the features (r,).
+        features: As in `sums_of`.
+
+    Returns:
+        Signs (p,), 1 or -1.
+    """
+    offset = mean @ directions  # (p,)
+    high = low = torch.zeros_like(offset)
+    for x in samples:
+        for block in _blocks(x, features):
+            places = block @ directions - offset
+            high = torch.maximum(high, places.amax(dim=0))
+            low = torch.minimum(low, places.amin(dim=0))
+    return torch.where(high >= -low, 1.0, -1.0).to(directions)
+
+
+def root_of(scatter: Tensor) -> Tensor:
+    """T (r, r) with T^T T = scatter, for a positive semi-definite matrix."""
+    values, vectors = torch.linalg.eigh(scatter)
+    return values.clamp(min=0).sqrt()[:, None] * vectors.T
+
+
+def _blocks(x: Tensor, features: Callable[[Tensor], Tensor] | None) -> Iterator[Tensor]:
+    return (block if features is None else features(block) for block in x.split(BLOCK))
+
+
+def _square(block: Tensor) -> Tensor:
+    """block^T block, (r, r)."""
+    if block.device.type != "cpu":
+        return block.T @ block
+    rows = block.numpy()  # NumPy computes one half of a symmetric product alone, torch computes all
+    return torch.from_numpy(rows.T @ rows)
