@@ -22,6 +22,7 @@ from torch import Tensor
 from da.arrays.devices import narrowed, widened
 from da.arrays.matrices import full_precision
 from da.kernels.bandwidths import Norm, scale_free
+from da.kernels.moderate_scale import moderate
 from da.ops.discrepancy import Backend, kernel_discrepancy
 from da.ops.discrepancy_sums import pool
 from da.ops.mixture import Bandwidth, KernelName, Mixture, mixture_of, of_distance
@@ -67,6 +68,8 @@ def layer_of(
     Raises:
         ValueError: A bandwidth or a multiplier is out of its range.
     """
+    if isinstance(bandwidth, str) and kernel != "linear":
+        x, y = moderate(x, y)
     pooled = pool(x, y, kernel)
     mixture = mixture_of(kernel, pooled, bandwidth, multipliers)
     if isinstance(bandwidth, str) and kernel != "linear":

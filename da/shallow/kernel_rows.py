@@ -49,6 +49,7 @@ class KernelRows:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map x (k, d) to its rows (k, r)."""
+        x = x.detach()  # what is written in place passes no gradient
         rows = x.new_empty(len(x), self._width(x))
         # Filled in place: a list of tiles and their concatenation would need twice the memory.
         for part, tile in zip(rows.split(TILE), x.split(TILE), strict=True):

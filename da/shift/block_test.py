@@ -13,6 +13,7 @@ from da.arrays.matrices import Array, check_two_samples
 from da.arrays.random_states import RandomState, seed_of
 from da.kernels.bandwidths import MEDIAN_ROWS, check_bandwidth, resolve_bandwidth
 from da.kernels.distances import centred
+from da.kernels.moderate_scale import moderate
 from da.shift.blocks import LEAST_BLOCKS, block_sums
 from da.shift.mmd import MMDTest
 
@@ -99,6 +100,7 @@ def block_mmd_test(
     generator = torch.Generator().manual_seed(seed_of(random_state))
     seeds = [int(torch.randint(2**31, (), generator=generator)) for _ in range(2)]
     if bandwidth == "median":
+        x, y = moderate(x, y)
         scale = _median(x, y, generator)
     else:
         scale = float(check_bandwidth(bandwidth))

@@ -15,6 +15,7 @@ from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.kernels.bandwidths import median_bandwidth
 from da.kernels.functions import gaussian
+from da.kernels.moderate_scale import moderate
 from da.records.multiple_tests import holm
 
 
@@ -130,6 +131,7 @@ def witness(source: Array, target: Array) -> Array:
     if len(y) < 2:
         raise ValueError(f"target must have at least 2 rows; got {len(y)}")
     with torch.no_grad(), full_precision(x):
+        x, y = moderate(x, y)
         bandwidth = float(median_bandwidth(torch.cat([x, y]))) or 1.0  # 0: all rows coincide
         near = (gaussian(y, y, bandwidth=bandwidth).sum(dim=1) - 1) / (len(y) - 1)  # (m,)
         return like(near - gaussian(y, x, bandwidth=bandwidth).mean(dim=1), source)

@@ -28,6 +28,7 @@ from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.arrays.random_states import RandomState, seed_of
 from da.kernels.distances import centred
+from da.kernels.moderate_scale import moderate
 from da.shift.fused_sums import Kernel, fewer_kernels, pair_quantiles, relabelled_sums
 from da.shift.mmd import MMDTest
 from da.shift.permutations import permutation_p_value, relabellings
@@ -95,7 +96,7 @@ def mmd_fuse(
     ratios: list[Tensor] = []
     scale = 0.0
     with torch.no_grad(), full_precision(x):
-        pooled = centred(torch.cat([x, y]).double())
+        pooled = centred(*moderate(torch.cat([x, y]).double()))
         plans = {norm: _kernels(pooled, norm, bandwidths) for norm in KERNELS}
         # After the quantiles, which need the most memory.
         members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)

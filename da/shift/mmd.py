@@ -15,6 +15,7 @@ import torch
 from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision
 from da.arrays.random_states import RandomState, seed_of
+from da.kernels.moderate_scale import moderate
 from da.ops.mixture import Bandwidth, KernelName, check_kernel, mixture_of
 from da.shift.permutations import gram_matrix, permutation_p_value, relabelled_mmd2, relabellings
 
@@ -116,6 +117,8 @@ def mmd_test(
     members = relabellings(len(x), len(y), permutations, generator=generator).to(x.device)
     with torch.no_grad(), full_precision(x):
         z = torch.cat([x, y]).double()
+        if isinstance(bandwidth, str) and kernel != "linear":
+            (z,) = moderate(z)
         # A median may be taken over some rows only. Which ones must not depend on their sample, or
         # the level would not be exact.
         shuffled = z[torch.randperm(len(z), generator=generator).to(z.device)]

@@ -37,6 +37,7 @@ from da.arrays.integers import is_whole, whole_number
 from da.arrays.matrices import Array, as_matrix, check_two_samples, full_precision, like
 from da.arrays.random_states import RandomState, seed_of
 from da.kernels.bandwidths import check_bandwidth, resolve_bandwidth
+from da.kernels.moderate_scale import moderate
 
 CELLS = 2**22  # entries of the largest temporary matrix
 
@@ -100,6 +101,8 @@ def random_feature_mmd2(
     x, y = check_two_samples(source, target, least=2)
     factors = _check_factors(multipliers)
     with full_precision(x):
+        if isinstance(bandwidth, str):
+            x, y = moderate(x, y)
         scale = float(resolve_bandwidth(torch.cat([x, y]).detach(), bandwidth))
         scales = [scale * a for a in factors]
         frequencies = frequencies_of(x.shape[1], scales, features, seed_of(random_state))
