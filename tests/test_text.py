@@ -31,7 +31,6 @@ from da.networks.encoder_from_texts import new_encoder, ppmi, save_encoder
 from da.networks.extras import extra
 from da.networks.low_rank import lora
 from da.networks.network import Network
-from da.networks.small import lenet
 from da.networks.text_encoders import text_network, tokenise, tokens
 from da.records.run import Run
 from da.train.align import Align
@@ -314,10 +313,6 @@ def test_what_lora_cannot_adapt(encoder: Path) -> None:
         lora(network, target_modules=["nothing"])
     with pytest.raises(ValueError, match="rank must be at least 1, .* got 0, 16 and 0.0"):
         lora(network, rank=0)
-    with pytest.raises(
-        TypeError, match="network must be made by text_network; its backbone is a Sequential"
-    ):
-        lora(lenet(10))
 
 
 # ---------------------------------------------------------------- encoders that cannot be loaded

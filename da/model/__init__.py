@@ -20,6 +20,7 @@ from da.model.cotuning import CoTuning
 from da.model.cowa import CoWA, weighted_pseudo_labels
 from da.model.delta_penalty import Delta, delta
 from da.model.deyo import DeYO
+from da.model.discriminant_scores import gbc, sfda
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.eata import EATA, diagonal_fisher
 from da.model.evidence import logme
@@ -35,15 +36,18 @@ from da.model.marginal import marginal_entropy, memo
 from da.model.masked_language import MaskedLanguage
 from da.model.mixed_statistics import mix_statistics
 from da.model.multitask import EqualWeights, MultiTask, UncertaintyWeights
+from da.model.neighbour_scores import nleep, parc
 from da.model.note import NOTE
 from da.model.reciprocity import NRC, reciprocal_agreement
 from da.model.relationship import category_relationship
 from da.model.rotta import RoTTA
 from da.model.sar import SAR
+from da.model.soups import greedy_soup, wise_ft
 from da.model.source_predictions import leep, nce
 from da.model.sourcefree import SHOT
 from da.model.statistics_shift import statistics_shift
 from da.model.stochnorm import stochastic_normalisation
+from da.model.surgical import relative_gradients, tune_only
 from da.model.target_pass import target_outputs
 from da.model.testtime import Tent
 
@@ -86,6 +90,8 @@ __all__ = [
     "feature_distillation",
     "fit_head",
     "frozen",
+    "gbc",
+    "greedy_soup",
     "guarded",
     "h_score",
     "knowledge_distillation",
@@ -100,10 +106,14 @@ __all__ = [
     "nce",
     "neighbour_agreement",
     "neighbour_log_agreement",
+    "nleep",
     "online",
+    "parc",
     "prior_correction",
     "reciprocal_agreement",
     "regularized_h_score",
+    "relative_gradients",
+    "sfda",
     "stage_convolutions",
     "statistics_shift",
     "stochastic_normalisation",
@@ -111,6 +121,8 @@ __all__ = [
     "t3a",
     "target_outputs",
     "transrate",
+    "tune_only",
     "weighted_pseudo_labels",
+    "wise_ft",
     "with_new_head",
 ]

@@ -5,6 +5,8 @@
 | `h_score`, `regularized_h_score` | features (n, d), labels (n,) | `da.model.h_scores` |
 | `logme` | features (n, d), labels (n,) | `da.model.evidence` |
 | `transrate` | features (n, d), labels (n,) | `da.model.coding_rate` |
+| `sfda`, `gbc` | features (n, d), labels (n,) | `da.model.discriminant_scores` |
+| `parc`, `nleep` | features (n, d), labels (n,) | `da.model.neighbour_scores` |
 | `leep` | the source classifier's probabilities (n, S), labels | `da.model.source_predictions` |
 | `nce` | the source classifier's decisions (n,), labels (n,) | `da.model.source_predictions` |
 
@@ -23,8 +25,10 @@ from da.arrays.devices import widened
 from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.model.coding_rate import transrate
+from da.model.discriminant_scores import gbc, sfda
 from da.model.evidence import logme
 from da.model.h_scores import h_score, regularized_h_score
+from da.model.neighbour_scores import nleep, parc
 from da.model.source_predictions import leep, nce
 from da.train.prediction import predict
 
@@ -33,6 +37,10 @@ OF_FEATURES = {
     "regularized_h_score": regularized_h_score,
     "logme": logme,
     "transrate": transrate,
+    "sfda": sfda,
+    "gbc": gbc,
+    "parc": parc,
+    "nleep": nleep,
 }
 
 

@@ -5,6 +5,7 @@ domains, and the parts of adversaries.
 """
 
 from da.networks.adversary import MultilinearMap, discriminator, reverse_gradient
+from da.networks.averages import average_networks
 from da.networks.backbones import backbone, input_settings, source_classifier
 from da.networks.cosine import cosine_head
 from da.networks.encoder_from_texts import new_encoder, save_encoder
@@ -24,6 +25,7 @@ __all__ = [
     "MultilinearMap",
     "Network",
     "Outputs",
+    "average_networks",
     "backbone",
     "bottleneck",
     "cosine_head",
