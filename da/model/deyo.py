@@ -159,33 +159,32 @@ class DeYO(OnlineMethod):
         """One move, if a row counts."""
         own = self.logits(batch.target_x)
         self.predicted = own.detach()
-        drops = self._drops(batch.target_x, own.detach())
-        if torch.isfinite(drops).any():
-            yield self.terms(gather_rows(own), drops)
+        counted, drops = self._drops(batch.target_x, own.detach())
+        if counted.any():
+            yield self.terms(gather_rows(own), counted, drops)
 
     def loss(self, batch: TargetBatch, progress: float) -> Terms:
         """The term "entropy"; 0 if no row counts."""
         own = self.logits(batch.target_x)
-        return self.terms(gather_rows(own), self._drops(batch.target_x, own.detach()))
+        return self.terms(gather_rows(own), *self._drops(batch.target_x, own.detach()))
 
-    def terms(self, logits: Tensor, drops: Tensor) -> Terms:
-        """The term "entropy" of logits (n, K); a row without a drop (n,), nan, does not count."""
-        counted = torch.isfinite(drops)
+    def terms(self, logits: Tensor, counted: Tensor, drops: Tensor) -> Terms:
+        """The term "entropy" of logits (n, K), of which the rows `counted` (n,) count."""
         found = entropies(at_least_single(logits[counted]))  # (k,)
         first = (self.margin * math.log(logits.shape[1]) - found.detach()).exp()
         weighted = (first + drops[counted].exp()) * found
         return {"entropy": weighted.sum() / max(len(found), 1)}
 
     @torch.no_grad()
-    def _drops(self, x: Tensor, logits: Tensor) -> Tensor:
-        """The drop of each row that counts, nan for the others; of all processes, (n,)."""
-        found = torch.full_like(at_least_single(logits[:, 0]), torch.nan)
+    def _drops(self, x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rows count, (n,) bool, and their drops (n,), of all processes."""
         limit = math.inf
         if self.filter_margin is not None:
             limit = self.filter_margin * math.log(logits.shape[1])
-        sure = entropies(at_least_single(logits)) < limit
+        sure = entropies(at_least_single(logits)) < limit  # (n,)
+        drops = torch.zeros_like(at_least_single(logits[:, 0]))
         if sure.any():
             changed = batch_logits(self.network, self.view(x[sure]))
-            drops = probability_drop(at_least_single(logits[sure]), at_least_single(changed))
-            found[sure] = drops.where(drops > self.drop, torch.nan)
-        return gather_rows(found)
+            drops[sure] = probability_drop(at_least_single(logits[sure]), at_least_single(changed))
+        counted = sure & (drops > self.drop)
+        return gather_rows(counted.to(drops.dtype)) > 0, gather_rows(drops)
