@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from made import own_data, practice, runs, speed, studies, two_sample
+from made import own_data, practice, runs, source_free, speed, studies, two_sample
 from made.csv_tables import ROOT
 
 MARKED = re.compile(r"(<!-- made: (\S+) -->\n)(.*?)(<!-- /made -->)", flags=re.DOTALL)
@@ -53,6 +53,8 @@ MAKERS: dict[str, Callable[[], str]] = {
         runs.office_caltech_instance_samples,
         runs.digits_labelshift_errors,
         runs.source_free_online,
+        source_free.source_free_same_domain,
+        source_free.source_free_shift,
         runs.reached,
     )
 }

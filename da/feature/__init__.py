@@ -7,7 +7,7 @@ through `da.train.Align`. Methods that need labels, logits or a second network a
 
 from da.feature.across_domains import Risks
 from da.feature.adamatch import AdaMatch
-from da.feature.adaptive_clustering import CDAC, pairwise_clustering_loss
+from da.feature.adaptive_clustering import CDAC
 from da.feature.adda import ADDA
 from da.feature.adversarial import CDAN, DANN
 from da.feature.classifiers import MCD
@@ -36,13 +36,11 @@ from da.feature.multisource import M3SDA, moment_distance
 from da.feature.neighbourhood_entropy import (
     DANCE,
     PrototypeHead,
-    entropy_separation,
-    neighbourhood_entropy,
 )
 from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
 from da.feature.nuclear_norm import BNM, bnm
 from da.feature.nuclear_wasserstein import DALN, nuclear_wasserstein
-from da.feature.one_vs_all import OneVsAll, OVANet, one_vs_all_loss
+from da.feature.one_vs_all import OneVsAll, OVANet
 from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA
 from da.feature.regression import AlignRegression, dare_gram, rsd
@@ -114,7 +112,6 @@ __all__ = [
     "domain_confusion_loss",
     "energy_distance",
     "entropy",
-    "entropy_separation",
     "frechet_distance",
     "gradient_variances",
     "hard_afn",
@@ -126,10 +123,7 @@ __all__ = [
     "mixed_style",
     "mmd2",
     "moment_distance",
-    "neighbourhood_entropy",
     "nuclear_wasserstein",
-    "one_vs_all_loss",
-    "pairwise_clustering_loss",
     "reject_unsure",
     "risk_variance",
     "rsd",

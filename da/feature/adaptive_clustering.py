@@ -54,7 +54,7 @@ def pairwise_clustering_loss(
 
     Example:
         >>> import torch
-        >>> from da.feature import pairwise_clustering_loss
+        >>> from da.feature.adaptive_clustering import pairwise_clustering_loss
         >>> features, sure = torch.eye(2), 99 * torch.eye(2)
         >>> round(pairwise_clustering_loss(features, sure, sure, top=1).item(), 3)
         0.0

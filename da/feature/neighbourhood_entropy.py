@@ -48,7 +48,7 @@ def neighbourhood_entropy(
 
     Example:
         >>> import torch
-        >>> from da.feature import neighbourhood_entropy
+        >>> from da.feature.neighbourhood_entropy import neighbourhood_entropy
         >>> memory = torch.eye(3)  # unlike the row, which is like no prototype either
         >>> found = neighbourhood_entropy(memory[:1], torch.zeros(1, 2), memory, torch.tensor([0]))
         >>> round(found.item(), 3)  # log of 2 prototypes and 2 other rows
@@ -84,7 +84,7 @@ def entropy_separation(logits: Tensor, *, margin: float = 0.5) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from da.feature import entropy_separation
+        >>> from da.feature.neighbourhood_entropy import entropy_separation
         >>> round(entropy_separation(torch.zeros(1, 8)).item(), 3)  # -|log 8 - log(8) / 2|
         -1.04
 

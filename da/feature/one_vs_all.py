@@ -39,7 +39,7 @@ def one_vs_all_loss(open_logits: Tensor, labels: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from da.feature import one_vs_all_loss
+        >>> from da.feature.one_vs_all import one_vs_all_loss
         >>> round(one_vs_all_loss(torch.zeros(4, 2, 3), torch.tensor([0, 1, 2, 0])).item(), 3)
         0.693
 

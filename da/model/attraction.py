@@ -47,7 +47,8 @@ def neighbour_agreement(
 
     Example:
         >>> import torch
-        >>> from da.model import FeatureBank, neighbour_agreement
+        >>> from da.model.attraction import neighbour_agreement
+        >>> from da.model.feature_bank import FeatureBank
         >>> bank = FeatureBank(torch.eye(2)[[0, 0, 1, 1]], torch.eye(2)[[0, 0, 1, 1]])
         >>> neighbour_agreement(torch.zeros(1, 2), bank, torch.tensor([0]), neighbours=1).item()
         -0.5
@@ -85,7 +86,7 @@ def batch_agreement(logits: Array) -> Array:
 
     Example:
         >>> import torch
-        >>> from da.model import batch_agreement
+        >>> from da.model.attraction import batch_agreement
         >>> round(batch_agreement(torch.zeros(4, 2)).item(), 4)  # three others, each 1/2
         1.5
 

@@ -49,7 +49,8 @@ def neighbour_log_agreement(
 
     Example:
         >>> import torch
-        >>> from da.model import FeatureBank, neighbour_log_agreement
+        >>> from da.model.feature_bank import FeatureBank
+        >>> from da.model.local_structure import neighbour_log_agreement
         >>> bank = FeatureBank(torch.eye(2)[[0, 0, 1, 1]], torch.eye(2)[[0, 0, 1, 1]])
         >>> logits = torch.zeros(1, 2)  # unsure, and its neighbour is certain: log 2
         >>> round(neighbour_log_agreement(logits, bank, torch.tensor([0]), neighbours=1).item(), 3)

@@ -61,7 +61,8 @@ def reciprocal_agreement(
 
     Example:
         >>> import torch
-        >>> from da.model import FeatureBank, reciprocal_agreement
+        >>> from da.model.feature_bank import FeatureBank
+        >>> from da.model.reciprocity import reciprocal_agreement
         >>> bank = FeatureBank(torch.eye(2)[[0, 0, 1, 1]], torch.eye(2)[[0, 0, 1, 1]])
         >>> sure, index = 99 * torch.eye(2)[[0]], torch.tensor([0])
         >>> reciprocal_agreement(sure, bank, index, neighbours=1, expanded=1).item()  # -(1 + 1)
