@@ -152,7 +152,7 @@ def open_mirror(
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or tracebacks would be sent
         import wandb  # noqa: F401
 
-        key = patience.call(key_exists)
+        key = not _Experience.no_server and patience.call(key_exists)
     except Exception as error:
         words = "cannot be imported" if isinstance(error, ImportError) else "cannot be used"
         advice = "the run is not mirrored; `pip install wandb`, or --wandb disabled to say so"
@@ -160,7 +160,7 @@ def open_mirror(
         return Mirror()
     options = {"config": dict(config), "group": group, "name": name}
     options |= {"id": identifier, "job_type": job_type}
-    if wanted == "online" and not key:
+    if wanted == "online" and not key and not _Experience.no_server:
         _warn(
             "has no key",
             "nothing in WANDB_API_KEY, the netrc file or its settings",
