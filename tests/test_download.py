@@ -486,6 +486,51 @@ def test_office_home_is_laid_out_by_hand(tmp_path: Path) -> None:
     download(OFFICE_HOME, tmp_path)
 
 
+SEVERAL = """
+import sys
+from pathlib import Path
+from da.data.benchmarks import Source
+from da.data.transfer import fetch
+url, digest, place, unpack, root = sys.argv[1:]
+print(fetch(Source(url, digest, place, unpack=bool(unpack)), Path(root)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", [False, True])
+def test_several_processes_fetch_one_file_once(
+    packed: bool, server: Server, tmp_path: Path
+) -> None:
+    content = CONTENT
+    if packed:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a/b", CONTENT)
+        content = file.getvalue()
+    source = server.source("file.zip", content, "place/of/it", unpack=packed)
+    words = [source.url, source.digest, source.place, "yes" if packed else "", str(tmp_path)]
+    command = [sys.executable, "-c", SEVERAL, *words]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    said = [process.communicate(timeout=300)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3, said
+    found = tmp_path / source.place / "a/b" if packed else tmp_path / source.place
+    assert found.read_bytes() == CONTENT
+    assert len(server.asked) == 1, "the others waited"
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".part", ".claim")]
+
+
+def test_whoever_waits_finds_what_another_has_fetched(server: Server, tmp_path: Path) -> None:
+    """Threads of one process take turns too."""
+    source = server.source("file.bin", CONTENT, "file.bin")
+    threads = [threading.Thread(target=fetch, args=(source, tmp_path)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT and len(server.asked) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.bin"]
+
+
 def test_digits_fetch_usps_and_name_the_rest(server: Server, tmp_path: Path) -> None:
     small = dataclasses.replace(
         MNIST_USPS, sources=(server.source("usps.h5", CONTENT, "digits/usps.h5"),)

@@ -8,8 +8,10 @@ downloaded.
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -645,3 +647,45 @@ def encoder_run(folder: Path, steps: int) -> Run:
     return Run.start(
         folder / "runs", configuration, experiment="text_encoder", **names, wandb="disabled"
     )
+
+
+SAME_TOKENS = """
+import hashlib, json, sys
+from da.data.files.reviews import toy_reviews
+from da.networks import new_encoder
+texts = [t for name in ("books", "kitchen") for t in toy_reviews(name, 100, seed=0).texts]
+tokenizer, model = new_encoder(texts, vocabulary=120, layers=1, width=16)
+weights = model.get_input_embeddings().weight.detach().numpy().tobytes()
+tokens = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
+print(hashlib.sha256(tokens + weights).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_same_texts_give_the_same_encoder_in_every_process() -> None:
+    """Hash tables of text are in another order in each process."""
+    pytest.importorskip("transformers")
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", SAME_TOKENS], check=True, capture_output=True, text=True,
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in range(2)
+    }  # fmt: skip
+    assert len(found) == 1
+
+
+@pytest.mark.slow
+def test_an_encoder_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    tokenizer, model = new_encoder(["a good book", "a dull book"], layers=1, width=16)
+
+    def full(*given: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tokenizer), "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_encoder(tmp_path / "encoder", tokenizer, model)
+    assert not list((tmp_path / "encoder").iterdir())

@@ -308,3 +308,16 @@ def test_what_an_older_file_says(tmp_path: Path) -> None:
     torch.save(lenet(2).state_dict(), tmp_path / "network.pt")
     assert describe_weights(tmp_path / "network.pt") == {}
     load_weights(lenet(2), tmp_path / "network.pt")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network, other = lenet(10), lenet(10)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    for name, value in (("head.weight", torch.nan), ("head.bias", -torch.inf)):
+        state = {key: each.clone() for key, each in network.state_dict().items()}
+        state[name].view(-1)[1] = value
+        torch.save(state, tmp_path / "w.pt")
+        told = rf"w.pt does not hold the weights of the network: 1 values of {name} are NaN or inf"
+        with pytest.raises(ValueError, match=told):
+            load_weights(other, tmp_path / "w.pt")
+        assert all(torch.equal(each, before[key]) for key, each in other.state_dict().items())
