@@ -100,6 +100,21 @@ def test_a_run_that_cannot_begin_is_given_back(tmp_path: Path):
     assert files(run.directory) == []
 
 
+@pytest.mark.parametrize("left", ["whole chain", "rest of a chain"])
+def test_what_a_process_left_that_was_killed_after_its_result_is_tidied(left: str, tmp_path: Path):
+    run = start(tmp_path)
+    held = run._claim
+    assert held is not None
+    first = json.loads(held.path.read_text()) | {"process": 2**22 + 1}  # a dead one's
+    run.finish({"selected": {}})
+    second = first | {"token": "b" * 16}
+    (run.directory / f"claim.{first['token']}").write_text(json.dumps(second))
+    if left == "whole chain":
+        (run.directory / "claim").write_text(json.dumps(first))
+    assert start(tmp_path, rank_zero=False).finished and files(run.directory) != []
+    assert start(tmp_path).finished and files(run.directory) == []
+
+
 def elsewhere(path: Path) -> None:
     """Make a claim that of a process on another machine."""
     content = json.loads(path.read_text()) | {"host": "elsewhere", "system": "another boot"}

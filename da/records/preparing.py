@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from da.records.checksums import CHECKPOINTS, CHECKSUMS, REMEDY
-from da.records.claim import BusyError, empty
+from da.records.claim import BusyError, empty, is_claim
 from da.records.environment import environment
 from da.records.files import mend_lines, read_json, same_run, write_json
 from da.records.finding import data_of
@@ -73,8 +73,8 @@ def prepare(
 
 
 def untidy(directory: Path) -> bool:
-    """Whether a finished run's folder holds what only an unfinished one needs."""
-    return any(_passing(directory))
+    """Whether a finished run's folder holds what only an unfinished one needs, such as a claim."""
+    return any(_passing(directory)) or any(map(is_claim, directory.iterdir()))
 
 
 def tidy(directory: Path) -> None:
