@@ -28,7 +28,7 @@ def test_the_bets_in_plain_numbers() -> None:
     draws = random.Random(0)
     own = [min(draws.randrange(6), 3) for _ in range(80)]
     other = [draws.randrange(4) for _ in range(80)]
-    alarm, wealth, rung = ConcentrationAlarm(4, level=0.2, bet=0.3), 1.0, False
+    alarm, wealth, rung = ConcentrationAlarm(4, level=0.2, stake=0.3), 1.0, False
     for t in range(0, 80, 5):
         for i in range(t, t + 5):
             limit = i / 4 + 2 * math.sqrt(i / 4)
@@ -131,6 +131,6 @@ def test_a_guard_that_is_silent_changes_nothing() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="classes must be 2 or more"):
         ConcentrationAlarm(1)
-    for wrong in ({"level": 0.0}, {"level": 1.0}, {"bet": 1.0}, {"bet": 0.0}):
+    for wrong in ({"level": 0.0}, {"level": 1.0}, {"stake": 1.0}, {"stake": 0.0}):
         with pytest.raises(ValueError, match=r"must be in \(0, 1\)"):
             ConcentrationAlarm(3, **wrong)

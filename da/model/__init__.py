@@ -5,7 +5,7 @@ source data or at test time, corrections (features, logits) -> logits without tr
 tasks in one network, and transferability scores.
 """
 
-from da.model.adapting_online import OnlineMethod, batch_logits, by_batch, online
+from da.model.adapting_online import OnlineMethod, by_batch, online
 from da.model.alarm import ConcentrationAlarm, guarded
 from da.model.attention import channel_attention
 from da.model.attraction import AaD, batch_agreement, neighbour_agreement
@@ -80,7 +80,6 @@ __all__ = [
     "UncertaintyWeights",
     "adapt_statistics",
     "batch_agreement",
-    "batch_logits",
     "bss",
     "by_batch",
     "category_relationship",

@@ -20,9 +20,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.data.batches import TargetBatch
 from da.model.batchnorm import batch_norms
-from da.model.windows import checked, windows
+from da.model.windows import checked as checked_batches
+from da.model.windows import windows
 from da.networks.network import Network
 from da.networks.statistics import (
     evaluating,
@@ -156,6 +158,7 @@ def batch_logits(network: Network, x: Tensor) -> Tensor:
             return network(x).logits
 
 
+@checked
 def by_batch(network: Network, batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """Predict a stream, each batch normalised by its own statistics, and learn nothing.
 
@@ -195,6 +198,7 @@ def by_batch(network: Network, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         yield batch_logits(network, x)[len(x) - new :]
 
 
+@checked
 def online(
     method: OnlineMethod, batches: Iterable[Tensor], optimizer: torch.optim.Optimizer
 ) -> Iterator[Tensor]:
@@ -250,7 +254,7 @@ def online(
 
 def filled(method: OnlineMethod, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, int]]:
     """The batches, filled up if the method asks for it, and how many rows of each are new."""
-    return windows(batches) if method.fills else ((x, len(x)) for x in checked(batches))
+    return windows(batches) if method.fills else ((x, len(x)) for x in checked_batches(batches))
 
 
 @torch.enable_grad()

@@ -9,7 +9,7 @@ frequent if the adapting network has chosen it more often so far than equal clas
 If just one of the two classes of such a row is frequent, the alarm bets that the adapting network
 has chosen that one.
 
-    wealth <- wealth (1 + bet)  if it has,   wealth (1 - bet)  if it has not;   alarm at 1 / level
+    wealth <- wealth (1 + stake)  if it has,  wealth (1 - stake)  if not;   alarm at 1 / level
 
 If adaptation does not concentrate its answers, which means that this is so with probability 1/2 or
 less whatever came before, then wealth is a supermartingale from 1. By Ville's inequality it ever
@@ -26,6 +26,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.model.adapting_online import OnlineMethod, answer_and_adapt, batch_logits, filled
 
 DEVIATIONS = 2  # standard deviations of a count, if classes are equal
@@ -38,7 +39,8 @@ class ConcentrationAlarm:
     Use it beside any method that adapts; `guarded` does so. Where the adapting network agrees with
     the reference, nothing is lost or gained, and nothing is bet.
 
-        wealth (1 + bet) if the adapting network chose the frequent class, else wealth (1 - bet)
+        wealth (1 + stake) if the adapting network chose the frequent class, else
+        wealth (1 - stake)
 
     It cannot tell collapse from classes that really are unequal, if the reference errs in favour of
     the rare ones. See `da.model.alarm` for what is promised.
@@ -46,8 +48,8 @@ class ConcentrationAlarm:
     Args:
         classes: K, >= 2.
         level: Most probable rate of false alarms a stream, in (0, 1). Default 0.02.
-        bet: Part of the wealth that is bet on each row, in (0, 1). A larger one is faster if nearly
-            all rows go wrong. Default 0.5.
+        stake: Part of the wealth that is bet on each row, in (0, 1). A larger one is faster if
+            nearly all rows go wrong. Default 0.5.
 
     Attributes:
         wealth: What the bets have made of 1.
@@ -74,13 +76,14 @@ class ConcentrationAlarm:
         What is bet on is this package's.
     """
 
-    def __init__(self, classes: int, *, level: float = 0.02, bet: float = 0.5) -> None:
+    @checked
+    def __init__(self, classes: int, *, level: float = 0.02, stake: float = 0.5) -> None:
         if classes < 2:
             raise ValueError(f"classes must be 2 or more; got {classes}")
-        for name, value in (("level", level), ("bet", bet)):
+        for name, value in (("level", level), ("stake", stake)):
             if not 0 < value < 1:
                 raise ValueError(f"{name} must be in (0, 1); got {value}")
-        self.level, self.bet = level, bet
+        self.level, self.stake = level, stake
         self.wealth, self.rung = 1.0, False
         self.counts = [0] * classes  # how often the adapting network has chosen each class
 
@@ -98,7 +101,7 @@ class ConcentrationAlarm:
         for own, other in zip(*classes, strict=True):
             often, other_often = self._frequent(own), self._frequent(other)
             if often != other_often:
-                self.wealth *= 1 + self.bet if often else 1 - self.bet
+                self.wealth *= 1 + self.stake if often else 1 - self.stake
             self.counts[own] += 1
             self.rung = self.rung or self.wealth >= 1 / self.level
         return self.rung
@@ -109,6 +112,7 @@ class ConcentrationAlarm:
         return self.counts[k] > expected + DEVIATIONS * math.sqrt(expected)
 
 
+@checked
 def guarded(
     method: OnlineMethod,
     batches: Iterable[Tensor],

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import as_matrix, at_least_single, full_precision
 from da.data.batches import TargetBatch
 from da.model.adapting_online import OnlineMethod, scales_and_shifts
 from da.model.testtime import KEPT, check_guards
-from da.model.windows import checked
+from da.model.windows import checked as checked_batches
 from da.networks.network import Network, entropies
 from da.networks.statistics import evaluating
 from da.train.distributed import gather_rows
@@ -71,6 +72,7 @@ def fisher_penalty(
     return torch.stack([(f * (now - then).square()).sum() for now, then, f in each]).sum()
 
 
+@checked
 def diagonal_fisher(network: Network, batches: Iterable[Tensor]) -> list[Tensor]:
     """Measure how much each scale and shift matters to a network's predictions.
 
@@ -116,7 +118,7 @@ def diagonal_fisher(network: Network, batches: Iterable[Tensor]) -> list[Tensor]
     with evaluating(network), torch.enable_grad():
         for parameter in own:
             parameter.requires_grad_(True)
-        for row in (row for x in checked(batches) for row in x.split(1)):
+        for row in (row for x in checked_batches(batches) for row in x.split(1)):
             logits = network(row).logits
             loss = functional.cross_entropy(logits, logits.argmax(dim=1))
             for sums, gradient in zip(total, torch.autograd.grad(loss, own), strict=True):

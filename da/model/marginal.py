@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import at_least_single
-from da.model.windows import checked
+from da.model.windows import checked as checked_batches
 from da.networks.network import Network
 from da.networks.statistics import evaluating, use_statistics
 
 View = Callable[[Tensor], Tensor]
 
 
+@checked
 def marginal_entropy(logits: Tensor) -> Tensor:
     """The entropy of the mean prediction over views of one sample.
 
@@ -55,6 +57,7 @@ def marginal_entropy(logits: Tensor) -> Tensor:
     return -(mean.exp() * mean).sum()
 
 
+@checked
 def memo(
     network: Network,
     batches: Iterable[Tensor],
@@ -109,7 +112,7 @@ def memo(
         raise ValueError(f"learning_rate must be > 0; got {learning_rate}")
     use_statistics(network, "target")
     own = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for x in checked(batches):
+    for x in checked_batches(batches):
         answers = []
         for row in x.split(1):
             first = [parameter.detach().clone() for parameter in own]

@@ -115,6 +115,7 @@ class MixedBatchNorm(BatchNorm):
 
 
 @checked
+@checked
 def mix_statistics(network: Network, *, source_share: float = 0.9) -> Network:
     """Copy a network so that it normalises each test batch by mixed statistics (alpha-BN).
 
