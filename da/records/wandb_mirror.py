@@ -177,8 +177,8 @@ def open_mirror(
         except Exception as error:
             if connection == "online":
                 _Experience.no_server = True
-                if isinstance(error, TimeoutError):
-                    end_process()  # it waits for the server; a new one does not
+                # It waits for the server, or still has a run of this name; a new one does not.
+                end_process()
             rest = "going offline, as later runs of this process do"
             _warn(
                 f"could not start {connection}",
