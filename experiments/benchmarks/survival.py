@@ -52,6 +52,7 @@ from da.records.environment import environment
 
 COLUMNS = ("part", "case", "rounds", "kills", "found", "harmless", "wrong", "seconds")
 MOST_KILLS = 3  # of a run
+AT_ONCE = 50  # damages of a turn
 FLIPPED = "kind dann"  # whose folder is damaged
 
 
@@ -126,13 +127,13 @@ class Rounds:
             yield partial(self._kind, names[number % len(names)])
 
     def damages(self) -> Iterator[Callable[[], None]]:
-        """Damaged files of a finished run: ten a round, because each takes little."""
+        """Damaged files of a finished run: many a turn, because each takes little."""
         whole = self._finished()
         flips = [("flip", *each) for each in bits_of(whole, self.options.flips, self.options.seed)]
         cuts = [("cut", *each) for each in lengths_of(whole, self.options.cuts)]
         for all_of in (flips, cuts):
-            for k in range(0, len(all_of), 10):
-                yield partial(self._damage, whole, all_of[k : k + 10])
+            for k in range(0, len(all_of), AT_ONCE):
+                yield partial(self._damage, whole, all_of[k : k + AT_ONCE])
 
     def unfinished(self) -> Iterator[Callable[[], None]]:
         """Damaged files of an interrupted run, which goes on."""
