@@ -28,6 +28,7 @@ from torch import nn
 from da.adapt.features_table import TableFeatures, frame
 from da.adapt.heads import Logits
 from da.adapt.saved_model import SavedModel, WithTemperature
+from da.arrays.callers import warn_caller
 
 TRUST = "reading a joblib file runs whatever code its author has put into it"
 
@@ -87,7 +88,7 @@ def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
         )
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    warnings.warn(f"{path}: {TRUST}", stacklevel=2)
+    warn_caller(f"{path}: {TRUST}")
     try:
         found = joblib.load(path)
     except Exception as error:  # a damaged pickle can raise anything

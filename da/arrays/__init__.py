@@ -4,9 +4,10 @@ Functions take tensors or NumPy arrays and give back the same kind.
 """
 
 from da.arrays.arguments import ArgumentError, check_fields, check_parameters, checked
+from da.arrays.callers import warn_caller
 from da.arrays.choices import check_choice, check_choices
 from da.arrays.classes import class_values
-from da.arrays.devices import capable, narrowed, sent, wide_type, widened
+from da.arrays.devices import capable, narrowed, sent, wide_type, widened, without_values
 from da.arrays.integers import WholeNumberError, whole_number, whole_number_or_none
 from da.arrays.matrices import (
     Array,
@@ -46,8 +47,10 @@ __all__ = [
     "normalised_weights",
     "seed_of",
     "sent",
+    "warn_caller",
     "whole_number",
     "whole_number_or_none",
     "wide_type",
     "widened",
+    "without_values",
 ]

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from da.arrays.devices import without_values
 from da.arrays.stacking import stacking
 
 
@@ -167,7 +168,7 @@ def _is_whole(value: Any) -> bool:
 
 def _is_tensor(value: Any) -> bool:
     """Whether a value is a tensor that holds real numbers."""
-    return isinstance(value, Tensor) and not value.is_complex() and not value.is_meta
+    return isinstance(value, Tensor) and not value.is_complex() and not without_values(value)
 
 
 def _is_dense(value: Any) -> bool:

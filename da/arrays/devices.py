@@ -117,3 +117,23 @@ def sent(x: Tensor, device: torch.device | str) -> Tensor:
     if x.dtype == torch.float64:
         x = x.to(wide_type(device))
     return x.to(device, non_blocking=True)
+
+
+def without_values(x: Tensor) -> bool:
+    """Tell whether a tensor has a shape alone, as those on torch's device meta.
+
+    A subclass of Tensor may keep its values itself, whatever device it names.
+
+    Args:
+        x: Any tensor.
+
+    Returns:
+        True if there is nothing to compute with.
+
+    Example:
+        >>> import torch
+        >>> from da.arrays import without_values
+        >>> without_values(torch.ones(2, device="meta")), without_values(torch.ones(2))
+        (True, False)
+    """
+    return x.is_meta and type(x) in (Tensor, torch.nn.Parameter)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.devices import without_values
 from da.arrays.numbers import as_numbers
 from da.arrays.stacking import stacking
 from da.arrays.tables import dense_array
@@ -74,7 +75,7 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
         tensor = x if x.layout == torch.strided else x.to_dense()
     else:
         tensor = _from_numpy(dense_array(x, name), name)
-    if tensor.is_meta:
+    if without_values(tensor):
         raise ValueError(f"{name} must hold values; got a tensor on the device meta, without any")
     if not tensor.is_floating_point():
         raise TypeError(

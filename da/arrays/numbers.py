@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.devices import without_values
+
 
 def as_numbers(values: Any, name: str) -> Tensor:
     """Turn numbers of any shape into a tensor, or say which argument holds none.
@@ -35,7 +37,7 @@ def as_numbers(values: Any, name: str) -> Tensor:
         TypeError: weights must hold numbers; got text
     """
     if isinstance(values, Tensor):
-        if values.is_complex() or values.is_meta:
+        if values.is_complex() or without_values(values):
             what = "no values, on the device meta" if values.is_meta else str(values.dtype)
             raise TypeError(f"{name} must hold numbers; got {what}")
         return values if values.layout == torch.strided else values.to_dense()

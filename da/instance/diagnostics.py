@@ -7,7 +7,6 @@ weighted model learns from a handful of rows. If it is nearly n, the weights cha
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.arguments import checked
+from da.arrays.callers import warn_caller
 from da.arrays.integers import whole_number
 from da.arrays.numbers import as_numbers
 
@@ -211,11 +211,10 @@ def warn_if_uniform(weights: Tensor | np.ndarray, method: str) -> None:
         method: The weight function's name, shown in the message.
     """
     if len(weights) > 1 and effective_sample_size(weights) > UNIFORM * len(weights):
-        warnings.warn(
+        warn_caller(
             f"{method}: the weights are uniform, so reweighting changes nothing. Either the method "
             "finds no difference between source and target, or no row of one is near a row of the "
             "other",
-            stacklevel=3,
         )
 
 

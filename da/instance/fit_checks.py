@@ -11,12 +11,12 @@ samples from the source, again and again.
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from da.arrays.callers import warn_caller
 from da.kernels.bandwidths import median_bandwidth
 from da.kernels.distances import gram_distances
 
@@ -41,7 +41,7 @@ def tell(name: str, told: str, on_misfit: OnMisfit, error: type[Exception]) -> N
     if on_misfit == "raise":
         raise error(told)
     if on_misfit == "warn":
-        warnings.warn(f"{name}: {told}", stacklevel=3)
+        warn_caller(f"{name}: {told}")
 
 
 def standardised(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,13 @@ the maximum is at most max_l g_l - 1 away.
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
 from da.arrays.arguments import checked
+from da.arrays.callers import warn_caller
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array, full_precision
 from da.arrays.random_states import RandomState, seed_of
@@ -224,10 +224,9 @@ def mixture_shares(
         if gap <= tolerance:
             return shares
         shares = _ascend(densities, shares, inverse, gradient)
-    warnings.warn(
+    warn_caller(
         f"kliep: after {n_iter} steps the mean log-likelihood is within {gap:.1e} of its maximum, "
         f"not {tolerance:.1e}: raise n_iter or tolerance",
-        stacklevel=3,
     )
     return shares
 

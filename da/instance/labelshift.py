@@ -18,7 +18,6 @@ trusts its probabilities, so calibrate them first. The weights then serve in tra
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from da.arrays.arguments import checked
+from da.arrays.callers import warn_caller
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, like
 from da.instance.class_arrays import class_count, frequencies, integers_of, probabilities_of
@@ -180,10 +180,9 @@ def mlls(
             break
         q = q * gradient  # the mean of the posteriors under q: expectation and maximisation in one
     else:
-        warnings.warn(
+        warn_caller(
             f"mlls: after {n_iter} iterations the mean log-likelihood is within {gap:.1e} of its "
             f"maximum, not {tolerance:.1e}: raise n_iter",
-            stacklevel=2,
         )
     return _result(q / prior, target_probabilities)
 
@@ -205,11 +204,10 @@ def _check_invertible(joint: np.ndarray, variance: np.ndarray) -> None:
         )
     noise = math.sqrt(max(variance.sum(1).max(), 0)) + math.sqrt(max(variance.sum(0).max(), 0))
     if values[-1] < noise:
-        warnings.warn(
+        warn_caller(
             "bbse: the confusion matrix is nearly singular (smallest singular value "
             f"{values[-1]:.1e}, sampling error about {noise:.1e}), so the weights are mostly "
             "noise: pass regularization > 0 or the predictions of a better classifier",
-            stacklevel=3,
         )
 
 

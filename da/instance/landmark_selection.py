@@ -13,7 +13,6 @@ over many rows, even rows far from the target.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.arguments import checked
+from da.arrays.callers import warn_caller
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.instance.selection import Selection, class_numbers, index_like
@@ -178,10 +178,9 @@ def balanced_weights(
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         ahead = new + (momentum - 1) / following * (new - w)
         w, momentum = new, following
-    warnings.warn(
+    warn_caller(
         f"landmarks: after {n_iter} iterations the squared MMD is within {gap:.1e} of its minimum, "
         f"not {tolerance:.1e}: raise n_iter or tolerance, or leave out the largest scales",
-        stacklevel=3,
     )
     return w
 

@@ -12,13 +12,14 @@ rows ends it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from da.arrays.callers import warn_caller
 
 CHECKED = 10  # iterations between two looks at the duality gap
 POWER = 6  # power iterations for the step size; backtracking corrects it
@@ -127,10 +128,9 @@ def minimiser(problem: Quadratic, polytope: Polytope, n_iter: int, tolerance: fl
     start, steps = torch.ones_like(problem.across), iter(range(n_iter))
     w, gap = _settled(problem, start, polytope, steps, tolerance / scale)
     if gap * scale > tolerance:
-        warnings.warn(
+        warn_caller(
             f"kmm: after {n_iter} iterations the squared MMD is within {gap * scale:.1e} of its "
             f"minimum, not {tolerance:.1e}: raise n_iter or tolerance, or narrow the bandwidth",
-            stacklevel=3,
         )
     return w
 

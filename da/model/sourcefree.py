@@ -15,7 +15,6 @@ harm there too, because a batch of nearly one class is centred at that class.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import final
 
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.callers import warn_caller
 from da.arrays.devices import widened
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.data.batches import TargetBatch, Transform
@@ -236,10 +236,9 @@ class SHOT(Method[TargetBatch]):
         shares = logits.argmax(dim=1).bincount(minlength=classes) / len(logits)  # (K,)
         moved = (shares - 1 / classes).clamp(min=0).sum().item()
         if moved > UNEQUAL:
-            warnings.warn(
+            warn_caller(
                 f"the network predicts unequal classes on the target, with shares from "
                 f"{shares.min():.1%} to {shares.max():.1%}. SHOT's second term asks for equal "
                 f"ones: {moved:.0%} of the predictions would have to change. If the target's "
                 "classes are unequal, pass prior=(their expected shares) or a smaller diversity",
-                stacklevel=4,  # the caller of `step`
             )

@@ -13,7 +13,6 @@ permuted result.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from typing import Literal, Self, get_args
 
@@ -23,6 +22,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from da.arrays.arguments import CheckedEstimator
+from da.arrays.callers import warn_caller
 from da.arrays.classes import class_values
 from da.arrays.matrices import Array, as_matrix, check_two_samples, like
 
@@ -122,11 +122,11 @@ class Adapter(CheckedEstimator, BaseEstimator, ABC):
         x, y = check_two_samples(source, target)
         self.n_features_in_ = x.shape[1]
         x, y = x.detach().double(), y.detach().double()
-        warn_if_unlike_scales(x, y, calls=2)
+        warn_if_unlike_scales(x, y)
         return x, y
 
 
-def warn_if_unlike_scales(x: Tensor, y: Tensor, *, calls: int = 1) -> None:
+def warn_if_unlike_scales(x: Tensor, y: Tensor) -> None:
     """Warn if one column varies more than 1e5 times as much as another.
 
     The small column then hardly counts in distances and variances, and its squares come near the
@@ -135,7 +135,6 @@ def warn_if_unlike_scales(x: Tensor, y: Tensor, *, calls: int = 1) -> None:
     Args:
         x: Source rows (n, d).
         y: Target rows (m, d).
-        calls: How many calls lie between the caller of `fit` and this one; default 1.
     """
     # No copy of all rows, which may be many.
     count = len(x) + len(y)
@@ -151,11 +150,10 @@ def warn_if_unlike_scales(x: Tensor, y: Tensor, *, calls: int = 1) -> None:
     smallest = int(spread.where(varies, torch.inf).argmin())
     ratio = float(spread[largest] / spread[smallest])
     if ratio > UNLIKE:
-        warnings.warn(
+        warn_caller(
             f"the columns are of very unlike scale: column {largest} varies {ratio:.0e} times as "
             f"much as column {smallest}, which hardly counts beside it: standardise the columns, "
             "for instance with sklearn.preprocessing.StandardScaler",
-            stacklevel=calls + 2,  # the caller of fit
         )
 
 

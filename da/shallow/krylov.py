@@ -13,13 +13,14 @@ not lead on.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
 import torch
 from torch import Tensor
+
+from da.arrays.callers import warn_caller
 
 Root = Callable[[Tensor], Tensor]  # x (r, k) -> S^(-1/2) x
 
@@ -112,11 +113,10 @@ def krylov_eigenvectors(rows: Tensor, root: Root, count: int) -> tuple[Tensor, T
         large = sizes > enough * largest
         space.extend(residuals[:, large] / sizes[large])
     if largest > 0 and worst > _SETTLED * largest:
-        warnings.warn(
+        warn_caller(
             f"the eigenvectors' residuals are up to {worst / largest:.1e} of the largest "
             "eigenvalue, not 1e-11, so the embedding is inexact: n_landmarks makes the problem "
             "smaller",
-            stacklevel=4,
         )
     return values[:count], space.basis @ top[:, :count]
 

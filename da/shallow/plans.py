@@ -24,10 +24,11 @@ or better (Lu, Freund and Nesterov).
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
+
+from da.arrays.callers import warn_caller
 
 SMALL = 0.02  # an entropy below this part of the mean cost is reached from larger ones
 UPDATES = 20  # for each of the larger ones, at most
@@ -181,9 +182,8 @@ def _sinkhorn(
 
 def _warn_unless_reached(gap: float, iterations: int, tolerance: float, e: float) -> None:
     if not gap <= tolerance:
-        warnings.warn(
+        warn_caller(
             f"after n_iter = {iterations} iterations the transport plan is off by {gap:.1e} of the "
             f"mass at a target row, not tolerance = {tolerance:.1e}: raise n_iter, tolerance or "
             f"regularization, which is {e:g}",
-            stacklevel=5,  # the caller of OTMap.fit
         )
