@@ -19,7 +19,8 @@ Rows entropy to cdac normalise all rows of a batch together, unlabelled ones too
 labelled rows alone.
 
 Nothing was chosen by target accuracy. There are three seeds, each with labels of its own. Time:
-about a minute a column on one CPU core (estimate). The table is in docs/results/digits_few_labels.md.
+about two minutes a column on one CPU core (estimate). The table is in
+docs/results/digits_few_labels.md.
 """
 
 from dataclasses import dataclass
