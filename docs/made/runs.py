@@ -39,6 +39,7 @@ REACHED = (
     Reached("digits_multisource", "none", "mmd"),
     Reached("digits_partial", "none", "iwan"),
     Reached("digits_openset", "none", "osbp", "target_hos"),
+    Reached("digits_few_labels", "few", "mme"),
     Reached("digits_regression", "none", "rsd", "target_r2"),
     Reached("digits_instance", "none", "kmm"),
     Reached("digits_labelshift", "none", "mlls"),
