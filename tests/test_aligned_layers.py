@@ -143,7 +143,7 @@ def test_training_brings_every_layer_together(tmp_path: Path, precision: str) ->
         (("feature",), 'got \'feature\', which is not "features" or "logits" either'),
         ((), r"layers must be one or more different names, .*got \(\)"),
         (("features", "features"), "different names"),
-        ("features", "different names"),
+        ("features", "layers must be a sequence, each text; got 'features'"),
     ],
 )
 def test_layers_that_are_not_there_are_named(layers: object, message: str) -> None:

@@ -30,7 +30,7 @@ from da.model.information import unevenness
 from da.model.labelling_transfer import surest_rows
 from da.model.local_structure import NeighbourhoodClustering, neighbour_log_agreement
 from da.model.reciprocity import NRC, reciprocal_agreement
-from da.model.statistics_shift import statistics_shift
+from da.model.shift_of_statistics import statistics_shift
 from da.networks.network import Network
 from da.train.method import Method
 

@@ -20,6 +20,7 @@ from da.feature.domain_risks import GroupDRO, VREx, risk_variance
 from da.feature.energy import energy_distance
 from da.feature.fishr import Fishr, gradient_variances
 from da.feature.frechet import frechet_distance
+from da.feature.head_critic import DALN, nuclear_wasserstein
 from da.feature.invariant_risk import IRM, irm_penalty
 from da.feature.joint_mmd import joint_mmd2
 from da.feature.joint_transport import DeepJDOT
@@ -39,7 +40,6 @@ from da.feature.neighbourhood_entropy import (
 )
 from da.feature.norms import AFN, BSP, afn, bsp, hard_afn
 from da.feature.nuclear_norm import BNM, bnm
-from da.feature.nuclear_wasserstein import DALN, nuclear_wasserstein
 from da.feature.one_vs_all import OneVsAll, OVANet
 from da.feature.openset import OSBP, RejectUnsure, reject_unsure
 from da.feature.partial import IWAN, PADA

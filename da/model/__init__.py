@@ -42,10 +42,10 @@ from da.model.reciprocity import NRC, reciprocal_agreement
 from da.model.relationship import category_relationship
 from da.model.rotta import RoTTA
 from da.model.sar import SAR
+from da.model.shift_of_statistics import statistics_shift
 from da.model.soups import greedy_soup, wise_ft
 from da.model.source_predictions import leep, nce
 from da.model.sourcefree import SHOT
-from da.model.statistics_shift import statistics_shift
 from da.model.stochnorm import stochastic_normalisation
 from da.model.surgical import relative_gradients, tune_only
 from da.model.target_pass import target_outputs

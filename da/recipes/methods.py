@@ -27,6 +27,7 @@ from da.feature.conditional import DSAN, JAN
 from da.feature.covariance import coral
 from da.feature.energy import energy_distance
 from da.feature.frechet import frechet_distance
+from da.feature.head_critic import DALN
 from da.feature.joint_transport import DeepJDOT
 from da.feature.margin import MDD
 from da.feature.masked import MIC
@@ -34,7 +35,6 @@ from da.feature.mmd import mmd2
 from da.feature.moments import cmd, homm
 from da.feature.norms import AFN, BSP
 from da.feature.nuclear_norm import BNM
-from da.feature.nuclear_wasserstein import DALN
 from da.feature.selftraining import FixMatch, PseudoLabels
 from da.feature.sinkhorn import sinkhorn_divergence
 from da.feature.sliced import FreshDraws, sliced_wasserstein

@@ -53,7 +53,9 @@ def statistics_shift(network: Network, batches: Iterable[Tensor]) -> float:
     for before, after in zip(batch_norms(network), batch_norms(adapted), strict=True):
         if before.running_mean is None or before.running_var is None:
             continue
-        source, target = (norm.running_var.double() + norm.eps for norm in (before, after))
+        assert after.running_mean is not None and after.running_var is not None  # it is a copy
+        source, target = before.running_var.double(), after.running_var.double()
+        source, target = source + before.eps, target + before.eps
         gap = (before.running_mean.double() - after.running_mean.double()).square()  # (c,)
         divergence = ((target + gap) / source + (source + gap) / target) / 2 - 1  # (c,)
         shifts.append(divergence.mean())
