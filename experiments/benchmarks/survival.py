@@ -179,9 +179,8 @@ class Rounds:
             killed = kill_at_random(
                 folder, processes, seed=seed, kills=2 * processes, seconds=seconds
             )
-            wrong = begun_twice(folder, killed) + differing(
-                contents(folder), self.expected["table"]
-            )
+            wrong = begun_twice(folder, killed)
+            wrong += differing(contents(folder), self.expected["table"])
         except RuntimeError as error:
             killed, wrong = set(), [str(error)]
         self._count(counts, began, wrong, kills=len(killed))
