@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from made import own_data, practice, runs, source_free, speed, studies, two_sample
+from made import own_data, practice, reliability, runs, source_free, speed, studies, two_sample
 from made.csv_tables import ROOT
 
 MARKED = re.compile(r"(<!-- made: (\S+) -->\n)(.*?)(<!-- /made -->)", flags=re.DOTALL)
@@ -49,6 +49,11 @@ MAKERS: dict[str, Callable[[], str]] = {
         practice.corn_spectra,
         practice.prediction_sets,
         practice.fit_checks,
+        reliability.survival,
+        reliability.survival_damage,
+        reliability.survival_kinds,
+        reliability.wandb_seconds,
+        reliability.endurance,
         runs.digits_instance_samples,
         runs.office_caltech_instance_samples,
         runs.digits_labelshift_errors,
