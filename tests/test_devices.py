@@ -115,6 +115,19 @@ def losses() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
                 x, y, like_device(LABELS, x), like_device(PROBABILITIES, x)
             ),
             "sliced_wasserstein": face.sliced_wasserstein,
+            "nuclear_wasserstein": face.nuclear_wasserstein,
+            "risk_variance": lambda x, y: face.risk_variance(x[0]),
+            "irm_penalty": lambda x, y: face.irm_penalty(x, like_device(LABELS, x)),
+            "gradient_variances": lambda x, y: face.gradient_variances(
+                x, x, like_device(LABELS, x)
+            ).sum(),
+            "mixed_style": lambda x, y: (
+                face.mixed_style(
+                    x, like_device(torch.arange(N).flip(0), x), like_device(weights, x)
+                )
+                .square()
+                .sum()
+            ),
         }
     )
 
