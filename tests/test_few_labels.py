@@ -179,6 +179,15 @@ def test_clustering_by_loop(top: int) -> None:
     assert pairwise_clustering_loss(*arrays, top=top) == pytest.approx(expected, rel=1e-10)
 
 
+def test_clustering_of_the_authors() -> None:
+    """What CVPR2021-SSDA's code returned on these tensors, with topk 2."""
+    i = torch.arange(40, dtype=torch.float64).view(8, 5)
+    j = torch.arange(24, dtype=torch.float64).view(8, 3)
+    features, logits = torch.sin(1.7 * i + 0.3 * i**2 / 7), 2 * torch.cos(0.9 * j + 0.05 * j**2)
+    found = pairwise_clustering_loss(features, logits, logits + torch.sin(3 * j), top=2)
+    assert found.item() == pytest.approx(0.5634439248399377, rel=1e-12)
+
+
 def test_clustering_gradient_and_refusals() -> None:
     features, logits, view = draw(5, 4, 1), draw(5, 3, 2), draw(5, 3, 3)
     assert torch.autograd.gradcheck(

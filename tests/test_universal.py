@@ -57,6 +57,15 @@ def test_one_vs_all_by_loop() -> None:
     assert torch.autograd.gradcheck(lambda x: one_vs_all_loss(x, labels), (given_both,))
 
 
+def test_one_vs_all_of_the_authors() -> None:
+    """What OVANet's code returned on these logits; it adds 1e-8 within logarithms."""
+    i = torch.arange(48, dtype=torch.float64)
+    both = (2 * torch.cos(0.7 * i + 0.01 * i**2)).view(8, 2, 3)
+    found = one_vs_all_loss(both, torch.arange(8) % 3).item()
+    assert found == pytest.approx(1.7945679128964307, abs=3e-7)
+    assert open_entropy(both).item() == pytest.approx(0.3163735505177734, abs=1e-8)
+
+
 def test_unknown_is_what_the_nearest_class_rejects() -> None:
     """By hand: the class of the largest logit, unless its own classifier says "not k"."""
     torch.manual_seed(0)
@@ -108,6 +117,17 @@ def test_neighbourhood_entropy_by_loop(b: int, m: int, seed: int) -> None:
         total += entropy(softmax(logits[i].tolist() + likeness))
     found = neighbourhood_entropy(features, logits, memory, index, temperature=0.1)
     assert found.item() == pytest.approx(total / b, rel=1e-9)
+
+
+def test_entropy_of_the_authors() -> None:
+    """DANCE's entropy of the same likenesses, each row's own left out; it adds 1e-5."""
+    i = torch.arange(40, dtype=torch.float64).view(8, 5)
+    j = torch.arange(24, dtype=torch.float64).view(8, 3)
+    features = torch.sin(1.7 * i + 0.3 * i**2 / 7)
+    memory = functional.normalize(torch.cat([features + 0.3, features * features]), dim=1)
+    logits, index = 2 * torch.cos(0.9 * j + 0.05 * j**2), torch.arange(8)
+    found = neighbourhood_entropy(functional.normalize(features, dim=1), logits, memory, index)
+    assert found.item() == pytest.approx(0.5177568344389645, abs=2e-4)
 
 
 def test_separation_by_loop() -> None:

@@ -51,8 +51,9 @@ def surest_rows(logits: Array, *, share: float | None = None) -> Array:
         Hypothesis Transfer and Labeling Transfer. TPAMI 2021 (SHOT++).
 
     Differences:
-        The authors train on with MixMatch; here any semi-supervised method can follow. Their first
-        stage, `da.model.SHOT`, has a rotation task beside it, which is left out.
+        The authors train on with MixMatch; here any semi-supervised method can follow. Their code
+        may take no row of a rare class. Their first stage, `da.model.SHOT`, has a rotation task
+        beside it, which is left out.
     """
     if share is not None and not 0 < share < 1:
         raise ValueError(f"share must be in (0, 1), or None; got {share}")
