@@ -50,8 +50,6 @@ def _own_data_means(group: str) -> list[str]:
         for row in read("own_data_study")
         if row["group"] == group
     ]
-    if not values:
-        return ["0", "", "", "", ""]
     loss = 100 * mean(best - chosen for chosen, best, *_ in values)
     gain = 100 * mean(chosen - own for chosen, _, own, *_ in values)
     error = 100 * mean(abs(estimate - chosen) for chosen, _, _, estimate, *_ in values)
