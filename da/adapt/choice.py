@@ -28,7 +28,7 @@ A regression is chosen by `da.adapt.choice_of_numbers`.
 The chosen row replaces the source's own model only if the domains differ and if, where the two
 models differ, the models of the other rows side with the chosen one. Class-blind rows do not judge,
 since they repeat the source's own model. This was decided on 26 tasks with target labels in view,
-ten of them the cases of docs/results/own_data.md, and confirmed on further ones, see there.
+ten of them the cases of docs/results/own_data.md, which has sixteen further ones as well.
 """
 
 from __future__ import annotations
