@@ -63,7 +63,7 @@ def test_one_vs_all_of_the_authors() -> None:
     both = (2 * torch.cos(0.7 * i + 0.01 * i**2)).view(8, 2, 3)
     found = one_vs_all_loss(both, torch.arange(8) % 3).item()
     assert found == pytest.approx(1.7945679128964307, abs=3e-7)
-    assert open_entropy(both).item() == pytest.approx(0.3163735505177734, abs=1e-8)
+    assert open_entropy(both).item() == pytest.approx(0.3163735505177734, abs=1e-7)
 
 
 def test_unknown_is_what_the_nearest_class_rejects() -> None:
