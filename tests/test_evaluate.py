@@ -118,7 +118,8 @@ def test_open_set_counts_all_other_labels_as_one_class() -> None:
     )
     found = evaluation.metrics(nn.functional.one_hot(said, 3).float(), torch.randn(7, 2))
     assert evaluation.judged_by == "target_hos" and found.keys() == {
-        *CLASSIFICATION, "target_known_accuracy", "target_unknown_accuracy", "target_hos", *SCORES
+        *CLASSIFICATION, "target_known_accuracy", "target_unknown_accuracy", "target_hos",
+        "target_h_score", *SCORES
     }  # fmt: skip
     expected = {
         "target_accuracy": 5 / 7,

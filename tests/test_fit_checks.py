@@ -113,22 +113,27 @@ def takers(kind: str) -> list[type[Adapt]]:
 
 def simple(kind: type[Adapt]) -> Method | None:
     """The method on a small network, if a network is all that it needs."""
-    needed = [
-        p
-        for p in list(inspect.signature(kind).parameters.values())[1:]
-        if p.default is inspect.Parameter.empty
-    ]
-    return None if needed else kind(mlp(6, 3))
+    first, *others = inspect.signature(kind).parameters.values()
+    needed = [p for p in others if p.default is inspect.Parameter.empty]
+    return None if needed or first.name != "network" else kind(mlp(6, 3))
+
+
+def reads_one_domain(method: Method) -> bool:
+    """Whether a method learns from labelled batches alone."""
+    try:
+        check_fit(method, pairs(), JUDGED, FABRIC)
+    except TypeError as error:
+        assert "LabelledBatches" in str(error)
+        return True
+    return False
 
 
 def test_every_method_of_classes_refuses_labels_out_of_range_and_numbers() -> None:
     made = [method for kind in takers("classes") if (method := simple(kind)) is not None]
     assert len(made) >= 15
     for method in made:
-        if "BiTuning" in type(method).__name__:
-            stream, wrong, floats = labelled, Labelled(X, Y + 1), Labelled(X, X[:, 0])
-        else:
-            stream, wrong, floats = pairs, Labelled(X, Y + 1), Labelled(X, X[:, 0])
+        wrong, floats = Labelled(X, Y + 1), Labelled(X, X[:, 0])
+        stream = labelled if reads_one_domain(method) else pairs
         refused(method, stream(wrong), "labels must be 0 to 2, the classes of the head; got 3")
         refused(method, stream(floats), "labels must be classes.*AlignRegression.*Regularize")
 

@@ -3,7 +3,13 @@
 Functions take tensors or NumPy arrays and give back the same kind.
 """
 
-from da.arrays.arguments import ArgumentError, check_fields, check_parameters, checked
+from da.arrays.arguments import (
+    ArgumentError,
+    check_fields,
+    check_parameters,
+    checked,
+    checked_arguments,
+)
 from da.arrays.callers import warn_caller
 from da.arrays.choices import check_choice, check_choices
 from da.arrays.classes import class_values
@@ -39,6 +45,7 @@ __all__ = [
     "check_parameters",
     "check_two_samples",
     "checked",
+    "checked_arguments",
     "class_values",
     "dense_array",
     "full_precision",

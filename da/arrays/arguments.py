@@ -15,7 +15,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -86,13 +86,39 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         da.arrays.arguments.ArgumentError: value must be a finite number; got nan
     """
 
+    return _checked(function, finite=True)
+
+
+def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """As `checked`, for a function whose result may be NaN: its docstring says where.
+
+    Args:
+        function: A public function.
+
+    Returns:
+        The function; its arguments are checked, its result is not.
+
+    Example:
+        >>> import torch
+        >>> from torch import Tensor
+        >>> from da.arrays import checked_arguments
+        >>> @checked_arguments
+        ... def share(counts: Tensor) -> Tensor:
+        ...     return counts / counts.sum()
+        >>> share(torch.zeros(2))
+        tensor([nan, nan])
+    """
+    return _checked(function, finite=False)
+
+
+def _checked(function: Callable[P, R], finite: bool) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         positions, expected = of_parameters(function)
         given = (*zip(positions, args, strict=False), *kwargs.items())
         error = _first_error((name, value, expected.get(name)) for name, value in given)
         result = _run(partial(function, *args, **kwargs), error, dict(given))
-        if isinstance(result, Tensor | np.ndarray | float) and not _finite(result):
+        if finite and isinstance(result, Tensor | np.ndarray | float) and not _finite(result):
             raise _Overflow(_overflow(function, dict(given)))
         return result
 
@@ -252,7 +278,8 @@ def _parameters(estimator: Any) -> Iterator[tuple[str, Any, Expected]]:
 
 
 def _message(name: str, expected: Expected, value: object) -> str:
-    told = type(value).__name__ if isinstance(value, Tensor | np.ndarray) else repr(value)
+    short = value is None or isinstance(value, str | bytes | Number | np.generic | list | tuple)
+    told = repr(value) if short else type(value).__name__
     if isinstance(value, Integral) and abs(int(value)) >= 2**63:
         return f"{name} must be {expected.words} of at most 64 bits; got one of more"
     return f"{name} must be {expected.words}; got {told if len(told) <= 200 else told[:200] + '…'}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from da.arrays.arguments import checked
+from da.arrays.arguments import checked, checked_arguments
 from da.arrays.devices import capable, widened
 
 
@@ -78,7 +78,7 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     return pairs.bincount(minlength=classes * classes).reshape(classes, classes)
 
 
-@checked
+@checked_arguments
 def per_class_recall(confusion: Tensor) -> Tensor:
     """Find what share of each class is recognised.
 
