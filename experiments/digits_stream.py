@@ -17,8 +17,8 @@ The other rows are the methods of their names. Rates are those of the papers for
 at 1e-3 for all that learn, but 1e-4 for NOTE and gradient descent at 5e-3 for MEMO. CoTTA and MEMO
 look at 8 views, not 32. Nothing was chosen by target accuracy.
 
-Time: about ten minutes on one CPU core for three seeds. The table is in
-docs/results/digits_stream.md.
+Time: not measured on an idle machine yet; a cell takes one to some seconds of one CPU core, those
+of CoTTA, MEMO and of batches of one more. It was not run to the end yet.
 """
 
 import copy
