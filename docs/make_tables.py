@@ -30,6 +30,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         speed.collapse,
         speed.resnet50_step,
         speed.shallow,
+        speed.shallow_size,
         speed.step_costs,
         speed.stacked,
         studies.batch_statistics,

@@ -123,6 +123,34 @@ def shallow() -> str:
     return grid([*head, "memory, MB", "reached"], lines)
 
 
+def shallow_size() -> str:
+    """Time and memory of shallow methods at size, beside that of the products they need."""
+    lines = []
+    for (method, rows), found in by(read("bench_shallow_size_cpu"), "method", "rows").items():
+        both = by(found, "contestant")
+        seconds = {
+            who: median(float(row["process_seconds"]) for row in own)
+            for (who,), own in both.items()
+        }
+        if set(seconds) != {"da", "floor"}:
+            continue
+        memory = median(float(row["extra_mb"]) for row in both["da",])
+        load = [float(row["load"]) for row in found]
+        lines.append(
+            [
+                method,
+                f"{int(rows):,} + {int(rows):,} x {found[0]['columns']}",
+                f"{seconds['da']:.2f}",
+                f"{seconds['floor']:.2f}",
+                f"{seconds['da'] / seconds['floor']:.1f}",
+                f"{memory:,.0f}",
+                f"{min(load):.0f} to {max(load):.0f}",
+            ]
+        )
+    head = ["method", "rows x columns", "processor seconds", "of its products", "ratio"]
+    return grid([*head, "memory, MB", "load"], lines)
+
+
 def step_costs() -> str:
     """Time of a training step of every method as a multiple of source-only with a second pass."""
     rows = read("bench_step_methods_cpu")
