@@ -17,7 +17,7 @@ bandwidth, as its authors' examples have it; blocks have 192 features, the defau
 fuse: `mmd_fuse` beside the same statistic by float64 matrices of all pairs, in random order; 10
 columns, 1,000 relabellings, both kinds of kernels with 10 bandwidths.
 
-Processor seconds, on one thread. The tables are in docs/performance.md.
+Processor seconds, on one thread. The tables are in docs/results/two_sample_power.md.
 """
 
 from __future__ import annotations
