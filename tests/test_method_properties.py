@@ -534,9 +534,9 @@ def identity_view(x: Tensor) -> Tensor:
 
 # What has no gradient and moves all the same: averages that follow the network.
 FOLLOWERS = {
+    "WeightAverage": ("network.",),
     "MeanTeacher": ("teacher.",),
     "MIC": ("teacher.",),
-    "WeightAverage": ("network.",),
     "BiTuning": ("key_network.", "key_projection."),
     "CoTTA": ("teacher.",),
     "RoTTA": ("teacher.",),
