@@ -69,6 +69,8 @@ class CommonFlags:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.loss and type(self).loss:  # the flag with nothing behind it
+            raise ValueError("loss must name one row or more; got none")
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
         object.__setattr__(self, "processes", whole_number(self.processes, "processes", least=1))

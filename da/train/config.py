@@ -18,6 +18,7 @@ from da.records.trials import DEFAULT_SCORE
 NO_RESULT = {"result": False}
 # Marks a setting that can change a result only if several processes train together.
 OF_SEVERAL = {"of_several": True}
+MOST_THREADS = 1024  # with many more, the libraries under PyTorch crash
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a finite number >= 0; got {value}")
         for name, none in (("threads", "PyTorch's choice"), ("patience", "to the last step")):
             if (value := getattr(self, name)) is not None:
-                own = whole_number(value, name, least=1, note=f"or None: {none}")
+                most = MOST_THREADS if name == "threads" else None
+                own = whole_number(value, name, least=1, most=most, note=f"or None: {none}")
                 object.__setattr__(self, name, own)
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise ValueError(f"clip must be positive, or None for no clipping; got {self.clip}")
