@@ -176,7 +176,7 @@ def test_fields_of_a_dataclass_and_of_its_bases_are_checked() -> None:
     for wrong, message in (
         ({"rate": NAN}, "rate must be a finite number; got nan"),
         ({"kind": "c"}, "kind must be one of a, b; got 'c'"),
-        ({"folder": 3}, "folder must be None or a Path; got 3"),
+        ({"folder": 3}, "folder must be None or a path; got 3"),
     ):
         with pytest.raises(ValueError, match=message):
             Options(**wrong)  # type: ignore[arg-type]

@@ -221,9 +221,9 @@ def test_streams_take_datasets() -> None:
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        (X, Unlabelled(X), "source must be Labelled, or a dataset; got Tensor"),
-        (Unlabelled(X), Unlabelled(X), "source must be Labelled.*it has no labels"),
-        (Labelled(X, Y), X, "target must be Unlabelled, or a dataset; got Tensor"),
+        (X, Unlabelled(X), "source must be a Labelled or a Dataset; got Tensor"),
+        (Unlabelled(X), Unlabelled(X), "source must be a Labelled or a Dataset; got Unlabelled"),
+        (Labelled(X, Y), X, "target must be an Unlabelled or a Dataset; got Tensor"),
     ],
 )
 def test_what_is_no_domain_is_named(source: object, target: object, message: str) -> None:

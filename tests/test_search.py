@@ -81,7 +81,7 @@ def test_what_cannot_be_drawn_is_refused(space, usual, trials, message):
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (1, 1), (2, 1), (1, math.inf), (math.nan, 1)])
 def test_a_factor_needs_two_positive_numbers_in_order(low, high):
-    with pytest.raises(ValueError, match="0 < low < high"):
+    with pytest.raises(ValueError, match="0 < low < high|must be a finite number"):
         Factor(low, high)
 
 

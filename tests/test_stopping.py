@@ -170,7 +170,7 @@ def test_a_score_needs_patience() -> None:
 
 @pytest.mark.parametrize("patience", [0, -1, 2.5])
 def test_patience_is_a_whole_number(patience: float) -> None:
-    with pytest.raises(ValueError, match=f"patience must be a whole number >= 1.*got {patience}"):
+    with pytest.raises(ValueError, match=f"patience must be .*a whole number.*got {patience}"):
         TrainConfig(patience=patience)  # type: ignore[arg-type]
 
 

@@ -7,13 +7,16 @@ that only a type checker can read admit anything.
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import math
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from numbers import Integral, Number, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union
 
@@ -49,7 +52,8 @@ def of_fields(kind: type) -> dict[str, Expected]:
     """What the annotations of a dataclass and its bases admit."""
     hints: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
-        names = vars(sys.modules[base.__module__])
+        # A script that `runpy` runs is no module.
+        names = vars(sys.modules.get(base.__module__, builtins))
         own = inspect.get_annotations(base).items()
         hints |= {name: _read(hint, names) for name, hint in own}
     return _by_name(hints)
@@ -122,7 +126,8 @@ def _alternative(part: Any) -> Expected | None:
         if part.__module__.startswith("sklearn."):  # whatever has its interface will do
             return Expected(lambda v: hasattr(v, "fit") and not inspect.isclass(v), "an estimator")
         kind = nn.Module if issubclass(part, nn.Module) else part  # a module may be wrapped
-        return Expected(lambda value: isinstance(value, kind), f"a {part.__name__}")
+        article = "an" if part.__name__[0] in "AEIOU" else "a"
+        return Expected(lambda value: isinstance(value, kind), f"{article} {part.__name__}")
     return None
 
 
@@ -149,7 +154,7 @@ def _is_number(value: Any) -> bool:
     """Whether a value is a finite number, maybe in an array or a tensor without dimensions."""
     if isinstance(value, Tensor):
         plain = value.ndim == 0 and value.dtype != torch.bool and not value.is_complex()
-        return plain and (stacking() or bool(value.isfinite()))
+        return plain and (stacking() or _is_finite(value))
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu":
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
@@ -158,6 +163,14 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether a tensor of one number is finite; True inside `torch.vmap`, which cannot say."""
+    try:
+        return bool(value.isfinite())
+    except RuntimeError:
+        return True
 
 
 def _is_whole(value: Any) -> bool:
@@ -195,6 +208,7 @@ _PLAIN: dict[Any, Expected | None] = {
     float: Expected(_is_number, "a finite number"),
     bool: Expected(lambda value: isinstance(value, bool | np.bool_), "True or False"),
     str: Expected(lambda value: isinstance(value, str), "text"),
+    Path: Expected(lambda value: isinstance(value, str | os.PathLike), "a path"),
     Tensor: Expected(_is_dense, "a torch tensor of real numbers"),
     np.ndarray: _ARRAY,
 }

@@ -290,7 +290,10 @@ def _finite(result: Any) -> bool:
     if isinstance(result, Tensor):
         if stacking() or torch.compiler.is_compiling() or not result.is_floating_point():
             return True
-        return bool(result.detach().isfinite().all())
+        try:
+            return bool(result.detach().isfinite().all())
+        except RuntimeError:  # inside `torch.vmap`
+            return True
     if isinstance(result, np.ndarray):
         return result.dtype.kind != "f" or bool(np.isfinite(result).all())
     return math.isfinite(result)

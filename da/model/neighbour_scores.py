@@ -63,7 +63,8 @@ def parc(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
             f"scaled; got {z.shape[1]} columns"
         )
     pairs = torch.triu_indices(len(z), len(z), offset=1)
-    likeness = torch.corrcoef(z)[pairs[0], pairs[1]]
+    # Rounding must not break ties, of which two columns have many.
+    likeness = torch.corrcoef(z)[pairs[0], pairs[1]].round(decimals=10)
     same = classes[pairs[0]] == classes[pairs[1]]  # the rank of corr(e_i, e_j), without rounding
     return float(spearmanr(likeness.cpu().numpy(), same.cpu().numpy()).statistic)
 
