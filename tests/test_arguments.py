@@ -32,7 +32,7 @@ from da.arrays import (
     check_parameters,
     checked,
 )
-from da.arrays.arguments import CheckedConstructor, CheckedEstimator
+from da.arrays.checked_classes import CheckedConstructor, CheckedEstimator
 from da.arrays.stacking import stacked_members
 from da.feature import mmd2
 

@@ -11,7 +11,6 @@ where they are used, by `whole_number`, `as_matrix` and the others.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
@@ -116,8 +115,8 @@ def _checked(function: Callable[P, R], finite: bool) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         positions, expected = of_parameters(function)
         given = (*zip(positions, args, strict=False), *kwargs.items())
-        error = _first_error((name, value, expected.get(name)) for name, value in given)
-        result = _run(partial(function, *args, **kwargs), error, dict(given))
+        error = first_error((name, value, expected.get(name)) for name, value in given)
+        result = run_checked(partial(function, *args, **kwargs), error, dict(given))
         if finite and isinstance(result, Tensor | np.ndarray | float) and not _finite(result):
             raise _Overflow(_overflow(function, dict(given)))
         return result
@@ -125,7 +124,7 @@ def _checked(function: Callable[P, R], finite: bool) -> Callable[P, R]:
     return call
 
 
-def _first_error(given: Iterable[tuple[str, Any, Expected | None]]) -> _Wrong | None:
+def first_error(given: Iterable[tuple[str, Any, Expected | None]]) -> _Wrong | None:
     """What is wrong with the first argument that its annotation does not admit.
 
     Raises:
@@ -147,7 +146,7 @@ def _of_numbers(value: Any) -> bool:
     return isinstance(value, Real)
 
 
-def _run(function: partial[R], wrong: _Wrong | None, given: Mapping[str, Any]) -> R:
+def run_checked(function: partial[R], wrong: _Wrong | None, given: Mapping[str, Any]) -> R:
     """Call a function; a number that does not fit must end in an error, best in its own."""
     try:
         result = function()
@@ -162,63 +161,6 @@ def _run(function: partial[R], wrong: _Wrong | None, given: Mapping[str, Any]) -
     if wrong:
         raise wrong.error
     return result
-
-
-class CheckedConstructor:
-    """A base whose subclasses check the arguments of their constructors, as `checked` does.
-
-    Example:
-        >>> from da.arrays.arguments import CheckedConstructor
-        >>> class Half(CheckedConstructor):
-        ...     def __init__(self, value: float) -> None:
-        ...         self.value = value / 2
-        >>> Half("text")
-        Traceback (most recent call last):
-        da.arrays.arguments.ArgumentError: value must be a finite number; got 'text'
-    """
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # type: ignore[misc, method-assign]
-
-
-class CheckedEstimator:
-    """A base whose subclasses check their parameters in `fit`, and what their methods are given.
-
-    Put it before scikit-learn's classes.
-
-    Example:
-        >>> from sklearn.base import BaseEstimator
-        >>> from da.arrays.arguments import CheckedEstimator
-        >>> class Shrunk(CheckedEstimator, BaseEstimator):
-        ...     def __init__(self, factor: float = 0.5) -> None:
-        ...         self.factor = factor
-        ...     def fit(self, x):
-        ...         return self
-        >>> Shrunk(factor="text").fit([1.0])
-        Traceback (most recent call last):
-        da.arrays.arguments.ArgumentError: factor must be a finite number; got 'text'
-    """
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        for name in ("fit", "transform", "predict", "predict_proba"):
-            if inspect.isfunction(vars(cls).get(name)):
-                setattr(cls, name, checked(vars(cls)[name]))
-        if "fit" in vars(cls):
-            cls.fit = _after_parameters(vars(cls)["fit"])  # type: ignore[attr-defined]
-
-
-def _after_parameters(fit: Callable[P, R]) -> Callable[P, R]:
-    """`fit` of an estimator, after its parameters have been checked."""
-
-    @wraps(fit)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        error = _first_error(_parameters(args[0]))
-        return _run(partial(fit, *args, **kwargs), error, {})
-
-    return call
 
 
 def check_fields(options: Any) -> None:
@@ -244,7 +186,7 @@ def check_fields(options: Any) -> None:
     """
     check_choices(options)
     expected = of_fields(type(options))  # type: ignore[arg-type]
-    if wrong := _first_error((name, getattr(options, name), e) for name, e in expected.items()):
+    if wrong := first_error((name, getattr(options, name), e) for name, e in expected.items()):
         raise wrong.error
 
 
@@ -266,11 +208,11 @@ def check_parameters(estimator: Any) -> None:
         Traceback (most recent call last):
         da.arrays.arguments.ArgumentError: regularization must be a finite number; got None
     """
-    if wrong := _first_error(_parameters(estimator)):
+    if wrong := first_error(stored_parameters(estimator)):
         raise wrong.error
 
 
-def _parameters(estimator: Any) -> Iterator[tuple[str, Any, Expected]]:
+def stored_parameters(estimator: Any) -> Iterator[tuple[str, Any, Expected]]:
     """Name, value and what is expected, of the parameters that an estimator stores."""
     for name, expected in of_parameters(type(estimator).__init__)[1].items():
         if hasattr(estimator, name):

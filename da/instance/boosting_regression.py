@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from da.arrays.arguments import CheckedEstimator
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array
 from da.arrays.random_states import RandomState, seed_of

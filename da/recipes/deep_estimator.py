@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from da.arrays.arguments import CheckedEstimator
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
 from da.arrays.random_states import RandomState, seed_of

@@ -21,8 +21,8 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from da.arrays.arguments import CheckedEstimator
 from da.arrays.callers import warn_caller
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.classes import class_values
 from da.arrays.matrices import Array, as_matrix, check_two_samples, like
 

@@ -19,7 +19,8 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from da.arrays.arguments import CheckedEstimator, checked
+from da.arrays.arguments import checked
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.matrices import Array, NonFiniteError, like
 from da.arrays.numbers import as_numbers
 from da.shallow.domain_map import parted

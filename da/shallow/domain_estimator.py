@@ -21,7 +21,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from da.arrays.arguments import CheckedEstimator
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.sample_domain import is_source, labelled_rows, labels_of
 from da.shallow.adapter import Adapter, Domain
 from da.shallow.estimator_checks import check_parts

@@ -19,7 +19,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from da.arrays.arguments import CheckedEstimator
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.matrices import Array, as_matrix, like
 from da.shallow.adapter import rows_of_width
 

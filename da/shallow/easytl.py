@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor
 
-from da.arrays.arguments import CheckedEstimator
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.matrices import Array, check_two_samples
 from da.shallow.adapter import check_labels, rows_of_width, warn_if_unlike_scales
 from da.shallow.coral import coral_map

@@ -28,7 +28,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from da.arrays.arguments import CheckedEstimator
+from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array, check_two_samples, like
 from da.kernels.functions import gaussian

@@ -25,7 +25,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from da.arrays.arguments import CheckedConstructor
+from da.arrays.checked_classes import CheckedConstructor
 from da.arrays.choices import check_choice
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.network import Network, Outputs, checked_network
