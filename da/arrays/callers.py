@@ -7,7 +7,10 @@ import sys
 import warnings
 from pathlib import Path
 
-PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+import torch
+
+# This package, and torch, whose decorators and modules stand between it and its caller.
+INSIDE = tuple(str(p) + os.sep for p in (Path(__file__).parents[1], Path(torch.__file__).parent))
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
@@ -30,6 +33,6 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
         'raise n_iter'
     """
     level, frame = 2, sys._getframe(1)
-    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+    while frame.f_code.co_filename.startswith(INSIDE) and frame.f_back is not None:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
