@@ -154,7 +154,7 @@ def _is_number(value: Any) -> bool:
     """Whether a value is a finite number, maybe in an array or a tensor without dimensions."""
     if isinstance(value, Tensor):
         plain = value.ndim == 0 and value.dtype != torch.bool and not value.is_complex()
-        return plain and (stacking() or _is_finite(value))
+        return plain and all_finite(value)
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu":
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
@@ -165,11 +165,13 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _is_finite(value: Tensor) -> bool:
-    """Whether a tensor of one number is finite; True inside `torch.vmap`, which cannot say."""
+def all_finite(values: Tensor) -> bool:
+    """Whether a tensor's numbers are finite; True where many runs are one, which cannot say."""
+    if stacking():
+        return True
     try:
-        return bool(value.isfinite())
-    except RuntimeError:
+        return bool(values.detach().isfinite().all())
+    except RuntimeError:  # inside `torch.vmap`
         return True
 
 

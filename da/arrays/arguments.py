@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from da.arrays.annotations import Expected, of_fields, of_parameters
+from da.arrays.annotations import Expected, all_finite, of_fields, of_parameters
 from da.arrays.choices import check_choices
 from da.arrays.matrices import NonFiniteError
-from da.arrays.stacking import stacking
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -230,12 +229,8 @@ def _message(name: str, expected: Expected, value: object) -> str:
 def _finite(result: Any) -> bool:
     """Whether the floats of a result are finite; True where they cannot be read."""
     if isinstance(result, Tensor):
-        if stacking() or torch.compiler.is_compiling() or not result.is_floating_point():
-            return True
-        try:
-            return bool(result.detach().isfinite().all())
-        except RuntimeError:  # inside `torch.vmap`
-            return True
+        unread = torch.compiler.is_compiling() or not result.is_floating_point()
+        return unread or all_finite(result)
     if isinstance(result, np.ndarray):
         return result.dtype.kind != "f" or bool(np.isfinite(result).all())
     return math.isfinite(result)

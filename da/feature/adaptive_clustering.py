@@ -23,7 +23,7 @@ from da.feature.consistency import hard_consistency
 from da.feature.views import View, check_fraction, strong_view
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
-from da.networks.statistics import frozen_statistics, kept_statistics
+from da.networks.statistics import unmoved_statistics
 from da.train.loss_weights import check_factor
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
@@ -173,8 +173,9 @@ class CDAC(Adapt):
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         own, _, hard = target.logits.chunk(3)  # each (b, K)
         features = target.features.chunk(3)[0]
-        statistics = frozen_statistics if self.batch_statistics == "source" else kept_statistics
-        with statistics(self.network.head):  # it sees the target a second time
+        frozen = self.batch_statistics == "source"
+        # The head sees the target a second time.
+        with unmoved_statistics(self.network.head, frozen=frozen):
             again = self.network.head(reverse_gradient(target.features)).chunk(3)
         first, second = (part.float().softmax(dim=1) for part in target.logits.chunk(3)[1:])
         return {

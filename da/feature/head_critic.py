@@ -11,7 +11,7 @@ from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.data.batches import Batch
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
-from da.networks.statistics import frozen_statistics, kept_statistics
+from da.networks.statistics import unmoved_statistics
 from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, everywhere, sigmoid_ramp
 
@@ -126,7 +126,7 @@ class DALN(Adapt):
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
         n = len(source.features)
-        statistics = frozen_statistics if self.batch_statistics == "source" else kept_statistics
-        with statistics(self.network.head):
+        frozen = self.batch_statistics == "source"
+        with unmoved_statistics(self.network.head, frozen=frozen):
             logits = self.network.head(torch.cat([source.features, target.features]))
         return {"nuclear": -nuclear_wasserstein(logits[:n], logits[n:])}

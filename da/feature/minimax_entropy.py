@@ -15,7 +15,7 @@ from torch import Tensor
 from da.feature.target import entropy
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
-from da.networks.statistics import frozen_statistics, kept_statistics
+from da.networks.statistics import unmoved_statistics
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 
@@ -80,7 +80,8 @@ class MME(Adapt):
         )
 
     def transfer(self, source: Outputs, target: Outputs, labels: Tensor) -> Terms:
-        statistics = frozen_statistics if self.batch_statistics == "source" else kept_statistics
-        with statistics(self.network.head):  # it sees the target a second time
+        frozen = self.batch_statistics == "source"
+        # The head sees the target a second time.
+        with unmoved_statistics(self.network.head, frozen=frozen):
             logits = self.network.head(reverse_gradient(target.features))
         return {"entropy": -entropy(logits)}

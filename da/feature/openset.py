@@ -21,7 +21,7 @@ from da.arrays.arguments import checked
 from da.arrays.matrices import at_least_single
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
-from da.networks.statistics import frozen_statistics, kept_statistics
+from da.networks.statistics import unmoved_statistics
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
 
 
@@ -225,8 +225,8 @@ class OSBP(Adapt):
                 f"source labels must be < {known}, because the last of {known + 1} outputs is for "
                 f"unknown; got {labels.max()}"
             )
-        statistics = frozen_statistics if self.batch_statistics == "source" else kept_statistics
-        with statistics(self.network.head):
+        frozen = self.batch_statistics == "source"
+        with unmoved_statistics(self.network.head, frozen=frozen):
             logits = self.network.head(reverse_gradient(target.features))
         return {"unknown": unknown_confusion(logits, boundary=self.boundary)}
 

@@ -23,7 +23,7 @@ from da.feature.selftraining import TwoViews
 from da.feature.views import View, check_fraction, random_translation
 from da.networks.averages import update_average
 from da.networks.network import Network, Outputs
-from da.networks.statistics import frozen_statistics, kept_statistics, use_statistics
+from da.networks.statistics import unmoved_statistics, use_statistics
 from da.train.method import BatchStatistics, Ramp, Terms, constant
 
 
@@ -95,7 +95,7 @@ class Averaged(TwoViews):
         """
         use_statistics(self.teacher, "target")
         frozen = self.batch_statistics == "source"
-        with frozen_statistics(self.teacher) if frozen else kept_statistics(self.teacher):
+        with unmoved_statistics(self.teacher, frozen=frozen):
             if self.batch_statistics != "joint":
                 return self.teacher(target)
             features, logits = self.teacher(torch.cat([source, target]))

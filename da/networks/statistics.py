@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 from torch import Tensor, nn
@@ -145,6 +145,17 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in tracking:
             norm.track_running_stats = True
+
+
+def unmoved_statistics(module: nn.Module, *, frozen: bool) -> AbstractContextManager[None]:
+    """Inside the context, a module sees rows once more, and its running statistics stay.
+
+    Args:
+        module: The module.
+        frozen: Normalise by the running statistics, as `frozen_statistics` does, and not by the
+            batch, as `kept_statistics` does.
+    """
+    return frozen_statistics(module) if frozen else kept_statistics(module)
 
 
 @contextmanager
