@@ -30,9 +30,9 @@ class SmallBackboneFlags(ImageFlags):
     """What is compared. probe: logistic regression on frozen features. none: source only."""
     backbone: str = "squeezenet1_1"
     """Name of the network in torchvision or timm; timm:NAME if both have it."""
-    stored_size: int | None = 224
+    stored_size: int | None = 192
     """Side in pixels that photographs are resized to and cached at."""
-    image_size: int | None = 192
+    image_size: int | None = 160
     """Side in pixels of the crop that the network sees."""
     augmentation: Augmentation = "crop"
     """Of training images: none (centre crop), flip, crop (and flip), resized_crop (and flip)."""
@@ -40,7 +40,7 @@ class SmallBackboneFlags(ImageFlags):
     """Probability after the bottleneck."""
     feature_norm: float | None = 16.0
     """Scale every output of the backbone to this 2-norm, below the bottleneck; none: leave it."""
-    steps: int = 400
+    steps: int = 200
     """Optimiser steps."""
     batch_size: int = 32
     """Images of each domain a step and device."""
@@ -50,8 +50,6 @@ class SmallBackboneFlags(ImageFlags):
     """A pretrained backbone learns at this multiple of the rate."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
-    """bf16-mixed runs matrix products and convolutions in bfloat16, on CPU too."""
 
 
 def probed_image_job(flags: SmallBackboneFlags, benchmark: Benchmark, cell: Cell) -> Job:
