@@ -178,14 +178,13 @@ def check_label_shift(
     prior = frequencies(y, p.shape[1], len(p), "source_labels")
     weights = _estimate(method, p, y, target)
     shares = weights * prior
-    compared = _compared(features, p, target)
-    rows, others = (some_rows(len(each), generator) for each in compared)
-    kernel = kernel_matrix(torch.cat([compared[0][rows], compared[1][others]]))
+    rows, others, kernel = _kernel(*_compared(features, p, target), generator)
     gap = weighted_gap(kernel, weights[y[rows]])
     few = _Draws(p[rows], y[rows], shares, len(others), method)
     null, estimates = few.carry_out(kernel[: len(rows), : len(rows)], draws, generator)
-    p_value = p_value_of(gap, null)
-    found = LabelShiftCheck(
+    if (p_value := p_value_of(gap, null)) <= alpha:
+        _tell_misfit(p_value, on_misfit)
+    return LabelShiftCheck(
         weights.numpy(),
         shares.numpy(),
         bootstrap_intervals(shares, estimates, level, len(p) / len(rows)),
@@ -195,13 +194,20 @@ def check_label_shift(
         effective_sample_size(weights[y]),
         p_value > alpha,
     )
-    if not found.fits:
-        told = (
-            f"label shift does not explain the target (p = {p_value:.2g}): the rows of some class "
-            "look otherwise there, so class weights can make a model worse"
-        )
-        tell("check_label_shift", told, on_misfit, LabelShiftError)
-    return found
+
+
+def _kernel(x: Tensor, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of both sides that are compared, and the kernel between all of these."""
+    rows, others = some_rows(len(x), generator), some_rows(len(z), generator)
+    return rows, others, kernel_matrix(torch.cat([x[rows], z[others]]))
+
+
+def _tell_misfit(p_value: float, on_misfit: OnMisfit) -> None:
+    told = (
+        f"label shift does not explain the target (p = {p_value:.2g}): the rows of some class "
+        "look otherwise there, so class weights can make a model worse"
+    )
+    tell("check_label_shift", told, on_misfit, LabelShiftError)
 
 
 class _Draws:

@@ -25,7 +25,7 @@ from da.recipes.filling import cells_of
 from da.recipes.flags import CommonFlags
 from da.recipes.halving import filler
 from da.recipes.rows import RowFlags
-from da.recipes.tasks import FlagsType, Tasks, columns_of, fetch
+from da.recipes.tasks import FlagsType, Task, Tasks, columns_of, fetch
 from da.records.reading import read_sound
 from da.records.record import Record
 from da.records.table import Table
@@ -97,33 +97,38 @@ def main(
     interrupt_on_sigterm()
     try:
         flags = parse_flags(flags_type, rows)
-        columns = columns_of(flags, benchmark, tasks)
-        if flags.smoke_test:
-            columns = columns[:1]
-        elif flags.download and benchmark is not None:
-            fetch(benchmark, flags)
+        columns = _columns(flags, benchmark, tasks)
         fabric = start_engine(flags)
         cells = with_data(flags, benchmark, cells_of(flags, columns, rows or {}))
         needed = partial(check_inputs, flags, benchmark, check)
-        carry_out = filler(flags)
-        directories, failures = carry_out(flags, experiment, cells, build, describe, fabric, needed)
+        directories, failures = filler(flags)(
+            flags, experiment, cells, build, describe, fabric, needed
+        )
         if fabric is not None and not fabric.is_global_zero:
             return
-        records = _records(flags, experiment, directories)
-        if records or not failures:
-            with _as_far_as_it_goes(bool(failures)):
-                if table is not None:
-                    print(table(records))
-                else:
-                    whole = not failures
-                    show(flags, records, baseline, metric, select, report, whole=whole)
-        if failures:
+        records, whole = _records(flags, experiment, directories), not failures
+        if records or whole:
+            with _as_far_as_it_goes(whole):
+                show(flags, records, baseline, metric, select, report, table, whole=whole)
+        if not whole:
             sys.exit(list_failures(failures, len(cells), len(directories)))
     except (ValueError, OSError, CellError) as error:
         stop(error)
     except KeyboardInterrupt as interrupt:
         print("interrupted. The same command continues.", file=sys.stderr)
         sys.exit(exit_status(interrupt))
+
+
+def _columns(
+    flags: FlagsType, benchmark: Benchmark | None, tasks: Tasks | None
+) -> tuple[Task, ...]:
+    """The columns that are asked for; their data are downloaded if that is asked for too."""
+    columns = columns_of(flags, benchmark, tasks)
+    if flags.smoke_test:
+        return columns[:1]
+    if flags.download and benchmark is not None:
+        fetch(benchmark, flags)
+    return columns
 
 
 def show(
@@ -133,13 +138,18 @@ def show(
     metric: str,
     select: str = "last",
     report: Callable[[list[Record]], str] | None = None,
+    text: Callable[[list[Record]], str] | None = None,
     *,
     whole: bool = True,
 ) -> None:
     """Print the table of the records and the text under it, and repeat the table in wandb.
 
-    A table that is not whole, because cells failed, may have rows with fewer trials than others.
+    A script may have a text of its own in place of both. A table that is not whole, because cells
+    failed, may have rows with fewer trials than others.
     """
+    if text is not None:
+        print(text(records))
+        return
     trials = isinstance(flags, RowFlags) and flags.trials > 1
     if isinstance(flags, RowFlags):
         select = flags.select or (DEFAULT_SCORE if trials else select)
@@ -158,12 +168,12 @@ def show(
 
 
 @contextmanager
-def _as_far_as_it_goes(failed: bool) -> Iterator[None]:
+def _as_far_as_it_goes(whole: bool) -> Iterator[None]:
     """Inside, a table or report that needs the cells that failed is one line."""
     try:
         yield
     except Exception as error:
-        if not failed:
+        if whole:
             raise
         print(f"there is no table of the finished runs alone: {error}")
 

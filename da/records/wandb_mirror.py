@@ -148,6 +148,27 @@ def open_mirror(
     if wanted == "disabled" or _Experience.no_process:
         return Mirror()
     patience = Patience(SECONDS)
+    connections = _connections(wanted, patience)
+    options = {"config": dict(config), "group": group, "name": name}
+    options |= {"id": identifier, "job_type": job_type}
+    for connection in connections:
+        most = INIT_SECONDS + 2 if connection == "online" else None
+        try:
+            start = partial(_started, directory, connection, options)
+            return Mirror(patience.call(start, most=most), patience)
+        except Exception as error:
+            rest = "the run is not mirrored"
+            if connection == "online":
+                _Experience.no_server = True
+                # It waits for the server, or still has a run of this name; a new one does not.
+                end_process()
+                rest = "going offline, as later runs of this process do"
+            _warn(f"could not start {connection}", error, rest)
+    return Mirror()
+
+
+def _connections(wanted: Mode, patience: Patience) -> list[Connection]:
+    """How to try to start, the first first; none if wandb cannot be used."""
     try:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or tracebacks would be sent
         import wandb  # noqa: F401
@@ -157,35 +178,15 @@ def open_mirror(
         words = "cannot be imported" if isinstance(error, ImportError) else "cannot be used"
         advice = "the run is not mirrored; `pip install wandb`, or --wandb disabled to say so"
         _warn(words, error, advice)
-        return Mirror()
-    options = {"config": dict(config), "group": group, "name": name}
-    options |= {"id": identifier, "job_type": job_type}
-    if wanted == "online" and not key and not _Experience.no_server:
-        _warn(
-            "has no key",
-            "nothing in WANDB_API_KEY, the netrc file or its settings",
-            "going offline; `wandb login` once",
-        )
-    connections: list[Connection] = ["offline"]
-    if wanted in ("auto", "online") and key and not _Experience.no_server:
-        connections = ["online", "offline"]
-    for connection in connections:
-        most = INIT_SECONDS + 2 if connection == "online" else None
-        try:
-            start = partial(_started, directory, connection, options)
-            return Mirror(patience.call(start, most=most), patience)
-        except Exception as error:
-            if connection == "online":
-                _Experience.no_server = True
-                # It waits for the server, or still has a run of this name; a new one does not.
-                end_process()
-            rest = "going offline, as later runs of this process do"
-            _warn(
-                f"could not start {connection}",
-                error,
-                rest if connection == "online" else "the run is not mirrored",
-            )
-    return Mirror()
+        return []
+    if wanted == "offline" or _Experience.no_server:
+        return ["offline"]
+    if key:
+        return ["online", "offline"]
+    if wanted == "online":
+        told = "nothing in WANDB_API_KEY, the netrc file or its settings"
+        _warn("has no key", told, "going offline; `wandb login` once")
+    return ["offline"]
 
 
 def _started(directory: Path, connection: Connection, options: Mapping[str, Any]) -> wandb.Run:

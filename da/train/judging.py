@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,27 +67,42 @@ def judge(
         name: value for name, value in metrics.items() if name.startswith("target_") or not labelled
     }
     scores = {name: metrics[name] for name in evaluation.used_scores if name in metrics}
-    predictions = {"target_logits": compact(outputs.logits)}
-    if (source := evaluation.source_validation) is not None:
-        held_out = ask(source, statistics="source").logits
-        metrics |= evaluation.source_metrics(held_out)
-        scores["source_risk"] = metrics["source_risk"]
-        predictions |= {"source_logits": compact(held_out), "source_labels": source.y}
+    found, predictions = _validated(evaluation, ask)
+    metrics |= found
+    scores |= {name: found[name] for name in ("source_risk",) if name in found}
     choices: dict[str, float] = {"last": step, **scores}
-    if labelled:
-        choices["oracle"] = metrics[evaluation.judged_by]
-    if evaluation.validation is not None:
-        held_out = ask(evaluation.validation).logits
-        metrics["validation"] = choices["validation"] = evaluation.validation_score(held_out)
-    more = {SPREAD: feature_spread(outputs.features)}
-    if evaluation.task == "classification":
-        more[PREDICTED] = len(outputs.logits.argmax(1).unique())
-    run.log(step, metrics | more)
+    choices |= {"oracle": metrics[evaluation.judged_by]} if labelled else {}
+    choices |= {name: found[name] for name in ("validation",) if name in found}
+    run.log(step, metrics | _watched_for_collapse(outputs, evaluation))
     _select(selected, choices, scores, measured, evaluation.confusion(outputs.logits))
     if fabric.is_global_zero:
+        predictions |= {"target_logits": compact(outputs.logits)}
         _save_arrays(run.directory / FILE, predictions)
     watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
     return next(({name: metrics[name]} for name in watched if name in metrics), {})
+
+
+def _validated(
+    evaluation: Evaluation, ask: Callable[..., Outputs]
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Metrics of the samples that are held out, and the predictions on the source's."""
+    metrics: dict[str, float] = {}
+    predictions: dict[str, Tensor] = {}
+    if (source := evaluation.source_validation) is not None:
+        held_out = ask(source, statistics="source").logits
+        metrics |= evaluation.source_metrics(held_out)
+        predictions = {"source_logits": compact(held_out), "source_labels": source.y}
+    if (validation := evaluation.validation) is not None:
+        metrics["validation"] = evaluation.validation_score(ask(validation).logits)
+    return metrics, predictions
+
+
+def _watched_for_collapse(outputs: Outputs, evaluation: Evaluation) -> dict[str, float]:
+    """How wide the target's features are, and how many classes are predicted."""
+    found: dict[str, float] = {SPREAD: feature_spread(outputs.features)}
+    if evaluation.task == "classification":
+        found[PREDICTED] = len(outputs.logits.argmax(1).unique())
+    return found
 
 
 def _corrected(outputs: Outputs, evaluation: Evaluation) -> Outputs:

@@ -11,13 +11,14 @@ with the same metrics, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from da.arrays.arguments import checked
-from da.arrays.matrices import NonFiniteError
 from da.data.loading import Stream, load
 from da.data.progress import Progress
 from da.networks.synchronised import synchronise_statistics
@@ -31,7 +32,7 @@ from da.train.evaluation import Evaluation
 from da.train.interrupts import Signals
 from da.train.judging import judge, log_starting_spread, save_features
 from da.train.method import Method
-from da.train.optimisation import KEPT, Optimisation
+from da.train.optimisation import Optimisation, check_finite_state
 from da.train.saved_network import save_network, start_from
 from da.train.settings import settings_of
 from da.train.spread import collapse, one_class
@@ -111,52 +112,104 @@ def fit(
     """
     check_arguments(method, stream, config, run, evaluation)
     fabric = fabric or launch(config)
+    method = _prepared(method, stream, config, evaluation, fabric)
+    settings = settings_of(method, stream, config, evaluation)
+    optimisation = Optimisation(method, config, fabric)
+    torch.manual_seed(stream.seed + fabric.global_rank)
+    training = _Training(method, config, run, evaluation, fabric, optimisation, settings)
+    start = done = kept = training.load()
+    if start == 0:
+        log_starting_spread(method, run, evaluation, fabric)
+    progress = _progress(run, config, start, fabric)
+    stops = training.stops(start)  # it was interrupted after its last step
+    steps = iter(()) if stops else _batches(stream, config, start, fabric)
+    with Signals(fabric) as signals:
+        for done, batches in enumerate(progress.over(signals.until(steps)), start + 1):
+            terms = optimisation.step([batch.to(fabric.device) for batch in batches], done - 1)
+            last = done == config.steps
+            if last or done % config.log_every == 0:
+                training.log(done, terms, progress)
+            asked = signals.ask()
+            if last or done % config.evaluate_every == 0:
+                training.judge(done, progress)
+                kept = done
+            if asked or (kept == done and training.stops(done)):
+                break
+        if kept < done:  # it was interrupted
+            training.keep(done)
+    more: dict[str, Any] = {"facts": dict(facts)} if facts else {}
+    more |= _remarks(run, progress, config, done)
+    return finish(method, run, evaluation, training.selected, more, fabric)
+
+
+def _prepared(
+    method: Method,
+    stream: Stream,
+    config: TrainConfig,
+    evaluation: Evaluation | None,
+    fabric: Fabric,
+) -> Method:
+    """The method on its device, with the weights it starts from, once all is seen to fit."""
     method = placed(method, fabric)
     if config.sync_batch_norm:
         synchronise_statistics(method)
     check_config(method, config, evaluation)
     check_fit(method, stream, evaluation, fabric)
     start_from(method, config.start_from)
-    settings = settings_of(method, stream, config, evaluation)
-    optimisation = Optimisation(method, config, fabric)
-    torch.manual_seed(stream.seed + fabric.global_rank)
-    selected: dict[str, dict[str, Any]] = {}
-    start = done = load_checkpoint(run, method, optimisation, selected, fabric, settings)
-    if start == 0:
-        log_starting_spread(method, run, evaluation, fabric)
-    progress = _progress(run, config, start, fabric)
-    stops = _stops(selected, start, config, fabric)  # it was interrupted after its last step
-    steps = iter(()) if stops else _batches(stream, config, start, fabric)
-    kept = start
-    with Signals(fabric) as signals:
-        for done, batches in enumerate(progress.over(signals.until(steps)), start + 1):
-            on_device = [batch.to(fabric.device) for batch in batches]
-            terms = optimisation.step(on_device, done - 1)
-            last = done == config.steps
-            if last or done % config.log_every == 0:
-                losses = {name: value.item() for name, value in terms.items()}
-                named = {f"loss/{name}": value for name, value in losses.items()}
-                run.log(done, named | optimisation.figures())
-                progress.note(losses)
-            asked = signals.ask()
-            if last or done % config.evaluate_every == 0:
-                check_parameters(method, done)
-                progress.note(judge(method, done, run, evaluation, selected, fabric))
-                _say(run, progress, collapse)
-                save_checkpoint(run, method, optimisation, selected, done, fabric, settings)
-                kept = done
-            if asked or (kept == done and _stops(selected, done, config, fabric)):
-                break
-        if kept < done:  # it was interrupted
-            check_parameters(method, done)
-            save_checkpoint(run, method, optimisation, selected, done, fabric, settings)
-    _say(run, progress, imbalance)
-    _say(run, progress, one_class)
-    more: dict[str, Any] = {"facts": dict(facts)} if facts else {}
-    if done < config.steps:
-        progress.say(f"{run.title}: {stale_line(done, config)}")
-        more["stopped"] = {"step": done, "by": config.stop_by}
-    return finish(method, run, evaluation, selected, more, fabric)
+    return method
+
+
+@dataclass
+class _Training:
+    """What the steps of one run share, and what is done beside the steps themselves."""
+
+    method: Method
+    config: TrainConfig
+    run: Run
+    evaluation: Evaluation | None
+    fabric: Fabric
+    optimisation: Optimisation
+    settings: dict[str, str]
+    selected: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def load(self) -> int:
+        """Continue from the newest checkpoint that is whole; 0 if there is none."""
+        return load_checkpoint(
+            self.run, self.method, self.optimisation, self.selected, self.fabric, self.settings
+        )
+
+    def stops(self, step: int) -> bool:
+        """Whether training ends here. The first process decides: scores differ by process."""
+        if self.config.patience is None:
+            return False
+        return self.fabric.broadcast(is_stale(self.selected, step, self.config))
+
+    def log(self, step: int, terms: Mapping[str, Tensor], progress: Progress) -> None:
+        losses = {name: value.item() for name, value in terms.items()}
+        named = {f"loss/{name}": value for name, value in losses.items()}
+        self.run.log(step, named | self.optimisation.figures())
+        progress.note(losses)
+
+    def judge(self, step: int, progress: Progress) -> None:
+        """Evaluate the target, and keep the state."""
+        check_finite_state(self.method, step)
+        found = judge(self.method, step, self.run, self.evaluation, self.selected, self.fabric)
+        progress.note(found)
+        _say(self.run, progress, collapse)
+        self.keep(step)
+
+    def keep(self, step: int) -> None:
+        """Write a checkpoint."""
+        check_finite_state(self.method, step)
+        save_checkpoint(
+            self.run,
+            self.method,
+            self.optimisation,
+            self.selected,
+            step,
+            self.fabric,
+            self.settings,
+        )
 
 
 def _batches(
@@ -178,11 +231,6 @@ def _batches(
         yield batches
 
 
-def _stops(selected: dict, step: int, config: TrainConfig, fabric: Fabric) -> bool:
-    """Whether training ends here. The first process decides: scores differ by its statistics."""
-    return config.patience is not None and fabric.broadcast(is_stale(selected, step, config))
-
-
 def _progress(run: Run, config: TrainConfig, start: int, fabric: Fabric) -> Progress:
     """The bar of the run; it says so if the run continues."""
     hidden = not fabric.is_global_zero
@@ -190,6 +238,16 @@ def _progress(run: Run, config: TrainConfig, start: int, fabric: Fabric) -> Prog
     if start:
         progress.say(f"{run.title} continues at step {start} of {config.steps}")
     return progress
+
+
+def _remarks(run: Run, progress: Progress, config: TrainConfig, done: int) -> dict[str, Any]:
+    """Say what is odd about the finished run; what the result holds of it."""
+    _say(run, progress, imbalance)
+    _say(run, progress, one_class)
+    if done == config.steps:
+        return {}
+    progress.say(f"{run.title}: {stale_line(done, config)}")
+    return {"stopped": {"step": done, "by": config.stop_by}}
 
 
 def _say(run: Run, progress: Progress, words_of: Callable[[list[dict[str, float]]], str]) -> None:
@@ -205,17 +263,6 @@ def placed(method: Method, fabric: Fabric) -> Method:
         if weights.ndim == 4:  # of images; those of volumes and of series have no such format
             weights.data = weights.data.to(memory_format=torch.channels_last)
     return method.train()
-
-
-def check_parameters(method: Method, step: int) -> None:
-    """Raise before a broken state can replace the last good checkpoint."""
-    broken = [
-        name
-        for name, value in method.state_dict().items()
-        if value.is_floating_point() and not torch.isfinite(value).all()
-    ]
-    if broken:
-        raise NonFiniteError(f"after step {step}, {broken[0]} is not finite. {KEPT}")
 
 
 def finish(

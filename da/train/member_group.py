@@ -13,9 +13,9 @@ from da.data.progress import Progress
 from da.train.balance import imbalance, logged
 from da.train.joint_optimizer import make_joint_optimizer, step_jointly
 from da.train.judging import judge, log_starting_spread
-from da.train.loop import check_parameters, finish
+from da.train.loop import finish
 from da.train.members import Member
-from da.train.optimisation import schedule_factor
+from da.train.optimisation import check_finite_state, schedule_factor
 from da.train.spread import collapse, one_class
 from da.train.stacking import Stack
 
@@ -126,7 +126,7 @@ class Group:
         for i in self.alive:
             method, run, evaluation = (getattr(self.members[i], n) for n in _JUDGED)
             try:
-                check_parameters(method, done)
+                check_finite_state(method, done)
             except NonFiniteError as error:
                 self.errors[i] = error
                 continue

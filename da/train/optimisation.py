@@ -174,3 +174,14 @@ def _average_gradients(method: Method, fabric: Fabric) -> None:
     means = (flat / fabric.world_size).split([g.numel() for g in gradients])
     for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def check_finite_state(method: Method, step: int) -> None:
+    """Raise before a broken state can replace the last good checkpoint."""
+    broken = [
+        name
+        for name, value in method.state_dict().items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+    if broken:
+        raise NonFiniteError(f"after step {step}, {broken[0]} is not finite. {KEPT}")
