@@ -27,7 +27,7 @@ from da.arrays.classes import class_values
 from da.arrays.matrices import Array, as_matrix, check_two_samples, like
 
 Domain = Literal["source", "target"]
-BLOCK = 2048  # rows at a time
+LOOKED_AT = 20_000  # rows of a sample, about, to compare the scales of columns
 UNLIKE = 1e5  # columns whose standard deviations differ by a larger factor get a warning
 
 
@@ -119,9 +119,14 @@ class Adapter(CheckedEstimator, BaseEstimator, ABC):
 
     def _samples(self, source: Array, target: Array) -> tuple[Tensor, Tensor]:
         """Check both samples, remember their width for `transform`, return them in float64."""
-        x, y = check_two_samples(source, target)
+        x, y = self._rows(source, target)
+        return x.double(), y.double()
+
+    def _rows(self, source: Array, target: Array, *, least: int = 1) -> tuple[Tensor, Tensor]:
+        """The same in the precision that came, for what reads them in blocks and needs no copy."""
+        x, y = check_two_samples(source, target, least=least)
         self.n_features_in_ = x.shape[1]
-        x, y = x.detach().double(), y.detach().double()
+        x, y = x.detach(), y.detach()
         warn_if_unlike_scales(x, y)
         return x, y
 
@@ -130,20 +135,16 @@ def warn_if_unlike_scales(x: Tensor, y: Tensor) -> None:
     """Warn if one column varies more than 1e5 times as much as another.
 
     The small column then hardly counts in distances and variances, and its squares come near the
-    rounding of the large ones. Constant columns do not count.
+    rounding of the large ones. Constant columns do not count. Of many rows some are looked at.
 
     Args:
         x: Source rows (n, d).
         y: Target rows (m, d).
     """
-    # No copy of all rows, which may be many.
-    count = len(x) + len(y)
-    mean = (x.sum(dim=0) + y.sum(dim=0)) / count
-    parts = [part for z in (x, y) for part in z.split(BLOCK)]
-    squares = sum(((part - mean).square().sum(dim=0) for part in parts), start=0 * mean)
-    spread = (squares / count).sqrt()  # (d,)
-    ends = [torch.maximum(z.amax(dim=0), -z.amin(dim=0)) for z in (x, y)]
-    varies = spread > 1e-12 * torch.maximum(*ends)
+    z = torch.cat([some[:: 1 + len(some) // LOOKED_AT].double() for some in (x, y)])
+    spread = z.std(dim=0, correction=0)  # (d,)
+    ends = z.abs().amax(dim=0)
+    varies = spread > 1e-12 * ends
     if not bool(varies.any()):
         return
     largest = int(spread.argmax())

@@ -64,8 +64,8 @@ class CORAL(Adapter):
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
         """Learn A from source (n, d) and target (m, d); labels are not used."""
-        x, y = self._samples(source, target)
-        self.map_ = coral_map(x, y, regularization=self.regularization)
+        x, y = self._rows(source, target, least=2)
+        self.map_ = _coral_map(x, y, self.regularization)
         return self
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
@@ -110,18 +110,23 @@ def coral_map(source: Array, target: Array, *, regularization: float = 1.0) -> A
         None known.
     """
     x, y = check_two_samples(source, target, least=2)
+    return like(_coral_map(x, y, regularization).to(x.dtype), source)
+
+
+def _coral_map(x: Tensor, y: Tensor, regularization: float) -> Tensor:
+    """`coral_map` of checked rows, in float64."""
     if not 0 < regularization < float("inf"):
         raise ValueError(f"regularization must be a finite number > 0; got {regularization}")
     with full_precision(x):
-        whiten = _power(_covariance(x.double()), regularization, -0.5)
-        colour = _power(_covariance(y.double()), regularization, 0.5)
-        return like((whiten @ colour).to(x.dtype), source)
+        whiten = _power(_covariance(x), regularization, -0.5)
+        colour = _power(_covariance(y), regularization, 0.5)
+        return whiten @ colour
 
 
 def _covariance(x: Tensor) -> Tensor:
-    """The covariance (d, d) of rows; without copies of them if they are many."""
+    """The covariance (d, d) of rows in float64; without copies of them if they are many."""
     if x.requires_grad or not has_many_rows(*x.shape):
-        return covariance(x)
+        return covariance(x.double())
     return sums_of(x).scatter / (len(x) - 1)
 
 

@@ -9,6 +9,7 @@ than the columns, the adapters take the Gram matrix. Directions of a standard de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -58,32 +59,39 @@ def has_many_rows(rows: int, columns: int) -> bool:
 
 
 def sums_of(x: Tensor, features: Callable[[Tensor], Tensor] | None = None) -> Sums:
-    """Sum the rows of x, or their features.
+    """Sum the rows of x, or their features, in float64.
 
     Args:
-        x: Rows (n, d) in float64.
-        features: Maps rows (t, d) to (t, r). Default None: the rows themselves.
+        x: Rows (n, d) in float32 or float64.
+        features: Maps rows (t, d) in float64 to (t, r). Default None: the rows themselves.
 
     Returns:
         Number, mean and scatter matrix.
     """
-    total, scatter, origin = None, None, None
-    for block in _blocks(x, features):
-        if origin is None:
-            origin = block.mean(dim=0)  # near the mean, so that the subtraction keeps its digits
-        block = block - origin
-        total = block.sum(dim=0) if total is None else total + block.sum(dim=0)
-        scatter = _square(block) if scatter is None else scatter + _square(block)
-    assert total is not None and scatter is not None and origin is not None
+    blocks = _blocks(x, features)
+    first = next(blocks)
+    origin = first.double().mean(dim=0)  # near the mean, so that the subtraction keeps its digits
+    room = torch.empty(first.shape, dtype=torch.float64, device=x.device)  # for every block
+    total, scatter = torch.zeros_like(origin), torch.zeros_like(torch.outer(origin, origin))
+    for block in chain([first], blocks):
+        moved = torch.sub(block, origin, out=room[: len(block)])
+        total += moved.sum(dim=0)
+        scatter += _square(moved)
     shift = total / len(x)
     return Sums(len(x), origin + shift, scatter - len(x) * torch.outer(shift, shift))
 
 
+def mean_of(x: Tensor) -> Tensor:
+    """The mean (d,) of rows x (n, d) in float64; without a copy of them."""
+    total = sum((block.double().sum(dim=0) for block in x.split(BLOCK)), start=x.new_zeros(()))
+    return total / len(x)
+
+
 def scatter_of(x: Tensor) -> Tensor:
-    """sum_i (x_i - mean) (x_i - mean)^T of rows x (n, d); without a copy if they are many."""
+    """sum_i (x_i - mean) (x_i - mean)^T of rows x (n, d), in float64; no copy if they are many."""
     if has_many_rows(*x.shape):
         return sums_of(x).scatter
-    z = centred(x)
+    z = centred(x.double())
     return z.T @ z
 
 
@@ -96,7 +104,7 @@ def furthest_signs(
     """Find the sign of the coordinate that is furthest from 0, for each direction.
 
     Args:
-        samples: Rows (n, d) each, in float64.
+        samples: Rows (n, d) each, in float32 or float64. Coordinates have their precision.
         directions: Columns (r, p).
         mean: Subtracted from the features (r,).
         features: As in `sums_of`.
@@ -104,11 +112,10 @@ def furthest_signs(
     Returns:
         Signs (p,), 1 or -1.
     """
-    offset = mean @ directions  # (p,)
-    high = low = torch.zeros_like(offset)
+    high = low = torch.zeros_like(directions[0])  # (p,)
     for x in samples:
         for block in _blocks(x, features):
-            places = block @ directions - offset
+            places = (block - mean.to(block)) @ directions.to(block)
             high = torch.maximum(high, places.amax(dim=0))
             low = torch.minimum(low, places.amin(dim=0))
     return torch.where(high >= -low, 1.0, -1.0).to(directions)
@@ -121,7 +128,8 @@ def root_of(scatter: Tensor) -> Tensor:
 
 
 def _blocks(x: Tensor, features: Callable[[Tensor], Tensor] | None) -> Iterator[Tensor]:
-    return (block if features is None else features(block) for block in x.split(BLOCK))
+    blocks = iter(x.split(BLOCK))
+    return blocks if features is None else (features(block.double()) for block in blocks)
 
 
 def _square(block: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from da.arrays.integers import whole_number_or_none
 from da.kernels.distances import centred
-from da.shallow.many_rows import furthest_signs, has_many_rows, sums_of
+from da.shallow.many_rows import Sums, furthest_signs, has_many_rows, mean_of, sums_of
 
 _DISAGREE = 0.995  # a disagreement from which on two subspaces count as orthogonal in one direction
 
@@ -19,26 +19,26 @@ def principal_axes(x: Tensor, k: int | None, name: str) -> Tensor:
     """Find the directions of greatest variance.
 
     Args:
-        x: Rows (n, d).
+        x: Rows (n, d), in float32 or float64.
         k: How many axes, from 1 to the rank of the centred rows: further axes would be arbitrary.
             None: all of them.
         name: What error messages call the rows.
 
     Returns:
-        Orthonormal columns (d, k), by falling variance. The sign of each is such that the row
-        furthest out is positive.
+        Orthonormal columns (d, k) in float64, by falling variance. The sign of each is such that
+        the row furthest out is positive.
 
     Raises:
         ValueError: All rows are the same, or `k` is out of its range.
     """
     many = has_many_rows(*x.shape)
-    axes = _axes_by_sums(x) if many else _all_axes(x)
+    axes = _axes_of(sums_of(x)) if many else _all_axes(x)
     if axes.shape[1] == 0:
         raise ValueError(f"the {name} must vary: their rows are all the same and span no subspace")
     note = f"the rank of the centred {name}"
     k = whole_number_or_none(k, "n_components", least=1, most=axes.shape[1], note=note)
     axes = axes[:, :k]
-    return axes * furthest_signs((x,), axes, x.mean(dim=0)) if many else axes
+    return axes * furthest_signs((x,), axes, mean_of(x)) if many else axes
 
 
 def axes_of_both(
@@ -64,17 +64,17 @@ def axes_of_both(
     return first[:, :k], second[:, :k]
 
 
-def _axes_by_sums(x: Tensor) -> Tensor:
-    """The principal axes of many rows x (n, d), by falling variance: (d, rank), of any sign."""
-    values, axes = torch.linalg.eigh(sums_of(x).scatter)
-    rank = int((values > values[-1] * len(x) * torch.finfo(x.dtype).eps).sum())
+def _axes_of(sums: Sums) -> Tensor:
+    """The principal axes of many rows, by falling variance: (d, rank), of any sign."""
+    values, axes = torch.linalg.eigh(sums.scatter)
+    rank = int((values > values[-1] * sums.rows * torch.finfo(values.dtype).eps).sum())
     return axes.flip(1)[:, :rank]
 
 
 def _all_axes(x: Tensor) -> Tensor:
     """The principal axes of rows x (n, d), by falling variance: (d, rank)."""
-    left, values, axes = torch.linalg.svd(centred(x), full_matrices=False)
-    rank = int((values > values[0] * max(x.shape) * torch.finfo(x.dtype).eps).sum())
+    left, values, axes = torch.linalg.svd(centred(x.double()), full_matrices=False)
+    rank = int((values > values[0] * max(x.shape) * torch.finfo(values.dtype).eps).sum())
     # A row's coordinate on an axis is left * value: the row furthest out has the largest |left|.
     furthest = left.gather(0, left.abs().argmax(0, keepdim=True))
     return (axes.T * furthest.sign())[:, :rank]
@@ -107,8 +107,8 @@ def subspace_disagreement(source: Tensor, target: Tensor) -> int:
         The paper takes the least k with D(k) = 1, which rounding never reaches.
     """
     if has_many_rows(min(len(source), len(target)), source.shape[1]):
-        both = _axes_by_sums(torch.cat([source, target]))
-        first, second = _axes_by_sums(source), _axes_by_sums(target)
+        sums = sums_of(source), sums_of(target)
+        first, second, both = (_axes_of(each) for each in (*sums, sums[0] + sums[1]))
     else:
         both = _all_axes(torch.cat([source, target]))
         first, second = _all_axes(source), _all_axes(target)

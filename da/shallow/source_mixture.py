@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import minimize
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, as_matrix, check_two_samples
 from da.arrays.random_states import RandomState, seed_of
@@ -26,6 +27,7 @@ from da.kernels.functions import gaussian
 SourceWeights = Literal["equal", "similarity", "validation"]
 
 
+@checked
 def similarity_weights(
     sources: Sequence[Array],
     target: Array,
@@ -90,6 +92,7 @@ def similarity_weights(
     return _nearest_mixture(means[:-1, :-1] - across - across[:, None] + within)
 
 
+@checked
 def validation_weights(answers: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
     """Weigh models, one of each source, by how well their mixture answers labelled rows.
 

@@ -75,7 +75,7 @@ class SpectralAdapter(Adapter, ABC):
     def _features_of_both(self, x: Tensor, y: Tensor) -> KernelRows:
         """The features of the kernel for both samples (n, d) and (m, d); see `kernel_features`."""
         return kernel_features(
-            torch.cat([x, y]) if self.kernel == "rbf" else x,
+            torch.cat([x, y]).double() if self.kernel == "rbf" else x,
             kernel=self.kernel,
             gamma=self.gamma,
             n_landmarks=self.n_landmarks,

@@ -21,6 +21,7 @@ from torch import Tensor
 from da.arrays.matrices import Array
 from da.shallow.adapter import Adapter, Domain
 from da.shallow.geodesic_flow import flow_root
+from da.shallow.many_rows import mean_of
 from da.shallow.principal_axes import principal_axes, subspace_disagreement
 
 
@@ -46,10 +47,10 @@ class PrincipalComponents(Adapter):
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
         """Learn the axes (d, k) from source (n, d) and target (m, d); labels are not used."""
-        pooled = torch.cat(self._samples(source, target))
+        pooled = torch.cat(self._rows(source, target))
         most = 100 if self.n_components is None else None
         self.axes_ = principal_axes(pooled, self.n_components, "pooled rows")[:, :most]
-        self.mean_ = pooled.mean(0)
+        self.mean_ = mean_of(pooled)
         return self
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
@@ -101,13 +102,13 @@ class SubspaceAlignment(Adapter):
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
         """Learn both subspaces from source (n, d) and target (m, d); labels are not used."""
-        x, y = self._samples(source, target)
+        x, y = self._rows(source, target)
         k = subspace_disagreement(x, y) if self.n_components is None else self.n_components
         self.n_components_ = k
         source_axes = principal_axes(x, k, "source")  # (d, k)
         target_axes = principal_axes(y, k, "target")  # (d, k)
         aligned = source_axes @ (source_axes.T @ target_axes)  # (d, k)
-        self.means_ = {"source": x.mean(0), "target": y.mean(0)}
+        self.means_ = {"source": mean_of(x), "target": mean_of(y)}
         self.maps_ = {"source": aligned, "target": target_axes}
         return self
 
@@ -163,7 +164,7 @@ class GFK(Adapter):
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
         """Learn G from source (n, d) and target (m, d); labels are not used."""
-        x, y = self._samples(source, target)
+        x, y = self._rows(source, target)
         k = subspace_disagreement(x, y) if self.n_components is None else self.n_components
         self.n_components_ = k
         source_axes = principal_axes(x, k, "source")  # (d, k)

@@ -96,13 +96,13 @@ class TCA(SpectralAdapter):
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
         """Learn A from source (n, d) and target (m, d); labels are not used."""
-        x, y = self._samples(source, target)
+        x, y = self._rows(source, target)
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
         check_spectral(self.n_components, self.regularization)
         width = x.shape[1] if self.kernel != "rbf" else self.n_landmarks
         if width is not None and width <= DENSE and has_many_rows(len(x) + len(y), width):
             return self._fit_by_sums(x, y)
-        rows, _ = self._lifted(torch.cat([x, y]))
+        rows, _ = self._lifted(torch.cat([x, y]).double())
         gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
         root = low_rank_root(gap, self.regularization)
         found = directions(root, self.n_components, factor=factor_of(rows), centred_rows=rows)
@@ -112,7 +112,8 @@ class TCA(SpectralAdapter):
     def _fit_by_sums(self, x: Tensor, y: Tensor) -> Self:
         """The same from means and scatter matrices of the features."""
         features = self._features_of_both(x, y)
-        first, second = sums_of(x, features), sums_of(y, features)
+        mapped = features if self.kernel == "rbf" else None  # otherwise they are the rows
+        first, second = sums_of(x, mapped), sums_of(y, mapped)
         both = first + second
         gap = (first.mean - second.mean)[:, None] / (1 / len(x) + 1 / len(y)) ** 0.5  # (f, 1)
         factor, lift = root_of(both.scatter), features
@@ -125,7 +126,7 @@ class TCA(SpectralAdapter):
         )
         in_features = found if self.kernel == "primal" else projection @ found  # (f, p)
         self.lift_ = lift
-        self.components_ = found * furthest_signs((x, y), in_features, both.mean, features)
+        self.components_ = found * furthest_signs((x, y), in_features, both.mean, mapped)
         return self
 
 

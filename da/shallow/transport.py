@@ -16,9 +16,9 @@ from torch import Tensor
 
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
-from da.arrays.matrices import Array, check_two_samples, full_precision
+from da.arrays.matrices import Array, full_precision
 from da.shallow.adapter import Adapter, Domain, check_labels
-from da.shallow.many_rows import scatter_of
+from da.shallow.many_rows import mean_of, scatter_of
 from da.shallow.plans import class_plan, entropic_plan, exact_plan
 from da.shallow.transport_costs import (
     LabelKind,
@@ -261,17 +261,16 @@ class LinearMongeMap(Adapter):
         self, source: Array, target: Array, source_labels: Tensor | np.ndarray | None = None
     ) -> Self:
         """Learn A and both means from source (n, d) and target (m, d); labels are not used."""
-        x, y = self._samples(source, target)
+        x, y = self._rows(source, target, least=2)
         if not (math.isfinite(self.regularization) and self.regularization > 0):
             raise ValueError(
                 f"regularization must be a finite number > 0; got {self.regularization}"
             )
-        check_two_samples(x, y, least=2)
         with full_precision(x):
-            self.source_mean_, self.target_mean_ = x.mean(dim=0), y.mean(dim=0)
+            self.source_mean_, self.target_mean_ = mean_of(x), mean_of(y)
             first, second = scatter_of(x) / len(x), scatter_of(y) / len(y)  # C_s, C_t (d, d)
             variance = float(first.trace() + second.trace()) / (2 * x.shape[1])
-            identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            identity = torch.eye(x.shape[1], dtype=first.dtype, device=x.device)
             ridge = self.regularization * (variance or 1.0) * identity
             root, inverse = _power(first + ridge, 0.5), _power(first + ridge, -0.5)
             self.map_ = inverse @ _power(root @ (second + ridge) @ root, 0.5) @ inverse
