@@ -14,6 +14,7 @@ rows start from its saved network and see nothing but target digits without labe
     nrc            the same; neighbours that choose each other count more
     aad            neighbours attract, other rows repel
     cowa           weighted pseudo-labels of a mixture of Gaussians, and mixed rows
+    adacontrast    neighbours vote on pseudo-labels; keys of a momentum encoder are contrasted
     tent           scales and shifts of batch normalisation learn, by entropy, in many passes
     tent_guarded   the same with its guards against collapse
     lame, t3a      corrections of the answers of adabn, without training
@@ -45,10 +46,12 @@ from da.data import (
     read_digits,
 )
 from da.feature import FixMatch
+from da.feature.views import random_translation, strong_view
 from da.model import (
     NRC,
     SHOT,
     AaD,
+    AdaContrast,
     CoWA,
     NeighbourhoodClustering,
     Tent,
@@ -69,10 +72,16 @@ TRANSFORM = ImageTransform(16)
 GUARDS = {"tent": {"margin": None, "floor": None}, "tent_guarded": {}}
 ONLINE_RATE = 1e-3  # of Adam, in TENT's paper for small images
 CORRECTED = ("lame", "t3a")  # rows whose network is that of adabn
-BY_TARGET = {"clustering": NeighbourhoodClustering, "nrc": NRC, "aad": AaD, "cowa": CoWA}
+BY_TARGET = {
+    "clustering": NeighbourhoodClustering,
+    "nrc": NRC,
+    "aad": AaD,
+    "cowa": CoWA,
+    "adacontrast": partial(AdaContrast, weak=random_translation, strong=strong_view),
+}
 Row = Literal[
     *("source", "adabn", "shot", "tent", "tent_guarded", "lame", "t3a"),
-    *("shot_plus", "clustering", "nrc", "aad", "cowa"),
+    *("shot_plus", "clustering", "nrc", "aad", "cowa", "adacontrast"),
 ]
 
 

@@ -242,6 +242,8 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
                      "model.reciprocal_agreement"), BANK),
     **dict.fromkeys(("model.SHOT", "model.AaD", "model.CoWA", "model.NRC",
                      "model.NeighbourhoodClustering"), UNLABELLED),
+    "model.AdaContrast": UNLABELLED | {"weak": lambda: torch.sin, "strong": lambda: torch.sin},
+    "model.neighbour_vote": BANK | {"features": lambda: draw(N, D).astype(np.float32)},
     "model.online": {"method": lambda: Tent(network(), margin=None), "optimizer": optimizer},
     "model.guarded": {
         "method": lambda: Tent(network(), margin=None), "optimizer": optimizer,

@@ -540,6 +540,7 @@ FOLLOWERS = {
     "BiTuning": ("key_network.", "key_projection."),
     "CoTTA": ("teacher.",),
     "RoTTA": ("teacher.",),
+    "AdaContrast": ("average.",),
 }
 # Parts that the documentation of a class promises to keep, batch statistics too.
 KEPT = {

@@ -5,6 +5,7 @@ source data or at test time, corrections (features, logits) -> logits without tr
 tasks in one network, and transferability scores.
 """
 
+from da.model.adacontrast import AdaContrast, neighbour_vote
 from da.model.adapting_online import OnlineMethod, by_batch, online
 from da.model.alarm import ConcentrationAlarm, guarded
 from da.model.attention import channel_attention
@@ -53,6 +54,7 @@ from da.model.testtime import Tent
 
 __all__ = [
     "AaD",
+    "AdaContrast",
     "BiTuning",
     "CoTTA",
     "CoTuning",
@@ -105,6 +107,7 @@ __all__ = [
     "nce",
     "neighbour_agreement",
     "neighbour_log_agreement",
+    "neighbour_vote",
     "nleep",
     "online",
     "parc",

@@ -1,4 +1,4 @@
-"""A memory of all target rows, and which of them are neighbours: the base of three methods.
+"""A memory of all target rows, and which of them are neighbours: the base of four methods.
 
 Without source data nothing says which class a target row is of, but rows that are near each other
 in the features are mostly of one class. The bank holds the features and predictions of every target
@@ -10,6 +10,9 @@ one function (logits, bank, index) -> scalar:
 | `NeighbourhoodClustering` | local_structure.py | their log-agreement is maximised (G-SFDA) |
 | `NRC` | reciprocity.py | reciprocal ones count ten times as much as others |
 | `AaD` | attraction.py | they attract, and the other rows of the batch repel |
+
+In `AdaContrast` (adacontrast.py) an average of the network writes the bank, and neighbours vote on
+pseudo-labels.
 """
 
 from __future__ import annotations
@@ -120,12 +123,11 @@ def nearest_rows(features: Tensor, rows: Tensor, count: int, *, name: str = "nei
     return cosine.topk(count, dim=1).indices
 
 
-class BankMethod(Method[TargetBatch]):
-    """The base of methods that ask neighbouring target rows to agree.
+class Remembering(Method[TargetBatch]):
+    """The base of methods that keep a bank of all target rows.
 
-    The bank is filled by the network in evaluation mode at the first step. In each step the rows of
-    the batch are written anew before neighbours are looked for. Backbone, bottleneck and head
-    learn.
+    `fill` fills it by the network in evaluation mode, once. `write` writes some rows anew.
+    Backbone, bottleneck and head learn.
 
     Args:
         network: A network trained on the source, with a linear head; it is changed in place.
@@ -149,6 +151,34 @@ class BankMethod(Method[TargetBatch]):
         self.register_buffer("probabilities", torch.zeros(m, head.out_features, device=device))
         self.register_buffer("filled", torch.zeros((), dtype=torch.bool, device=device))
 
+    @property
+    def bank(self) -> FeatureBank[Tensor]:
+        """What is remembered now."""
+        return FeatureBank(self.features, self.probabilities)
+
+    def fill(self) -> None:
+        """Fill the bank, unless that was done."""
+        if self.filled:
+            return
+        every = torch.arange(len(self.target), device=self.features.device)
+        self.write(target_outputs(self.network, self.target, self.transform, every.device), every)
+        self.filled.fill_(True)
+
+    @torch.no_grad()
+    def write(self, outputs: Outputs, rows: Tensor) -> None:
+        """Write features (n, d) and logits (n, K) of the target rows `rows` (n,) into the bank."""
+        features, logits = map(at_least_single, outputs)
+        with full_precision(features):
+            self.features[rows] = functional.normalize(features, dim=1).to(self.features.dtype)
+            self.probabilities[rows] = logits.softmax(dim=1).to(self.probabilities.dtype)
+
+
+class BankMethod(Remembering):
+    """The base of methods that ask neighbouring target rows to agree.
+
+    In each step the rows of the batch are written anew before neighbours are looked for.
+    """
+
     @abstractmethod
     def terms(
         self, logits: Tensor, bank: FeatureBank[Tensor], index: Tensor, progress: float
@@ -157,21 +187,8 @@ class BankMethod(Method[TargetBatch]):
 
     def loss(self, batch: TargetBatch, progress: float) -> Terms:
         """The terms, after the rows of the batch were written into the bank."""
-        if not self.filled:
-            every = torch.arange(len(self.target), device=self.features.device)
-            self._write(
-                target_outputs(self.network, self.target, self.transform, every.device), every
-            )
-            self.filled.fill_(True)
+        self.fill()
         outputs = everywhere(self.network(batch.target_x))
         index = gather_rows(batch.target_index)  # rows of all processes
-        self._write(outputs, index)
-        bank = FeatureBank(self.features, self.probabilities)
-        return self.terms(outputs.logits, bank, index, progress)
-
-    @torch.no_grad()
-    def _write(self, outputs: Outputs, rows: Tensor) -> None:
-        features, logits = map(at_least_single, outputs)
-        with full_precision(features):
-            self.features[rows] = functional.normalize(features, dim=1).to(self.features.dtype)
-            self.probabilities[rows] = logits.softmax(dim=1).to(self.probabilities.dtype)
+        self.write(outputs, index)
+        return self.terms(outputs.logits, self.bank, index, progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 NAMES = {
     "aad": "AaD",
     "adabn": "AdaBN",
+    "adacontrast": "AdaContrast",
     "adamatch": "AdaMatch",
     "adda": "ADDA",
     "afn": "AFN",
@@ -21,6 +22,7 @@ NAMES = {
     "bsp": "BSP",
     "bss": "BSS",
     "by_batch": "batch statistics",
+    "can": "CAN",
     "cdac": "CDAC",
     "cdan": "CDAN",
     "cdan_e": "CDAN+E",
