@@ -24,8 +24,7 @@ from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.matrices import Array, full_precision
 from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
-from da.instance.samples import WIDTHS, Samples, draw
-from da.kernels.distances import gram_distances
+from da.instance.samples import WIDTHS, Samples, distances_to, draw
 
 HALVINGS = 8  # lengths of the Newton step that are tried: 1, 1/2, ..., 1/128
 DAMPING = 1e-8  # of the curvature's mean diagonal entry, added to the diagonal
@@ -109,8 +108,8 @@ def kliep(
     with full_precision(x):
         place = draw(len(y), n_centres, seed).to(x.device)  # (b,): the centres' rows
         centres = y[place]
-        from_source = gram_distances(x, centres)  # (n, b)
-        from_target = gram_distances(y, centres)  # (m, b)
+        from_source = distances_to(centres, x)  # (n, b)
+        from_target = distances_to(centres, y)  # (m, b)
         if bandwidth is None:
             part = (draw(len(y), len(y), seed + 1) % folds).to(x.device)  # (m,)
             s = _likeliest(samples.bandwidth(), from_source, from_target, part, place)

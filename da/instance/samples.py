@@ -21,6 +21,7 @@ from da.kernels.distances import centred
 
 # Candidate bandwidths, as multiples of the median of the pooled squared distances.
 WIDTHS = tuple(2.0**power for power in range(-6, 3))
+BLOCK = 2048  # rows at a time
 TILE = 2**23  # entries of one block of distances: 64 MB in float64
 
 
@@ -58,7 +59,7 @@ class Samples:
         """
         x, y = (z.detach() for z in check_two_samples(source, target, least=least))
         order = sorting(x)
-        return cls(x[order].double(), y[sorting(y)].double(), order, x.dtype)
+        return cls(_arranged(x, order), _arranged(y, sorting(y)), order, x.dtype)
 
     def pooled(self) -> Tensor:
         """All rows (n + m, d), the source's first."""
@@ -122,6 +123,14 @@ def sorting(x: Tensor) -> Tensor:
     return order
 
 
+def _arranged(x: Tensor, order: Tensor) -> Tensor:
+    """x[order] in float64, without a copy in its own precision."""
+    found = x.new_empty(x.shape, dtype=torch.float64)
+    for rows, places in zip(found.split(BLOCK), order.split(BLOCK), strict=True):
+        rows.copy_(x[places])
+    return found
+
+
 def draw(n: int, k: int, seed: int) -> Tensor:
     """Draw min(k, n) different numbers from 0 to n - 1, in random order: int64 on the CPU."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:k]
@@ -130,6 +139,19 @@ def draw(n: int, k: int, seed: int) -> Tensor:
 def draw_centres(rows: Tensor, k: int, seed: int) -> Tensor:
     """Draw min(k, n) of n rows without replacement; their order does not change the draw."""
     return rows[sorting(rows)[draw(len(rows), k, seed).to(rows.device)]]
+
+
+def distances_to(centres: Tensor, x: Tensor) -> Tensor:
+    """Squared distances (n, b) from rows x (n, d) to centres (b, d), without a copy of x."""
+    origin = centres.mean(dim=0)  # what all rows are shifted by, so that squares stay small
+    moved = centres - origin
+    squares = moved.square().sum(dim=1)
+    distances = x.new_empty(len(x), len(centres))
+    for rows, out in zip(x.split(BLOCK), distances.split(BLOCK), strict=True):
+        z = rows - origin
+        torch.addmm(squares, z, moved.T, alpha=-2, out=out)
+        out.add_(z.square_().sum(dim=1, keepdim=True)).clamp_(min=0)
+    return distances
 
 
 def tiles(n: int, width: int) -> Iterator[slice]:

@@ -24,8 +24,7 @@ from da.arrays.matrices import Array, full_precision
 from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.least_squares import coefficients, leave_one_out_scores
-from da.instance.samples import WIDTHS, Samples, draw, draw_centres
-from da.kernels.distances import gram_distances
+from da.instance.samples import WIDTHS, Samples, distances_to, draw, draw_centres
 
 REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 LEFT_OUT = 2000  # pairs of rows, at most: more would hardly change a score that is their mean
@@ -183,8 +182,8 @@ def _weights(
     x, y = samples.x, samples.y
     with full_precision(x):
         centres = draw_centres(y, n_centres, seed)
-        from_source = gram_distances(x, centres)  # (n, b)
-        from_target = gram_distances(y, centres)  # (m, b)
+        from_source = distances_to(centres, x)  # (n, b)
+        from_target = distances_to(centres, y)  # (m, b)
         widths = _widths(samples, bandwidth)
         strengths = REGULARIZATIONS if regularization is None else (regularization,)
         s, strength = widths[0], strengths[0]
