@@ -22,7 +22,7 @@ from da.data.domain import Labelled
 from da.data.readers import data_root
 from da.recipes.backbone_features import frozen_features
 from da.recipes.head_rows import HEAD_METHODS
-from da.recipes.heads import HeadFlags, head_job
+from da.recipes.heads import HeadFlags, head_job, made_up_features
 from da.recipes.job import Cell, Job
 from da.recipes.rows import describe_rows
 from da.recipes.script import main
@@ -100,7 +100,37 @@ def features_main(flags_type: type[FeatureFlags], *, experiment: str, benchmark:
 _KEPT: dict[tuple[Any, ...], Labelled] = {}  # so that a process reads a domain once
 
 
-def _read(benchmark: Benchmark, flags: FeatureFlags, domain: str) -> Labelled:
+def feature_pair(benchmark: Benchmark, flags: HeadFlags, cell: Cell) -> tuple[Labelled, Labelled]:
+    """Read the frozen features of a cell's source and target, or compute them.
+
+    Args:
+        benchmark: Where the photographs come from.
+        flags: The flags of the script: backbone, weights and the folder of the data.
+        cell: The names of the run; in a smoke test both domains are made up.
+
+    Returns:
+        Features (n, width) and labels of the source, and of the target.
+
+    Raises:
+        FileNotFoundError: Weights or photographs are missing.
+        ValueError: They are not what they should be.
+
+    Example:
+        >>> from da.data import OFFICE31
+        >>> from da.recipes import Cell, HeadFlags
+        >>> from da.recipes.feature_tables import feature_pair
+        >>> source, target = feature_pair(
+        ...     OFFICE31, HeadFlags(smoke_test=True), Cell("mmd", "amazon", "dslr", 0)
+        ... )
+        >>> source.x.shape
+        torch.Size([248, 32])
+    """
+    if flags.smoke_test:
+        return made_up_features(len(benchmark.classes))(cell)
+    return _read(benchmark, flags, cell.source), _read(benchmark, flags, cell.target)
+
+
+def _read(benchmark: Benchmark, flags: HeadFlags, domain: str) -> Labelled:
     """The features of one domain."""
     root = data_root(flags.data_root)
     key = (benchmark.name, domain, root, flags.backbone, flags.weights)
@@ -111,14 +141,9 @@ def _read(benchmark: Benchmark, flags: FeatureFlags, domain: str) -> Labelled:
     return _KEPT[key]
 
 
-def _pair(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> tuple[Labelled, Labelled]:
-    """What a head is trained on."""
-    return _read(benchmark, flags, cell.source), _read(benchmark, flags, cell.target)
-
-
 def _samples(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Samples:
     """Both domains in rows of norm 1. The target's rows are those that judge, too."""
-    pair = _pair(benchmark, flags, cell)
+    pair = feature_pair(benchmark, flags, cell)
     source, target = (Labelled(_unit_rows(part), part.y) for part in pair)
     return Samples(source, target.unlabelled(), target)
 
@@ -131,7 +156,7 @@ def _unit_rows(features: Labelled) -> Tensor:
 def _build(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Job | ShallowJob:
     if cell.method in MODELS:
         return ShallowJob(MODELS[cell.method], partial(_samples, benchmark, flags, cell))
-    pair = partial(_pair, benchmark, flags)
+    pair = partial(feature_pair, benchmark, flags)
     return head_job(flags, cell, HEAD_METHODS[cell.method], benchmark.classes, pair)
 
 

@@ -26,6 +26,7 @@ from da.recipes.rows import Make, RowFlags, row_method
 from da.train.config import NO_RESULT
 
 SMOKE_WIDTH, SMOKE_ROWS = 32, 64
+SMOKE_EACH = 8  # rows of a class, at least
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,6 @@ def head_network(flags: HeadFlags, width: int, classes: int) -> Network:
 def made_up_features(classes: int) -> Callable[[Cell], tuple[Labelled, Labelled]]:
     """Random features for a smoke test and for examples, the same for both domains."""
     generator = torch.Generator().manual_seed(0)
-    y = torch.arange(SMOKE_ROWS) % classes
-    x = torch.randn(SMOKE_ROWS, SMOKE_WIDTH, generator=generator)
+    y = torch.arange(max(SMOKE_ROWS, SMOKE_EACH * classes)) % classes
+    x = torch.randn(len(y), SMOKE_WIDTH, generator=generator)
     return lambda cell: (Labelled(x, y), Labelled(x, y))

@@ -7,6 +7,8 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
+from da.arrays.arguments import checked
+from da.arrays.integers import whole_number
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
@@ -58,6 +60,7 @@ def benchmark_parts(flags: PhotographFlags, benchmark: Benchmark, domain: str) -
     return parts._replace(classes=benchmark.classes)
 
 
+@checked
 def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled, Labelled]:
     """Draw samples of a domain, class by class, and return them and the rest.
 
@@ -87,6 +90,44 @@ def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled,
         np.arange(len(domain)), train_size=first, stratify=domain.y, random_state=seed
     )
     return domain.subset(torch.from_numpy(drawn)), domain.subset(torch.from_numpy(rest))
+
+
+@checked
+def split_shots(domain: Labelled, shots: int, *, seed: int) -> tuple[Labelled, Labelled]:
+    """Draw equally many samples of each class, as few-shot protocols do, and return the rest too.
+
+    Args:
+        domain: Labelled samples.
+        shots: How many of each class, >= 1.
+        seed: The seed of the draw.
+
+    Returns:
+        The samples that were drawn, class by class, and the rest in their order.
+
+    Raises:
+        ValueError: A class has no sample left, or `shots` is no whole number >= 1.
+
+    Example:
+        >>> from da.data import read_digits
+        >>> from da.recipes.parts import split_shots
+        >>> few, rest = split_shots(read_digits("noisy"), 3, seed=0)
+        >>> few.y.tolist()[:6], len(rest)
+        ([0, 0, 0, 1, 1, 1], 869)
+    """
+    shots = whole_number(shots, "shots", least=1)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for name in domain.y.unique():
+        members = (domain.y == name).nonzero()[:, 0]
+        if len(members) <= shots:
+            raise ValueError(
+                f"shots must be below the {len(members)} samples of class {name}; got {shots}"
+            )
+        drawn.append(members[torch.randperm(len(members), generator=generator)[:shots]])
+    few = torch.cat(drawn)
+    rest = torch.ones(len(domain), dtype=torch.bool)
+    rest[few] = False
+    return domain.subset(few), domain.subset(rest.nonzero()[:, 0])
 
 
 def few(domain: Labelled, percent: int, *, seed: int) -> Labelled:
