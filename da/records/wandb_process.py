@@ -10,8 +10,9 @@ from da.records.patience import Patience
 if TYPE_CHECKING:
     import wandb
 
-SECONDS = 20.0  # that a run may lose to wandb
-INIT_SECONDS = 10.0  # of them, for a server to answer
+# That a run waits for wandb. With its import and the end of its process it loses 20 at most.
+SECONDS = 17.0
+INIT_SECONDS = 9.0  # of them, for a server to answer
 
 
 def key_exists() -> bool:
