@@ -15,7 +15,17 @@ import re
 import sys
 from collections.abc import Callable
 
-from made import own_data, practice, reliability, runs, source_free, speed, studies, two_sample
+from made import (
+    own_data,
+    practice,
+    reliability,
+    runs,
+    source_free,
+    speed,
+    streams,
+    studies,
+    two_sample,
+)
 from made.csv_tables import ROOT
 
 MARKED = re.compile(r"(<!-- made: (\S+) -->\n)(.*?)(<!-- /made -->)", flags=re.DOTALL)
@@ -61,6 +71,8 @@ MAKERS: dict[str, Callable[[], str]] = {
         runs.source_free_online,
         source_free.source_free_same_domain,
         source_free.source_free_shift,
+        streams.stream_alarm,
+        streams.stream_guard,
         runs.reached,
     )
 }

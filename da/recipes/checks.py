@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,9 @@ def check_inputs(
 
 
 def domains_of(benchmark: Benchmark, cells: Iterable[Cell]) -> list[str]:
-    """The domains of a benchmark that the columns of a table name; amazon_05 is 5 % of amazon.
+    """The domains of a benchmark that the columns of a table name.
+
+    Behind _ or - stands what is taken of one: amazon_05 is 5 % of amazon, amazon-3 has 3 labels.
 
     Example:
         >>> from da.data import OFFICE31
@@ -63,8 +66,9 @@ def domains_of(benchmark: Benchmark, cells: Iterable[Cell]) -> list[str]:
         ['amazon']
     """
     names = [name for cell in cells for name in (cell.source, cell.target)]
-    whole = [n if n in benchmark.domains else n.rpartition("_")[0] for n in names]
-    return list(dict.fromkeys(name for name in whole if name in benchmark.domains))
+    domains = benchmark.domains
+    whole = [n if n in domains else re.sub(r"[_-][^_-]+$", "", n) for n in names]
+    return list(dict.fromkeys(name for name in whole if name in domains))
 
 
 def with_data(flags: FlagsType, benchmark: Benchmark | None, cells: Iterable[Cell]) -> list[Cell]:
