@@ -218,6 +218,7 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "feature.PrototypeHead": {"features": lambda: 5},
     "networks.cosine_head": {"features": lambda: 5},
     "train.WeightAverage": {"method": lambda: DANN(network())},
+    "train.SWAD": {"method": lambda: DANN(network()), "held_out": labelled},
     "shallow.similarity_weights": {"sources": lambda: [draw(N, D, seed=1), draw(N, D, seed=3)]},
     "data.DomainBatches": {"sources": lambda: [labelled(), labelled()]},
     "model.target_outputs": {"target": lambda: labelled().unlabelled()},

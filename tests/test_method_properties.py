@@ -102,6 +102,7 @@ ARGUMENTS: dict[str, Callable[[], object]] = {
     "domains": lambda: 2,
     "layer": lambda: "backbone.1",
     "sources": lambda: 2,
+    "held_out": lambda: Labelled(X, Y),
 }
 # Options whose defaults are for images, or let no row of an untrained network count.
 OPTIONS: dict[str, object] = {
@@ -134,6 +135,7 @@ OPTIONS_OF: dict[str, dict[str, object]] = {
     "RoTTA": {"every": 1, "capacity": 6},
     "NOTE": {"every": 1, "capacity": 6},
     "CoTTA": {"views": 2},
+    "SWAD": {"every": 1},
 } | {name: {"discriminator": narrow(8)} for name in ("ADDA", "BSP", "DANN", "PADA")}
 SEVERAL_SOURCES = {"M3SDA", "MFSAN", "WeightedSources"}
 
@@ -535,6 +537,7 @@ def identity_view(x: Tensor) -> Tensor:
 # What has no gradient and moves all the same: averages that follow the network.
 FOLLOWERS = {
     "WeightAverage": ("network.",),
+    "SWAD": ("network.", "segment.", "waiting."),
     "MeanTeacher": ("teacher.",),
     "MIC": ("teacher.",),
     "BiTuning": ("key_network.", "key_projection."),
@@ -704,7 +707,13 @@ def test_a_state_dict_is_all_that_a_restart_needs(case: Case) -> None:
 # ---------------------------------------------------------------- gradients
 
 
-@every(but={"Probe": "nothing moves", "WeightAverage": "its network follows another"})
+@every(
+    but={
+        "Probe": "nothing moves",
+        "WeightAverage": "its network follows another",
+        "SWAD": "its network follows another",
+    }
+)
 def test_gradients_are_finite_and_reach_all_that_learns(case: Case) -> None:
     method = case.method()
     optimizer = make_optimizer(method, CONFIG)

@@ -115,6 +115,7 @@ NAMES = {
     "stoch_norm": "StochNorm",
     "svd": "SVD",
     "svm": "SVM",
+    "swad": "ERM, SWAD",
     "t3a": "AdaBN, T3A",
     "tca": "TCA",
     "tca_logistic": "TCA + logistic regression",

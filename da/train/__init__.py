@@ -6,6 +6,7 @@ from da.train.distributed import gather_rows
 from da.train.engine import launch
 from da.train.evaluation import Correction, Evaluation
 from da.train.loop import fit
+from da.train.loss_valley import SWAD
 from da.train.loss_weights import balanced_class_weights
 from da.train.members import Member
 from da.train.method import Adapt, Method, constant, sigmoid_ramp
@@ -37,6 +38,7 @@ __all__ = [
     "OpenSetMetrics",
     "Regularize",
     "Reweight",
+    "SWAD",
     "Sum",
     "TrainConfig",
     "WeightAverage",

@@ -60,7 +60,8 @@ class Method(CheckedConstructor, nn.Module, ABC, Generic[BatchType]):
             "classes", "known classes" (the head's last output is for unknown ones), "numbers",
             "classes or numbers", "tasks" or "unread". None, the default of a method of your own, is
             not checked.
-        followers: Names of its copies of the network that follow the weights. Default: none.
+        followers: Names of its other copies of the network that follow the weights, such as
+            "teacher" or "method.network". Default: none.
         search_space: What may be tuned and in which range; see `da.train.search_space`. Default:
             the learning rate.
 

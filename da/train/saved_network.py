@@ -60,7 +60,7 @@ def start_from(method: Method, weights: Path | None) -> None:
         )
     check_file(weights)
     for name in ("network", *method.followers):
-        load_weights(getattr(method, name), weights)
+        load_weights(method.get_submodule(name), weights)
 
 
 def _classes(network: Network, evaluation: Evaluation | None) -> list[str]:

@@ -60,7 +60,7 @@ class WeightAverage(Method[Any]):
         statistics are averaged too; Izmailov et al. compute them anew.
     """
 
-    followers = ("network",)
+    followers = ("method.network",)
     label_kind = None
     count: Tensor
 
