@@ -78,6 +78,7 @@ def stream(
     options = {"batch_size": config.batch_size, "seed": cell.seed, "transform": identity}
     if cell.method in ("none", "target"):
         labelled = source if cell.method == "none" else few
+        options["batch_size"] = min(config.batch_size, len(labelled))
         return PairedBatches(labelled, rest.unlabelled(), **options)
     labelled = rest if cell.method == "oracle" else few
     return FewLabelsBatches(source, labelled, rest.unlabelled(), **options)
