@@ -72,6 +72,27 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in paths if p.name not in ("env.json", "checksums.json")}
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_predictions_damaged_between_the_last_evaluation_and_the_result(
+    tmp_path: Path, whole: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of the last step is whole; what lies beside it is made again."""
+
+    def killed(run: Run, result: dict) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "finish", killed)
+        train(tmp_path)
+    path = next(tmp_path.rglob(FILE))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content[:50] if damage == "cut" else content)
+    if damage == "gone":
+        path.unlink()
+    assert contents(train(tmp_path).directory) == contents(whole)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("whole")).directory

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from da.records import claim as claims
 from da.records.claim import BusyError, claim, release
-from da.records.owner import new_owner
+from da.records.owner import Owner, new_owner, read_owner, written
 from da.records.run import Run
 
 NAMES = {"experiment": "toy", "method": "mmd", "source": "a", "target": "b", "seed": 0}
@@ -105,20 +106,25 @@ def test_what_a_process_left_that_was_killed_after_its_result_is_tidied(left: st
     run = start(tmp_path)
     held = run._claim
     assert held is not None
-    first = json.loads(held.path.read_text()) | {"process": 2**22 + 1}  # a dead one's
+    first = replace(held.owner, process=2**22 + 1)  # a dead one's
     run.finish({"selected": {}})
-    second = first | {"token": "b" * 16}
-    (run.directory / f"claim.{first['token']}").write_text(json.dumps(second))
+    second = replace(first, token="b" * 16)
+    (run.directory / f"claim.{first.token}").write_bytes(written(second))
     if left == "whole chain":
-        (run.directory / "claim").write_text(json.dumps(first))
+        (run.directory / "claim").write_bytes(written(first))
     assert start(tmp_path, rank_zero=False).finished and files(run.directory) != []
     assert start(tmp_path).finished and files(run.directory) == []
 
 
 def elsewhere(path: Path) -> None:
     """Make a claim that of a process on another machine."""
-    content = json.loads(path.read_text()) | {"host": "elsewhere", "system": "another boot"}
-    path.write_text(json.dumps(content))
+    rewrite(path, host="elsewhere", system="another boot")
+
+
+def rewrite(path: Path, **changed: Any) -> None:
+    owner = read_owner(path)
+    assert owner is not None
+    path.write_bytes(written(replace(owner, **changed)))
 
 
 def test_an_owner_elsewhere_lives_as_long_as_its_file_is_renewed(
@@ -180,11 +186,23 @@ def test_a_claim_that_cannot_be_read_counts_until_it_is_silent(
 ):
     monkeypatch.setattr(claims, "SILENCE", 0.2)
     (tmp_path / "claim").write_text(content)
-    with pytest.raises(BusyError):
+    with pytest.raises(BusyError, match=r"claim is damaged .*; if none does, remove it"):
         claim(tmp_path, "the run")
     time.sleep(0.3)
     release(claim(tmp_path, "the run"))
     assert files(tmp_path) == []
+
+
+def test_every_flipped_bit_of_a_claim_is_seen(tmp_path: Path):
+    path, owner = tmp_path / "claim", new_owner()
+    content = written(owner)
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert read_owner(path) == Owner()
+    path.write_bytes(content)
+    assert read_owner(path) == owner
 
 
 def test_a_folder_that_is_gone_is_told(tmp_path: Path):
@@ -199,11 +217,12 @@ def test_the_number_of_a_process_that_came_later_is_not_its_owner(tmp_path: Path
     """The system gives numbers away again; the time of the start tells two processes apart."""
     held = claim(tmp_path, "the run")
     claims._held.clear()
-    content = json.loads(held.path.read_text())
-    if not content["started"]:
+    found = read_owner(held.path)
+    assert found == held.owner
+    if not found.started:
         pytest.skip("this system does not tell when a process started")
-    assert content["process"] == os.getpid() and content["started"] == new_owner().started
-    held.path.write_text(json.dumps(content | {"started": "1"}))
+    assert found.process == os.getpid() and found.started == new_owner().started
+    rewrite(held.path, started="1")
     release(claim(tmp_path, "the run"))
 
 
@@ -225,8 +244,7 @@ def kills_at_every_operation(folder: Path) -> int:
             release(held)
         else:
             claims._held.clear()
-            content = json.loads(held.path.read_text())
-            held.path.write_text(json.dumps(content | {"process": 2**22 + 1}))  # a dead one's
+            rewrite(held.path, process=2**22 + 1)  # a dead one's
         if status == 0:
             return kills
         kills += 1

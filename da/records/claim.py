@@ -20,18 +20,16 @@ An owner that was thought dead, such as a machine that slept, finds its successo
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import shutil
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from errno import EMLINK, ENOENT, ENOSYS, ENOTSUP, EOPNOTSUPP, EPERM
 from functools import cache
 from pathlib import Path
 
-from da.records.owner import Owner, new_owner, read_owner, still_runs
+from da.records.owner import Owner, new_owner, read_owner, still_runs, written
 
 CLAIM = "claim"  # the name of the first in the folder
 BEAT = 10.0  # seconds between two signs of life
@@ -107,11 +105,7 @@ def claim(directory: Path, title: str) -> Claim:
             last, owner = chain[-1]
             place = directory / f"{CLAIM}.{owner.token}"
         if chain and _lives(owner, last):
-            by = f" ({owner.process} on {owner.host})" if owner.process else ""
-            raise BusyError(
-                f"{title} is being filled by another process{by}, in {directory}; wait for it, or "
-                "stop it"
-            )
+            raise BusyError(_busy(title, last, owner))
         own = new_owner()
         if not _create(place, own):
             continue  # another was faster
@@ -120,6 +114,20 @@ def claim(directory: Path, title: str) -> Claim:
             continue
         return _hold(Claim(directory, place, own, title))
     raise BusyError(f"{title} is being claimed by several processes, in {directory}; try again")
+
+
+def _busy(title: str, path: Path, owner: Owner) -> str:
+    """What keeps a run's folder, and what to do."""
+    if not owner.process:
+        return (
+            f"{title}: {path} is damaged and does not say which process fills the run; if none "
+            f"does, remove it, or wait {SILENCE:.0f} s for a command that takes it over"
+        )
+    by = f"{owner.process} on {owner.host}"
+    return (
+        f"{title} is being filled by another process ({by}), in {path.parent}; wait for it, or "
+        "stop it"
+    )
 
 
 def release(held: Claim | None) -> None:
@@ -163,7 +171,7 @@ def _chain(directory: Path) -> list[tuple[Path, Owner]]:
 
 def _create(place: Path, owner: Owner) -> bool:
     """Make a claim's file with its content, unless there is one; whether it was made."""
-    content = json.dumps(asdict(owner)).encode()
+    content = written(owner)
     whole = place.with_name(f"{CLAIM}-{owner.token}.tmp")
     try:
         with open(whole, "xb") as file:

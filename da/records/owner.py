@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -46,17 +47,21 @@ def still_runs(owner: Owner) -> bool | None:
     return bool(owner.started) and _start_of(owner.process) == owner.started
 
 
+def written(owner: Owner) -> bytes:
+    """The content of a claim's file: one line, and a line that tells whether it is whole."""
+    line = json.dumps(asdict(owner)).encode()
+    return line + b"\n" + hashlib.sha256(line).hexdigest().encode()
+
+
 def read_owner(path: Path) -> Owner | None:
     """The owner in a file; None if there is no file. A damaged file has an unknown one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        owner = Owner(**content)
-        sound = all(map(isinstance, asdict(owner).values(), (str, str, int, str, str)))
-        return owner if sound and owner.token.isalnum() else Owner()
+        line, _, digest = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    if digest != hashlib.sha256(line).hexdigest().encode():
         return Owner()
+    return Owner(**json.loads(line))
 
 
 @cache

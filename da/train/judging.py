@@ -52,14 +52,7 @@ def judge(
     if evaluation is None:
         selected["last"] = {"step": step, "score": step}
         return {}
-    ask = partial(
-        predict,
-        method.network,
-        transform=evaluation.transform,
-        batch_size=evaluation.batch_size,
-        device=fabric.device,
-        autocast=fabric.autocast,
-    )
+    ask = _predicting(method, evaluation, fabric)
     outputs = _corrected(ask(evaluation.target), evaluation)
     metrics = evaluation.metrics(outputs.logits, outputs.features)
     labelled = evaluation.labels is not None
@@ -76,10 +69,37 @@ def judge(
     run.log(step, metrics | _watched_for_collapse(outputs, evaluation))
     _select(selected, choices, scores, measured, evaluation.confusion(outputs.logits))
     if fabric.is_global_zero:
-        predictions |= {"target_logits": compact(outputs.logits)}
-        _save_arrays(run.directory / FILE, predictions)
+        _save_arrays(run.directory / FILE, _compact(outputs) | predictions)
     watched = ["validation", *([evaluation.judged_by] if labelled else []), *scores]
     return next(({name: metrics[name]} for name in watched if name in metrics), {})
+
+
+def save_predictions(method: Method, run: Run, evaluation: Evaluation, fabric: Fabric) -> None:
+    """Write predictions.npz again, as `judge` has: nothing vouches for one of an earlier process.
+
+    A run that continues after its last evaluation would else end with what lies there.
+    """
+    ask = _predicting(method, evaluation, fabric)
+    outputs = _corrected(ask(evaluation.target), evaluation)
+    _, predictions = _validated(evaluation, ask)
+    if fabric.is_global_zero:
+        _save_arrays(run.directory / FILE, _compact(outputs) | predictions)
+
+
+def _predicting(method: Method, evaluation: Evaluation, fabric: Fabric) -> Callable[..., Outputs]:
+    """What predicts a domain, with the settings of the evaluation."""
+    return partial(
+        predict,
+        method.network,
+        transform=evaluation.transform,
+        batch_size=evaluation.batch_size,
+        device=fabric.device,
+        autocast=fabric.autocast,
+    )
+
+
+def _compact(outputs: Outputs) -> dict[str, Tensor]:
+    return {"target_logits": compact(outputs.logits)}
 
 
 def _validated(
@@ -154,21 +174,13 @@ def save_features(method: Method, run: Run, evaluation: Evaluation, fabric: Fabr
         "source_validation": ("source", evaluation.source_validation),
         "target": ("target", evaluation.target),
     }
-    arrays: dict[str, Tensor] = {}
+    ask, arrays = _predicting(method, evaluation, fabric), dict[str, Tensor]()
     for name, (statistics, domain) in domains.items():
         if domain is None:
             continue
         count = min(FEATURE_ROWS, len(domain))
         some = domain.subset(torch.linspace(0, len(domain) - 1, count).long())
-        outputs = predict(
-            method.network,
-            some,
-            evaluation.transform,
-            statistics=statistics,
-            batch_size=evaluation.batch_size,
-            device=fabric.device,
-            autocast=fabric.autocast,
-        )
+        outputs = ask(some, statistics=statistics)
         arrays[f"{name}_features"] = compact(outputs.features)
         if isinstance(some, Labelled):
             arrays[f"{name}_labels"] = some.y

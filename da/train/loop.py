@@ -30,7 +30,7 @@ from da.train.config import TrainConfig
 from da.train.engine import launch
 from da.train.evaluation import Evaluation
 from da.train.interrupts import Signals
-from da.train.judging import judge, log_starting_spread, save_features
+from da.train.judging import judge, log_starting_spread, save_features, save_predictions
 from da.train.method import Method
 from da.train.optimisation import Optimisation, check_finite_state
 from da.train.saved_network import save_network, start_from
@@ -137,6 +137,8 @@ def fit(
                 break
         if kept < done:  # it was interrupted
             training.keep(done)
+    if start == done and evaluation is not None:
+        save_predictions(method, run, evaluation, fabric)
     more: dict[str, Any] = {"facts": dict(facts)} if facts else {}
     more |= _remarks(run, progress, config, done)
     return finish(method, run, evaluation, training.selected, more, fabric)
