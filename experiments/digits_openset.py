@@ -9,6 +9,7 @@ The digits 6 to 9 of the target are "unknown". The rows are
     osbp    an adversary that learns to reject
     ovanet  a classifier for each class, which rejects what is not of it
     dance   target rows cluster with prototypes or each other; unsure ones are unknown
+    uniot   a transport that may leave rows behind finds the known; others cluster
 
 none and adabn call a digit unknown if no class has a probability of 0.9.
 
@@ -21,7 +22,8 @@ unknown as one class of seven:
     python -m da table runs --experiment digits_openset --metric target_unknown_accuracy
     python -m da table runs --experiment digits_openset --metric target_accuracy
 
-Records of ovanet and dance also hold the H-score, in which every known digit counts the same:
+Records of ovanet, dance and uniot also hold the H-score, in which every known digit counts the
+same:
 
     python -m da table runs --experiment digits_openset --metric target_h_score
 
@@ -33,7 +35,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from da.data import DIGITS, ImageTransform, Unlabelled, read_digits
-from da.feature import DANCE, OSBP, OVANet, RejectUnsure
+from da.feature import DANCE, OSBP, OVANet, RejectUnsure, UniOT
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, main, paired_job
 from da.recipes.digits import first_classes
@@ -60,6 +62,9 @@ METHODS: dict[str, Callable[["Config", Unlabelled], Adapt]] = {
     "dance": lambda config, target: DANCE(
         lenet(config.known + 1), target, batch_statistics=config.batch_statistics
     ),
+    "uniot": lambda config, target: UniOT(
+        lenet(config.known + 1), batch_statistics=config.batch_statistics
+    ),
 }
 
 
@@ -74,7 +79,7 @@ class Config(DigitFlags):
     threshold: float = 0.9
     """none and adabn call a digit unknown if no class has this probability."""
     batch_statistics: Literal["source", "joint", "domain"] = "domain"
-    """In osbp, ovanet, dance: of the source, of both as one batch, or each its own."""
+    """In osbp, ovanet, dance, uniot: of the source, of both as one batch, or each its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

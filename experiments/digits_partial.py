@@ -10,6 +10,7 @@ The source has clean digits 0 to 9, the target changed ones 0 to 4. The rows are
     dann    the same by an adversary
     pada    an adversary that weighs the source first, by class
     iwan    the same by sample
+    ba3us   the same by class, with some of the source among the target
 
 The labels choose the target's digits, which makes the benchmark, and they judge the result.
 Training sees neither the labels nor the number of classes. The networks answer with any of ten
@@ -21,7 +22,7 @@ from functools import partial
 from typing import Literal
 
 from da.data import DIGITS, ImageTransform, read_digits
-from da.feature import DANN, IWAN, PADA, mmd2
+from da.feature import BA3US, DANN, IWAN, PADA, mmd2
 from da.networks import lenet
 from da.recipes import Cell, DigitFlags, Job, main, paired_job
 from da.recipes.digits import first_classes
@@ -34,6 +35,7 @@ LOSSES = {
     "dann": DANN,
     "pada": PADA,
     "iwan": IWAN,
+    "ba3us": BA3US,
 }
 
 

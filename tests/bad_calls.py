@@ -216,6 +216,8 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "feature.MFSAN": {"sources": lambda: 2},
     "feature.OneVsAll": {"features": lambda: 5},
     "feature.PrototypeHead": {"features": lambda: 5},
+    "feature.TransportHead": {"features": lambda: 5},
+    "feature.BridgedHead": {"head": lambda: nn.Linear(5, C)},
     "networks.cosine_head": {"features": lambda: 5},
     "train.WeightAverage": {"method": lambda: DANN(network())},
     "train.SWAD": {"method": lambda: DANN(network()), "held_out": labelled},

@@ -233,6 +233,7 @@ def methods() -> dict[str, Callable[[Network], Method]]:
     head = {"parts": 2, "others": 3}
     others: dict[str, Callable[[Network], Method]] = {
         "ADDA": da.feature.ADDA,
+        "BA3US": da.feature.BA3US,
         "IWAN": da.feature.IWAN,
         "M3SDA": da.feature.M3SDA,
         "OSBP": da.feature.OSBP,

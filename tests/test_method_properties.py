@@ -44,6 +44,7 @@ from da.data.multisource import MultiSourceBatch, MultiSourceBatches
 from da.data.transforms import identity
 from da.feature.across_domains import AcrossDomains
 from da.feature.adversarial import DANN
+from da.feature.bridges import bridged_discriminator
 from da.feature.mmd import mmd2
 from da.feature.nuclear_norm import BNM
 from da.feature.target import MCC
@@ -126,6 +127,7 @@ OPTIONS_OF: dict[str, dict[str, object]] = {
     "Tent": {"margin": None},
     "WeightedSources": {"weights": [2.0, 1.0]},
     "CDAN": {"discriminator": narrow(8 * 3)},
+    "GVB": {"discriminator": bridged_discriminator(3, hidden=(16, 16))},
     "IWAN": {"discriminator": narrow(8), "weighting_discriminator": narrow(8)},
     "row mcd": {"hidden": (16,)},
     "row mdd": {"hidden": (16,)},
@@ -136,7 +138,7 @@ OPTIONS_OF: dict[str, dict[str, object]] = {
     "NOTE": {"every": 1, "capacity": 6},
     "CoTTA": {"views": 2},
     "SWAD": {"every": 1},
-} | {name: {"discriminator": narrow(8)} for name in ("ADDA", "BSP", "DANN", "PADA")}
+} | {name: {"discriminator": narrow(8)} for name in ("ADDA", "BA3US", "BSP", "DANN", "PADA")}
 SEVERAL_SOURCES = {"M3SDA", "MFSAN", "WeightedSources"}
 
 
@@ -641,12 +643,15 @@ def test_the_order_of_the_rows_does_not_matter(case: Case) -> None:
 # What depends on the number of batches: an average that moves once a batch.
 BY_BATCH = {
     "PADA": "the shares of classes in the target are averaged batch by batch",
+    "BA3US": "the shares of classes in the target are averaged batch by batch",
     "DANCE": "the memory takes each batch",
+    "UniOT": "the memory takes each batch",
     "CoWA": "its labels are renewed after as many rows as the target has",
     "AdaMatch": "the shares of classes are averaged batch by batch",
     "ATDOC": "the memory takes each batch",
     "row atdoc": "the memory takes each batch",
     "CentroidATDOC": "the means take each batch",
+    "CAN": "the memory takes each batch",
     "GroupDRO": "the weights of domains move batch by batch",
     "Fishr": "the variances are averaged batch by batch",
     "DomainMixup": "mixtures are drawn anew",

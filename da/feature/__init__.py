@@ -10,6 +10,9 @@ from da.feature.adamatch import AdaMatch
 from da.feature.adaptive_clustering import CDAC
 from da.feature.adda import ADDA
 from da.feature.adversarial import CDAN, DANN
+from da.feature.balanced import BA3US
+from da.feature.bridges import GVB, BridgedHead
+from da.feature.class_contrast import CAN, contrastive_discrepancy
 from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN
 from da.feature.covariance import coral
@@ -51,6 +54,7 @@ from da.feature.smooth import SDAT
 from da.feature.target import MCC, EntropyMinimisation, entropy, mcc
 from da.feature.target_neighbours import ATDOC, CentroidATDOC
 from da.feature.teacher import MeanTeacher
+from da.feature.universal_transport import TransportHead, UniOT
 from da.feature.wasserstein import WDGRL
 from da.feature.weighted_sources import WeightedSources
 
@@ -60,8 +64,11 @@ __all__ = [
     "ATDOC",
     "AdaMatch",
     "AlignRegression",
+    "BA3US",
     "BNM",
     "BSP",
+    "BridgedHead",
+    "CAN",
     "CDAC",
     "CDAN",
     "CentroidATDOC",
@@ -75,6 +82,7 @@ __all__ = [
     "Fishr",
     "FixMatch",
     "FreshDraws",
+    "GVB",
     "GroupDRO",
     "IRM",
     "IWAN",
@@ -100,6 +108,8 @@ __all__ = [
     "Risks",
     "SDAT",
     "SpectralDecoupling",
+    "TransportHead",
+    "UniOT",
     "VREx",
     "WDGRL",
     "WeightedSources",
@@ -107,6 +117,7 @@ __all__ = [
     "bnm",
     "bsp",
     "cmd",
+    "contrastive_discrepancy",
     "coral",
     "dare_gram",
     "domain_confusion_loss",

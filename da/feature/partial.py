@@ -7,8 +7,9 @@ have. So the source is weighted first:
 |---|---|---|---|
 | PADA | each class | predictions on the target | cross-entropy and discriminator |
 | IWAN | each row | a first discriminator | a second discriminator alone |
+| BA3US (`da.feature.balanced`) | each class | as PADA | both, and further terms |
 
-Both learn in one move, with gradient reversal. A discriminator's logit is > 0 for source. With
+All learn in one move, with gradient reversal. A discriminator's logit is > 0 for source. With
 several processes every term is that of the global batch, as in `da.train.method.Adapt`.
 """
 
@@ -18,32 +19,20 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from da.arrays.matrices import at_least_single
 from da.feature.adversarial import Reversed
+from da.feature.class_weighted import ClassWeighted, weights_first
 from da.feature.discriminator_loss import domain_confusion_loss
-from da.feature.partial_weights import class_weights, importance_weights
+from da.feature.partial_weights import importance_weights
 from da.feature.target import entropy
 from da.networks.adversary import adversary_group
 from da.networks.adversary import discriminator as default_discriminator
 from da.networks.network import Network, Outputs, linear_head
-from da.train.distributed import gather_rows
 from da.train.method import BatchStatistics, Ramp, Terms, sigmoid_ramp
 
 
-def weights_first(progress: float) -> float:
-    """Return 0 for the first tenth of the training, then `sigmoid_ramp` over the rest.
-
-    Before a network has learned the source its predictions on the target mean nothing, nor do
-    weights made from them. An adversary that works by then draws the target to the largest classes
-    of the source, whether the target has them or not, and the weights follow.
-    """
-    return sigmoid_ramp(max(0.0, (progress - 0.1) / 0.9))
-
-
 @final
-class PADA(Reversed):
+class PADA(ClassWeighted):
     """Do as DANN, with source classes that the target seems to lack counted less.
 
     Use it if the target's classes are among the source's, and fewer. Source class y counts gamma_y
@@ -105,10 +94,6 @@ class PADA(Reversed):
         The paper divides gamma by its maximum alone, so its gradient is smaller by the mean weight.
     """
 
-    target_share: Tensor
-
-    label_kind = "classes"
-
     def __init__(
         self,
         network: Network,
@@ -120,47 +105,22 @@ class PADA(Reversed):
         batch_statistics: BatchStatistics = "joint",
         label_smoothing: float = 0.0,
     ) -> None:
-        head = linear_head(network)
         super().__init__(
             network,
-            discriminator or default_discriminator(head.in_features),
+            discriminator or default_discriminator(linear_head(network).in_features),
+            decay=decay,
             ramp=ramp,
             trade_off=trade_off,
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
         )
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1); got {decay}")
-        self.decay = decay
-        even = torch.full_like(head.weight[:, 0], 1 / head.out_features, requires_grad=False)
-        self.register_buffer("target_share", even)
-
-    @property
-    def weights(self) -> Tensor:
-        """The class weights gamma (k,), from all batches so far."""
-        return class_weights(self.target_share[None])
 
     def transfer(
         self, source: Outputs, target: Outputs, labels: Tensor, factor: float = 1.0
     ) -> Terms:
-        if self.training:
-            share = at_least_single(target.logits.detach()).softmax(1).mean(0)  # (k,)
-            self.target_share.lerp_(share.to(self.target_share.dtype), 1 - self.decay)
-        weights = self.weights[labels]  # (n,)
+        weights = self.row_weights(target, labels)  # (n,)
         weights = weights / weights.max().clamp(min=torch.finfo(weights.dtype).tiny)
         return {"domain": self.confusion(source.features, target.features, factor, weights)}
-
-    def task(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of the logits, each row weighted by its class's weight.
-
-        The weights' sum is that of the global batch, so that several processes agree with one.
-        """
-        losses = functional.cross_entropy(
-            outputs.logits, labels, reduction="none", label_smoothing=self.label_smoothing
-        )  # (n,)
-        weights = self.weights[labels]  # (n,)
-        mean = gather_rows(weights).mean().clamp(min=torch.finfo(weights.dtype).tiny)
-        return (weights * losses).mean() / mean
 
 
 @final

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn import functional
 from da.arrays.integers import whole_number
 from da.arrays.matrices import at_least_single
 from da.data.batches import Batch
+from da.feature.growing_memory import GrowingMemory
 from da.feature.neighbour_labels import linear_ramp, neighbour_labels, sharpened
 from da.feature.views import check_fraction
 from da.networks.network import Network, Outputs, linear_head
@@ -70,7 +71,7 @@ class TargetMemory(Adapt):
 
 
 @final
-class ATDOC(TargetMemory):
+class ATDOC(GrowingMemory, TargetMemory):
     """Train on the source, and teach each target row with the predictions of its neighbours.
 
     The labels come from a memory of all target rows and their predictions, so they follow the
@@ -118,6 +119,8 @@ class ATDOC(TargetMemory):
     memory: Tensor
     predictions: Tensor
 
+    growing = {"memory": 0.0, "predictions": 0.0}
+
     def __init__(
         self,
         network: Network,
@@ -141,7 +144,7 @@ class ATDOC(TargetMemory):
         self.register_buffer("predictions", head.weight.new_zeros(0, head.out_features))
 
     def pseudo_loss(self, target: Outputs, index: Tensor) -> Tensor:
-        self._grow(int(index.max()) + 1)
+        self.grow(int(index.max()) + 1)
         features = at_least_single(target.features.detach())
         labels, weights = neighbour_labels(
             features.to(self.memory.dtype),
@@ -158,22 +161,6 @@ class ATDOC(TargetMemory):
     def remember(self, features: Tensor, probabilities: Tensor, index: Tensor) -> None:
         self.memory[index] = functional.normalize(features, dim=1).to(self.memory.dtype)
         self.predictions[index] = sharpened(probabilities).to(self.predictions.dtype)
-
-    def _grow(self, rows: int) -> None:
-        """Make room for target rows 0 to `rows` - 1."""
-        for name in ("memory", "predictions"):
-            old = getattr(self, name)
-            if len(old) < rows:
-                setattr(self, name, torch.cat([old, old.new_zeros(rows - len(old), old.shape[1])]))
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *others: Any, **named: Any
-    ) -> None:
-        for name in ("memory", "predictions"):  # as many rows as were seen
-            if f"{prefix}{name}" in state_dict:
-                old: Tensor = getattr(self, name)
-                setattr(self, name, old.new_zeros(len(state_dict[f"{prefix}{name}"]), old.shape[1]))
-        super()._load_from_state_dict(state_dict, prefix, *others, **named)
 
 
 @final

@@ -41,6 +41,7 @@ DeepMethod = Literal[
     "none", "adabn", "mmd", "coral", "energy", "frechet", "cmd", "homm", "sinkhorn", "sliced",
     "jan", "dsan", "deepjdot", "dann", "cdan", "cdan_e", "wdgrl", "bsp", "mcd", "mdd", "entropy",
     "mcc", "bnm", "afn", "pseudo_labels", "dann_els", "cdan_mcc", "cdan_mcc_sdat", "daln", "atdoc",
+    "can", "gvb",
 ]  # fmt: skip
 _ALONE = ("none", "adabn")  # rows that can be trained without target rows
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from da.feature.adversarial import CDAN, DANN
+from da.feature.bridges import GVB, bridged_discriminator
 from da.feature.norms import AFN
 from da.feature.nuclear_norm import BNM
 from da.feature.selftraining import PseudoLabels
@@ -75,11 +76,32 @@ def _cdan(
     )
 
 
+def _gvb(
+    network: Network,
+    *,
+    hidden: Sequence[int] = _UNITS,
+    trade_off: float = 1.0,
+    ramp: Ramp = sigmoid_ramp,
+    batch_statistics: BatchStatistics = "domain",
+    label_smoothing: float = 0.0,
+) -> GVB:
+    """Do as DANN on predictions, with a small discriminator and bridges that vanish (GVB-GD)."""
+    return GVB(
+        network,
+        bridged_discriminator(linear_head(network).out_features, hidden=hidden),
+        trade_off=trade_off,
+        ramp=ramp,
+        batch_statistics=batch_statistics,
+        label_smoothing=label_smoothing,
+    )
+
+
 HEAD_METHODS: dict[str, Make] = METHODS | {
     "dann": _dann,
     "cdan": _cdan,
     "cdan_e": partial(_cdan, entropy_conditioning=True),
     "dann_els": partial(_dann, domain_smoothing=0.1),
+    "gvb": _gvb,
     "mcd": partial(METHODS["mcd"], hidden=_UNITS[:1]),
     "mdd": partial(METHODS["mdd"], hidden=_UNITS[:1]),
     "wdgrl": partial(WDGRL, trade_off=0.01),

@@ -22,6 +22,8 @@ from functools import partial
 
 from da.feature.adamatch import AdaMatch
 from da.feature.adversarial import CDAN, DANN
+from da.feature.bridges import GVB
+from da.feature.class_contrast import CAN
 from da.feature.classifiers import MCD
 from da.feature.conditional import DSAN, JAN
 from da.feature.covariance import coral
@@ -125,6 +127,7 @@ METHODS: dict[str, Make] = {
     "jan": JAN,
     "dsan": DSAN,
     "deepjdot": DeepJDOT,
+    "can": CAN,
     "dann": partial(DANN, batch_statistics="domain"),
     "cdan": partial(CDAN, batch_statistics="domain"),
     "cdan_e": partial(CDAN, entropy_conditioning=True, batch_statistics="domain"),
@@ -132,6 +135,7 @@ METHODS: dict[str, Make] = {
     "cdan_mcc": partial(_cdan_mcc, batch_statistics="domain"),
     "cdan_mcc_sdat": partial(_cdan_mcc_sdat, batch_statistics="domain"),
     "daln": partial(DALN, batch_statistics="domain"),
+    "gvb": partial(GVB, batch_statistics="domain"),
     "wdgrl": partial(WDGRL, trade_off=0.01, batch_statistics="domain"),  # the authors' for digits
     "bsp": BSP,
     "mcd": partial(MCD, hidden=_HIDDEN, batch_statistics="domain"),
