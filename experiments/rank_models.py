@@ -7,8 +7,9 @@ Candidates for each domain of Office-Caltech10 are SqueezeNet 1.1 and MobileNetV
 weights, both cut off after an early and a middle block, and both with random weights. Half of a
 domain's photographs, of each class the same share, are for training.
 
-Each candidate is scored on their frozen features (H-score, LogME, TransRate). If it has a
-classifier of its own, it is also scored on what that says of them (LEEP, NCE). Then it is
+Each candidate is scored on their frozen features (H-score, LogME, TransRate, SFDA, GBC, PARC,
+N-LEEP, and ETran's energy and LDA scores). If it has a classifier of its own, it is also scored on
+what that says of them (LEEP, NCE). Then it is
 fine-tuned on the same photographs under a new head, and the other half judges it. Below the
 accuracies each score's weighted Kendall tau between score and accuracy is printed.
 
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from da._torchvision import torchvision
+from da.arrays import whole_number
 from da.data import (
     OFFICE_CALTECH10,
     ImageTransform,
@@ -70,6 +72,7 @@ CANDIDATES = {
 }
 TASKS = tuple(("imagenet", domain) for domain in OFFICE_CALTECH10.domains)
 JUDGING = 0.5  # of a domain
+LEAST_SIZE = 32  # pixels, below which the poolings of these networks leave nothing
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,13 @@ class Config(Flags):
     """bf16-mixed trains with products in bfloat16, on CPU too. The scores are of float32."""
     threads: int | None = 1
     """CPU threads."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number(self.stored_size, "stored_size", least=1)
+        whole_number(self.image_size, "image_size", least=LEAST_SIZE, most=self.stored_size)
+        if not self.feature_norm > 0:
+            raise ValueError(f"feature_norm must be > 0; got {self.feature_norm}")
 
     def weights_of(self, name: str) -> Path | None:
         """The file of weights of a backbone, if one was given."""

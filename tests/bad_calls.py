@@ -238,6 +238,7 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "model.prior_correction": {"features": lambda: draw(N, D)},
     **dict.fromkeys(("model.EqualWeights", "model.MultiTask", "model.PCGrad",
                      "model.UncertaintyWeights"), TASKS),
+    "model.linear_fit_score": {"targets": lambda: draw(N)},
     "model.nce": {"source_labels": lambda: (np.arange(N) // 2) % C},
     "model.t3a": {"weight": lambda: draw(C, D), "bias": lambda: draw(C)},
     "model.fit_head": {"features": lambda: draw(N, 5).astype(np.float32)},

@@ -1,7 +1,8 @@
-"""SFDA, GBC, PARC and N-LEEP.
+"""SFDA, GBC, PARC and N-LEEP; ETran's three scores.
 
-Oracles: loops, scikit-learn's discriminant analysis, SciPy's Gaussians by integration, and the code
-of TencentARC/SFDA at 3b7edf7 on the same arrays.
+Oracles: loops, scikit-learn's discriminant analysis, SciPy's Gaussians by integration and
+least squares, and the code of TencentARC/SFDA at 3b7edf7 and of mgholamikn/ETran at d4551ed on the
+same arrays.
 """
 
 from __future__ import annotations
@@ -12,19 +13,29 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.special import softmax
+from scipy.linalg import lstsq
+from scipy.special import logsumexp, softmax
 from scipy.stats import norm, spearmanr
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.mixture import GaussianMixture
 
-from da.model import gbc, leep, nleep, parc, sfda
+from da.model import (
+    energy_score,
+    gbc,
+    lda_score,
+    leep,
+    linear_fit_score,
+    nleep,
+    parc,
+    sfda,
+)
 
 PLACES = np.arange(120)
 Y = (np.arange(30) * 7 // 5) % 3
 SHIFTS = np.array([[0.6, 0, 0, 0.2], [0, 0.5, 0.3, 0], [0.1, 0.1, -0.8, 0.4]])
 X = np.sin(1.7 * PLACES * PLACES).reshape(30, 4) * [1.0, 0.5, 2.0, 0.3] + 0.2 * SHIFTS[Y]
-SCORES = [sfda, gbc, parc, nleep]
+SCORES = [sfda, lda_score, gbc, parc, nleep]
 
 
 def test_sfda_is_the_authors():
@@ -32,26 +43,27 @@ def test_sfda_is_the_authors():
     assert sfda(X, Y) == pytest.approx(0.34389183488017533, rel=1e-4)
 
 
+WITHIN = sum((Y == k).mean() * np.cov(X[Y == k].T, bias=True) for k in range(3))
+
+
+def posterior(x: np.ndarray) -> np.ndarray:
+    """Class probabilities of a discriminant analysis of x, shrunk as X is."""
+    share = max(math.exp(-5 * np.linalg.eigvalsh(WITHIN)[-1]), 1e-10)
+    means = np.array([x[Y == k].mean(axis=0) for k in range(3)])
+    own = sum((Y == k).mean() * np.cov(x[Y == k].T, bias=True) for k in range(3))
+    shrunk = (1 - share) * own + share * np.trace(own) / 4 * np.eye(4)
+    prior = np.log([(Y == k).mean() for k in range(3)])
+    logits = np.array(
+        [
+            [m @ np.linalg.solve(shrunk, z) - m @ np.linalg.solve(shrunk, m) / 2 for m in means]
+            for z in x
+        ]
+    )
+    return softmax(logits + prior, axis=1)
+
+
 def test_sfda_by_scikit_learns_discriminant_analysis():
     """Its covariance is divided by n too, and shrunk towards the same multiple of the identity."""
-    within = sum((Y == k).mean() * np.cov(X[Y == k].T, bias=True) for k in range(3))
-    share = max(math.exp(-5 * np.linalg.eigvalsh(within)[-1]), 1e-10)
-    floor = share * np.trace(within) / 4 * np.eye(4)
-
-    def posterior(x: np.ndarray) -> np.ndarray:
-        means = np.array([x[Y == k].mean(axis=0) for k in range(3)])
-        own = sum((Y == k).mean() * np.cov(x[Y == k].T, bias=True) for k in range(3))
-        shrunk = (1 - share) * own + share * np.trace(own) / 4 * np.eye(4)
-        prior = np.log([(Y == k).mean() for k in range(3)])
-        logits = np.array(
-            [
-                [m @ np.linalg.solve(shrunk, z) - m @ np.linalg.solve(shrunk, m) / 2 for m in means]
-                for z in x
-            ]
-        )
-        return softmax(logits + prior, axis=1)
-
-    assert np.isfinite(floor).all()
     plain = LinearDiscriminantAnalysis(solver="lsqr").fit(X, Y).predict_proba(X)
     np.testing.assert_allclose(posterior(X), plain, atol=5e-3)  # the shrinkage is small
     c = softmax(posterior(X), axis=1)[np.arange(30), Y]
@@ -59,6 +71,49 @@ def test_sfda_by_scikit_learns_discriminant_analysis():
     others = np.array([(means.sum(axis=0) - means[k]) / 2 for k in Y])
     harder = c[:, None] * X + (1 - c[:, None]) * others
     assert sfda(X, Y) == pytest.approx(posterior(harder)[np.arange(30), Y].mean(), rel=1e-8)
+
+
+def test_lda_is_the_first_of_sfdas_two_analyses():
+    assert lda_score(X, Y) == pytest.approx(posterior(X)[np.arange(30), Y].mean(), rel=1e-8)
+
+
+def test_lda_is_the_authors_where_the_covariance_is_the_identity():
+    """In their code it always is; see the docstring."""
+    white = X @ np.linalg.inv(np.linalg.cholesky(WITHIN)).T
+    assert lda_score(white, Y) == pytest.approx(0.37904462590304444, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.2, 1.0485783465790697), (1.0, 1.5968479208724302)]
+)
+def test_energy_is_the_authors(share: float, expected: float):
+    assert energy_score(X, share=share) == pytest.approx(expected, rel=1e-12)
+    lowest = np.sort(logsumexp(X, axis=1))[: round(30 * share)]
+    assert energy_score(torch.from_numpy(X), share=share) == pytest.approx(lowest.mean())
+    assert energy_score(X, share=0.001) == pytest.approx(lowest[0])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, math.nan])
+def test_energy_of_no_samples_is_refused(share: float):
+    with pytest.raises(ValueError, match=r"share must be in \(0, 1\]"):
+        energy_score(X, share=share)
+
+
+def test_linear_fit_by_scipys_least_squares_and_by_the_authors_steps():
+    """The constant is numpy's U, S and V put together as in their code."""
+    y = np.sin(0.7 * np.arange(30))
+    weights, *_ = lstsq(X, y)
+    expected = -np.square(X @ weights - y).mean()
+    assert expected == pytest.approx(-0.3929154522934392, rel=1e-12)
+    twice = np.concatenate([X, 3 * X], axis=1)  # of rank 4
+    for features in (X, 100 * X, twice, torch.from_numpy(X)):
+        given = torch.from_numpy(y) if isinstance(features, torch.Tensor) else y
+        assert linear_fit_score(features, given) == pytest.approx(expected, rel=1e-9)
+    assert linear_fit_score(X, X @ [1.0, 2.0, -1.0, 0.5]) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="targets must be finite"):
+        linear_fit_score(X, np.full(30, np.nan))
+    with pytest.raises(ValueError, match="targets must have one entry a sample"):
+        linear_fit_score(X, y[:7])
 
 
 def test_gbc_of_two_lines_by_integration():

@@ -109,6 +109,36 @@ def test_each_tau_is_vignas(records: Path) -> None:
     assert table.values("leep", "noisy") == pytest.approx({0: -1.0, 1: 1.0})
 
 
+def test_etran_is_the_weighted_sum_of_two_scaled_scores(tmp_path: Path) -> None:
+    """Candidate e lacks one of the two; the scores of the second seed are another scale."""
+    energies, ldas = (3.0, 1.0, 2.0, 5.0), (0.2, 0.9, 0.5, 0.4)
+    for seed, scale in enumerate((1.0, 7.0)):
+        for name, energy, lda in zip("abcd", energies, ldas, strict=True):
+            facts = {"energy": scale * energy - seed, "lda": lda}
+            write(tmp_path, name, "noisy", seed, lda, facts)
+        write(tmp_path, "e", "noisy", seed, 0.3, {"lda": 0.95})
+    found = [p for p in points(read_runs(tmp_path)) if p.score == "etran"]
+    expected = {
+        name: 0.15 * (energy - 1) / 4 + 0.85 * (lda - 0.2) / 0.7
+        for name, energy, lda in zip("abcd", energies, ldas, strict=True)
+    }
+    assert len(found) == 8
+    for seed in (0, 1):
+        own = {p.candidate: p.value for p in found if p.seed == seed}
+        assert own == pytest.approx(expected)
+    table = ranking(read_runs(tmp_path))
+    assert table.rows == ("energy", "lda", "etran")
+    order = [expected[name] for name in "abcd"]
+    assert table.values("etran", "noisy") == pytest.approx(dict.fromkeys((0, 1), 1.0))
+    assert weighted_tau(order, ldas) == pytest.approx(1.0)
+
+
+def test_etran_of_candidates_that_are_alike_is_nothing(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path, name, "noisy", 0, 0.5, {"energy": 2.0, "lda": 0.5})
+    assert [p.value for p in points(read_runs(tmp_path)) if p.score == "etran"] == [0.0, 0.0]
+
+
 def test_scores_that_differ_by_rounding_rank_nothing(records: Path) -> None:
     table = ranking(read_runs(records, experiment="toy"))
     assert table.values("h_score", "noisy") == {} and table.mean("h_score", "average") is None

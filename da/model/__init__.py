@@ -21,9 +21,10 @@ from da.model.cotuning import CoTuning
 from da.model.cowa import CoWA, weighted_pseudo_labels
 from da.model.delta_penalty import Delta, delta
 from da.model.deyo import DeYO
-from da.model.discriminant_scores import gbc, sfda
+from da.model.discriminant_scores import gbc, lda_score, sfda
 from da.model.distill import Hint, feature_distillation, knowledge_distillation, lwf
 from da.model.eata import EATA, diagonal_fisher
+from da.model.energy_scores import energy_score, linear_fit_score
 from da.model.evidence import logme
 from da.model.feature_bank import FeatureBank
 from da.model.finetune import fit_head, frozen, with_new_head
@@ -88,6 +89,7 @@ __all__ = [
     "channel_attention",
     "delta",
     "diagonal_fisher",
+    "energy_score",
     "feature_distillation",
     "fit_head",
     "frozen",
@@ -98,7 +100,9 @@ __all__ = [
     "knowledge_distillation",
     "l2_sp",
     "lame",
+    "lda_score",
     "leep",
+    "linear_fit_score",
     "logme",
     "lwf",
     "marginal_entropy",

@@ -5,8 +5,10 @@
 | `h_score`, `regularized_h_score` | features (n, d), labels (n,) | `da.model.h_scores` |
 | `logme` | features (n, d), labels (n,) | `da.model.evidence` |
 | `transrate` | features (n, d), labels (n,) | `da.model.coding_rate` |
-| `sfda`, `gbc` | features (n, d), labels (n,) | `da.model.discriminant_scores` |
+| `sfda`, `gbc`, `lda_score` | features (n, d), labels (n,) | `da.model.discriminant_scores` |
 | `parc`, `nleep` | features (n, d), labels (n,) | `da.model.neighbour_scores` |
+| `energy_score` | features (n, d), no labels | `da.model.energy_scores` |
+| `linear_fit_score` | features (n, d), numbers (n,) | `da.model.energy_scores` |
 | `leep` | the source classifier's probabilities (n, S), labels | `da.model.source_predictions` |
 | `nce` | the source classifier's decisions (n,), labels (n,) | `da.model.source_predictions` |
 
@@ -25,7 +27,8 @@ from da.arrays.devices import widened
 from da.data.batches import Transform
 from da.data.domain import Labelled
 from da.model.coding_rate import transrate
-from da.model.discriminant_scores import gbc, sfda
+from da.model.discriminant_scores import gbc, lda_score, sfda
+from da.model.energy_scores import energy_score
 from da.model.evidence import logme
 from da.model.h_scores import h_score, regularized_h_score
 from da.model.neighbour_scores import nleep, parc
@@ -41,6 +44,7 @@ OF_FEATURES = {
     "gbc": gbc,
     "parc": parc,
     "nleep": nleep,
+    "lda": lda_score,
 }
 
 
@@ -69,6 +73,7 @@ def scores(
         batch_size=64,
     )
     found = {name: score(features, labelled.y) for name, score in OF_FEATURES.items()}
+    found["energy"] = energy_score(features)
     if classifier:
         found |= {
             "leep": leep(widened(logits).softmax(1), labelled.y),

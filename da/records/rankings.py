@@ -6,7 +6,13 @@ with the accuracies that they reached, by the weighted Kendall tau: 1 for the sa
 opposite, 0 for none. An exchange at the top, where the choice is made, counts more than one at the
 bottom: a pair has the weight 1 / (1 + r) + 1 / (1 + s), r and s being the ranks of its two from 0.
 
+Where runs hold energy and lda, there is a score etran of both, each scaled to [0, 1] over the
+candidates of a target and seed:
+
+    etran = 0.15 scaled energy + 0.85 scaled lda,    scaled = (value - least) / (largest - least)
+
 Vigna: A Weighted Correlation Index for Rankings with Ties. WWW 2015.
+Gholami, Akbari, Wang, Kamranian, Zhang: ETran: Energy-Based Transferability Estimation. ICCV 2023.
 """
 
 from __future__ import annotations
@@ -22,7 +28,11 @@ from da.records.record import Record
 from da.records.table import Table
 from da.records.table_text import MISSING
 
-SCORES = ("h_score", "regularized_h_score", "logme", "transrate", "leep", "nce")
+SCORES = (
+    *("h_score", "regularized_h_score", "logme", "transrate", "sfda", "gbc", "parc", "nleep"),
+    *("energy", "lda", "etran", "leep", "nce"),
+)
+ETRAN = {"energy": 0.15, "lda": 0.85}  # the weights of its two scores in the authors' code
 DIGITS = 9  # to which scores are compared: a difference by rounding is none
 
 
@@ -98,7 +108,10 @@ def ranking(records: Sequence[Record]) -> Table:
 
 
 def points(records: Sequence[Record]) -> list[Point]:
-    """Each score of each run that has any. Raises as `ranking`; no score at all is no error."""
+    """Each score of each run that has any, and etran of energy and lda.
+
+    Raises as `ranking`; no score at all is no error.
+    """
     cells: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.result.get("facts"):
@@ -115,7 +128,31 @@ def points(records: Sequence[Record]) -> list[Point]:
                 if value is None:
                     raise ValueError(f"{run.directory}: {score} is not finite and cannot be ranked")
                 found.append(Point(score, target, candidate, run.result["seed"], value, accuracy))
-    return found
+    return found + _etran(found)
+
+
+def _etran(found: Sequence[Point]) -> list[Point]:
+    """The score etran of the candidates that have its two parts."""
+    parts: dict[tuple[str, int], dict[str, dict[str, Point]]] = {}
+    for point in found:
+        if point.score in ETRAN:
+            cell = parts.setdefault((point.target, point.seed), {})
+            cell.setdefault(point.candidate, {})[point.score] = point
+    both = []
+    for cell in parts.values():
+        whole = [scores for scores in cell.values() if len(scores) == len(ETRAN)]
+        sums = np.zeros(len(whole))
+        for name, weight in ETRAN.items():
+            sums += weight * _scaled([scores[name].value for scores in whole])
+        for scores, value in zip(whole, sums, strict=True):
+            both.append(scores["lda"]._replace(score="etran", value=float(value)))
+    return both
+
+
+def _scaled(values: Sequence[float]) -> np.ndarray:
+    """Values moved and scaled to [0, 1]; 0 if all are equal."""
+    own = np.array(values) - min(values, default=0.0)
+    return own / (own.max(initial=0.0) or 1.0)
 
 
 def report(records: Sequence[Record]) -> str:
