@@ -27,7 +27,7 @@ from da.feature.discriminator_loss import domain_confusion_loss, entropy_weights
 from da.feature.norms import BSP
 from da.feature.wasserstein import WDGRL, gradient_penalty, wasserstein_gap
 from da.networks.adversary import MultilinearMap, discriminator, fixed, reverse_gradient
-from da.networks.network import Network
+from da.networks.network import Network, Outputs
 from da.networks.small import mlp
 from da.records.run import Run
 from da.train.align import Align
@@ -169,6 +169,49 @@ def test_domain_confusion_is_binary_cross_entropy() -> None:
     assert domain_confusion_loss(torch.zeros(3), torch.zeros(7)).item() == pytest.approx(
         math.log(2)
     )
+
+
+@pytest.mark.parametrize("e", [0.0, 0.1, 0.3, 0.5])
+def test_environment_label_smoothing_is_cross_entropy_with_soft_labels(e: float) -> None:
+    """Labels 1 - e for the source and e for the target, by SciPy's logistic function in float64."""
+    s, t, w, v = draw(N), draw(M, seed=1), draw(N, seed=2).exp(), draw(M, seed=3).exp()
+
+    def soft(logits: Tensor, label: float) -> np.ndarray:
+        p = expit(logits.numpy())
+        return -(label * np.log(p) + (1 - label) * np.log1p(-p))
+
+    of_source, of_target = soft(s, 1 - e), soft(t, e)
+    plain = (of_source.mean() + of_target.mean()) / 2
+    assert domain_confusion_loss(s, t, smoothing=e).item() == pytest.approx(plain, rel=1e-12)
+    weighted = ((w.numpy() * of_source).mean() + (v.numpy() * of_target).mean()) / 2
+    found = domain_confusion_loss(s, t, source_weights=w, target_weights=v, smoothing=e)
+    assert found.item() == pytest.approx(weighted, rel=1e-12)
+    judge = discriminator(WIDTH, hidden=(4,)).double()
+    method = DANN(network(), judge, domain_smoothing=e).eval()
+    source, target = draw(N, WIDTH, seed=4), draw(M, WIDTH, seed=5)
+    outputs = (Outputs(each, each[:, :CLASSES]) for each in (source, target))
+    (term,) = method.transfer(*outputs, torch.zeros(N)).values()
+    by_hand = [soft(judge(source).detach(), 1 - e), soft(judge(target).detach(), e)]
+    assert term.item() == pytest.approx(np.mean([each.mean() for each in by_hand]), rel=1e-10)
+
+
+@pytest.mark.parametrize("e", [0.1, 0.3])
+def test_the_smoothed_discriminator_is_never_quite_sure(e: float) -> None:
+    """The loss is least where the discriminator says e, and is the entropy of e there."""
+    best = torch.tensor([math.log((1 - e) / e)], dtype=torch.float64, requires_grad=True)
+    loss = domain_confusion_loss(best, -best, smoothing=e)
+    (slope,) = torch.autograd.grad(loss, best)
+    assert loss.item() == pytest.approx(entropy([e, 1 - e]), rel=1e-12)
+    assert abs(slope.item()) < 1e-12
+    for moved in (0.2, -0.2):
+        logits = best.detach() + moved
+        assert domain_confusion_loss(logits, -logits, smoothing=e) > loss
+
+
+@pytest.mark.parametrize("e", [-0.1, 0.6, math.nan])
+def test_smoothing_out_of_its_range_is_refused(e: float) -> None:
+    with pytest.raises(ValueError, match=r"smoothing must be in \[0, 0.5\]"):
+        domain_confusion_loss(torch.zeros(3), torch.zeros(3), smoothing=e)
 
 
 def test_domain_confusion_of_large_and_of_half_precision_logits() -> None:
