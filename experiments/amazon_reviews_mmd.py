@@ -19,6 +19,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from da.arrays import whole_number
 from da.data import AMAZON_REVIEWS, DIGITS, Labelled, data_root, log_counts, read_digits
 from da.data.files import read_word_counts
 from da.feature import DANN, coral, energy_distance, mmd2
@@ -58,6 +59,10 @@ class Config(Flags):
     """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
     threads: int | None = 1
     """CPU threads. More help on an idle machine and can be many times slower on a shared one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number(self.hidden, "hidden", least=1)
 
 
 @cache  # a file is read once, not once a run

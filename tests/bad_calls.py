@@ -201,6 +201,12 @@ MATRICES = {"x": lambda: np.stack([np.cov(draw(9, 3, seed=s).T) for s in range(4
 BANK = {"bank": lambda: da.model.FeatureBank(
     torch.from_numpy(draw(N, D)).float(), torch.from_numpy(shares(N, C)).float()
 )}  # fmt: skip
+# Classes that can be learned, so that a round of boosting is better than chance.
+LEARNABLE = {
+    "X": lambda: draw(N, D, seed=1) + classes(N)[:, None],
+    "y": lambda: classes(N),
+    "sample_domain": lambda: np.where(np.arange(N) < 15, 1, -1),
+}
 ALONE = {"X": lambda: draw(N, D, seed=1), "y": lambda: classes(N),
          "sample_domain": lambda: np.where(np.arange(N) < 15, 1, -1)}  # fmt: skip
 OWN: dict[str, dict[str, Callable[[], Any]]] = {
@@ -225,8 +231,9 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "data.DomainBatches": {"sources": lambda: [labelled(), labelled()]},
     "model.target_outputs": {"target": lambda: labelled().unlabelled()},
     **{f"instance.{name}.fit": ALONE
-       for name in ("TrAdaBoostClassifier", "TrAdaBoostR2Regressor",
-                    "TwoStageTrAdaBoostR2Regressor")},
+       for name in ("TrAdaBoostR2Regressor", "TwoStageTrAdaBoostR2Regressor")},
+    **{f"instance.TrAdaBoostClassifier.{name}": LEARNABLE
+       for name in ("fit", "predict", "predict_proba")},
     "train.Sum": {"first": lambda: DANN(network()), "second": lambda: BNM(network())},
     "instance.balanced_weights": {
         "within": lambda: np.exp(-np.square(np.subtract.outer(np.arange(N), np.arange(N)) / 9.0)),

@@ -173,6 +173,8 @@ def _admits(part: Any, value: Any) -> bool:
         return _is_number(value, Integral)
     if part is Hashable:
         return isinstance(value, Hashable)
+    if origin is Sequence and isinstance(value, np.ndarray | Tensor) and value.ndim == 1:
+        return all(admits(inner[0], each) for each in value.tolist())
     if origin is tuple or part is tuple:
         fits = isinstance(value, tuple | list)
         return fits and all(admits(inner[0], each) for each in value) if inner else fits

@@ -24,6 +24,7 @@ import pytest
 
 from da.recipes import CommonFlags
 from da.recipes import script as script_module
+from da.recipes.cells import start_engine
 from problems import ROOT
 
 SHARE = 1  # flags of each script that are tried by default
@@ -62,7 +63,7 @@ def words_of(kind: type) -> Iterator[tuple[str, Any, bool]]:
         if hints[field.name] in (bool, "bool"):
             yield flag, "maybe", True
             continue
-        yield flag, NOTHING, True
+        yield flag, NOTHING, field.default != ()  # nothing is what such a flag has by itself
         if "Literal" in told and not plain:
             yield flag, "nonsense", True
             yield flag, "", True
@@ -84,6 +85,7 @@ def run(script: str, words: list[str], folder: Path) -> str | None:
         patch.setattr(sys, "argv", [script, *words])
         patch.setattr(script_module, "interrupt_on_sigterm", lambda: None)
         patch.setattr(script_module, "filler", _begun)
+        patch.setattr(script_module, "start_engine", _started)
         try:
             runpy.run_path(str(ROOT / "experiments" / script), run_name="__main__")
         except SystemExit as end:
@@ -96,6 +98,13 @@ def run(script: str, words: list[str], folder: Path) -> str | None:
 
 def _begun(flags: Any) -> Callable[..., Any]:
     raise WorkBegan
+
+
+def _started(flags: Any) -> Any:
+    """The engine; two processes would start this one once more, which is work."""
+    if getattr(flags, "devices", 1) == 2:
+        raise WorkBegan
+    return start_engine(flags)
 
 
 def wrong(script: str, flag: str, value: Any, must: bool, folder: Path) -> str | None:

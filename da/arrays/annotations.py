@@ -33,6 +33,7 @@ class Expected(NamedTuple):
 
     fits: Callable[[Any], bool]
     words: str
+    choice: bool = False  # among a few words
 
 
 @cache
@@ -81,8 +82,8 @@ def _alternatives(hint: Any) -> Iterator[Any]:
     elif origin in (Union, UnionType):
         for part in typing.get_args(hint):
             yield from _alternatives(part)
-    elif isinstance(hint, TypeVar) and hint.__constraints__:
-        yield from hint.__constraints__
+    elif isinstance(hint, TypeVar):
+        yield from hint.__constraints__ or (hint.__bound__ or Any,)
     else:
         yield hint
 
@@ -102,7 +103,8 @@ def _expected(hint: Any) -> Expected | None:
     if len(known) == 1:
         return known[0]
     words = " or ".join(dict.fromkeys(each.words for each in known))
-    return Expected(lambda value: any(each.fits(value) for each in known), words)
+    choice = any(each.choice for each in known)
+    return Expected(lambda value: any(each.fits(value) for each in known), words, choice)
 
 
 def _alternative(part: Any) -> Expected | None:
@@ -112,16 +114,18 @@ def _alternative(part: Any) -> Expected | None:
         return Expected(lambda value: value is None, "None")
     if part in _PLAIN:
         return _PLAIN[part]
-    if origin is Literal:  # which words there are, is checked where they are used
+    if origin is Literal:
         words = f"one of {', '.join(map(str, inner))}"
-        return Expected(lambda value: isinstance(value, str) or _is_one(value, inner), words)
-    if origin in (Sequence, tuple) or origin is list:
-        each = _expected(inner[0]) if inner else None
-        return _sequence(each)
+        return Expected(lambda value: _is_one(value, inner), words, choice=True)
+    if origin is tuple:
+        return _tuple(inner)
+    if origin is Sequence or origin is list:
+        return _sequence(_expected(inner[0]) if inner else None)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return Expected(lambda value: isinstance(value, Mapping), "a mapping")
     if origin is Callable or part is Callable:
         return Expected(callable, "a function")
+    part = origin if inspect.isclass(origin) else part
     if inspect.isclass(part) and not getattr(part, "_is_protocol", False) and part is not object:
         if part.__module__.startswith("sklearn."):  # whatever has its interface will do
             return Expected(lambda v: hasattr(v, "fit") and not inspect.isclass(v), "an estimator")
@@ -142,6 +146,23 @@ def _sequence(each: Expected | None) -> Expected:
         return each is None or all(each.fits(item) for item in value)
 
     return Expected(fits, f"a sequence, each {each.words}" if each else "a sequence")
+
+
+def _tuple(inner: tuple[Any, ...]) -> Expected:
+    """A tuple or a list; no array, because options are compared and asked if they are empty."""
+    several = inner[1:] == (...,)
+    each = [_expected(part) for part in inner if part is not ...]
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, tuple | list) or not (several or len(value) == len(each)):
+            return False
+        wanted = each * len(value) if several else each
+        return all(e is None or e.fits(item) for e, item in zip(wanted, value, strict=True))
+
+    length = "" if several else f" of {len(each)}"
+    words = {"" if e is None else e.words for e in each}
+    told = words.pop() if len(words) == 1 else ""
+    return Expected(fits, f"a tuple{length}" + (f", each {told}" if told else ""))
 
 
 def _is_one(value: Any, words: tuple[Any, ...]) -> bool:
@@ -170,7 +191,9 @@ def all_finite(values: Tensor) -> bool:
     if stacking():
         return True
     try:
-        return bool(values.detach().isfinite().all())
+        values = values.detach()
+        # The sum is finite if all numbers are, unless it overflows. It needs no memory.
+        return bool(values.sum().isfinite()) or bool(values.isfinite().all())
     except RuntimeError:  # inside `torch.vmap`
         return True
 

@@ -132,14 +132,17 @@ def first_error(given: Iterable[tuple[str, Any, Expected | None]]) -> _Wrong | N
     for name, value, expected in given:
         if expected is not None and not expected.fits(value):
             error = ArgumentError(_message(name, expected, value))
-            if not _of_numbers(value):
+            if not _of_numbers(value) and not (expected.choice and isinstance(value, str)):
                 raise error
             return _Wrong(name, error)
     return None
 
 
 def _of_numbers(value: Any) -> bool:
-    """Whether a value is a number or several: then a range says more of it than a type."""
+    """Whether a value is a number or several: then a range says more of it than a type.
+
+    So it is with a word among a few.
+    """
     if isinstance(value, list | tuple):
         return all(isinstance(each, Real) for each in value)
     return isinstance(value, Real)
@@ -238,13 +241,20 @@ def _finite(result: Any) -> bool:
 
 def _overflow(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
     """The message on a result that is not finite; it names the arrays and their largest value."""
-    names = ", ".join(name for name, value in given.items() if _sizes(value)) or ", ".join(given)
+    names = ", ".join(name for name, value in given.items() if _sizes(value))
     sizes = [size for value in given.values() for size in _sizes(value)]
-    scale = f", whose values are up to {max(sizes):.3g}" if sizes else ""
+    told = [f"{names}, whose values are up to {max(sizes):.3g}"] if sizes else []
+    told += [f"{name} = {value}" for name, value in given.items() if _unusual(value)]
     return (
-        f"{names}{scale}: {function.__name__} cannot compute a finite result, because a number on "
-        "the way is too large or too small: bring the values to a common scale first"
+        f"{'; '.join(told) or ', '.join(given)}: {function.__name__} cannot compute a finite "
+        "result, because a number on the way is too large or too small: bring the values to a "
+        "common scale first"
     )
+
+
+def _unusual(value: Any) -> bool:
+    """Whether a value is a number that is very large or very small."""
+    return isinstance(value, int | float) and value != 0 and not 1e-6 < abs(value) < 1e6
 
 
 def _sizes(value: Any) -> list[float]:

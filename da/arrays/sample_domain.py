@@ -10,8 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
+
+from da.arrays.naming import naming
 
 
 def is_source(sample_domain: Any, rows: int) -> np.ndarray:
@@ -50,6 +53,33 @@ def is_source(sample_domain: Any, rows: int) -> np.ndarray:
     return domains > 0
 
 
+def pooled_rows(estimator: BaseEstimator, X: Any, y: Any = None, **options: Any) -> Any:
+    """Check the rows of an estimator as scikit-learn does; errors name the argument.
+
+    Args:
+        estimator: The estimator, which learns or knows the width.
+        X: Rows (n, d).
+        y: Labels (n,), of which the number alone is checked. Default None: there are none.
+        options: Of scikit-learn's `validate_data`.
+
+    Returns:
+        The rows (n, d).
+
+    Raises:
+        ValueError: The rows are no matrix of finite numbers, or of another width, or there are not
+            as many labels.
+        TypeError: The rows are no numbers.
+    """
+    if getattr(getattr(X, "dtype", None), "kind", None) in ("m", "M"):  # they would be numbers
+        raise TypeError(f"X must hold numbers; got {X.dtype}")
+    with naming("X"):
+        X = validate_data(estimator, X, **options)
+    if y is not None:
+        with naming("y"):
+            check_consistent_length(X, y)
+    return X
+
+
 def labels_of(y: Any, chosen: np.ndarray) -> np.ndarray:
     """Read the labels of the chosen rows and of no others.
 
@@ -60,10 +90,11 @@ def labels_of(y: Any, chosen: np.ndarray) -> np.ndarray:
     Returns:
         The labels of the chosen rows (k,), as an array whose type depends on them alone.
     """
-    y = y if hasattr(y, "__getitem__") else np.asarray(y)
-    values = column_or_1d(np.asarray(_safe_indexing(y, np.flatnonzero(chosen))), warn=True)
-    # If y also holds None or strings, NumPy keeps its numbers as objects: find their own type.
-    return np.array(values.tolist()) if values.dtype == object else values
+    with naming("y"):
+        y = y if hasattr(y, "__getitem__") else np.asarray(y)
+        values = column_or_1d(np.asarray(_safe_indexing(y, np.flatnonzero(chosen))), warn=True)
+        # If y also holds None or strings, NumPy keeps its numbers as objects: find their own type.
+        return np.array(values.tolist()) if values.dtype == object else values
 
 
 def labelled_rows(y: Any, chosen: np.ndarray) -> np.ndarray:
@@ -79,8 +110,9 @@ def labelled_rows(y: Any, chosen: np.ndarray) -> np.ndarray:
     import pandas as pd  # a third of a second, which few calls need
 
     rows = np.flatnonzero(chosen)
-    y = y if hasattr(y, "__getitem__") else np.asarray(y)
-    values = column_or_1d(np.asarray(_safe_indexing(y, rows), dtype=object))
+    with naming("y"):
+        y = y if hasattr(y, "__getitem__") else np.asarray(y)
+        values = column_or_1d(np.asarray(_safe_indexing(y, rows), dtype=object))
     found = np.zeros(len(chosen), dtype=bool)
     found[rows[~pd.isna(values)]] = True
     return found

@@ -22,6 +22,7 @@ import torch
 from scipy import ndimage
 
 from da.arrays.arguments import checked
+from da.arrays.integers import whole_number
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 
@@ -106,7 +107,7 @@ def read_digits(domain: str, *, size: int = SIZE, channels: int = 1) -> Labelled
         899 for the others.
 
     Raises:
-        ValueError: There is no such domain.
+        ValueError: There is no such domain, or a size is below 1.
 
     Example:
         >>> from da.data import read_digits
@@ -124,6 +125,8 @@ def read_digits(domain: str, *, size: int = SIZE, channels: int = 1) -> Labelled
     """
     if domain not in CHANGES:
         raise ValueError(f"domain: digits has {', '.join(CHANGES)}; got {domain!r}")
+    size = whole_number(size, "size", least=1)
+    channels = whole_number(channels, "channels", least=1)
     images, labels = _half(clean=domain == "clean")
     doubled = (1, SIZE // 8, SIZE // 8)
     large = ndimage.zoom(images, doubled, order=1, grid_mode=True, mode="nearest")  # (n, 16, 16)

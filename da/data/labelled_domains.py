@@ -76,6 +76,8 @@ class DomainBatches:
         seed: int,
         transform: AnyTransform,
     ) -> None:
+        if not isinstance(sources, Sequence):
+            raise TypeError(f"sources must be a sequence of domains; got {type(sources).__name__}")
         self.sources = tuple(as_labelled(each, f"sources[{i}]") for i, each in enumerate(sources))
         if not self.sources:
             raise ValueError("sources must be one or more labelled domains; got none")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays.arguments import check_fields
+from da.arrays.arguments import check_fields, checked
 from da.arrays.devices import sent
 from da.arrays.integers import whole_number
 
@@ -28,6 +28,7 @@ HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 Augmentation = Literal["none", "flip", "crop", "resized_crop"]
 
 
+@checked
 def identity(x: Tensor, generator: torch.Generator) -> Tensor:
     """Leave rows as they are, in float32: the transform for features.
 
@@ -47,6 +48,7 @@ def identity(x: Tensor, generator: torch.Generator) -> Tensor:
     return x.float()
 
 
+@checked
 def log_counts(x: Tensor, generator: torch.Generator) -> Tensor:
     """Turn counts of words into features: logarithms, each row scaled to length 1.
 

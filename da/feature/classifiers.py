@@ -143,7 +143,7 @@ class MCD(TwoClassifiers):
     ) -> None:
         if generator_steps < 1:
             raise ValueError(f"generator_steps must be at least 1; got {generator_steps}")
-        if hidden:
+        if len(hidden):
             network.head = deep_head(linear_head(network), hidden, batch_norm=True)
         super().__init__(
             network,

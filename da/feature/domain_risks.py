@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.feature.across_domains import AcrossDomains, late_ramp, risks
 from da.networks.network import Network, Outputs
@@ -14,6 +15,7 @@ from da.train.loss_weights import check_factor
 from da.train.method import Ramp, Terms
 
 
+@checked
 def risk_variance(risks: Tensor) -> Tensor:
     """Measure how much the risks of domains differ.
 
@@ -24,6 +26,9 @@ def risk_variance(risks: Tensor) -> Tensor:
 
     Returns:
         A scalar >= 0; differentiable.
+
+    Raises:
+        ValueError: The risks are no finite floats (k,).
 
     Example:
         >>> import torch
@@ -38,6 +43,10 @@ def risk_variance(risks: Tensor) -> Tensor:
     Differences:
         The variance is divided by k, as in DomainBed.
     """
+    if risks.ndim != 1 or len(risks) == 0 or not risks.is_floating_point():
+        raise ValueError(
+            f"risks must be floats (k,), k >= 1; got {risks.dtype}, {tuple(risks.shape)}"
+        )
     return (risks - risks.mean()).square().mean()
 
 

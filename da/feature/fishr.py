@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
+from da.arrays.class_labels import labelled_logits
 from da.arrays.integers import whole_number
-from da.arrays.matrices import at_least_single
+from da.arrays.matrices import as_matrix
 from da.feature.across_domains import AcrossDomains, late_ramp
 from da.feature.views import check_fraction
 from da.networks.network import Network, Outputs, linear_head
@@ -19,6 +21,7 @@ from da.train.method import Ramp, Terms
 _LATER = partial(late_ramp, start=0.3)
 
 
+@checked
 def gradient_variances(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Compute how the gradient of a linear head varies from row to row of a domain.
 
@@ -34,6 +37,10 @@ def gradient_variances(features: Tensor, logits: Tensor, labels: Tensor) -> Tens
         The variance (divided by n) of each entry of the gradient, (K d + K,): weights row by row,
         then biases. Differentiable.
 
+    Raises:
+        ValueError: The shapes do not fit, or a label is no column of the logits.
+        TypeError: Features or logits are no floats.
+
     Example:
         >>> import torch
         >>> from da.feature import gradient_variances
@@ -48,8 +55,10 @@ def gradient_variances(features: Tensor, logits: Tensor, labels: Tensor) -> Tens
     Differences:
         None known. The gradients are written out; the authors' code takes them from a package.
     """
-    z, f = at_least_single(logits), at_least_single(features)
-    wrong = z.softmax(dim=1) - functional.one_hot(labels, z.shape[1]).to(z.dtype)  # (n, K)
+    f, (z, y) = as_matrix(features, "features"), labelled_logits(logits, labels)
+    if len(f) != len(z):
+        raise ValueError(f"features must have {len(z)} rows, as the logits; got {len(f)}")
+    wrong = z.softmax(dim=1) - functional.one_hot(y, z.shape[1]).to(z.dtype)  # (n, K)
     by_weights = (wrong[:, :, None] * f[:, None, :]).flatten(1)  # (n, K d)
     gradients = torch.cat([by_weights, wrong], dim=1)  # (n, K d + K)
     return gradients.var(dim=0, correction=0)

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.data.batches import Batch
 from da.networks.adversary import reverse_gradient
@@ -16,6 +17,7 @@ from da.train.distributed import gather_rows
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, everywhere, sigmoid_ramp
 
 
+@checked
 def nuclear_wasserstein(source_logits: Array, target_logits: Array) -> Array:
     """Measure how much surer and more varied predictions are on the source than on the target.
 

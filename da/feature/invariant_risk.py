@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from da.arrays.matrices import at_least_single
+from da.arrays.arguments import checked
+from da.arrays.class_labels import labelled_logits
 from da.feature.across_domains import AcrossDomains, late_ramp
 from da.networks.network import Network, Outputs
 from da.train.method import Ramp, Terms
 
 
+@checked
 def irm_penalty(logits: Tensor, labels: Tensor) -> Tensor:
     """Estimate how far the scale of the logits is from the best one for a domain.
 
@@ -30,7 +32,7 @@ def irm_penalty(logits: Tensor, labels: Tensor) -> Tensor:
         A scalar, which may be negative; differentiable.
 
     Raises:
-        ValueError: There are fewer than two rows.
+        ValueError: There are fewer than two rows, or the labels do not fit the logits.
 
     Example:
         >>> import torch
@@ -46,10 +48,10 @@ def irm_penalty(logits: Tensor, labels: Tensor) -> Tensor:
         The paper's code and DomainBed multiply the means of g over two halves of the rows. This is
         the mean of that product over all halvings.
     """
-    if len(logits) < 2:
-        raise ValueError(f"logits must have two rows or more of each domain; got {len(logits)}")
-    z = at_least_single(logits)
-    wrong = z.softmax(dim=1) - functional.one_hot(labels, z.shape[1]).to(z.dtype)  # (n, K)
+    z, y = labelled_logits(logits, labels)
+    if len(z) < 2:
+        raise ValueError(f"logits must have two rows or more of each domain; got {len(z)}")
+    wrong = z.softmax(dim=1) - functional.one_hot(y, z.shape[1]).to(z.dtype)  # (n, K)
     g = (wrong * z).sum(dim=1)  # (n,)
     return (g.sum().square() - g.square().sum()) / (len(g) * (len(g) - 1))
 

@@ -9,16 +9,20 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
+from da.arrays.class_labels import class_indices
 from da.arrays.matrices import at_least_single
 from da.feature.across_domains import AcrossDomains
 from da.feature.views import check_fraction
 from da.networks.layers import submodule
 from da.networks.network import Network, Outputs, unwrapped
+from da.networks.samples import check_samples
 from da.train.method import Terms
 
 _ADDED = 1e-6  # to variances
 
 
+@checked
 def mixed_style(x: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     """Give samples a mixture of their own style and that of others.
 
@@ -36,6 +40,10 @@ def mixed_style(x: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     Returns:
         As `x`.
 
+    Raises:
+        ValueError: The shapes do not fit, there are fewer than two places, a partner is no row, or
+            a share is not in [0, 1].
+
     Example:
         >>> import torch
         >>> from da.feature import mixed_style
@@ -51,6 +59,17 @@ def mixed_style(x: Tensor, partner: Tensor, share: Tensor) -> Tensor:
         None known. As in the authors' code, 1e-6 is added to the variances, which are divided by
         the number of places less 1.
     """
+    check_samples(x, "x")
+    if x.ndim < 2 or x[0].numel() // (1 if x.ndim == 2 else x.shape[1]) < 2:
+        raise ValueError(f"x must have two places or more a channel; got shape {tuple(x.shape)}")
+    rows = class_indices(partner, len(x), len(x), name="partner")
+    if share.shape != (len(x),) or not bool(((share >= 0) & (share <= 1)).all()):
+        raise ValueError(f"share must be ({len(x)},) in [0, 1]; got shape {tuple(share.shape)}")
+    return _mixed(x, rows, share)
+
+
+def _mixed(x: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    """`mixed_style`, as a layer does it in training."""
     wide = at_least_single(x)
     places = tuple(range(1 if x.ndim == 2 else 2, x.ndim))
     mean = wide.mean(dim=places, keepdim=True).detach()
@@ -119,4 +138,4 @@ def _mix(
         return output
     partner = torch.randperm(len(output)).to(output.device)
     share = torch.distributions.Beta(alpha, alpha).sample((len(output),)).to(output.device)
-    return mixed_style(output, partner, share)
+    return _mixed(output, partner, share)

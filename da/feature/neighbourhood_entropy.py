@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.integers import whole_number
 from da.arrays.matrices import at_least_single
 from da.data.batches import Batch
 from da.data.domain import Unlabelled, as_unlabelled
@@ -120,8 +121,8 @@ class PrototypeHead(nn.Module):
 
     def __init__(self, features: int, known: int) -> None:
         super().__init__()
-        if known < 2:
-            raise ValueError(f"known must be at least 2; got {known}")
+        features = whole_number(features, "features", least=1)
+        known = whole_number(known, "known", least=2)
         self.prototypes = nn.Parameter(torch.randn(known, features))
 
     def forward(self, features: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from da.arrays.integers import whole_number
 from da.arrays.matrices import at_least_single
 from da.networks.network import Network, Outputs, linear_head, unwrapped
 from da.train.method import Adapt, BatchStatistics, Ramp, Terms, constant
@@ -86,8 +87,8 @@ class OneVsAll(nn.Module):
 
     def __init__(self, features: int, known: int) -> None:
         super().__init__()
-        if known < 2:
-            raise ValueError(f"known must be at least 2; got {known}")
+        features = whole_number(features, "features", least=1)
+        known = whole_number(known, "known", least=2)
         self.closed = nn.Linear(features, known, bias=False)
         self.open = nn.Linear(features, 2 * known, bias=False)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from da.arrays.arguments import checked
-from da.arrays.matrices import at_least_single
+from da.arrays.matrices import as_matrix, at_least_single
 from da.networks.adversary import reverse_gradient
 from da.networks.network import Network, Outputs
 from da.networks.statistics import unmoved_statistics
@@ -45,7 +45,8 @@ def reject_unsure(logits: Tensor, *, threshold: float) -> Tensor:
         Logits (n, k + 1). The last is the largest if every class is less probable than threshold.
 
     Raises:
-        ValueError: threshold is not in (0, 1).
+        ValueError: threshold is not in (0, 1), or the logits are not finite rows.
+        TypeError: The logits are no floats.
 
     Example:
         >>> import torch
@@ -63,6 +64,10 @@ def reject_unsure(logits: Tensor, *, threshold: float) -> Tensor:
     """
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1); got {threshold}")
+    return _with_unknown(as_matrix(logits, "logits"), threshold).to(logits.dtype)
+
+
+def _with_unknown(logits: Tensor, threshold: float) -> Tensor:
     unknown = logits.logsumexp(1, keepdim=True) + math.log(threshold)  # (n, 1)
     return torch.cat([logits, unknown], dim=1)
 
@@ -148,7 +153,7 @@ class RejectUnsure(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (b, d) -> logits (b, k + 1)."""
-        return reject_unsure(self.head(features), threshold=self.threshold)
+        return _with_unknown(self.head(features), self.threshold)
 
 
 @final

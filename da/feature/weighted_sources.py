@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.numbers import as_numbers
 from da.data.batches import Batch
 from da.feature.multisource import domains_of
 from da.networks.network import Network, Outputs
@@ -80,7 +81,7 @@ class WeightedSources(Adapt):
             batch_statistics=batch_statistics,
             label_smoothing=label_smoothing,
         )
-        given = torch.as_tensor(weights, dtype=torch.float32)
+        given = as_numbers(weights, "weights").float()
         if (
             given.ndim != 1
             or not torch.isfinite(given).all()

@@ -17,10 +17,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from da.arrays.naming import naming
 from da.arrays.random_states import RandomState
-from da.arrays.sample_domain import is_source, labelled_rows, labels_of
+from da.arrays.sample_domain import is_source, labelled_rows, labels_of, pooled_rows
 from da.instance.boosting import TrAdaBoost
 from da.instance.boosting_regression import TrAdaBoostR2, TwoStageTrAdaBoostR2
 
@@ -59,8 +60,7 @@ class _PooledBoosting(BaseEstimator, ABC):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=self._least)
-        check_consistent_length(X, y)
+        X = pooled_rows(self, X, y, dtype=np.float64, ensure_min_samples=self._least)
         if sample_domain is None:
             source, few = np.zeros(len(X), dtype=bool), np.ones(len(X), dtype=bool)
         else:
@@ -78,7 +78,7 @@ class _PooledBoosting(BaseEstimator, ABC):
 
     def _asked(self, X: Any) -> np.ndarray:
         """Rows to answer, checked against those of `fit`."""
-        return validate_data(self, X, dtype=np.float64, reset=False)
+        return pooled_rows(self, X, dtype=np.float64, reset=False)
 
     def _fitted(self) -> Any:
         check_is_fitted(self, "model_")
@@ -133,7 +133,8 @@ class TrAdaBoostClassifier(ClassifierMixin, _PooledBoosting):
         return TrAdaBoost(self.estimator, n_estimators=self.n_estimators)
 
     def _checked(self, labels: np.ndarray) -> np.ndarray:
-        check_classification_targets(labels)
+        with naming("y"):
+            check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         return labels
 
@@ -150,8 +151,9 @@ class _PooledRegression(RegressorMixin, _PooledBoosting, ABC):
     """What both regressions share."""
 
     def _checked(self, labels: np.ndarray) -> np.ndarray:
-        labels = labels.astype(np.float64, copy=False)
-        assert_all_finite(labels, input_name="y")
+        with naming("y"):
+            labels = labels.astype(np.float64, copy=False)
+            assert_all_finite(labels, input_name="y")
         return labels
 
 

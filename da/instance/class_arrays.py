@@ -55,15 +55,16 @@ def integers_of(x: Tensor | np.ndarray, name: str) -> Tensor:
         TypeError: The values are no integers.
         ValueError: The shape is not (n,) with n >= 1, or a class is negative.
     """
-    values = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-    if values.dtype.kind not in "iu":
+    values = as_numbers(x, name).detach().cpu()
+    if values.is_floating_point() or values.dtype == torch.bool:
         raise TypeError(f"{name} must hold classes as integers from 0; got {values.dtype}")
-    if values.ndim != 1 or len(values) == 0 or values.min() < 0:
+    values = values.long()
+    if values.ndim != 1 or len(values) == 0 or int(values.min()) < 0:
         raise ValueError(
             f"{name} must be (n,), n >= 1, with classes from 0; "
-            f"got shape {values.shape}: {values.flatten()[:5].tolist()}"
+            f"got shape {tuple(values.shape)}: {values.flatten()[:5].tolist()}"
         )
-    return torch.from_numpy(values.astype(np.int64))
+    return values
 
 
 def class_count(labels: Tensor, *predictions: Tensor | np.ndarray) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor
 from da.arrays.arguments import checked
 from da.arrays.callers import warn_caller
 from da.arrays.integers import whole_number
-from da.arrays.matrices import Array, check_two_samples, full_precision, like
+from da.arrays.matrices import Array, NonFiniteError, check_two_samples, full_precision, like
 from da.instance.selection import Selection, class_numbers, index_like
 from da.kernels.bandwidths import resolve_bandwidth
 from da.kernels.distances import centred, gram_distances
@@ -139,6 +139,9 @@ def balanced_weights(
     Returns:
         The weights (n,).
 
+    Raises:
+        ValueError: The shapes do not fit, or a value is not finite or negative.
+
     Warns:
         UserWarning: `n_iter` iterations did not reach `tolerance`.
 
@@ -160,6 +163,26 @@ def balanced_weights(
         Solved by FISTA (Beck, Teboulle, 2009), restarted if the step turns back (O'Donoghue,
         Candes, 2015).
     """
+    n = len(groups)
+    if groups.ndim != 1 or n == 0 or groups.is_floating_point() or int(groups.min()) < 0:
+        raise ValueError(f"groups must be integers (n,) from 0, n >= 1; got {tuple(groups.shape)}")
+    if within.shape != (n, n) or not within.is_floating_point() or bool((within < 0).any()):
+        raise ValueError(
+            f"within must be floats ({n}, {n}), none negative; got {within.dtype}, "
+            f"{tuple(within.shape)}"
+        )
+    if across.shape != (n,) or not bool(across.isfinite().all()):
+        raise ValueError(f"across must be ({n},) and finite; got shape {tuple(across.shape)}")
+    if not bool(within.isfinite().all()):
+        raise NonFiniteError("within must be finite; got NaN or infinity")
+    groups, across = groups.unique(return_inverse=True)[1], across.to(within.dtype)
+    return _solved(within, across, groups, n_iter, tolerance)
+
+
+def _solved(
+    within: Tensor, across: Tensor, groups: Tensor, n_iter: int, tolerance: float
+) -> Tensor:
+    """`balanced_weights` of checked arguments."""
     members = [(groups == c).nonzero().flatten() for c in range(int(groups.max()) + 1)]
     step = 1 / _curvature(within, groups)
     w = ahead = torch.ones_like(across)

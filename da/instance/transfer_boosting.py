@@ -18,6 +18,8 @@ from torch import Tensor
 from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, NonFiniteError, as_matrix, check_two_samples
+from da.arrays.naming import naming
+from da.arrays.numbers import as_numbers
 
 SMALLEST_ERROR = 1e-10
 
@@ -87,8 +89,8 @@ class TransferBoosting(CheckedEstimator, BaseEstimator, ABC):
             chance = f"{self._classes - 1}/{self._classes}"
             raise ValueError(
                 f"none of {rounds} rounds has an error below {chance} on the target, so no round "
-                "has a vote: pass more target rows, more n_estimators, or an estimator that can "
-                "learn the target's rows beside the source's"
+                "has a vote: pass more rows of the target (y and X, or target), more n_estimators, "
+                "or an estimator that can learn the target's rows beside the source's"
             )
 
     @property
@@ -101,13 +103,19 @@ class TransferBoosting(CheckedEstimator, BaseEstimator, ABC):
         """The answers (rounds, k) of the voting rounds for rows x (k, d), and their weights."""
         check_is_fitted(self, "estimators_")
         rows, voters = check_width(x, self.n_features_in_), self._voters
-        answers = [self.estimators_[t].predict(rows) for t in voters]
+        with naming("x"):
+            answers = [self.estimators_[t].predict(rows) for t in voters]
         return np.stack(answers), self.estimator_weights_[voters]
 
 
 def learn(base: BaseEstimator, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Any:
     """A clone of `base`, fitted to rows x and labels y with the weights scaled to mean 1."""
-    return clone(base).fit(x, y, sample_weight=weights / weights.mean())
+    try:
+        return clone(base).fit(x, y, sample_weight=weights / weights.mean())
+    except ValueError as error:
+        if "Input X" not in str(error):
+            raise
+        raise ValueError(f"source and target: {error}") from error
 
 
 def log_odds(error: float, classes: int = 2) -> float:
@@ -159,12 +167,13 @@ def as_given(values: np.ndarray, x: Array) -> Any:
 
 def numbers_of(labels: Labels, name: str, rows: int) -> np.ndarray:
     """Check that there is one finite number a row and return them in float64."""
-    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if values.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must hold numbers; got {values.dtype}")
+    numbers = as_numbers(labels, name).detach().cpu()
+    if numbers.dtype == torch.bool:
+        raise TypeError(f"{name} must hold numbers; got truth values")
+    values = numbers.double().numpy()
     if values.shape != (rows,):
         raise ValueError(f"{name} must hold one number a row, shape ({rows},); got {values.shape}")
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
         raise NonFiniteError(f"{name} must be finite; row {row} is not")
-    return values.astype(float)
+    return values

@@ -129,7 +129,7 @@ def resolve_bandwidth(z: Tensor, bandwidth: float | str, *, norm: Norm = 2) -> f
         return check_bandwidth(bandwidth)
     if bandwidth not in ("mean", "median"):
         raise ValueError(f"bandwidth must be 'mean', 'median' or a number > 0; got {bandwidth!r}")
-    _check_pairs(z)
+    _check_pairs(z, "z")
     with full_precision(z):
         value = _mean_distance(z, norm) if bandwidth == "mean" else median_bandwidth(z, norm=norm)
     return torch.where(value > 0, value, torch.ones_like(value))
@@ -208,6 +208,8 @@ def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
     """
     if stacking() and isinstance(bandwidth, Tensor):  # of many members, from a rule
         return bandwidth
+    if isinstance(bandwidth, Tensor) and bandwidth.numel() != 1:
+        raise ValueError(f"bandwidth must be one number > 0; got {tuple(bandwidth.shape)} of them")
     value = float(bandwidth)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(
@@ -217,12 +219,12 @@ def check_bandwidth(bandwidth: float | Tensor) -> float | Tensor:
     return bandwidth
 
 
-def _check_pairs(x: Tensor) -> None:
+def _check_pairs(x: Tensor, name: str = "x") -> None:
     """Raise an error if x has fewer than two rows."""
     if len(x) < 2:
         raise ValueError(
-            f"a bandwidth rule needs at least two rows; got {len(x)}: give the bandwidth as a "
-            f"number"
+            f"{name} must have at least two rows; got {len(x)}: a bandwidth rule looks at "
+            f"pairs, so give the bandwidth as a number"
         )
 
 

@@ -26,6 +26,7 @@ from da.model.batchnorm import batch_norms
 from da.model.windows import checked as checked_batches
 from da.model.windows import windows
 from da.networks.network import Network
+from da.networks.samples import taken_by_network
 from da.networks.statistics import (
     evaluating,
     frozen_statistics,
@@ -195,7 +196,9 @@ def by_batch(network: Network, batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """
     use_statistics(network, "target")
     for x, new in windows(batches):
-        yield batch_logits(network, x)[len(x) - new :]
+        with taken_by_network("batches"):
+            answer = batch_logits(network, x)
+        yield answer[len(x) - new :]
 
 
 @checked
@@ -246,7 +249,8 @@ def online(
     start = copy.deepcopy(optimizer.state_dict())
     method.train()
     for x, new in filled(method, batches):
-        answer_and_adapt(method, x, optimizer)
+        with taken_by_network("batches"):
+            answer_and_adapt(method, x, optimizer)
         if method.restored:
             optimizer.load_state_dict(copy.deepcopy(start))  # a copy: steps change the state
         yield method.predicted[len(x) - new :]

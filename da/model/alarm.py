@@ -28,6 +28,7 @@ from torch import Tensor
 
 from da.arrays.arguments import checked
 from da.model.adapting_online import OnlineMethod, answer_and_adapt, batch_logits, filled
+from da.networks.samples import taken_by_network
 
 DEVIATIONS = 2  # standard deviations of a count, if classes are equal
 
@@ -153,7 +154,8 @@ def guarded(
     first = copy.deepcopy(optimizer.state_dict())
     method.train()
     for x, new in filled(method, batches):
-        reference = batch_logits(method.start, x)[len(x) - new :]
+        with taken_by_network("batches"):
+            reference = batch_logits(method.start, x)[len(x) - new :]
         if not alarm.rung:
             answer_and_adapt(method, x, optimizer)
             answer = method.predicted[len(x) - new :]

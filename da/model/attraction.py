@@ -13,6 +13,7 @@ from typing import final
 
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.data.domain import Unlabelled
@@ -24,6 +25,7 @@ from da.train.method import Terms
 from da.train.search_space import RATE
 
 
+@checked
 def neighbour_agreement(
     logits: Array, bank: FeatureBank[Array], index: Array, *, neighbours: int = 5
 ) -> Array:
@@ -66,6 +68,7 @@ def neighbour_agreement(
         return like(-(z.softmax(dim=1) * p[near].sum(dim=1)).sum(dim=1).mean(), logits)
 
 
+@checked
 def batch_agreement(logits: Array) -> Array:
     """Measure how much the predictions of different rows of a batch agree.
 

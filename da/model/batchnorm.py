@@ -19,6 +19,7 @@ from da.arrays.matrices import at_least_single
 from da.model.windows import checked as checked_batches
 from da.model.windows import windows
 from da.networks.network import Network
+from da.networks.samples import taken_by_network
 from da.networks.statistics import BatchNorm, DomainBatchNorm, evaluating, use_statistics
 
 
@@ -98,7 +99,8 @@ def adapt_statistics(network: Network, batches: Iterable[Tensor]) -> Network:
             hooks.callback(norm.register_forward_pre_hook(note).remove)
         for x, new in windows(_two_rows_first(batches)):
             share = new / len(x)
-            own(x)
+            with taken_by_network("batches"):
+                own(x)
     for norm, seen in zip(tracking, moments, strict=True):
         seen.write(norm)
     return own

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import capable, widened
 from da.model.score_inputs import labelled_rows
 
 
 @torch.no_grad()
+@checked
 def transrate(
     features: Tensor | np.ndarray, labels: Tensor | np.ndarray, *, epsilon: float = 1e-4
 ) -> float:

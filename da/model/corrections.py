@@ -21,6 +21,7 @@ _ROWS = 2048  # distances of so many rows are in memory at a time
 
 
 @torch.no_grad()
+@checked
 def lame(
     features: Array,
     logits: Array,
@@ -104,6 +105,7 @@ def _nearest(z: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
+@checked
 def t3a(
     features: Array,
     logits: Array,

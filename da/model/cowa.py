@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, as_matrix, at_least_single, full_precision, like
 from da.data.batches import TargetBatch
 from da.data.domain import Unlabelled, as_unlabelled
@@ -41,6 +42,7 @@ class WeightedLabels(NamedTuple, Generic[Array]):
 
 
 @torch.no_grad()
+@checked
 def weighted_pseudo_labels(features: Array, logits: Array) -> WeightedLabels[Array]:
     """Label target rows by a mixture of Gaussians, and weigh the labels (JMDS).
 

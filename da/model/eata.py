@@ -25,6 +25,7 @@ from da.model.adapting_online import OnlineMethod, scales_and_shifts
 from da.model.testtime import KEPT, check_guards
 from da.model.windows import checked as checked_batches
 from da.networks.network import Network, entropies
+from da.networks.samples import taken_by_network
 from da.networks.statistics import evaluating
 from da.train.distributed import gather_rows
 from da.train.loss_weights import check_factor
@@ -119,7 +120,8 @@ def diagonal_fisher(network: Network, batches: Iterable[Tensor]) -> list[Tensor]
         for parameter in own:
             parameter.requires_grad_(True)
         for row in (row for x in checked_batches(batches) for row in x.split(1)):
-            logits = network(row).logits
+            with taken_by_network("batches"):
+                logits = network(row).logits
             loss = functional.cross_entropy(logits, logits.argmax(dim=1))
             for sums, gradient in zip(total, torch.autograd.grad(loss, own), strict=True):
                 sums += gradient.square()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import widened
 from da.arrays.matrices import as_matrix
 from da.model.score_inputs import class_numbers, indicator, label_tensor, principal_components
@@ -18,6 +19,7 @@ ROUNDING = 1e-10  # a residual in float64 of this relative size counts as nothin
 
 
 @torch.no_grad()
+@checked
 def logme(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Score how well a linear model on the features predicts the labels, classes or numbers.
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from da.arrays.arguments import checked
 from da.arrays.devices import widened
+from da.arrays.matrices import as_matrix
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.network import Network, linear_head
 from da.networks.parts import Frozen
@@ -145,12 +146,17 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
 
     head = linear_head(network)
     classes = head.out_features
+    rows = as_matrix(features, "features")
+    if labels.shape != (len(rows),):
+        raise ValueError(f"labels must be ({len(rows)},), one a row; got {tuple(labels.shape)}")
+    if not strength > 0:
+        raise ValueError(f"strength must be > 0; got {strength}")
     if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 2:
         raise ValueError(
             f"labels must hold each of the head's {classes} classes (2 or more); "
             f"got {labels.unique().tolist()}"
         )
-    wide = widened(features)
+    wide = widened(rows)
     radius = wide.square().sum(1).mean().sqrt()
     if not radius > 0:
         raise ValueError(

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.model.score_inputs import indicator, labelled_rows, principal_components
 
 
 @torch.no_grad()
+@checked
 def h_score(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Score how well a linear map of the features separates the classes.
 
@@ -56,6 +58,7 @@ def h_score(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float
 
 
 @torch.no_grad()
+@checked
 def regularized_h_score(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Score how well the features separate the classes, even with more columns than rows.
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import torch
 
+from da.arrays.arguments import checked
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import entropies
 
 
 @torch.no_grad()
+@checked
 def surest_rows(logits: Array, *, share: float | None = None) -> Array:
     """Say which predictions of each class are the surest, to be taken as labels.
 

@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, full_precision, like
 from da.data.domain import Unlabelled
@@ -23,6 +24,7 @@ from da.train.method import Terms
 from da.train.search_space import RATE
 
 
+@checked
 def neighbour_log_agreement(
     logits: Array, bank: FeatureBank[Array], index: Array, *, neighbours: int = 5
 ) -> Array:

@@ -19,6 +19,7 @@ from da.arrays.integers import whole_number
 from da.arrays.matrices import at_least_single
 from da.model.windows import checked as checked_batches
 from da.networks.network import Network
+from da.networks.samples import taken_by_network
 from da.networks.statistics import evaluating, use_statistics
 
 View = Callable[[Tensor], Tensor]
@@ -116,7 +117,7 @@ def memo(
         answers = []
         for row in x.split(1):
             first = [parameter.detach().clone() for parameter in own]
-            with evaluating(network):
+            with evaluating(network), taken_by_network("batches"):
                 for _ in range(steps):
                     _descend(network, own, view(row.repeat_interleave(views, 0)), learning_rate)
                 with torch.no_grad():

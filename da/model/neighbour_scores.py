@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import widened
 from da.arrays.integers import whole_number
+from da.arrays.naming import naming
 from da.model.score_inputs import labelled_rows
 from da.model.source_predictions import leep
 
 
 @torch.no_grad()
+@checked
 def parc(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Score how well likeness of features says whether two samples are of one class.
 
@@ -70,6 +73,7 @@ def parc(features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
 
 
 @torch.no_grad()
+@checked
 def nleep(
     features: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,
@@ -123,5 +127,6 @@ def nleep(
     else:
         reduced = PCA(n_components=0.8, svd_solver="full").fit_transform(rows)
         mixture = GaussianMixture(max(1, min(count, len(rows) // 2)), random_state=random_state)
-        posterior = mixture.fit(reduced).predict_proba(reduced)
+        with naming("features"):
+            posterior = mixture.fit(reduced).predict_proba(reduced)
     return leep(torch.from_numpy(posterior).to(x.device), classes)

@@ -13,6 +13,7 @@ from typing import final
 
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, full_precision, like
 from da.data.domain import Unlabelled
@@ -26,6 +27,7 @@ from da.train.search_space import RATE
 WEAK = 0.1  # weight of a neighbour that is not reciprocal, and of a neighbour's neighbour
 
 
+@checked
 def reciprocal_agreement(
     logits: Array,
     bank: FeatureBank[Array],

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.model.batchnorm import adapt_statistics, batch_norms
 from da.networks.network import Network
 
 
 @torch.no_grad()
+@checked
 def statistics_shift(network: Network, batches: Iterable[Tensor]) -> float:
     """Measure how far the target's batch statistics are from those that a network has stored.
 

@@ -7,11 +7,13 @@ from typing import TypeVar
 
 from torch import nn
 
+from da.arrays.arguments import checked
 from da.networks.averages import average_networks
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
+@checked
 def wise_ft(network: Module, source_network: Module, *, share: float = 0.5) -> Module:
     """Average a fine-tuned network with the network that it started from.
 
@@ -52,6 +54,7 @@ def wise_ft(network: Module, source_network: Module, *, share: float = 0.5) -> M
     return average_networks([network, source_network], weights=[share, 1 - share])
 
 
+@checked
 def greedy_soup(networks: Sequence[Module], score: Callable[[Module], float]) -> Module:
     """Average those of several fine-tuned networks that make the average better.
 

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.arguments import checked
 from da.arrays.devices import capable, widened
 from da.model.score_inputs import class_numbers, indicator, labelled_rows
 
 
 @torch.no_grad()
+@checked
 def nce(source_labels: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Score how well the source classifier's decisions tell the target's labels.
 
@@ -64,6 +66,7 @@ def nce(source_labels: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> floa
 
 
 @torch.no_grad()
+@checked
 def leep(source_probabilities: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
     """Score how well the source classifier's probabilities tell the target's labels.
 

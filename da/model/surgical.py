@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from da.arrays.arguments import checked
+from da.arrays.class_labels import class_indices
 from da.networks.layers import block_names, submodule
 from da.networks.network import Network
+from da.networks.samples import check_samples, taken_by_network
 from da.networks.statistics import evaluating
 
 
+@checked
 def tune_only(network: Network, layers: Sequence[str]) -> Network:
     """Copy a network so that some of its layers learn and all others stay.
 
@@ -53,6 +57,7 @@ def tune_only(network: Network, layers: Sequence[str]) -> Network:
     return own
 
 
+@checked
 def relative_gradients(network: Network, x: Tensor, labels: Tensor) -> dict[str, float]:
     """Compute how much each block of a network wants to change, beside its size.
 
@@ -86,10 +91,13 @@ def relative_gradients(network: Network, x: Tensor, labels: Tensor) -> dict[str,
         The ratio is that of the samples that are given. Auto-RGN scales the rate of each layer by
         it, once an epoch.
     """
+    check_samples(x, "x")
     with evaluating(network), torch.enable_grad():
         named = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
-        outputs = torch.func.functional_call(network, named, (x,))
-        loss = functional.cross_entropy(outputs.logits, labels)
+        with taken_by_network("x"):
+            outputs = torch.func.functional_call(network, named, (x,))
+        classes = class_indices(labels, len(x), outputs.logits.shape[1])
+        loss = functional.cross_entropy(outputs.logits, classes)
     gradients = dict(
         zip(
             named,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from da.arrays.arguments import checked
 from da.data.batches import Transform
 from da.data.domain import Unlabelled
 from da.networks.network import Network, Outputs
@@ -13,6 +14,7 @@ ROWS = 256  # target rows in one forward pass
 
 
 @torch.no_grad()
+@checked
 def target_outputs(
     network: Network,
     target: Unlabelled,

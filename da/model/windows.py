@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from da.networks.samples import check_samples
+
 
 def windows(batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, int]]:
     """Fill each batch up with the last rows of the batch before it, so that none is smaller.
@@ -43,13 +45,12 @@ def windows(batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, int]]:
 
 
 def checked(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The batches, each of which must be a tensor of one row or more."""
+    """The batches, each of which must be a tensor of one row or more, finite."""
     for x in batches:
         if not isinstance(x, Tensor):
             raise TypeError(
                 "batches must be tensors of samples alone, without labels; "
                 f"got {type(x).__name__}: from a loader of pairs pass (x for x, y in loader)"
             )
-        if x.ndim == 0 or len(x) == 0:
-            raise ValueError(f"batches must have one row or more each; got {tuple(x.shape)}")
+        check_samples(x, "batches")
         yield x

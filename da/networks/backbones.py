@@ -159,7 +159,7 @@ def input_settings(
     library, own = find_library(name)
     settings = library.settings(own)
     if size is not None:
-        settings = replace(settings, size=whole_number(size, "image_size", least=1))
+        settings = replace(settings, size=whole_number(size, "size", least=1))
     if normalisation != "auto":
         mean, std = NORMALISATIONS[normalisation]
         settings = replace(settings, mean=mean, std=std)

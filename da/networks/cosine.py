@@ -6,10 +6,12 @@ import math
 
 from torch import nn
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.networks.parts import Normalise
 
 
+@checked
 def cosine_head(features: int, classes: int, *, temperature: float = 0.05) -> nn.Sequential:
     """Make a head that looks at the direction of the features alone.
 
@@ -47,10 +49,8 @@ def cosine_head(features: int, classes: int, *, temperature: float = 0.05) -> nn
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a finite number > 0; got {temperature}")
-    width, outputs = (
-        whole_number(features, "features", least=1),
-        whole_number(classes, "classes", least=1),
-    )
+    width = whole_number(features, "features", least=1)
+    outputs = whole_number(classes, "classes", least=1)
     linear = nn.Linear(width, outputs, bias=False)
     nn.init.xavier_normal_(linear.weight)
     return nn.Sequential(Normalise(1 / temperature), linear)

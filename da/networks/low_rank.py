@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from da.arrays.arguments import checked
+from da.arrays.integers import whole_number
 from da.networks.extras import extra
 from da.networks.network import Network
 from da.networks.text_encoders import Encoder
@@ -14,6 +16,7 @@ from da.networks.text_encoders import Encoder
 _ATTENTION = ("qkv", "q", "v")  # the projections of timm's vision transformers
 
 
+@checked
 def lora(
     network: Network,
     *,
@@ -74,10 +77,10 @@ def lora(
         The paper adapts transformers alone. The adapters are those of the peft package. Batch
         statistics of a convolutional backbone follow the batches in training.
     """
-    if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
+    rank = whole_number(rank, "rank", least=1)
+    if alpha <= 0 or not 0 <= dropout < 1:
         raise ValueError(
-            "rank must be at least 1, alpha positive and dropout in [0, 1); "
-            f"got {rank}, {alpha} and {dropout}"
+            f"alpha must be > 0 and dropout in [0, 1); got alpha {alpha} and dropout {dropout}"
         )
     own = copy.deepcopy(network)
     backbone = own.backbone

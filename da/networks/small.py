@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from da.arrays.arguments import checked
+from da.arrays.integers import whole_number
 from da.networks.network import Network
 
 
@@ -38,6 +39,7 @@ def lenet(classes: int, *, channels: int = 1, width: int = 16, features: int = 1
         Batch normalisation, ReLU and max pooling replace the paper's layers. The numbers of maps
         and units differ too.
     """
+    _check_sizes(classes=classes, channels=channels, width=width, features=features)
     backbone = nn.Sequential(
         nn.Conv2d(channels, width, 5, padding=2, bias=False),
         nn.BatchNorm2d(width),
@@ -86,6 +88,7 @@ def temporal_cnn(
         Ragab, Eldele, Tan, Foo et al.: AdaTime: A Benchmarking Suite for Domain Adaptation on Time
         Series Data. ACM TKDD 17, 2023.
     """
+    _check_sizes(classes=classes, channels=channels, width=width, features=features)
     backbone = nn.Sequential(
         *_temporal_block(channels, width, 5),
         nn.Dropout(dropout),
@@ -95,6 +98,12 @@ def temporal_cnn(
         nn.Flatten(),
     )
     return Network(backbone, nn.Identity(), nn.Linear(features, classes))
+
+
+def _check_sizes(**sizes: int) -> None:
+    """Raise an error that names the first size that is below 1."""
+    for name, size in sizes.items():
+        whole_number(size, name, least=1)
 
 
 def _temporal_block(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
@@ -128,6 +137,7 @@ def mlp(inputs: int, classes: int, *, hidden: int = 256, features: int = 128) ->
         >>> network(torch.zeros(4, 5)).features.shape
         torch.Size([4, 3])
     """
+    _check_sizes(inputs=inputs, classes=classes, hidden=hidden, features=features)
     backbone = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU())
     bottleneck = nn.Sequential(nn.Linear(hidden, features), nn.ReLU())
     return Network(backbone, bottleneck, nn.Linear(features, classes))

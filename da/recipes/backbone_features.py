@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from da.arrays.integers import whole_number_or_none
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.files.cache import cache_folder
@@ -79,6 +80,7 @@ def frozen_features(
         Traceback (most recent call last):
         ValueError: backbone must be one of ...
     """
+    whole_number_or_none(image_size, "image_size", least=1)
     settings = input_settings(network, size=image_size, normalisation=normalisation)
     # The backbone goes first, so that missing weights are told at once.
     body, _ = backbone(network, weights=weights)

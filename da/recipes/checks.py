@@ -11,7 +11,8 @@ from da.data.benchmarks import Benchmark
 from da.data.checking import check_domain
 from da.data.provenance import data_digest
 from da.data.readers import data_root
-from da.networks.backbones import backbone
+from da.networks.backbones import backbone, input_settings
+from da.networks.inputs import check_size
 from da.recipes.class_selection import ClassFlags, select
 from da.recipes.job import Cell
 from da.recipes.tasks import FlagsType
@@ -93,6 +94,14 @@ def _of_weights(flags: FlagsType, cells: Sequence[Cell]) -> Iterator[Callable[[]
     if name is not None and needed and (weights is None or isinstance(weights, Path)):
         frozen = getattr(flags, "frozen_blocks", 0)
         yield partial(backbone, name, weights=weights, frozen_blocks=frozen)
+    if name is not None and getattr(flags, "image_size", None) is not None:
+        yield partial(_take_images, name, flags.image_size)  # type: ignore[attr-defined]
+
+
+def _take_images(name: str, size: int) -> None:
+    """Raise a ValueError if a backbone does not take images of a size."""
+    body, _ = backbone(name, pretrained=False)
+    check_size(body, size, name=name, own=input_settings(name).size)
 
 
 def _of_data(

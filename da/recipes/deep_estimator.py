@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.choices import check_choice
 from da.arrays.integers import whole_number
+from da.arrays.naming import naming
 from da.arrays.random_states import RandomState, seed_of
-from da.arrays.sample_domain import is_source, labels_of
+from da.arrays.sample_domain import is_source, labels_of, pooled_rows
 from da.data.batches import PairedBatches
 from da.data.domain import Labelled, Unlabelled
 from da.data.transforms import identity
@@ -128,8 +129,7 @@ class DeepAdaptationClassifier(CheckedEstimator, ClassifierMixin, BaseEstimator)
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        X = validate_data(self, X, dtype=np.float32)
-        check_consistent_length(X, y)
+        X = pooled_rows(self, X, y, dtype=np.float32)
         chosen = (
             np.ones(len(X), dtype=bool)
             if sample_domain is None
@@ -137,7 +137,8 @@ class DeepAdaptationClassifier(CheckedEstimator, ClassifierMixin, BaseEstimator)
         )
         self._check_domains(chosen)
         labels = labels_of(y, chosen)
-        check_classification_targets(labels)
+        with naming("y"):
+            check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least two classes; got {len(self.classes_)} class")
@@ -197,7 +198,7 @@ class DeepAdaptationClassifier(CheckedEstimator, ClassifierMixin, BaseEstimator)
     def predict_proba(self, X: Any, sample_domain: Any = None) -> np.ndarray:
         """Return probabilities (k, classes), ordered as `classes_`; arguments as in `predict`."""
         check_is_fitted(self, "network_")
-        X = validate_data(self, X, dtype=np.float32, reset=False)
+        X = pooled_rows(self, X, dtype=np.float32, reset=False)
         chosen = (
             np.zeros(len(X), dtype=bool)
             if sample_domain is None

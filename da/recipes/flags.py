@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tyro
 
-from da.arrays.arguments import check_fields
+from da.arrays.arguments import check_fields, checked
 from da.arrays.integers import whole_number
 from da.networks.backbones import fingerprint
 from da.recipes.trade_offs import check_trade_offs, trade_off_of
@@ -134,6 +134,7 @@ class DigitFlags(Flags):
     """CPU threads. More help on an idle machine and can be many times slower on a shared one."""
 
 
+@checked
 def configuration(flags: CommonFlags | TrainConfig, row: str | None = None) -> dict[str, Any]:
     """List the settings that a result depends on, as a run records them.
 

@@ -9,6 +9,7 @@ import torch
 
 from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
+from da.arrays.naming import naming
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.readers import data_root, read_domain
@@ -86,9 +87,10 @@ def split(domain: Labelled, first: int | float, *, seed: int) -> tuple[Labelled,
     """
     from sklearn.model_selection import train_test_split
 
-    drawn, rest = train_test_split(
-        np.arange(len(domain)), train_size=first, stratify=domain.y, random_state=seed
-    )
+    with naming("first"):
+        drawn, rest = train_test_split(
+            np.arange(len(domain)), train_size=first, stratify=domain.y, random_state=seed
+        )
     return domain.subset(torch.from_numpy(drawn)), domain.subset(torch.from_numpy(rest))
 
 

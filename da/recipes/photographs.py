@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from da.arrays.integers import whole_number, whole_number_or_none
 from da.data.batches import PairedBatches
 from da.data.benchmarks import Benchmark
 from da.data.digits import read_digits
@@ -70,6 +71,7 @@ class PhotographFlags(Flags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        whole_number_or_none(self.stored_size, "stored_size", least=1)
         if self.image_size is not None:
             _check_sizes(self.image_size, self.stored_size or max(self.image_size, 256))
 
@@ -137,6 +139,10 @@ class ImageFlags(RowFlags, ClassFlags, PhotographFlags):
             raise ValueError(f"bottleneck must not be negative; got {self.bottleneck}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
+        for name in ("feature_norm", "probe"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0; got {value}")
+        whole_number(self.frozen_blocks, "frozen_blocks", least=0)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 from da.train.loss_weights import check_factor
 
@@ -36,6 +37,8 @@ def trade_off_of(trade_off: TradeOff, row: str) -> float:
         1.0
     """
     if not isinstance(trade_off, tuple):
+        if not isinstance(trade_off, Real):
+            raise TypeError(f"trade_off must be a number or words row=number; got {trade_off!r}")
         check_factor("trade_off", trade_off)
         return float(trade_off)
     return _by_row(trade_off).get(row, 1.0)

@@ -174,14 +174,14 @@ def _one_line(options_type: type, words: Sequence[str]) -> Iterator[None]:
         with redirect_stderr(said):
             yield
     except SystemExit as stop:
-        raise ValueError(_message(said.getvalue(), options_type)) from stop
+        raise ValueError(_message(said.getvalue(), options_type, words)) from stop
     finally:
         del os.environ["COLUMNS"]
         if columns is not None:
             os.environ["COLUMNS"] = columns
 
 
-def _message(box: str, options_type: type) -> str:
+def _message(box: str, options_type: type, words: Sequence[str]) -> str:
     """What a box of tyro's says first below its title, in the words of a command line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # without colours
     lines = [line.strip("│| ") for line in plain.splitlines() if re.search(r"\w", line)]
@@ -192,7 +192,7 @@ def _message(box: str, options_type: type) -> str:
         flag = f"--{name.replace('_', '-')}"
         return not_a_choice(value, flag, _words_of(get_type_hints(options_type).get(name)))
     if line.startswith("Unrecognized options: "):
-        return _unknown(line.split(": ", 1)[1].split(", ")[0], options_type)
+        return _unknown(line.split(": ", 1)[1].split(", ")[0], options_type, words)
     if line.startswith("Missing from"):
         says = more[1].removesuffix("(required)").strip(" .")
         return f"{more[0]} is missing: {says}. --help shows an example"
@@ -221,9 +221,12 @@ def _words_of(annotation: Any) -> list[str]:
     return [word for part in get_args(annotation) for word in _words_of(part)]
 
 
-def _unknown(word: str, options_type: type) -> str:
+def _unknown(word: str, options_type: type, words: Sequence[str]) -> str:
     if not word.startswith("-"):
-        return f"{word!r} is one word too many; --help shows the form of the command"
+        before = words[: words.index(word)] if word in words else []
+        flags = [each for each in before if each.startswith("--")]
+        after = f" after {flags[-1]}" if flags else ""
+        return f"{word!r}{after} is one word too many; --help shows the form of the command"
     flags = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options_type)]  # type: ignore[arg-type]
     close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
     guess = f"; did you mean {close[0]}?" if close else ";"

@@ -69,6 +69,8 @@ def read_candidates(records: Iterable[Record]) -> list[Candidate]:
         []
     """
     kept = list(records)
+    if wrong := [type(each).__name__ for each in kept if not isinstance(each, Record)]:
+        raise TypeError(f"records must be records of runs; got {wrong[0]}")
     usual = {record.directory for record in own_recipes(kept)}
     return [_candidate(record, usual=record.directory in usual) for record in kept]
 

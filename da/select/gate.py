@@ -13,6 +13,7 @@ Name = TypeVar("Name", bound=Hashable)
 TOLERANCE = 0.05  # nats
 
 
+@checked
 def within_gate(source_risks: Mapping[Name, float], *, tolerance: float = TOLERANCE) -> list[Name]:
     """List the candidates that are about as good on the source as the best of them.
 

@@ -15,14 +15,10 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from da.arrays.checked_classes import CheckedEstimator
-from da.arrays.sample_domain import is_source, labelled_rows, labels_of
+from da.arrays.sample_domain import is_source, labelled_rows, labels_of, pooled_rows
 from da.shallow.adapter import Adapter, Domain
 from da.shallow.estimator_checks import check_parts
 from da.shallow.source_mixture import SourceWeights, similarity_weights, validation_weights
@@ -101,8 +97,7 @@ class DomainAdaptationEstimator(CheckedEstimator, BaseEstimator, ABC):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        X = self._rows(X, reset=True)
-        check_consistent_length(X, y)
+        X = self._rows(X, reset=True, y=y)
         chosen = _source_rows(sample_domain, X.shape[0], otherwise=True)
         check_parts(self, self._chosen(), chosen)
         few = self._labelled_target(y, chosen)
@@ -204,11 +199,12 @@ class DomainAdaptationEstimator(CheckedEstimator, BaseEstimator, ABC):
             X = _adapted(self.adapter_, X, chosen)
         return getattr(self.estimator_, method)(X)
 
-    def _rows(self, X: Any, *, reset: bool) -> Any:
+    def _rows(self, X: Any, *, reset: bool, y: Any = None) -> Any:
         """Check X, which may be sparse; an adapter or a weigher makes dense rows of it."""
-        return validate_data(
+        return pooled_rows(
             self,
             X,
+            y,
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan" if self._takes_missing() else True,

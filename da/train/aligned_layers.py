@@ -24,7 +24,7 @@ def checked_layers(
         ValueError: There is none, one comes twice, the network has no module of a name, or there
             is nothing to align them by.
     """
-    if isinstance(layers, str) or not layers or len(set(layers)) < len(layers):
+    if isinstance(layers, str) or len(layers) == 0 or len(set(layers)) < len(layers):
         raise ValueError(
             f'layers must be one or more different names, such as ("features",); got {layers!r}'
         )

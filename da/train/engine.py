@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
+MOST_PROCESSES = 16  # of one machine, or as many as it has processor cores
 
 
 @checked
@@ -42,7 +44,8 @@ def launch(config: TrainConfig) -> Fabric:
         The launched Fabric; it has `device`, `global_rank`, `world_size` and `is_global_zero`.
 
     Raises:
-        ValueError: The machine does not have the accelerator or that many devices.
+        ValueError: The machine does not have the accelerator or that many devices. A CPU counts as
+            one device a core, or as 16 if it has fewer cores.
 
     Example:
         >>> from da.train import TrainConfig, launch
@@ -50,6 +53,9 @@ def launch(config: TrainConfig) -> Fabric:
         >>> fabric.device, fabric.world_size
         (device(type='cpu'), 1)
     """
+    most = max(MOST_PROCESSES, os.cpu_count() or 1)
+    if config.devices > most:  # on a CPU each is a process
+        raise ValueError(f"devices must be at most {most} on this machine; got {config.devices}")
     try:
         fabric = _fabric()(
             accelerator=config.accelerator, devices=config.devices, **_precision(config)

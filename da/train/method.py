@@ -25,6 +25,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
 from da.arrays.checked_classes import CheckedConstructor
 from da.arrays.choices import check_choice
 from da.data.batches import Batch, LabelledBatch, TargetBatch
@@ -111,9 +112,7 @@ class Method(CheckedConstructor, nn.Module, ABC, Generic[BatchType]):
         yield self.loss(batch, progress)
 
     def parameter_groups(self, learning_rate: float, backbone_factor: float) -> list[dict]:
-        """Say what the optimiser updates and how fast.
-
-        A method with parameters of its own overrides this and adds a group for them.
+        """Say what the optimiser updates and how fast; a method's own parameters need a group.
 
         Args:
             learning_rate: Rate of new layers at the start.
@@ -126,9 +125,7 @@ class Method(CheckedConstructor, nn.Module, ABC, Generic[BatchType]):
 
 
 def constant(progress: float) -> float:
-    """Keep the trade-off as it is from the first step to the last.
-
-    It is the default ramp of most methods.
+    """Keep the trade-off as it is from the first step to the last: the default of most methods.
 
     Args:
         progress: Steps done / steps in all, in [0, 1]; ignored.
@@ -144,6 +141,7 @@ def constant(progress: float) -> float:
     return 1.0
 
 
+@checked
 def sigmoid_ramp(progress: float) -> float:
     """Let the trade-off rise smoothly from 0 to its full value.
 

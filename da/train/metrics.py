@@ -68,6 +68,11 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
         >>> confusion_matrix(logits, torch.tensor([0, 1, 1])).tolist()
         [[1, 0], [1, 1]]
     """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            "logits must be (n, classes) and labels (n,); got "
+            f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
     classes = logits.shape[1]
     if len(labels) and not 0 <= int(_classes(labels).min()) <= int(labels.max()) < classes:
         raise ValueError(
@@ -98,7 +103,8 @@ def per_class_recall(confusion: Tensor) -> Tensor:
         >>> per_class_recall(torch.tensor([[1, 0], [1, 3]])).tolist()
         [1.0, 0.75]
     """
-    return widened(confusion.diagonal()) / capable(confusion).sum(1)
+    counts = capable(_counts(confusion))
+    return widened(counts.diagonal()) / counts.sum(1)
 
 
 @checked
@@ -144,7 +150,7 @@ def macro_f1(confusion: Tensor) -> float:
         >>> round(macro_f1(torch.tensor([[1, 0], [1, 3]])), 3)  # the mean of 2/3 and 6/7
         0.762
     """
-    either = widened(confusion.sum(0) + confusion.sum(1))
+    either = widened(_counts(confusion).sum(0) + confusion.sum(1))
     return (2 * capable(confusion).diagonal() / either).nanmean().item()
 
 
@@ -231,6 +237,17 @@ def r_squared(predictions: Tensor, labels: Tensor) -> float:
     centred = widened(labels)
     centred = centred - centred.mean()
     return (1 - residuals.square().sum() / centred.square().sum()).item()
+
+
+def _counts(confusion: Tensor) -> Tensor:
+    """A confusion matrix that is one: square, with a class or more, and no negative count."""
+    square = confusion.ndim == 2 and confusion.shape[0] == confusion.shape[1] > 0
+    if not square or bool((confusion < 0).any()):
+        raise ValueError(
+            f"confusion must be counts (classes, classes), none negative; got "
+            f"{tuple(confusion.shape)}"
+        )
+    return confusion
 
 
 def _classes(labels: Tensor) -> Tensor:

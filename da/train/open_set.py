@@ -86,6 +86,7 @@ def open_set_metrics(logits: Tensor, labels: Tensor, *, known: int) -> OpenSetMe
     return OpenSetMetrics(os_star, unknown, 2 * os_star * unknown / total if total else 0.0)
 
 
+@checked
 def universal_h_score(logits: Tensor, labels: Tensor, *, known: int) -> float:
     """Measure a classifier that may answer "unknown", with every known sample counted the same.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KEPT = (
     "The checkpoint of the last good state is kept; check the data for NaN, or lower "
-    "--learning-rate or --trade-off."
+    "learning_rate or trade_off (--learning-rate, --trade-off)."
 )
 SMALLEST_SCALE = 2.0**-16  # 32 halvings from the first; no gradient that is finite needs so many
 _FLOAT16 = " float16 ends at 65,504: precision bf16-mixed and 32-true go further."

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch.utils.data import Dataset
 
+from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
 from da.data.batches import network_input
 from da.data.domain import Unlabelled, as_unlabelled
@@ -18,6 +19,7 @@ from da.networks.statistics import DomainName, evaluating, use_statistics
 
 
 @torch.no_grad()
+@checked
 def predict(
     network: Network,
     x: Unlabelled | Dataset,
