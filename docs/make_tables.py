@@ -71,8 +71,10 @@ MAKERS: dict[str, Callable[[], str]] = {
         runs.source_free_online,
         source_free.source_free_same_domain,
         source_free.source_free_shift,
-        streams.stream_alarm,
-        streams.stream_guard,
+        streams.digits_stream_alarm,
+        streams.digits_stream_guard,
+        streams.office31_stream_alarm,
+        streams.office31_stream_guard,
         runs.reached,
     )
 }

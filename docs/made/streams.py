@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from statistics import mean
 
 from made.csv_tables import RECORDS, grid
 
-from da.records import Record, read_runs
+from da.records import read_runs
 
-EXPERIMENT, REFERENCE = "digits_stream", "by_batch"
+REFERENCE = "by_batch"
 FAILING = 5.0  # points below the reference
 FINE = 1.0
 
+Facts = dict[str, float]
 
-def _facts() -> dict[str, list[tuple[str, dict[str, float]]]]:
+
+def digits_stream_alarm() -> str:
+    """How often the alarm rings in digits_stream, on runs that fail and on runs that do not."""
+    return _alarm("digits_stream")
+
+
+def digits_stream_guard() -> str:
+    """How far TENT, alone and guarded, ends below the reference in digits_stream."""
+    return _guard("digits_stream")
+
+
+def office31_stream_alarm() -> str:
+    """How often the alarm rings in office31_stream, on runs that fail and on runs that do not."""
+    return _alarm("office31_stream")
+
+
+def office31_stream_guard() -> str:
+    """How far TENT, alone and guarded, ends below the reference in office31_stream."""
+    return _guard("office31_stream")
+
+
+def _facts(experiment: str) -> dict[str, list[tuple[str, Facts]]]:
     """The stream and the facts of every run but the reference's, by row."""
-    found: dict[str, list[tuple[str, dict[str, float]]]] = {}
-    for record in _records():
+    found: dict[str, list[tuple[str, Facts]]] = {}
+    for record in read_runs(RECORDS, experiment=experiment):
         result = record.result
         if result["method"] != REFERENCE:
             line = (result["target"], result["facts"])
@@ -25,15 +46,9 @@ def _facts() -> dict[str, list[tuple[str, dict[str, float]]]]:
     return dict(sorted(found.items()))
 
 
-def _records() -> Iterable[Record]:
-    return read_runs(RECORDS, experiment=EXPERIMENT)
-
-
-def stream_alarm() -> str:
-    """How often the alarm rings on runs that fail, and on runs that do not."""
-    lines = []
-    total = [0] * 5
-    for row, runs in _facts().items():
+def _alarm(experiment: str) -> str:
+    lines, total = [], [0] * 5
+    for row, runs in _facts(experiment).items():
         counts = _counted([facts for _, facts in runs])
         total = [a + b for a, b in zip(total, counts, strict=True)]
         lines.append([f"`{row}`", *map(str, counts)])
@@ -42,7 +57,7 @@ def stream_alarm() -> str:
     return grid(head, lines)
 
 
-def _counted(runs: list[dict[str, float]]) -> list[int]:
+def _counted(runs: list[Facts]) -> list[int]:
     failing = [facts for facts in runs if facts["most_lost_points"] >= FAILING]
     fine = [facts for facts in runs if facts["most_lost_points"] <= FINE]
     in_time = [
@@ -54,9 +69,8 @@ def _counted(runs: list[dict[str, float]]) -> list[int]:
     return [len(failing), len(in_time), len(failing) - len(in_time), len(fine), len(needless)]
 
 
-def stream_guard() -> str:
-    """How far TENT, alone and guarded, ends below the reference on each stream."""
-    found = _facts()
+def _guard(experiment: str) -> str:
+    found = _facts(experiment)
     streams = list(dict.fromkeys(stream for stream, _ in found["tent"]))
     lines = []
     for row in ("tent", "tent_alarm"):
