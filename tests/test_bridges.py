@@ -115,5 +115,7 @@ def test_bad_arguments():
     for name in ("bridge_weight", "adversary_weight"):
         with pytest.raises(ValueError, match=f"{name} must be a finite number >= 0"):
             method(**{name: -1.0})
+    with pytest.raises(TypeError, match="head must be an nn.Linear; got Identity"):
+        BridgedHead(nn.Identity())
     with pytest.raises(TypeError, match="linear head"):
         GVB(Network(nn.Identity(), nn.Identity(), nn.Sequential(nn.Linear(3, 4))))

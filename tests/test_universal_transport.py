@@ -306,7 +306,7 @@ def test_bad_arguments():
     for name in ("regularization", "relaxation"):
         with pytest.raises(ValueError, match=f"{name} must be > 0"):
             unbalanced_plan(COSINES, ONES, SHARES, **{name: 0.0})
-    with pytest.raises(ValueError, match="known must be at least 2; got 1"):
+    with pytest.raises(ValueError, match="known must be .*2.*; got 1"):
         TransportHead(4, known=1)
     for options, message in (
         ({"threshold": 1.5}, "threshold must be in"),

@@ -33,6 +33,9 @@ class BridgedHead(nn.Module):
     Args:
         head: Features (b, d) -> logits (b, K). It is kept, not copied.
 
+    Raises:
+        TypeError: The head is no nn.Linear.
+
     Example:
         >>> import torch
         >>> from torch import nn
@@ -46,6 +49,8 @@ class BridgedHead(nn.Module):
     @checked
     def __init__(self, head: nn.Linear) -> None:
         super().__init__()
+        if not isinstance(head, nn.Linear):
+            raise TypeError(f"head must be an nn.Linear; got {type(head).__name__}")
         self.closed = head
         self.bridge = nn.Linear(head.in_features, head.out_features).to(head.weight)
 

@@ -64,8 +64,8 @@ class TransportHead(nn.Module):
     @checked
     def __init__(self, features: int, known: int) -> None:
         super().__init__()
-        if known < 2:
-            raise ValueError(f"known must be at least 2; got {known}")
+        features = whole_number(features, "features", least=1)
+        known = whole_number(known, "known", least=2, most=2**31)
         self.prototypes = nn.Parameter(torch.randn(known, features))
         self.register_buffer("potential", torch.zeros(known))
         self.register_buffer("level", torch.tensor(-1e4))
