@@ -45,7 +45,8 @@ CONFIG = TrainConfig(
 )
 TASKS = {"shape": 3, "colour": 2}
 COMPOSED = ("SDAT", "Sum")  # of other methods; rows have them
-NOT_YET = ("Fishr", "GroupDRO", "MFSAN", "MixStyle", "WeightAverage")  # more than one stream
+# More than one stream.
+NOT_YET = ("Fishr", "GroupDRO", "MFSAN", "MixStyle", "SWAD", "WeightAverage")
 TEXTS = ("a good book", "a dull long book", "good good film")
 OUTPUTS = {"numbers": 1, "tasks": sum(TASKS.values()), "known classes": 4}
 
@@ -83,6 +84,8 @@ ARGUMENTS: dict[str, Callable[[], object]] = {
     "relationship": lambda: torch.tensor([[0.8, 0.1, 0.1], [0.0, 1.0, 0.0], [0.2, 0.2, 0.6]]),
     "model": lambda: encoder()[1],
     "view": lambda: half,
+    "weak": lambda: half,
+    "strong": lambda: torch.tanh,
 }
 # Options whose defaults are for images, or let no row of an untrained network count.
 OPTIONS: dict[str, object] = {"weak": half, "strong": torch.tanh, "view": half, "threshold": 0.0}
