@@ -73,7 +73,7 @@ def contrastive_discrepancy(
 
     Paper:
         Kang, Jiang, Yang, Hauptmann: Contrastive Adaptation Network for Unsupervised Domain
-        Adaptation. CVPR 2019, equations 3 to 5.
+        Adaptation. CVPR 2019.
 
     Differences:
         The gradient passes through the bandwidths; in the authors' code it does not. The means are

@@ -38,7 +38,7 @@ def spherical_clusters(rows: Array, centres: Array) -> tuple[Tensor, Tensor]:
 
     Paper:
         Kang, Jiang, Yang, Hauptmann: Contrastive Adaptation Network for Unsupervised Domain
-        Adaptation. CVPR 2019, section 3.4.
+        Adaptation. CVPR 2019.
 
     Differences:
         It ends if no row moves, or after 100 rounds; the authors' code ends once the centres move

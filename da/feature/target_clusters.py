@@ -106,7 +106,7 @@ def discovery_loss(
 
     Paper:
         Chang, Shi, Tuan, Wang: Unified Optimal Transport Framework for Universal Domain Adaptation.
-        NeurIPS 2022, section 3.4.
+        NeurIPS 2022.
 
     Differences:
         None known.

@@ -142,7 +142,7 @@ def common_labels(plan: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
     Paper:
         Chang, Shi, Tuan, Wang: Unified Optimal Transport Framework for Universal Domain Adaptation.
-        NeurIPS 2022, section 3.3.
+        NeurIPS 2022.
 
     Differences:
         None known.
@@ -175,7 +175,7 @@ def filled(
 
     Paper:
         Chang, Shi, Tuan, Wang: Unified Optimal Transport Framework for Universal Domain Adaptation.
-        NeurIPS 2022, section 3.3 (adaptive filling).
+        NeurIPS 2022 (adaptive filling).
 
     Differences:
         The authors draw the rows that are added. Here all that could be drawn are added, each as

@@ -111,15 +111,16 @@ class UniOT(GrowingMemory, Adapt):
     Args:
         network: Maps x (b, ...) to Outputs of (known classes + 1) logits, the last for unknown; its
             head must be linear.
-        clusters: Of the target, >= 2. Default 50, the paper's for Office-31. It has 150 for
+        clusters: Of the target, >= 2. Default 50, the authors' for Office-31. They have 150 for
             Office-Home, 500 for VisDA-2017 and 1000 for DomainNet.
-        memory: How many of the latest target rows are remembered, >= 1. Default 2000, the paper's
-            for small data sets.
+        memory: How many of the latest target rows are remembered, >= 1. Default 2000, the authors'
+            for Office-31. They have 4000 and 5000 for the others.
         threshold: A row is like a class if its largest cosine is above it, in [0, 1]; see `filled`.
-            Default 0.7, the paper's.
+            Default 0.7, the authors'.
         momentum: Share of the running mean of the masses that stays, in [0, 1]. Default 0.7, the
-            paper's.
-        trade_off: Factor of both terms; default 0.1, the paper's.
+            authors' for Office-31 and VisDA-2017. They have 1 for Office-Home and DomainNet: the
+            masses stay equal.
+        trade_off: Factor of both terms; default 0.1, the authors'.
         ramp: Progress in [0, 1] -> factor of the trade-off; default constant.
         batch_statistics: "source", "joint" or "domain" (default); see `da.train.Adapt`.
         label_smoothing: Probability mass spread over the known classes, in [0, 1); see
