@@ -3,10 +3,13 @@
     python experiments/office31_features.py --data-root DATA --weights lite0.pt
     python experiments/office31_features.py --data-root DATA --weights lite0.pt \\
         --loss none mmd cdan_e mcc --trials 8
+    python experiments/office31_features.py --data-root DATA --backbone open_clip \\
+        --weights FOLDER/open_clip_model.safetensors --loss zero_shot nn logistic none mcc
 
 The photographs go through EfficientNet-Lite0 once; the features are kept under $DA_CACHE. The rows:
 
     nn, logistic       1-NN and a logistic regression on the source, on rows of norm 1
+    zero_shot          the class whose sentence is nearest; with a network of open_clip alone
     coral_map, sa ...  adapters without a network, each below the same logistic regression
     none               DAN's bottleneck (256 units, ReLU, dropout 0.5) and a linear classifier
     all others         the same, aligned by the method

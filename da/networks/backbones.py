@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -23,8 +22,7 @@ from torch import Tensor, nn
 
 from da.arrays.arguments import checked
 from da.arrays.choices import check_choice
-from da.arrays.integers import whole_number
-from da.networks.inputs import NORMALISATIONS, InputSettings, Normalisation
+from da.networks.inputs import InputSettings, Normalisation, changed
 from da.networks.libraries import Library, find_library
 from da.networks.parts import Frozen
 from da.networks.statistics import BatchNorm
@@ -157,13 +155,7 @@ def input_settings(
     """
     check_choice("normalisation", normalisation, Normalisation)
     library, own = find_library(name)
-    settings = library.settings(own)
-    if size is not None:
-        settings = replace(settings, size=whole_number(size, "size", least=1))
-    if normalisation != "auto":
-        mean, std = NORMALISATIONS[normalisation]
-        settings = replace(settings, mean=mean, std=std)
-    return settings
+    return changed(library.settings(own), size=size, normalisation=normalisation)
 
 
 @checked

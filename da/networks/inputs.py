@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
 
 from da.arrays.arguments import check_fields
+from da.arrays.integers import whole_number
 from da.networks.statistics import evaluating
 
 Normalisation = Literal["auto", "imagenet", "half"]
@@ -58,6 +59,18 @@ class InputSettings:
             if numbers == (self.mean, self.std):
                 return word
         return f"mean {self.mean} std {self.std}"
+
+
+def changed(
+    settings: InputSettings, *, size: int | None, normalisation: Normalisation
+) -> InputSettings:
+    """Replace the size, unless it is None, and mean and deviation, unless the word is "auto"."""
+    if size is not None:
+        settings = replace(settings, size=whole_number(size, "size", least=1))
+    if normalisation != "auto":
+        mean, std = NORMALISATIONS[normalisation]
+        settings = replace(settings, mean=mean, std=std)
+    return settings
 
 
 def check_size(body: nn.Module, size: int, *, name: str, own: int) -> None:

@@ -26,10 +26,12 @@ from da.data.files.cache import cache_folder
 from da.data.readers import read_domain
 from da.data.transforms import ImageTransform
 from da.networks.backbones import backbone, input_settings
-from da.networks.inputs import InputSettings, Normalisation
+from da.networks.image_text import ImageText, read_image_text
+from da.networks.inputs import InputSettings, Normalisation, changed
 from da.networks.network import Network
 from da.train.prediction import predict
 
+OPEN_CLIP = "open_clip"
 VERSION = 2  # raise it when the same pixels and weights would give other features
 
 
@@ -51,8 +53,10 @@ def frozen_features(
         benchmark: Where the photographs come from.
         domain: Its domain.
         root: The folder of the data sets.
-        network: The backbone's name, for `da.networks.backbone`.
-        weights: Its weights; see there.
+        network: The backbone's name, for `da.networks.backbone`; or "open_clip", the tower of
+            images of a network of open_clip.
+        weights: Its weights; see there. For "open_clip" the file in its folder, which must be
+            given; the features end in the space of its texts.
         stored_size: Side in pixels that photographs are resized to. Default None: 256, or 8 / 7 of
             a larger image_size.
         image_size: Side in pixels of the crop in their middle that the network sees. Default None:
@@ -81,9 +85,14 @@ def frozen_features(
         ValueError: backbone must be one of ...
     """
     whole_number_or_none(image_size, "image_size", least=1)
-    settings = input_settings(network, size=image_size, normalisation=normalisation)
     # The backbone goes first, so that missing weights are told at once.
-    body, _ = backbone(network, weights=weights)
+    if network == OPEN_CLIP:
+        encoder = open_clip_network(weights)
+        body = encoder.images
+        settings = changed(encoder.settings, size=image_size, normalisation=normalisation)
+    else:
+        settings = input_settings(network, size=image_size, normalisation=normalisation)
+        body, _ = backbone(network, weights=weights)
     stored_size = stored_size or settings.stored_size
     photographs = read_domain(benchmark, domain, root, size=stored_size, cache_dir=cache_dir)
     key = _key(body, np.asarray(photographs.x), settings)
@@ -101,6 +110,16 @@ def frozen_features(
         _publish(path, features)
         print(f"cached: {len(features)} features of {domain} by {network} in {path}")
     return Labelled(torch.from_numpy(features), photographs.y)
+
+
+def open_clip_network(weights: Path | str | None) -> ImageText:
+    """Read the network of open_clip of `frozen_features`, whose weights must be given."""
+    if weights is None:
+        raise ValueError(
+            "weights must be the file of weights in a folder of open_clip, with its "
+            "open_clip_config.json beside it; got none"
+        )
+    return read_image_text(weights)
 
 
 def _key(body: nn.Module, pixels: np.ndarray, settings: InputSettings) -> str:

@@ -20,7 +20,8 @@ from torch.nn.functional import normalize
 from da.data.benchmarks import Benchmark
 from da.data.domain import Labelled
 from da.data.readers import data_root
-from da.recipes.backbone_features import frozen_features
+from da.networks.image_text import PROMPT, class_directions
+from da.recipes.backbone_features import OPEN_CLIP, frozen_features, open_clip_network
 from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import HeadFlags, head_job, made_up_features
 from da.recipes.job import Cell, Job
@@ -36,6 +37,8 @@ from da.shallow.transport import LinearMongeMap, OTMap
 
 _LOGISTIC = LogisticRegression(C=10.0, max_iter=1000)  # rows of norm 1 need large coefficients
 MODELS = {
+    # Its source is no photograph, but a sentence on each class.
+    "zero_shot": Adapted(estimator=KNeighborsClassifier(1, algorithm="brute")),
     "nn": Adapted(estimator=KNeighborsClassifier(1, algorithm="brute")),
     "logistic": Adapted(estimator=_LOGISTIC),
     "coral_map": Adapted(CORAL(), estimator=_LOGISTIC),
@@ -64,7 +67,16 @@ class FeatureFlags(HeadFlags):
         *("nn", "logistic", "none", "mmd", "jan", "dsan", "coral", "dann"),
         *("cdan_e", "mcd", "mdd", "mcc", "afn", "bnm"),
     )
-    """What is compared. none: a head, trained on the source alone."""
+    """What is compared. none: a head, trained on the source alone. zero_shot: for each photograph
+    the class whose sentence is nearest, which needs --backbone open_clip."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "zero_shot" in self.loss and self.backbone != OPEN_CLIP and not self.smoke_test:
+            raise ValueError(
+                "backbone must be open_clip for row zero_shot, which compares photographs with "
+                f"sentences; got {self.backbone}"
+            )
 
 
 def features_main(flags_type: type[FeatureFlags], *, experiment: str, benchmark: Benchmark) -> None:
@@ -142,9 +154,16 @@ def _read(benchmark: Benchmark, flags: HeadFlags, domain: str) -> Labelled:
 
 
 def _samples(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Samples:
-    """Both domains in rows of norm 1. The target's rows are those that judge, too."""
+    """Both domains in rows of norm 1. The target's rows are those that judge, too.
+
+    The source of row zero_shot is a row for each class, of its sentence.
+    """
     pair = feature_pair(benchmark, flags, cell)
     source, target = (Labelled(_unit_rows(part), part.y) for part in pair)
+    if cell.method == "zero_shot" and not flags.smoke_test:
+        texts = open_clip_network(flags.weights).texts
+        rows = class_directions(texts, benchmark.classes).double()
+        source = Labelled(rows, torch.arange(len(rows)))
     return Samples(source, target.unlabelled(), target)
 
 
@@ -162,5 +181,6 @@ def _build(benchmark: Benchmark, flags: FeatureFlags, cell: Cell) -> Job | Shall
 
 def _describe(flags: FeatureFlags, cell: Cell) -> dict[str, Any]:
     if cell.method in MODELS:
-        return {"model": recipe(MODELS[cell.method])}
+        prompt = {"prompt": PROMPT} if cell.method == "zero_shot" else {}
+        return {"model": recipe(MODELS[cell.method])} | prompt
     return _describe_rows(flags, cell)

@@ -42,9 +42,10 @@ class HeadFlags(RowFlags, Flags):
     seeds: Seeds = (0, 1, 2)
     """One run for each."""
     backbone: str = "tf_efficientnet_lite0"
-    """The network whose features are used: torchvision's or timm's name."""
+    """The network whose features are used: torchvision's or timm's name, or open_clip."""
     weights: Path | None = None
-    """Its weights; none: its published ImageNet weights, cached or downloaded."""
+    """Its weights; none: its published ImageNet weights, cached or downloaded. For open_clip the
+    file of weights in its folder."""
     bottleneck: int = 256
     """Width of the layer between features and head that is aligned; 0: the features themselves."""
     dropout: float = 0.5

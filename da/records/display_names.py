@@ -130,6 +130,7 @@ NAMES = {
     "vrex": "VREx",
     "wdgrl": "WDGRL",
     "weighted": "weighted sources",
+    "zero_shot": "zero-shot",
 }
 
 
