@@ -363,7 +363,7 @@ NOT_CALLED: dict[str, str] = {
             *("records.Table", "recipes.Job", "recipes.Parts", "recipes.Samples"),
             *("recipes.ShallowJob", "adapt.Adapted", "adapt.Drift", "adapt.Predictions"),
             *("adapt.Prepared", "adapt.SavedModel", "adapt.Side", "adapt.Watched"),
-            *("data.FewLabelsBatch", "data.StreamBatch"),
+            *("data.FewLabelsBatch", "data.StreamBatch", "data.DomainBatch"),
             *("data.Batch", "data.LabelledBatch", "data.MultiSourceBatch", "data.TargetBatch"),
             "data.StreamBatch",
             "data.FewLabelsBatch",

@@ -24,6 +24,7 @@ from torch import Tensor
 from da.arrays.annotations import Expected, all_finite, of_fields, of_parameters
 from da.arrays.choices import check_choices
 from da.arrays.matrices import NonFiniteError
+from da.arrays.naming import names
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,9 +156,11 @@ def run_checked(function: partial[R], wrong: _Wrong | None, given: Mapping[str, 
     except (_Overflow, *DECOMPOSITION) as error:
         if wrong:
             raise wrong.error from error
+        if not given:  # an inner call has named what it was given
+            raise
         raise _Overflow(_overflow(function.func, given)) from error
     except Exception as error:
-        if wrong and not (isinstance(error, ValueError | TypeError) and wrong.name in str(error)):
+        if wrong and not (isinstance(error, ValueError | TypeError) and names(error, wrong.name)):
             raise wrong.error from error
         raise
     if wrong:

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def names(error: BaseException, name: str) -> bool:
+    """Whether an error's message holds the name of an argument as a word of its own."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(error)) is not None
+
+
 @contextmanager
 def naming(name: str) -> Iterator[None]:
     """Inside, a ValueError or TypeError that does not name the argument gets its name in front.
@@ -30,7 +35,7 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(error)):
+        if names(error, name):
             raise
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{name}: {error}") from error

@@ -72,6 +72,8 @@ def pooled_rows(estimator: BaseEstimator, X: Any, y: Any = None, **options: Any)
     """
     if getattr(getattr(X, "dtype", None), "kind", None) in ("m", "M"):  # they would be numbers
         raise TypeError(f"X must hold numbers; got {X.dtype}")
+    if np.ma.is_masked(X):
+        raise TypeError("X must hold numbers, none of them hidden; got a masked array")
     with naming("X"):
         X = validate_data(estimator, X, **options)
     if y is not None:

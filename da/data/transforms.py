@@ -64,6 +64,9 @@ def log_counts(x: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         float32 (b, d); a row of zeros stays a row of zeros.
 
+    Raises:
+        ValueError: The counts are no matrix.
+
     Example:
         >>> import torch
         >>> from da.data import log_counts
@@ -71,6 +74,8 @@ def log_counts(x: Tensor, generator: torch.Generator) -> Tensor:
         tensor([[1.0000, 0.0000, 0.0000],
                 [0.7070, 0.7070, 0.0000]])
     """
+    if x.ndim != 2:
+        raise ValueError(f"x must be counts (b, d); got shape {tuple(x.shape)}")
     return functional.normalize(x.float().log1p(), dim=1)
 
 

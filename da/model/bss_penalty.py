@@ -13,6 +13,7 @@ from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, as_matrix, full_precision, like
 from da.networks.network import Network
+from da.networks.samples import taken_by_network
 
 
 def spectral_shrinkage(features: Array, *, k: int = 1) -> Array:
@@ -91,4 +92,6 @@ def bss(
     Differences:
         None known.
     """
-    return eta * spectral_shrinkage(network(x).features, k=k)
+    with taken_by_network("x"):
+        features = network(x).features
+    return eta * spectral_shrinkage(features, k=k)

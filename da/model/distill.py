@@ -18,8 +18,10 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from da.arrays.arguments import checked
+from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples, full_precision, like
 from da.networks.network import Network
+from da.networks.samples import taken_by_network
 
 
 @checked
@@ -158,6 +160,8 @@ class Hint(nn.Module):
     @checked
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()
+        student_width = whole_number(student_width, "student_width", least=1)
+        teacher_width = whole_number(teacher_width, "teacher_width", least=1)
         self.linear = nn.Linear(student_width, teacher_width)
 
     def forward(self, student_features: Tensor) -> Tensor:
@@ -216,7 +220,8 @@ def lwf(
         from the paper's cross-entropy; it is constant. As in the paper there is no factor T^2,
         unlike in `knowledge_distillation`.
     """
-    features = network(x).features
+    with taken_by_network("x"):
+        features = network(x).features
     with torch.no_grad():
         old = source_network(x)
     if features.shape != old.features.shape:

@@ -7,6 +7,7 @@ import torch
 
 from da.arrays.arguments import checked
 from da.arrays.matrices import Array, check_two_samples, like
+from da.arrays.naming import naming
 
 SMALLEST_PROBABILITY = 1e-6
 
@@ -62,7 +63,8 @@ def density_ratio(source: Array, target: Array, rows: Array) -> Array:
     pooled = torch.cat([x, y]).detach().cpu().double().numpy()
     is_target = np.arange(len(pooled)) >= len(x)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(pooled, is_target.astype(int))
+    with naming("source, target and rows"):
+        model.fit(pooled, is_target.astype(int))
     p = model.predict_proba(asked.detach().cpu().double().numpy())[:, 1]
     p = p.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     ratio = torch.from_numpy(p / (1 - p) * len(x) / len(y))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from da.arrays.checked_classes import CheckedEstimator
 from da.arrays.matrices import Array, as_matrix, like
+from da.arrays.naming import naming
 from da.shallow.adapter import rows_of_width
 
 
@@ -123,11 +124,13 @@ def by_domain(domain: Any, rows: int) -> Iterator[tuple[Hashable, Tensor]]:
         TypeError: The names are neither strings nor integers.
         ValueError: There is not one name a row.
     """
-    values = domain.detach().cpu().numpy() if isinstance(domain, Tensor) else np.asarray(domain)
+    with naming("domain"):
+        values = domain.detach().cpu().numpy() if isinstance(domain, Tensor) else np.asarray(domain)
     if values.ndim == 0:
         values = np.full(rows, values[()])
     if values.dtype.kind == "O":  # a column of a table; None stays an object
-        values = np.array(values.tolist())
+        with naming("domain"):
+            values = np.array(values.tolist())
     if values.dtype.kind not in "iuU":
         raise TypeError(
             f"domain must hold names, strings or integers, one a row; got {values.dtype}"

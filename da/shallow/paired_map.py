@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.classes import class_values
 from da.arrays.matrices import Array
 from da.shallow.adapter import rows_of_width
 from da.shallow.domain_map import DomainMap, by_domain
@@ -128,8 +129,9 @@ def samples_of(sample: Any, domain: Any, rows: int) -> dict[Hashable, np.ndarray
 
     Raises:
         ValueError: There is not one name a row, or a domain has a name twice.
+        TypeError: The names are neither strings nor whole numbers.
     """
-    names = sample.detach().cpu().numpy() if isinstance(sample, Tensor) else np.asarray(sample)
+    names = class_values(sample, "sample")
     if names.shape != (rows,):
         raise ValueError(f"sample must hold one name a row, shape ({rows},); got {names.shape}")
     found = {}

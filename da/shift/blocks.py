@@ -214,7 +214,10 @@ def block_sums(
     frequencies = frequencies_of(width, [widest], features, seed)[0]  # (d, J)
     settings = SumSettings(width, scale, rows, kernels, 2 * frequencies.shape[1], seed)
     empty = torch.zeros(0, kernels, settings.features, dtype=torch.float64)
-    sums = [empty if x is None else _summed(x, frequencies, settings) for x in samples]
+    sums = [
+        empty if x is None else _summed(x, frequencies, settings, name)
+        for x, name in zip(samples, ("source", "target"), strict=True)
+    ]
     return BlockSums(settings, *sums)
 
 
@@ -228,7 +231,7 @@ def _samples(source: Array | None, target: Array | None) -> tuple[Tensor | None,
     return first, None if target is None else as_matrix(target, "target")
 
 
-def _summed(x: Tensor, frequencies: Tensor, settings: SumSettings) -> Tensor:
+def _summed(x: Tensor, frequencies: Tensor, settings: SumSettings, name: str) -> Tensor:
     """The sums (blocks, kernels, 2 J) over the blocks of x (n, d), in float64 on the CPU."""
     size, count = settings.block_rows, frequencies.shape[1]
     height = max(1, TILE // count)  # rows at a time
@@ -247,8 +250,8 @@ def _summed(x: Tensor, frequencies: Tensor, settings: SumSettings) -> Tensor:
     sums = torch.cat(found)
     if not bool(sums.isfinite().all()):
         raise ValueError(
-            "rows are so far apart, compared to the bandwidth, that float32 cannot hold their "
-            "phases: look at the largest values, or give a larger bandwidth"
+            f"{name} has rows so far apart, compared to the bandwidth, that float32 cannot hold "
+            "their phases: look at the largest values, or give a larger bandwidth"
         )
     return sums
 

@@ -30,7 +30,9 @@ from sklearn.preprocessing import StandardScaler
 
 from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
-from da.arrays.matrices import check_two_samples
+from da.arrays.matrices import NonFiniteError, check_two_samples
+from da.arrays.naming import naming
+from da.arrays.numbers import as_numbers
 from da.arrays.random_states import RandomState, seed_of
 
 FOLDS = 4
@@ -160,26 +162,21 @@ def explain_loss(
     """
     x, y = (z.numpy() for z in check_two_samples(source, target, least=10))
     bootstraps = whole_number(bootstraps, "bootstraps", least=1)
-    classes, codes = np.unique(
-        np.concatenate(
-            [
-                _vector(source_labels, len(x), "source_labels").astype(str),
-                _vector(target_labels, len(y), "target_labels").astype(str),
-            ]
-        ),
-        return_inverse=True,
+    named = (
+        _vector(source_labels, len(x), "source_labels").astype(str),
+        _vector(target_labels, len(y), "target_labels").astype(str),
     )
+    classes, codes = np.unique(np.concatenate(named), return_inverse=True)
     losses = [
-        _vector(source_losses, len(x), "source_losses").astype(np.float64),
-        _vector(target_losses, len(y), "target_losses").astype(np.float64),
+        _finite(source_losses, len(x), "source_losses"),
+        _finite(target_losses, len(y), "target_losses"),
     ]
-    if not all(np.isfinite(values).all() for values in losses):
-        raise ValueError("losses must be finite")
     seed = seed_of(random_state)
     own, other = codes[: len(x)], codes[len(x) :]
     ratio = _class_ratio(own, other, len(classes))
-    plain = domain_chances(x, y, np.ones(len(x)), seed=seed)
-    evened = domain_chances(x, y, ratio[own], seed=seed)
+    with naming("source and target"):
+        plain = domain_chances(x, y, np.ones(len(x)), seed=seed)
+        evened = domain_chances(x, y, ratio[own], seed=seed)
     a = _Sample(losses[0], own, plain[: len(x)], evened[: len(x)])
     b = _Sample(losses[1], other, plain[len(x) :], evened[len(x) :])
     return _with_intervals(a, b, len(classes), bootstraps, np.random.default_rng(seed))
@@ -287,6 +284,13 @@ def _class_ratio(
     q = np.bincount(other, other_weights, count)
     ratio = np.divide(q / q.sum(), p / p.sum(), out=np.zeros(count), where=p > 0)
     return ratio if ratio[own].sum() > 0 else np.ones(count)
+
+
+def _finite(values: np.ndarray, rows: int, name: str) -> np.ndarray:
+    numbers = as_numbers(_vector(values, rows, name), name).double().numpy()
+    if np.isfinite(numbers).all():
+        return numbers
+    raise NonFiniteError(f"{name} must be finite; got NaN or infinity")
 
 
 def _vector(values: np.ndarray, rows: int, name: str) -> np.ndarray:
