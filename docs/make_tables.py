@@ -65,6 +65,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         reliability.survival_kinds,
         reliability.wandb_seconds,
         reliability.endurance,
+        runs.frozen_and_adapted,
         runs.digits_instance_samples,
         runs.office_caltech_instance_samples,
         runs.digits_labelshift_errors,

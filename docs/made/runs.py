@@ -63,6 +63,56 @@ REACHED = (
 )
 
 
+class Compared(NamedTuple):
+    """One line of the table of frozen and adapted networks."""
+
+    words: str
+    experiment: str
+    row: str
+    target: str  # whether it learns from the target
+
+
+COMPARED = (
+    Compared("SqueezeNet 1.1, fine-tuned on the source", "office_caltech_mmd", "none", "no"),
+    Compared("SqueezeNet 1.1, fine-tuned with MCC", "office_caltech_mmd", "mcc", "yes"),
+    Compared(
+        "EfficientNet-Lite0, frozen, logistic regression on the source",
+        "office_caltech_features",
+        "logistic",
+        "no",
+    ),
+    Compared(
+        "EfficientNet-Lite0, frozen, a head with MCC", "office_caltech_features", "mcc", "yes"
+    ),
+)
+
+
+def frozen_and_adapted() -> str:
+    """Networks that were adapted, beside frozen ones, on the tasks that both tables have."""
+    tables = {
+        name: Table.of(
+            [
+                record
+                for record in read_runs(RECORDS, experiment=name)
+                if record.result["method"] in {line.row for line in COMPARED}
+                and not record.result.get("trial")
+            ],
+            select="last",
+            baseline="mcc",
+        )
+        for name in dict.fromkeys(line.experiment for line in COMPARED)
+    }
+    tasks = tables[COMPARED[0].experiment].tasks
+    lines = []
+    for line in COMPARED:
+        table = tables[line.experiment]
+        means = [mean(table.values(line.row, task).values()) for task in tasks]
+        seeds = len(table.values(line.row, tasks[0]))
+        figures = [f"{value:.1f}" for value in (*means, mean(means))]
+        lines.append([line.words, line.target, *figures, str(seeds)])
+    return grid(["what", "learns from the target", *tasks, "average", "seeds"], lines)
+
+
 def digits_instance_samples() -> str:
     """Effective sample sizes of the weights in digits_instance."""
     return _facts("digits_instance", "effective_sample_size", without=("none",))
