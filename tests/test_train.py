@@ -26,6 +26,7 @@ from da.arrays import NonFiniteError
 from da.data.batches import Batch, LabelledBatches, PairedBatches
 from da.data.digits import read_digits
 from da.data.domain import Labelled
+from da.data.one_by_one import Transform
 from da.data.transforms import identity
 from da.feature.mmd import mmd2
 from da.networks.network import Network
@@ -386,21 +387,27 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(
     assert not (run.directory / "result.json").exists()
 
 
-def test_nan_in_the_data_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (identity, "x must be finite; got NaN or infinity: check the data"),
+        (lambda x, generator: x.float(), "step 0: task = nan.*check the data for NaN"),
+    ],
+)
+def test_nan_in_the_data_is_named(tmp_path: Path, transform: Transform, message: str) -> None:
     x = torch.randn(40, 5)
     x[7, 2] = float("nan")
     domain = Labelled(x, torch.zeros(40, dtype=torch.long))
-    from da.data.transforms import identity
     from da.networks.small import mlp
 
-    stream = LabelledBatches(domain, batch_size=40, seed=0, transform=identity)
-    with pytest.raises(NonFiniteError, match="step 0: task = nan.*check the data for NaN"):
+    stream = LabelledBatches(domain, batch_size=40, seed=0, transform=transform)
+    with pytest.raises(ValueError, match=message):
         fit(
             Regularize(mlp(5, 2), None),
             stream,
             TrainConfig(steps=2),
             start(tmp_path),
-            Evaluation(domain, identity),
+            Evaluation(domain, transform),
         )
 
 

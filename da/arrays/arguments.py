@@ -156,8 +156,8 @@ def run_checked(function: partial[R], wrong: _Wrong | None, given: Mapping[str, 
     except (_Overflow, *DECOMPOSITION) as error:
         if wrong:
             raise wrong.error from error
-        if not given:  # an inner call has named what it was given
-            raise
+        if not any(_sizes(value) or _unusual(value) for value in given.values()):
+            raise  # an inner call has named what it was given
         raise _Overflow(_overflow(function.func, given)) from error
     except Exception as error:
         if wrong and not (isinstance(error, ValueError | TypeError) and names(error, wrong.name)):
@@ -244,6 +244,9 @@ def _finite(result: Any) -> bool:
 
 def _overflow(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
     """The message on a result that is not finite; it names the arrays and their largest value."""
+    wrong = [name for name, value in given.items() if not all(map(math.isfinite, _sizes(value)))]
+    if wrong:
+        return f"{', '.join(wrong)} must be finite; got NaN or infinity: check the data"
     names = ", ".join(name for name, value in given.items() if _sizes(value))
     sizes = [size for value in given.values() for size in _sizes(value)]
     told = [f"{names}, whose values are up to {max(sizes):.3g}"] if sizes else []

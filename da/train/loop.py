@@ -121,8 +121,7 @@ def fit(
     if start == 0:
         log_starting_spread(method, run, evaluation, fabric)
     progress = _progress(run, config, start, fabric)
-    stops = training.stops(start)  # it was interrupted after its last step
-    steps = iter(()) if stops else _batches(stream, config, start, fabric)
+    steps = iter(()) if training.stops(start) else _batches(stream, config, start, fabric)
     with Signals(fabric) as signals:
         for done, batches in enumerate(progress.over(signals.until(steps)), start + 1):
             terms = optimisation.step([batch.to(fabric.device) for batch in batches], done - 1)
@@ -137,10 +136,9 @@ def fit(
                 break
         if kept < done:  # it was interrupted
             training.keep(done)
-    if start == done and evaluation is not None:
+    if start == done and evaluation is not None:  # interrupted after its last step
         save_predictions(method, run, evaluation, fabric)
-    more: dict[str, Any] = {"facts": dict(facts)} if facts else {}
-    more |= _remarks(run, progress, config, done)
+    more = _remarks(run, progress, config, done) | ({"facts": dict(facts)} if facts else {})
     return finish(method, run, evaluation, training.selected, more, fabric)
 
 
