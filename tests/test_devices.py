@@ -114,6 +114,9 @@ def losses() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
             "local_mmd2": lambda x, y: face.local_mmd2(
                 x, y, like_device(LABELS, x), like_device(PROBABILITIES, x)
             ),
+            "contrastive_discrepancy": lambda x, y: face.contrastive_discrepancy(
+                x, y, like_device(LABELS, x), like_device(LABELS[:M], y)
+            ),
             "sliced_wasserstein": face.sliced_wasserstein,
             "nuclear_wasserstein": face.nuclear_wasserstein,
             "risk_variance": lambda x, y: face.risk_variance(x[0]),

@@ -212,7 +212,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"labels must be \(3,\)"):
         one_vs_all_loss(torch.zeros(3, 2, 2), torch.zeros(2).long())
     for make in (OneVsAll, PrototypeHead):
-        with pytest.raises(ValueError, match="known must be at least 2; got 1"):
+        with pytest.raises(ValueError, match="known must be a whole number >= 2; got 1"):
             make(4, known=1)
     with pytest.raises(ValueError, match="margin must be a finite number >= 0"):
         entropy_separation(torch.zeros(2, 3), margin=-1.0)

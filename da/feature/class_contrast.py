@@ -90,7 +90,10 @@ def contrastive_discrepancy(
     first, second = own[:, None] == common, other[:, None] == common  # (n, K), (m, K)
     kept = first.any(dim=1), second.any(dim=1)
     rows = wide[: len(x)][kept[0].to(wide.device)], wide[len(x) :][kept[1].to(wide.device)]
-    members = [z[k].to(wide) for z, k in zip((first, second), kept, strict=True)]
+    # First the place and then the type: not every device has float64.
+    members = [
+        z[k].to(wide.device).to(wide.dtype) for z, k in zip((first, second), kept, strict=True)
+    ]
     between = _between_classes(rows[0], rows[1], members[0], members[1])  # (K, K)
     within = between.diagonal().sum()
     k = len(common)

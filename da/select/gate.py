@@ -23,7 +23,7 @@ def within_gate(source_risks: Mapping[Name, float], *, tolerance: float = TOLERA
     Args:
         source_risks: Minus the cross-entropy on held-out source rows by candidate, from
             `source_risk`: higher is better.
-        tolerance: How much worse than the best is allowed, in nats, >= 0. Default 0.05.
+        tolerance: How much worse than the best is allowed, in nats, finite, >= 0. Default 0.05.
 
     Returns:
         The candidates within the tolerance, in their order; at least one.
@@ -59,7 +59,7 @@ def best_candidate(
         scores: A score by candidate; higher is better.
         source_risks: Minus the cross-entropy on held-out source rows of the same candidates, from
             `source_risk`: higher is better. Default None: no gate.
-        tolerance: How much worse than the best is allowed, in nats, >= 0. Default 0.05.
+        tolerance: How much worse than the best is allowed, in nats, finite, >= 0. Default 0.05.
 
     Returns:
         The name of the candidate; of equal scores the first.
