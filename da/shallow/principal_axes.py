@@ -10,7 +10,7 @@ from torch import Tensor
 
 from da.arrays.integers import whole_number_or_none
 from da.kernels.distances import centred
-from da.shallow.many_rows import Sums, furthest_signs, has_many_rows, mean_of, sums_of
+from da.shallow.many_rows import Sums, furthest_signs, has_many_rows, sums_of
 
 _DISAGREE = 0.995  # a disagreement from which on two subspaces count as orthogonal in one direction
 
@@ -31,14 +31,14 @@ def principal_axes(x: Tensor, k: int | None, name: str) -> Tensor:
     Raises:
         ValueError: All rows are the same, or `k` is out of its range.
     """
-    many = has_many_rows(*x.shape)
-    axes = _axes_of(sums_of(x)) if many else _all_axes(x)
+    sums = sums_of(x) if has_many_rows(*x.shape) else None
+    axes = _all_axes(x) if sums is None else _axes_of(sums)
     if axes.shape[1] == 0:
         raise ValueError(f"the {name} must vary: their rows are all the same and span no subspace")
     note = f"the rank of the centred {name}"
     k = whole_number_or_none(k, "n_components", least=1, most=axes.shape[1], note=note)
     axes = axes[:, :k]
-    return axes * furthest_signs((x,), axes, mean_of(x)) if many else axes
+    return axes if sums is None else axes * furthest_signs((x,), axes, sums.mean)
 
 
 def axes_of_both(
