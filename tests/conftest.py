@@ -1,4 +1,4 @@
-"""What every test relies on: an environment of its own, and no clock in property tests."""
+"""What every test relies on: an environment of its own, and the same property tests each time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import signal
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no clock", deadline=None)  # a busy machine is no defect
-settings.load_profile("no clock")
+# No deadline: a busy machine is no defect. The same cases each time: a failure is then of the change
+# at hand. `pytest --hypothesis-profile new_cases` looks for further ones.
+settings.register_profile("same_cases", deadline=None, derandomize=True)
+settings.register_profile("new_cases", deadline=None, derandomize=False, max_examples=300)
+settings.load_profile("same_cases")
 
 
 @pytest.fixture(autouse=True)
