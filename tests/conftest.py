@@ -7,8 +7,8 @@ import signal
 import pytest
 from hypothesis import settings
 
-# No deadline: a busy machine is no defect. The same cases each time: a failure is then of the change
-# at hand. `pytest --hypothesis-profile new_cases` looks for further ones.
+# No deadline: a busy machine is no defect. The same cases each time: a failure is then of the
+# change at hand. `pytest --hypothesis-profile new_cases` looks for further ones.
 settings.register_profile("same_cases", deadline=None, derandomize=True)
 settings.register_profile("new_cases", deadline=None, derandomize=False, max_examples=300)
 settings.load_profile("same_cases")

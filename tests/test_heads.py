@@ -25,6 +25,7 @@ from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import head_network
 from da.recipes.rows import describe_rows
 from da.recipes.stacked_filling import fill_stacked, groups_of
+from da.records import Run
 from da.records.claim import BusyError
 
 CLASSES = ("a", "b", "c")
@@ -155,6 +156,18 @@ def test_adversaries_on_features_are_small_and_cdan_takes_its_random_map():
         ]  # fmt: skip
     assert made.multilinear.width == made.discriminator[0].in_features == 1024
     assert made.entropy_conditioning
+
+
+def test_no_feature_norm_grows_without_end(tmp_path):
+    """The radius of hard AFN is 25; stepwise norms under AdamW were 94 here."""
+    torch.manual_seed(0)
+    flags = flags_for(tmp_path, steps=200, evaluate_every=200, dropout=0.0)
+    job = build(flags, Cell("afn", *COLUMNS[0], 0))
+    names = {"experiment": "toy", "method": "afn", "source": "home", "target": "street", "seed": 0}
+    job.carry_out(Run.start(tmp_path, {}, **names, wandb="disabled"), flags, None)
+    network = job.method.network.eval()
+    norms = network(domain_of("street").x).features.norm(dim=1)
+    assert 15 < float(norms.mean().detach()) < 35
 
 
 def test_the_network_scales_its_input_and_takes_no_bottleneck():

@@ -35,6 +35,7 @@ from da.feature import (
     coral,
     energy_distance,
     frechet_distance,
+    hard_afn,
     homm,
     joint_mmd2,
     local_mmd2,
@@ -91,6 +92,7 @@ METHODS = {
     "mcc": MCC,
     "bnm": BNM,
     "afn": AFN,
+    "hard_afn": lambda net, **own: AFN(net, penalty=hard_afn, **own),
     "pseudo_labels": lambda net, **own: PseudoLabels(net, threshold=0.4, **own),
 }
 
