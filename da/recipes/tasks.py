@@ -22,9 +22,9 @@ def choose_tasks(tasks: Iterable[Task], source: str | None, target: str | None) 
     chosen = tuple(t for t in every if source in (None, t[0]) and target in (None, t[1]))
     if not chosen:
         names = ", ".join(f"{source}>{target}" for source, target in every)
-        raise ValueError(
-            f"--source {source} --target {target}: no such task; the tasks are {names}"
-        )
+        flags = {"--source": source, "--target": target}
+        asked = " ".join(f"{flag} {name}" for flag, name in flags.items() if name is not None)
+        raise ValueError(f"{asked}: no such task; the tasks are {names}")
     return chosen
 
 
