@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from da.arrays.annotations import all_finite
 from da.arrays.devices import without_values
 from da.arrays.numbers import as_numbers
 from da.arrays.stacking import stacking
@@ -92,9 +93,7 @@ def as_matrix(x: Tensor | np.ndarray, name: str) -> Tensor:
         # Nothing can be read here. A member whose values are not finite must not stop the others in
         # a decomposition that takes finite numbers alone; its own task loss says that it diverged.
         return tensor.nan_to_num()
-    # A finite sum means that every value is finite, so good input costs one reduction. A sum of
-    # finite values may overflow; then every value is looked at.
-    if not bool(tensor.detach().sum().isfinite()) and not bool(tensor.isfinite().all()):
+    if not all_finite(tensor):
         row = int((~tensor.isfinite().all(dim=1)).nonzero()[0])
         raise NonFiniteError(
             f"{name} must be finite; row {row} holds NaN or infinity: rows are not dropped here, "
