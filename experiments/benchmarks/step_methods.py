@@ -12,7 +12,7 @@ Networks: the LeNet of the digits (64 + 64 images of 16 x 16, AdamW), whose step
 and therefore shows every small operation, and SqueezeNet 1.1 with random weights (32 + 32 random
 photographs of 128 x 128, SGD, float32).
 
-Time: about ten minutes on one idle CPU core. The table is in docs/performance.md.
+Time: about forty minutes on one CPU core. The table is in docs/performance.md.
 """
 
 from __future__ import annotations
