@@ -41,9 +41,13 @@ def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer
     """
     plain = method.parameter_groups(config.learning_rate, config.backbone_factor)
     groups = [group | {"initial_lr": group["lr"]} for group in plain]
+    decay = config.weight_decay
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+        devices = {p.device.type for group in groups for p in group["params"]}
+        # Fused: one pass over the weights in place of five.
+        return torch.optim.AdamW(groups, weight_decay=decay, fused=devices <= {"cpu", "cuda"})
+    # PyTorch's fused SGD fails if weights of a group join later, as in gradual unfreezing.
+    return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=decay)
 
 
 class Optimisation:
