@@ -60,8 +60,8 @@ def block_mmd_test(
             1,000 random pooled rows. The kernels are exp(-||x - y||^2 / s_k).
         bandwidths: The number of s_k: s times 1/16, 1/4, 1, 4, 16 for five; see `block_sums`.
             Default 5.
-        features: The random features of each bandwidth, even. More cost time and see finer
-            differences: take 2,000 or more for tens of thousands of rows. Default 192.
+        features: The random features of each bandwidth, even. More cost time; their statistic
+            depends less on the draw. Default 192.
         random_state: Source of those 1,000 rows, the frequencies and the relabellings: None, an
             int, or a RandomState or Generator of NumPy. Each call takes one number from such an
             object. Default 0.
