@@ -20,9 +20,8 @@ are
 
 The last step of swad is the paper's choice: its average reads the held-out digits already.
 
-No digit of the target is in a source under another change. The table, of one
-seed and five rows so far, is in docs/results/digits_generalisation.md. Time: about ten seconds a
-run on one CPU core.
+No digit of the target is in a source under another change. The table is in
+docs/results/digits_generalisation.md. Time: about ten seconds a run on one CPU core.
 """
 
 from dataclasses import dataclass, replace
