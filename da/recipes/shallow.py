@@ -162,7 +162,7 @@ def shallow_main(
         >>> sys.argv = ["script.py", "--loss", "nn", "--target", "upside-down"]
         >>> shallow_main(ShallowFlags, experiment="toy", benchmark=DIGITS, model=None, samples=None)
         Traceback (most recent call last):
-        SystemExit: error: --source None --target upside-down: no such task; ...
+        SystemExit: error: --target upside-down: no such task; ...
     """
 
     def build(flags: FlagsType, cell: Cell) -> ShallowJob:
