@@ -46,6 +46,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         studies.batch_statistics,
         studies.selection_study,
         studies.selection_study_office31,
+        studies.selection_study_office_caltech,
         studies.accuracy_study,
         studies.accuracy_study_office31,
         own_data.own_data,

@@ -26,6 +26,11 @@ def selection_study_office31() -> str:
     return _choices("selection_study_office31")
 
 
+def selection_study_office_caltech() -> str:
+    """The same on frozen features of Office-Caltech10."""
+    return _choices("selection_study_office_caltech")
+
+
 def _choices(name: str) -> str:
     lines: dict[str, list[str]] = {}
     for half in ("decide", "confirm", "all"):
