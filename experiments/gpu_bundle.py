@@ -50,7 +50,7 @@ class Options:
     """Largest size in MiB."""
     side: int = 256
     """Side of the photographs in pixels."""
-    quality: int = 80
+    quality: int = 77
     """Of the JPEGs, 1 to 95."""
     leave_out: tuple[str, ...] = ()
     """Wheels that the machine does not lack, such as scipy scikit-learn; all: every wheel."""
