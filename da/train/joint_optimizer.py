@@ -41,8 +41,7 @@ def make_joint_optimizer(stack: Stack, members: Sequence[Member]) -> torch.optim
         for options, own in zip(plain[first], named, strict=True):
             slices = [stack.parameters[name].detach()[first:stop] for name in own]
             more = {"members": range(first, stop), "names": own, "config": members[first].config}
-            # Fused: one pass over the weights in place of five.
-            groups.append(options | more | {"params": slices, "fused": True})
+            groups.append(options | more | {"params": slices})
     return type(single[0])(groups)  # type: ignore[call-arg, arg-type]
 
 

@@ -31,4 +31,5 @@ def milliseconds(row: Row) -> str:
 
 def grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [list(head), ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n"

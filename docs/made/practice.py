@@ -65,11 +65,7 @@ def fit_checks() -> str:
     """How often the checks of weights accept."""
     rows = [row for row in read("prediction_sets") if row["part"] == "check"]
     lines = [
-        [
-            who.replace("|", "given"),
-            f"{100 * mean(int(row['fits']) for row in found):.1f}",
-            str(len(found)),
-        ]
+        [who, f"{100 * mean(int(row['fits']) for row in found):.1f}", str(len(found))]
         for (who,), found in by(rows, "row").items()
     ]
     return grid(["problem, estimate", "accepted, percent", "draws"], lines)
