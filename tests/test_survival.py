@@ -55,6 +55,7 @@ def test_every_length_of_a_small_file_is_cut_to(tmp_path: Path) -> None:
     cuts = lengths_of(tmp_path, 10)
     assert sorted(n for name, n in cuts if name == "small") == [0, 1, 2, 3, 4]
     assert sorted(n for name, n in cuts if name == "large") == [*range(0, 1000, 100), 999]
+    assert lengths_of(tmp_path, 0) == []
     assert bits_of(tmp_path, 4, 0) == [("large", 0), ("small", 0), ("large", 7999), ("small", 39)]
 
 

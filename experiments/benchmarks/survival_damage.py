@@ -38,6 +38,8 @@ def bits_of(folder: Path, count: int, seed: int) -> list[tuple[str, int]]:
 
 def lengths_of(folder: Path, most: int) -> list[tuple[str, int]]:
     """Lengths that a folder's files are cut to, by turns: all of small files, `most` of large."""
+    if not most:
+        return []
     cuts: list[list[tuple[str, int]]] = []
     for path in sorted(folder.iterdir()):
         if path.is_file():
