@@ -31,6 +31,16 @@ def test_every_kind_of_method_can_be_killed() -> None:
     assert {"mmd", "cdan_mcc_sdat", "SHOT", "MaskedLanguage", "CoTuning"} <= kinds().keys()
 
 
+@pytest.mark.slow
+def test_every_kind_of_method_trains(tmp_path: Path) -> None:
+    from survival_kinds import kinds, train
+
+    for name in kinds():
+        train(name, tmp_path)
+    ended = {path.parents[2].name for path in tmp_path.glob("*/*/*/seed*/result.json")}
+    assert ended == kinds().keys()
+
+
 def test_a_cell_that_was_begun_twice_is_seen(tmp_path: Path) -> None:
     from survival_table import begun_twice
 

@@ -20,7 +20,6 @@ import da.feature
 import da.model
 import da.train
 from da.data.batches import (
-    Batch,
     LabelledBatch,
     LabelledBatches,
     PairedBatches,
@@ -28,25 +27,24 @@ from da.data.batches import (
     TargetBatches,
 )
 from da.data.domain import Labelled
+from da.data.labelled_domains import DomainBatches
 from da.data.multisource import MultiSourceBatches
 from da.data.transforms import identity
-from da.feature import M3SDA, mmd2
+from da.feature import BNM, DANN, M3SDA, MFSAN, MixStyle, WeightedSources, mmd2
+from da.feature.across_domains import AcrossDomains
 from da.model import l2_sp
 from da.networks.encoder_from_texts import new_encoder
 from da.networks.network import Network
 from da.networks.text_encoders import tokens
 from da.recipes.methods import METHODS
 from da.records.run import Run
-from da.train import Evaluation, Method, TrainConfig, fit
+from da.train import Evaluation, Method, Sum, TrainConfig, fit
 
 WIDTH, N, M = 6, 24, 17
 CONFIG = TrainConfig(
     steps=8, evaluate_every=2, log_every=1, learning_rate=0.02, accelerator="cpu", threads=1
 )
 TASKS = {"shape": 3, "colour": 2}
-COMPOSED = ("SDAT", "Sum")  # of other methods; rows have them
-# More than one stream.
-NOT_YET = ("Fishr", "GroupDRO", "MFSAN", "MixStyle", "SWAD", "WeightAverage")
 TEXTS = ("a good book", "a dull long book", "good good film")
 OUTPUTS = {"numbers": 1, "tasks": sum(TASKS.values()), "known classes": 4}
 
@@ -86,16 +84,31 @@ ARGUMENTS: dict[str, Callable[[], object]] = {
     "view": lambda: half,
     "weak": lambda: half,
     "strong": lambda: torch.tanh,
+    "sources": lambda: 2,
+    "domains": lambda: 2,
+    "layer": lambda: "backbone.1",
+    "method": lambda: DANN(network(3)),
+    "held_out": lambda: rows()[0],
 }
 # Options whose defaults are for images, or let no row of an untrained network count.
 OPTIONS: dict[str, object] = {"weak": half, "strong": torch.tanh, "view": half, "threshold": 0.0}
-OPTIONS_OF: dict[str, dict[str, object]] = {"Delta": {"layers": ["1"]}, "Tent": {"margin": None}}
+OPTIONS_OF: dict[str, dict[str, object]] = {
+    "Delta": {"layers": ["1"]},
+    "Tent": {"margin": None},
+    "WeightedSources": {"weights": torch.tensor([0.5, 1.5])},
+}
 
 
 def network(outputs: int) -> Network:
     """A small network for vectors."""
     body = nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, 8))
     return Network(body, nn.Sequential(nn.BatchNorm1d(8), nn.ReLU()), nn.Linear(8, outputs))
+
+
+def both() -> Sum:
+    """Two methods on one network."""
+    first = DANN(network(3))
+    return Sum(first, BNM(first.network))
 
 
 def kinds() -> dict[str, Callable[..., Method]]:
@@ -107,17 +120,9 @@ def kinds() -> dict[str, Callable[..., Method]]:
         if inspect.isclass(each := getattr(face, name))
         and issubclass(each, Method)
         and not inspect.isabstract(each)
-        and each.__name__ not in (*COMPOSED, *NOT_YET)
-        and _has_a_stream(each)
     }
     made = {name: make for name, make in METHODS.items() if not inspect.isclass(make)}
-    return dict(sorted(made.items())) | dict(sorted(classes.items()))
-
-
-def _has_a_stream(kind: type[Method]) -> bool:
-    """Whether `_stream` gives what a method reads; those of several labelled domains have none."""
-    reads = typing.get_type_hints(kind.loss)["batch"]
-    return reads in (LabelledBatch, TargetBatch) or issubclass(reads, Batch)
+    return dict(sorted(made.items())) | dict(sorted(classes.items())) | {"Sum": both}
 
 
 def left_out() -> dict[str, str]:
@@ -125,8 +130,7 @@ def left_out() -> dict[str, str]:
     found = {}
     for name, make in kinds().items():
         for argument, parameter in inspect.signature(make).parameters.items():
-            needed = parameter.default is inspect.Parameter.empty and argument != "network"
-            if needed and argument not in ARGUMENTS:
+            if _is_needed(parameter) and argument != "network" and argument not in ARGUMENTS:
                 found[name] = f"it needs {argument}"
     return found
 
@@ -147,6 +151,10 @@ def train(name: str, folder: Path) -> None:
     fit(method, _stream(make, kind), CONFIG, run, evaluation)
 
 
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty
+
+
 def _parameters(make: Callable[..., Method]) -> typing.Mapping[str, inspect.Parameter]:
     return inspect.signature(make).parameters
 
@@ -154,7 +162,9 @@ def _parameters(make: Callable[..., Method]) -> typing.Mapping[str, inspect.Para
 def _class_of(make: Callable[..., Method]) -> type[Method]:
     """The class of a row: a class, a partial of one, or a function that says."""
     inner = make.func if isinstance(make, partial) else make
-    return inner if inspect.isclass(inner) else typing.get_type_hints(inner)["return"]
+    return typing.cast(
+        type[Method], inner if inspect.isclass(inner) else typing.get_type_hints(inner)["return"]
+    )
 
 
 def _arguments(make: Callable[..., Method], kind: type[Method]) -> dict[str, object]:
@@ -165,7 +175,7 @@ def _arguments(make: Callable[..., Method], kind: type[Method]) -> dict[str, obj
             arguments[name] = network(OUTPUTS.get(str(kind.label_kind), 3))
         elif name in given:
             arguments[name] = given[name]
-        elif parameter.default is inspect.Parameter.empty:
+        elif _is_needed(parameter):
             arguments[name] = ARGUMENTS[name]()
     return arguments
 
@@ -182,11 +192,12 @@ def _stream(make: Callable[..., Method], kind: type[Method]):  # type: ignore[no
     domain = Labelled(x, labels.get(str(kind.label_kind), y))
     options = {"batch_size": 8, "seed": 0, "transform": transform}
     reads = typing.get_type_hints(kind.loss)["batch"]
+    if issubclass(kind, (AcrossDomains, MixStyle)):
+        return DomainBatches([domain, target], **options)  # type: ignore[arg-type]
     if reads is LabelledBatch:
         return LabelledBatches(domain, **options)  # type: ignore[arg-type]
     if reads is TargetBatch:
         return TargetBatches(target.unlabelled(), **options)  # type: ignore[arg-type]
-    if kind is M3SDA:
+    if kind in (M3SDA, MFSAN, WeightedSources):
         return MultiSourceBatches([domain, domain], target.unlabelled(), **options)  # type: ignore[arg-type]
-    assert issubclass(reads, Batch)
     return PairedBatches(domain, target.unlabelled(), **options)  # type: ignore[arg-type]
