@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 
 from da.instance.samples import sorting
 from da.shallow import (
+    BDA,
     CORAL,
+    JDA,
     TCA,
     LinearMongeMap,
     SubspaceAlignment,
     coral,
     many_rows,
+    pooled_rows,
     principal_axes,
-    tca,
 )
 from da.shallow.adapter import warn_if_unlike_scales
 from da.shallow.many_rows import furthest_signs, root_of, sums_of
@@ -53,7 +55,8 @@ def test_sums_are_moments(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     places = (pooled - pooled.mean(0)) @ directions
     furthest = places[np.abs(places).argmax(0), np.arange(4)]
     signs = furthest_signs(
-        (torch.from_numpy(x), torch.from_numpy(y)), torch.from_numpy(directions), both.mean
+        (torch.from_numpy(x), torch.from_numpy(y)),
+        lambda block: (block - both.mean) @ torch.from_numpy(directions),
     )
     np.testing.assert_array_equal(signs, np.sign(furthest))
 
@@ -68,6 +71,10 @@ ADAPTERS = [
     TCA(n_components=3),
     TCA(n_components=3, kernel="primal"),
     TCA(n_components=3, kernel="rbf", n_landmarks=20),
+    JDA(n_components=3, n_iter=4),
+    JDA(n_components=3, n_iter=3, kernel="primal", normalise=False),
+    JDA(n_components=3, n_iter=3, kernel="rbf", n_landmarks=20),
+    BDA(n_components=3, n_iter=3),
     SubspaceAlignment(n_components=2),
     SubspaceAlignment(),
     CORAL(),
@@ -83,14 +90,15 @@ def counted(function, taken: list, *arguments):
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_many_rows_are_mapped_as_few_rows_are(adapter, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = samples()
-    few = adapter.fit(source, target)
+    labels = (source[:, 0] > np.median(source[:, 0])) + (source[:, 1] > 52).astype(int)
+    few = adapter.fit(source, target, labels)
     by_few = [few.transform(z, domain=d) for z, d in ((source, "source"), (target, "target"))]
     monkeypatch.setattr(many_rows, "MANY", 100)
     taken = []
-    for module in (tca, principal_axes, coral, many_rows):
+    for module in (pooled_rows, principal_axes, coral, many_rows):
         by_sums = partial(counted, module.sums_of, taken)
         monkeypatch.setattr(module, "sums_of", by_sums)
-    adapter.fit(source, target)
+    adapter.fit(source, target, labels)
     assert taken, "the sums are taken"
     for z, d, expected in ((source, "source", by_few[0]), (target, "target", by_few[1])):
         np.testing.assert_allclose(adapter.transform(z, domain=d), expected, rtol=1e-6, atol=1e-7)

@@ -179,6 +179,7 @@ class BDA(JointAdapter):
 
     def _balancer(self, x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
         if isinstance(self.balance, str):
+            x, y = (self._normalised(each.double()) for each in (x, y))
             return balance_estimator(x, y, codes)
         balance = float(self.balance)
         return lambda pseudo: balance

@@ -28,12 +28,10 @@ from da.shallow.adapter import Domain, check_labels, nearest
 from da.shallow.kernel_rows import Kernel, check_kernel
 from da.shallow.spectral import (
     class_gaps,
-    directions,
     domain_gap,
-    factor_of,
     low_rank_root,
-    oriented,
-    scaled,
+    scale_of,
+    signs_of,
 )
 from da.shallow.spectral_adapter import SpectralAdapter, check_rounds, check_spectral
 
@@ -102,46 +100,47 @@ class JointAdapter(SpectralAdapter, ABC):
             TypeError: There are no labels, or a sample does not hold floats.
             ValueError: There is only one class, or a parameter is out of its range.
         """
-        x, y = self._samples(source, target)
+        x, y = self._rows(source, target)
         self._check()
         classes, codes = check_labels(source_labels, x)
-        x, y = self._normalised(x), self._normalised(y)
-        rows, mean = self._lifted(torch.cat([x, y]))
-        pseudo = self._rounds(rows, mean, x, y, codes, len(classes))
+        pseudo = self._rounds(x, y, codes, len(classes))
         found = classes[pseudo.cpu().numpy()]
         as_tensor = isinstance(source_labels, Tensor)
         self.pseudo_labels_ = torch.from_numpy(found).to(x.device) if as_tensor else found
         return self
 
-    def _rounds(
-        self, rows: Tensor, mean: Tensor, x: Tensor, y: Tensor, codes: Tensor, classes: int
-    ) -> Tensor:
-        """Solve n_iter times; return the pseudo-labels (m,) of the last embedding, as codes.
-
-        rows (n + m, r) are kernel rows, centred by their mean (r,).
-        """
-        factor, balance = factor_of(rows), self._balancer(x, y, codes)
-        marginal = domain_gap(len(x), len(y), rows)  # (n + m, 1)
-        gaps, pseudo = marginal, None
+    def _rounds(self, x: Tensor, y: Tensor, codes: Tensor, classes: int) -> Tensor:
+        """Solve n_iter times; return the pseudo-labels (m,) of the last embedding, as codes."""
+        rows = self._pooled(x, y, self._normalised)
+        balance = self._balancer(x, y, codes)
+        marginal, marginal_gap = domain_gap(len(x), len(y), rows.mean), rows.gap()
+        columns, gaps, pseudo = marginal, marginal_gap, None  # E (n + m, q) and R^T E (r, q)
         for number in range(1, self.n_iter + 1):
-            root = low_rank_root(rows.T @ scaled(gaps), self.regularization)
-            found = directions(root, self.n_components, factor=factor, centred_rows=rows)
-            self.components_ = oriented(found, rows)
-            z = self._normalised(rows @ self.components_ + mean @ self.components_)  # (n + m, p)
+            root = low_rank_root(gaps / scale_of(columns), self.regularization)
+            found = rows.directions(root, self.n_components)
+            z = rows.embedded(found)  # (n + m, p)
+            signs = signs_of(z)
+            self.components_ = found * signs.to(found)
+            z *= signs
+            z = self._normalised(z.add_((rows.mean @ self.components_).to(z)))
             previous, pseudo = pseudo, self._classify(z[: len(x)], codes, z[len(x) :])
             self.n_iter_ = number
             if number == self.n_iter or (previous is not None and torch.equal(previous, pseudo)):
                 break
             self.balance_ = balance(pseudo)
             conditional = class_gaps(codes, pseudo, classes)  # (n + m, c')
-            marginal_share = (classes * (1 - self.balance_)) ** 0.5
-            gaps = torch.cat([marginal_share * marginal, self.balance_**0.5 * conditional], 1)
+            shares = (classes * (1 - self.balance_)) ** 0.5, self.balance_**0.5
+            columns = torch.cat([shares[0] * marginal, shares[1] * conditional], 1)
+            gaps = torch.cat([shares[0] * marginal_gap, shares[1] * rows.gaps(conditional)], 1)
         assert pseudo is not None
         return pseudo
 
     @abstractmethod
     def _balancer(self, x: Tensor, y: Tensor, codes: Tensor) -> Callable[[Tensor], float]:
-        """A function: pseudo-labels (m,) -> the share of the conditional terms, in [0, 1]."""
+        """A function: pseudo-labels (m,) -> the share of the conditional terms, in [0, 1].
+
+        x (n, d) and y (m, d) are the rows as they were given.
+        """
 
     def _classify(self, source: Tensor, codes: Tensor, target: Tensor) -> Tensor:
         """The classes of the embedded target rows (m,), as codes."""

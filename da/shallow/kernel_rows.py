@@ -77,7 +77,10 @@ class KernelRows:
             _gaussian(x, self.landmarks, self.gamma, out=out)
             return
         rows = x if self.landmarks is None else _gaussian(x, self.landmarks, self.gamma)
-        out.copy_(rows if self.projection is None else rows @ self.projection)
+        if self.projection is None:
+            out.copy_(rows)
+        else:
+            torch.mm(rows, self.projection, out=out)
 
 
 def kernel_rows(

@@ -63,7 +63,7 @@ def sums_of(x: Tensor, features: Callable[[Tensor], Tensor] | None = None) -> Su
 
     Args:
         x: Rows (n, d) in float32 or float64.
-        features: Maps rows (t, d) in float64 to (t, r). Default None: the rows themselves.
+        features: Maps rows (t, d) to (t, r). Default None: the rows themselves.
 
     Returns:
         Number, mean and scatter matrix.
@@ -95,30 +95,23 @@ def scatter_of(x: Tensor) -> Tensor:
     return z.T @ z
 
 
-def furthest_signs(
-    samples: tuple[Tensor, ...],
-    directions: Tensor,
-    mean: Tensor,
-    features: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
+def furthest_signs(samples: tuple[Tensor, ...], embed: Callable[[Tensor], Tensor]) -> Tensor:
     """Find the sign of the coordinate that is furthest from 0, for each direction.
 
     Args:
-        samples: Rows (n, d) each, in float32 or float64. Coordinates have their precision.
-        directions: Columns (r, p).
-        mean: Subtracted from the features (r,).
-        features: As in `sums_of`.
+        samples: Rows (n, d) each.
+        embed: Maps rows (t, d) to their coordinates (t, p), in a precision of its own.
 
     Returns:
-        Signs (p,), 1 or -1.
+        Signs (p,), 1 or -1, in that precision.
     """
-    high = low = torch.zeros_like(directions[0])  # (p,)
+    high = low = torch.zeros((), device=samples[0].device)
     for x in samples:
-        for block in _blocks(x, features):
-            places = (block - mean.to(block)) @ directions.to(block)
+        for block in x.split(BLOCK):
+            places = embed(block)
             high = torch.maximum(high, places.amax(dim=0))
             low = torch.minimum(low, places.amin(dim=0))
-    return torch.where(high >= -low, 1.0, -1.0).to(directions)
+    return torch.where(high >= -low, 1.0, -1.0).to(high)
 
 
 def root_of(scatter: Tensor) -> Tensor:
@@ -129,7 +122,7 @@ def root_of(scatter: Tensor) -> Tensor:
 
 def _blocks(x: Tensor, features: Callable[[Tensor], Tensor] | None) -> Iterator[Tensor]:
     blocks = iter(x.split(BLOCK))
-    return blocks if features is None else (features(block.double()) for block in blocks)
+    return blocks if features is None else map(features, blocks)
 
 
 def _square(block: Tensor) -> Tensor:

@@ -38,7 +38,10 @@ def principal_axes(x: Tensor, k: int | None, name: str) -> Tensor:
     note = f"the rank of the centred {name}"
     k = whole_number_or_none(k, "n_components", least=1, most=axes.shape[1], note=note)
     axes = axes[:, :k]
-    return axes if sums is None else axes * furthest_signs((x,), axes, sums.mean)
+    if sums is None:
+        return axes
+    mean = sums.mean.to(x)
+    return axes * furthest_signs((x,), lambda block: (block - mean) @ axes.to(x)).to(axes)
 
 
 def axes_of_both(

@@ -68,7 +68,12 @@ def class_gaps(codes: Tensor, pseudo: Tensor, classes: int) -> Tensor:
 
 def scaled(gaps: Tensor) -> Tensor:
     """Scale E (N, q) so that M = E E^T has Frobenius norm 1."""
-    return gaps / (gaps.T @ gaps).norm().sqrt()
+    return gaps / scale_of(gaps)
+
+
+def scale_of(gaps: Tensor) -> Tensor:
+    """The root of the Frobenius norm of M = E E^T, for E (N, q)."""
+    return (gaps.T @ gaps).norm().sqrt()
 
 
 def low_rank_root(factor: Tensor, regularization: float) -> Root:
@@ -169,5 +174,9 @@ def oriented(a: Tensor, centred_rows: Tensor) -> Tensor:
     Returns:
         The directions (r, p), signed so that the embedded row furthest from 0 is positive.
     """
-    embedded = centred_rows @ a  # (N, p)
-    return a * embedded.gather(0, embedded.abs().argmax(0, keepdim=True)).sign()
+    return a * signs_of(centred_rows @ a)
+
+
+def signs_of(z: Tensor) -> Tensor:
+    """Signs (p,) with which the entry of each column (N, p) that is furthest from 0 is positive."""
+    return torch.where(z.amax(0) >= -z.amin(0), 1.0, -1.0).to(z)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from da.arrays.integers import whole_number, whole_number_or_none
 from da.arrays.random_states import RandomState, seed_of
 from da.shallow.adapter import Adapter, Domain
 from da.shallow.kernel_rows import Kernel, KernelRows, kernel_features, kernel_rows
+from da.shallow.many_rows import has_many_rows
+from da.shallow.pooled_rows import HeldRows, PooledRows, Prepared, SummedRows
+from da.shallow.spectral import DENSE
 
 
 class SpectralAdapter(Adapter, ABC):
@@ -55,32 +59,32 @@ class SpectralAdapter(Adapter, ABC):
         self.n_landmarks = n_landmarks
         self.random_state = random_state
 
-    def _lifted(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose `lift_` for rows z (N, d); return their centred kernel rows and the mean.
+    def _pooled(self, x: Tensor, y: Tensor, prepared: Prepared) -> PooledRows:
+        """Choose `lift_` for prepared rows of x (n, d) and y (m, d); return their kernel rows."""
+        width = x.shape[1] if self.kernel != "rbf" else self.n_landmarks
+        if width is None or width > DENSE or not has_many_rows(len(x) + len(y), width):
+            return self._held(x, y, prepared)
+        # Only the rbf kernel looks at the rows, to draw its landmarks.
+        looked_at = prepared(torch.cat([x, y]).double()) if self.kernel == "rbf" else x
+        features = kernel_features(looked_at, **self._kernel_options())
+        primal = self.kernel == "primal"
+        rows = SummedRows(x, y, features, primal=primal, prepared=prepared)
+        self.lift_ = rows.lift
+        return rows
 
-        The rows have shape (N, r), the mean (r,).
-        """
-        self.lift_ = kernel_rows(
-            z,
-            kernel=self.kernel,
-            gamma=self.gamma,
-            n_landmarks=self.n_landmarks,
-            random_state=seed_of(self.random_state),
-        )
-        rows = self.lift_(z)
-        mean = rows.mean(0)
-        rows -= mean
-        return rows, mean
+    def _held(self, x: Tensor, y: Tensor, prepared: Prepared) -> HeldRows:
+        """The same, with all rows in memory, in float64."""
+        z = prepared(torch.cat([x, y]).double())
+        self.lift_ = kernel_rows(z, **self._kernel_options())
+        return HeldRows(self.lift_, z, len(x))
 
-    def _features_of_both(self, x: Tensor, y: Tensor) -> KernelRows:
-        """The features of the kernel for both samples (n, d) and (m, d); see `kernel_features`."""
-        return kernel_features(
-            torch.cat([x, y]).double() if self.kernel == "rbf" else x,
-            kernel=self.kernel,
-            gamma=self.gamma,
-            n_landmarks=self.n_landmarks,
-            random_state=seed_of(self.random_state),
-        )
+    def _kernel_options(self) -> dict[str, Any]:
+        return {
+            "kernel": self.kernel,
+            "gamma": self.gamma,
+            "n_landmarks": self.n_landmarks,
+            "random_state": seed_of(self.random_state),
+        }
 
     def _map(self, x: Tensor, domain: Domain) -> Tensor:
         return self.lift_(x) @ self.components_

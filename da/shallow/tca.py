@@ -27,18 +27,9 @@ from da.arrays.matrices import Array
 from da.arrays.random_states import RandomState
 from da.shallow.adapter import check_labels
 from da.shallow.graph import graph_laplacian
-from da.shallow.kernel_rows import Kernel, check_kernel, dual_of_gram
+from da.shallow.kernel_rows import Kernel, check_kernel
 from da.shallow.krylov import Root
-from da.shallow.many_rows import furthest_signs, has_many_rows, root_of, sums_of
-from da.shallow.spectral import (
-    DENSE,
-    directions,
-    domain_gap,
-    factor_of,
-    low_rank_root,
-    oriented,
-    scaled,
-)
+from da.shallow.spectral import directions, low_rank_root, oriented
 from da.shallow.spectral_adapter import SpectralAdapter, check_spectral
 
 NEIGHBOURS = 5  # of a row of SSTCA's graph, by default
@@ -99,34 +90,10 @@ class TCA(SpectralAdapter):
         x, y = self._rows(source, target)
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
         check_spectral(self.n_components, self.regularization)
-        width = x.shape[1] if self.kernel != "rbf" else self.n_landmarks
-        if width is not None and width <= DENSE and has_many_rows(len(x) + len(y), width):
-            return self._fit_by_sums(x, y)
-        rows, _ = self._lifted(torch.cat([x, y]).double())
-        gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
-        root = low_rank_root(gap, self.regularization)
-        found = directions(root, self.n_components, factor=factor_of(rows), centred_rows=rows)
-        self.components_ = oriented(found, rows)
-        return self
-
-    def _fit_by_sums(self, x: Tensor, y: Tensor) -> Self:
-        """The same from means and scatter matrices of the features."""
-        features = self._features_of_both(x, y)
-        mapped = features if self.kernel == "rbf" else None  # otherwise they are the rows
-        first, second = sums_of(x, mapped), sums_of(y, mapped)
-        both = first + second
-        gap = (first.mean - second.mean)[:, None] / (1 / len(x) + 1 / len(y)) ** 0.5  # (f, 1)
-        factor, lift = root_of(both.scatter), features
-        if self.kernel != "primal":
-            projection = dual_of_gram(both.gram)  # (f, r)
-            gap, factor = projection.T @ gap, factor @ projection
-            lift = features.times(projection)
-        found = directions(
-            low_rank_root(gap, self.regularization), self.n_components, factor=factor
-        )
-        in_features = found if self.kernel == "primal" else projection @ found  # (f, p)
-        self.lift_ = lift
-        self.components_ = found * furthest_signs((x, y), in_features, both.mean, mapped)
+        rows = self._pooled(x, y, lambda z: z)
+        gap = rows.gap() / (1 / len(x) + 1 / len(y)) ** 0.5  # M has norm 1
+        found = rows.directions(low_rank_root(gap, self.regularization), self.n_components)
+        self.components_ = found * rows.signs(found)
         return self
 
 
@@ -218,8 +185,8 @@ class SSTCA(SpectralAdapter):
         self._check()
         _, codes = check_labels(source_labels, x)
         z = torch.cat([x, y])
-        rows, _ = self._lifted(z)
-        gap = rows.T @ scaled(domain_gap(len(x), len(y), rows))  # (r, 1)
+        held = self._held(x, y, lambda z: z)
+        rows, gap = held.rows, held.gap() / (1 / len(x) + 1 / len(y)) ** 0.5
         neighbours = min(NEIGHBOURS, len(z) - 1) if self.neighbours is None else self.neighbours
         laplacian = graph_laplacian(z, neighbours)
         smoothness = rows.T @ (laplacian @ rows)  # (r, r)
