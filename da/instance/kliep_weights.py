@@ -117,7 +117,9 @@ def kliep(
             s = samples.bandwidth(bandwidth)
         at_target, logs = log_basis(from_source, from_target, s)
         shares = mixture_shares(at_target, tolerance=tolerance, n_iter=n_iter)
-        weights = samples.restore((-from_source / s - logs).exp() @ shares, source)
+        # In place: new memory of that size would cost more time than the exponentials.
+        at_source = from_source.div_(-s).sub_(logs).exp_()
+        weights = samples.restore(at_source @ shares, source)
     warn_if_uniform(weights, "kliep")
     return weights
 
@@ -162,8 +164,8 @@ def log_basis(from_source: Tensor, from_target: Tensor, s: float) -> tuple[Tenso
     Returns:
         log(k(y_j, c_l) / b_l) (m, b), and log b_l (b,).
     """
-    logs = torch.logsumexp(-from_source / s, dim=0) - math.log(len(from_source))
-    return -from_target / s - logs, logs
+    logs = torch.logsumexp(from_source / -s, dim=0) - math.log(len(from_source))
+    return (from_target / -s).sub_(logs), logs
 
 
 def held_out_likelihood(at_target: Tensor, part: Tensor, part_of_centre: Tensor) -> float:
@@ -213,7 +215,7 @@ def mixture_shares(
         The shares (b,), > 0, of sum 1.
     """
     # A factor for each row does not move the maximum.
-    densities = (log_densities - log_densities.max(dim=1, keepdim=True).values).exp()
+    densities = (log_densities - log_densities.amax(dim=1, keepdim=True)).exp_()
     m, b = densities.shape
     shares = densities.new_full((b,), 1 / b) if start is None else start
     for _ in range(n_iter):

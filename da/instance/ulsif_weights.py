@@ -190,7 +190,8 @@ def _weights(
         if chosen:
             pairs = _pairs(len(x), len(y), seed).to(x.device)
             s, strength = _choose(from_source, from_target, widths, strengths, alpha, pairs)
-        at_source, at_target = (-from_source / s).exp(), (-from_target / s).exp()
+        # In place: new memory of that size would cost more time than the exponentials.
+        at_source, at_target = (each.div_(-s).exp_() for each in (from_source, from_target))
         theta = coefficients(at_source, at_target, regularization=strength, alpha=alpha)
         weights = at_source @ theta
         if not float(weights.sum()) > 0:
