@@ -28,97 +28,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-import torch
-
-from da.data import DIGITS, DomainBatches, ImageTransform, Labelled, read_digits
-from da.feature import (
-    IRM,
-    MLDG,
-    DomainMixup,
-    Fishr,
-    GroupDRO,
-    MixStyle,
-    PairwiseAlign,
-    Risks,
-    SpectralDecoupling,
-    VREx,
-    coral,
-    mmd2,
+from da.data import DIGITS, ImageTransform, Labelled, read_digits
+from da.feature import MixStyle
+from da.networks import lenet
+from da.recipes import Cell, DigitFlags, Job, main, split
+from da.recipes.generalisation import (
+    ROWS_OF_THREE,
+    GeneralisationFlags,
+    domains_job,
+    leave_one_out,
 )
-from da.networks import Network, lenet
-from da.recipes import Cell, DigitFlags, Job, RowFlags, main, row_method, split
-from da.recipes.cutting import hold_out
 from da.recipes.rows import describe_rows
-from da.train import SWAD, Evaluation, WeightAverage
 
-DOMAINS = ("clean", "rotated45", "noisy", "photo")
-TRANSFORM = ImageTransform(16)
-TASKS = tuple(
-    ("+".join(domain for domain in DOMAINS if domain != target), target) for target in DOMAINS
-)
-
-
-def averaged(network: Network, *, start: float = 0.1) -> WeightAverage:
-    """Minimise the mean risk, and evaluate the average of all networks on the way."""
-    return WeightAverage(Risks(network), start=start)
-
-
-def averaged_in_valley(
-    network: Network,
-    held_out: Labelled,
-    *,
-    every: int = 10,
-    converged: int = 3,
-    patience: int = 6,
-    tolerance: float = 0.3,
-) -> SWAD:
-    """Minimise the mean risk, and evaluate the average over the valley of the held-out loss."""
-    return SWAD(
-        Risks(network),
-        held_out,
-        TRANSFORM,
-        every=every,
-        converged=converged,
-        patience=patience,
-        tolerance=tolerance,
-    )
-
-
-ROWS: dict[str, Any] = {
-    "erm": Risks,
-    "group_dro": partial(GroupDRO, domains=3),
-    "vrex": VREx,
-    "irm": IRM,
-    "fishr": partial(Fishr, domains=3),
-    "mmd": partial(PairwiseAlign, alignment=mmd2),
-    "coral": partial(PairwiseAlign, alignment=coral),
-    "mixup": DomainMixup,
-    "mixstyle": partial(MixStyle, layer="backbone.3"),
-    "sd": SpectralDecoupling,
-    "mldg": MLDG,
-    "sma": averaged,
-    "swad": averaged_in_valley,
-}
+TASKS = leave_one_out(("clean", "rotated45", "noisy", "photo"))
+ROWS: dict[str, Any] = ROWS_OF_THREE | {"mixstyle": partial(MixStyle, layer="backbone.3")}
 
 
 @dataclass(frozen=True)
-class Config(RowFlags, DigitFlags):
+class Config(GeneralisationFlags, DigitFlags):
     """Learn from three domains of digits for a fourth."""
 
     loss: tuple[Literal[*ROWS], ...] = tuple(ROWS)
     """What is compared. erm: the mean risk, the baseline."""
-    source_validation: float = 0.2
-    """Share of each source that is held out of training, and chooses the step."""
-    evaluate_every: int = 50
-    """Steps from one choice to the next."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if "swad" in self.loss and self.source_validation == 0:
-            raise ValueError(
-                "source_validation must be more than 0 for row swad, which reads held-out digits; "
-                "got 0: give a share, or the other rows with --loss"
-            )
 
 
 def read(domain: str, *, target: bool) -> Labelled:
@@ -133,38 +64,12 @@ def read(domain: str, *, target: bool) -> Labelled:
     return for_target if target else for_sources
 
 
-def joined(domains: list[Labelled]) -> Labelled:
-    """The samples of several domains as one."""
-    return Labelled(
-        torch.cat([each.x for each in domains]), torch.cat([each.y for each in domains])
-    )
-
-
 def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and loss."""
-    parts = [
-        hold_out(read(domain, target=False), config.source_validation)
-        for domain in cell.source.split("+")
-    ]
-    sources, held_out = (
-        [first for first, _ in parts],
-        [held for _, held in parts if held is not None],
-    )
-    stream = DomainBatches(
-        sources, batch_size=config.batch_size, seed=cell.seed, transform=TRANSFORM
-    )
-    validation = joined(held_out) if held_out else None
-    evaluation = Evaluation(
-        read(cell.target, target=True),
-        TRANSFORM,
-        sources[0],
-        source_validation=validation,
-        classes=DIGITS.classes,
-    )
-    make = ROWS[cell.method]
-    if cell.method == "swad":
-        make = partial(make, held_out=validation)
-    return Job(row_method(config, cell, make, lenet(10)), stream, evaluation)
+    sources = [read(domain, target=False) for domain in cell.source.split("+")]
+    target = read(cell.target, target=True)
+    options = {"transform": ImageTransform(16), "classes": DIGITS.classes}
+    return domains_job(config, cell, ROWS[cell.method], lenet(10), sources, target, **options)
 
 
 if __name__ == "__main__":
