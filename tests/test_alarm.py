@@ -134,3 +134,19 @@ def test_what_is_refused() -> None:
     for wrong in ({"level": 0.0}, {"level": 1.0}, {"stake": 1.0}, {"stake": 0.0}):
         with pytest.raises(ValueError, match=r"must be in \(0, 1\)"):
             ConcentrationAlarm(3, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("adapted", "reference", "error", "message"),
+    [
+        (torch.zeros(4, 2), torch.zeros(4, 3), ValueError, r"adapted must have shape \(4, 3\)"),
+        (torch.zeros(4, 3), torch.zeros(5, 3), ValueError, r"reference must .* got \(5, 3\)"),
+        (torch.zeros(3), torch.zeros(3), ValueError, r"adapted .* got \(3,\)"),
+        ([[0.0] * 3], torch.zeros(1, 3), TypeError, "adapted must be a tensor of logits; got list"),
+    ],
+)
+def test_logits_of_another_shape_are_refused(adapted, reference, error, message: str) -> None:
+    alarm = ConcentrationAlarm(3)
+    with pytest.raises(error, match=message):
+        alarm.update(adapted, reference)
+    assert alarm.wealth == 1.0 and alarm.counts == [0, 0, 0]

@@ -97,7 +97,17 @@ class ConcentrationAlarm:
 
         Returns:
             Whether the alarm has rung, now or earlier.
+
+        Raises:
+            TypeError: An argument is not a tensor.
+            ValueError: The shapes are not (b, K) with the same b and the alarm's K.
         """
+        for name, value in (("adapted", adapted), ("reference", reference)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor of logits; got {type(value).__name__}")
+            if value.shape != (len(adapted), len(self.counts)):
+                expected = f"({len(adapted)}, {len(self.counts)})"
+                raise ValueError(f"{name} must have shape {expected}; got {tuple(value.shape)}")
         classes = adapted.argmax(dim=1).tolist(), reference.argmax(dim=1).tolist()
         for own, other in zip(*classes, strict=True):
             often, other_often = self._frequent(own), self._frequent(other)

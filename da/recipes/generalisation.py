@@ -182,5 +182,6 @@ def domains_job(
 def joined(domains: Sequence[Labelled]) -> Labelled:
     """The samples of several domains as one."""
     return Labelled(
-        torch.cat([each.x for each in domains]), torch.cat([each.y for each in domains])
+        torch.cat([each.rows(torch.arange(len(each))) for each in domains]),
+        torch.cat([each.y for each in domains]),
     )
