@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
+from da.recipes.generalisation import ROWS_OF_THREE
+from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.methods import METHODS
 from da.recipes.rows import options_of, search_space
 from da.recipes.trials import SETTINGS
@@ -85,9 +87,14 @@ def test_a_factor_needs_two_positive_numbers_in_order(low, high):
         Factor(low, high)
 
 
-@pytest.mark.parametrize("row", METHODS)
-def test_every_row_has_eight_recipes_over_options_that_it_has(row):
-    own, space = options_of(METHODS[row]), search_space(METHODS[row])
+@pytest.mark.parametrize("rows", [METHODS, HEAD_METHODS, ROWS_OF_THREE])
+def test_every_row_has_eight_recipes_over_options_that_it_has(rows):
+    for make in rows.values():
+        _has_eight_recipes(make)
+
+
+def _has_eight_recipes(make):
+    own, space = options_of(make), search_space(make)
     assert set(space) <= {*own, *SETTINGS}
     usual = {"learning_rate": 0.003, "weight_decay": 5e-4, **own}
     assert len(draw_trials(space, usual, trials=8)) == 8

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from da.networks.network import Network, Outputs
 from da.train.distributed import gather_rows
 from da.train.loss_weights import check_factor
 from da.train.method import Method, Ramp, Terms, constant, everywhere
-from da.train.search_space import RATE, Factor
+from da.train.search_space import GENERALISATION, Factor, SearchSpace
 
 Objective = Callable[[Tensor], Tensor]  # risks (k,) -> scalar
 
@@ -79,7 +79,7 @@ class AcrossDomains(Method[LabelledBatch]):
     """
 
     label_kind = "classes"
-    search_space = {**RATE, "trade_off": Factor(0.1, 10.0)}
+    search_space: ClassVar[SearchSpace] = {**GENERALISATION, "trade_off": Factor(0.1, 10.0)}
 
     def __init__(self, network: Network, *, trade_off: float = 1.0, ramp: Ramp = constant) -> None:
         super().__init__(network)
@@ -167,6 +167,8 @@ class Risks(AcrossDomains):
     Differences:
         None known.
     """
+
+    search_space = GENERALISATION
 
     def __init__(self, network: Network, objective: Objective = torch.mean) -> None:
         super().__init__(network)

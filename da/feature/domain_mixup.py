@@ -15,6 +15,7 @@ from da.feature.across_domains import AcrossDomains, domain_of
 from da.networks.network import Network, Outputs
 from da.train.distributed import gather_rows
 from da.train.method import Terms
+from da.train.search_space import GENERALISATION, Factor
 
 
 @final
@@ -55,6 +56,8 @@ class DomainMixup(AcrossDomains):
         All mixtures pass through the network as one batch. If domains have unequal numbers of rows,
         the larger ones lose rows.
     """
+
+    search_space = {**GENERALISATION, "alpha": Factor(0.5, 50.0)}
 
     def __init__(self, network: Network, *, alpha: float = 0.2) -> None:
         super().__init__(network)

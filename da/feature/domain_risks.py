@@ -13,6 +13,7 @@ from da.feature.across_domains import AcrossDomains, late_ramp, risks
 from da.networks.network import Network, Outputs
 from da.train.loss_weights import check_factor
 from da.train.method import Ramp, Terms
+from da.train.search_space import GENERALISATION, Factor
 
 
 @checked
@@ -162,6 +163,7 @@ class GroupDRO(AcrossDomains):
     """
 
     weights: Tensor
+    search_space = {**GENERALISATION, "rate": Factor(0.1, 10.0)}
 
     def __init__(self, network: Network, domains: int, *, rate: float = 0.01) -> None:
         super().__init__(network)

@@ -18,6 +18,7 @@ from da.networks.layers import submodule
 from da.networks.network import Network, Outputs, unwrapped
 from da.networks.samples import check_samples
 from da.train.method import Terms
+from da.train.search_space import GENERALISATION, Factor
 
 _ADDED = 1e-6  # to variances
 
@@ -114,6 +115,8 @@ class MixStyle(AcrossDomains):
         One layer is mixed; the paper mixes behind the first two or three blocks of a ResNet.
         Partners are random rows of the batch, the paper's variant without domain labels.
     """
+
+    search_space = {**GENERALISATION, "alpha": Factor(0.5, 5.0)}
 
     def __init__(
         self, network: Network, layer: str, *, alpha: float = 0.1, probability: float = 0.5

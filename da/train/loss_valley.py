@@ -19,6 +19,7 @@ from da.networks.averages import update_average
 from da.train.distributed import gather_rows
 from da.train.method import Method, Terms
 from da.train.prediction import predict
+from da.train.search_space import GENERALISATION
 
 
 @final
@@ -82,6 +83,7 @@ class SWAD(Method[Any]):
 
     followers = ("method.network",)
     label_kind = None
+    search_space = GENERALISATION
     taken: Tensor  # () steps in the segment that goes on
     waiting_count: Tensor  # () segments of which it is not yet known whether they count
     losses: Tensor  # (most,) of those segments

@@ -56,6 +56,8 @@ SearchSpace = Mapping[str, Range]
 RATE: SearchSpace = {"learning_rate": Factor(0.3, 3.0)}
 # Of methods without a term that adapts.
 SUPERVISED: SearchSpace = {**RATE, "label_smoothing": (0.0, 0.1), "weight_decay": Factor(0.1, 10.0)}
+# Of methods of domain generalisation; DomainBed draws both for every row.
+GENERALISATION: SearchSpace = {**RATE, "weight_decay": Factor(0.1, 10.0)}
 # Of methods whose loss has one trade-off.
 ADAPTATION: SearchSpace = {
     **RATE,

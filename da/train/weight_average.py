@@ -12,6 +12,7 @@ from torch import Tensor
 from da.data.batches import Batch, LabelledBatch, TargetBatch
 from da.networks.averages import update_average
 from da.train.method import Method, Terms
+from da.train.search_space import GENERALISATION
 
 
 @final
@@ -62,6 +63,7 @@ class WeightAverage(Method[Any]):
 
     followers = ("method.network",)
     label_kind = None
+    search_space = GENERALISATION
     count: Tensor
 
     def __init__(self, method: Method, *, decay: float | None = None, start: float = 0.1) -> None:
