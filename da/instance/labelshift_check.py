@@ -221,28 +221,42 @@ class _Draws:
     def carry_out(
         self, kernel: Tensor, draws: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The gaps (B,), and the estimated shares (B, k)."""
+        """The gaps (B,), and the estimated shares (B, k).
+
+        The classes of the source are drawn too: `mlls` rests on their frequencies.
+        """
         counts = torch.bincount(self.y, minlength=len(self.members))
         prior = counts.double() / len(self.y)
-        source, target, weights = [], [], []
+        source, target, weights, estimates = [], [], [], []
         for _ in range(draws):
-            own = torch.cat([self._from(k, int(n), generator) for k, n in enumerate(counts)])
-            classes = torch.multinomial(self.shares, self.target_rows, True, generator=generator)
-            drawn = torch.bincount(classes, minlength=len(self.members))
-            other = torch.cat([self._from(k, int(n), generator) for k, n in enumerate(drawn)])
+            own = self._sample(prior, len(self.y), generator, least=1)
+            other = self._sample(self.shares, self.target_rows, generator)
             source.append(own)
             target.append(other)
             weights.append(_estimate(self.method, self.p[own], self.y[own], self.p[other]))
+            drawn = torch.bincount(self.y[own], minlength=len(self.members)).double()
+            estimates.append(weights[-1] * drawn / len(own))
         w = torch.stack(weights)  # (B, k)
         weighted = counts_of(torch.stack(source), len(self.y)) * w[:, self.y]
         contrasts = weighted / weighted.sum(1, keepdim=True)
         contrasts -= counts_of(torch.stack(target), len(self.y)) / self.target_rows
-        return gaps(kernel, contrasts), w * prior
+        return gaps(kernel, contrasts), torch.stack(estimates)
 
-    def _from(self, k: int, count: int, generator: torch.Generator) -> Tensor:
-        """Positions of rows of class k, drawn with replacement."""
-        members = self.members[k]
-        return members[torch.randint(len(members), (count,), generator=generator)]
+    def _sample(
+        self, shares: Tensor, rows: int, generator: torch.Generator, *, least: int = 0
+    ) -> Tensor:
+        """Positions of rows with these shares of the classes, drawn with replacement.
+
+        There are `least` of each class or more.
+        """
+        classes = torch.multinomial(shares, rows, True, generator=generator)
+        counts = torch.bincount(classes, minlength=len(self.members)).clamp(min=least)
+        return torch.cat(
+            [
+                members[torch.randint(len(members), (int(count),), generator=generator)]
+                for members, count in zip(self.members, counts, strict=True)
+            ]
+        )
 
 
 def _compared(

@@ -16,7 +16,10 @@ Method = Literal["bbse", "mlls"]
 def bootstrap_intervals(
     shares: Tensor, estimates: Tensor, level: float, fewer: float
 ) -> np.ndarray:
-    """Percentiles of drawn estimates about the shares.
+    """Turn the errors of drawn estimates around: what exceeds the shares there may lack here.
+
+    Estimates that are too high in the draws are too high on the data too. So the upper errors give
+    the lower ends (the basic bootstrap).
 
     Args:
         shares: The estimated shares (k,).
@@ -29,7 +32,7 @@ def bootstrap_intervals(
     """
     about = (estimates - shares) / fewer**0.5
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    return (shares + about.quantile(tails, dim=0)).clamp(0, 1).T.numpy()
+    return (shares - about.quantile(tails, dim=0).flip(0)).clamp(0, 1).T.numpy()
 
 
 def asymptotic_intervals(
@@ -38,8 +41,8 @@ def asymptotic_intervals(
     """Normal intervals of the shares.
 
     bbse: q = M^-1 mu with M_ik the mean prediction i of class k. A target row adds its prediction
-    to mu, a source row to M. mlls: the inverse of the information in the directions that keep
-    the sum of the shares.
+    to mu, a source row to M. mlls: with weights w = q / p the likelihood is greatest where
+    G_k(w) = mean_i f_ik / (f_i^T w) = p_k. A target row adds noise to G, a source row to p.
 
     Args:
         method: "bbse" or "mlls".
@@ -62,11 +65,22 @@ def asymptotic_intervals(
             noise = noise + shares[k] ** 2 * spread
         covariance = inverse @ noise @ inverse.T
     else:
-        ratios = target / truth.mean(0)
-        gradient = ratios / (ratios @ shares)[:, None]
-        centred = torch.eye(len(shares), dtype=torch.float64) - 1 / len(shares)
-        information = centred @ (gradient.T @ gradient) @ centred
-        covariance = torch.linalg.pinv(information, hermitian=True)
+        covariance = _likelihood_covariance(truth.mean(0), len(y), target, shares)
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     half = float(norm.ppf((1 + level) / 2)) * deviation
     return torch.stack([shares - half, shares + half], dim=1).clamp(0, 1).numpy()
+
+
+def _likelihood_covariance(p: Tensor, rows: int, target: Tensor, shares: Tensor) -> Tensor:
+    """The covariance (k, k) of the shares q = p w, with G(w) = p.
+
+    dq = w dp + p J^-1 (dp - dG), with J the derivative of G.
+    """
+    weights = shares / p
+    parts = target / (target @ weights)[:, None]  # (m, k), of mean G
+    inverse = torch.linalg.pinv(-parts.T @ parts / len(target), hermitian=True)
+    of_source = torch.diag(weights) + p[:, None] * inverse  # (k, k)
+    of_target = p[:, None] * inverse
+    prior_noise = (torch.diag(p) - torch.outer(p, p)) / rows
+    target_noise = parts.T.cov(correction=0) / len(target)
+    return of_source @ prior_noise @ of_source.T + of_target @ target_noise @ of_target.T
