@@ -1,6 +1,7 @@
 """One or three labels of each target class beside a labelled source: Office-31, frozen features.
 
     python experiments/office31_few_labels.py --data-root DATA --weights lite0.pt
+    python experiments/office31_few_labels.py --data-root DATA --weights lite0.pt --trials 8
 
 Half of the target's photographs are for tests alone. Of the other half one or three of each class
 have labels (columns amazon-1, amazon-3), and the rest is unlabelled. All rows have DAN's bottleneck
@@ -27,10 +28,12 @@ from typing import Literal
 from da.data import OFFICE31, FewLabelsBatches, Labelled, PairedBatches, identity
 from da.feature import MCC, MME, EntropyMinimisation
 from da.networks import cosine_head
-from da.recipes import Cell, HeadFlags, Job, main, split
+from da.recipes import Cell, HeadFlags, Job, main, row_method, split
+from da.recipes.cutting import hold_out
 from da.recipes.feature_tables import feature_pair
 from da.recipes.heads import head_network
 from da.recipes.parts import split_shots
+from da.recipes.rows import describe_rows
 from da.recipes.tasks import choose_tasks
 from da.train import Align, Evaluation
 
@@ -61,13 +64,21 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: three parts of the target, and a method."""
     domain, shots = cell.target.rsplit("-", 1)
     source, target = feature_pair(OFFICE31, config, cell._replace(target=domain))
+    source, held_out = hold_out(source, config.source_validation)
     classes = len(OFFICE31.classes)
     training, test = split(target, 0.5, seed=0)
     few, rest = split_shots(training, int(shots), seed=cell.seed)
     network = head_network(config, target.x.shape[1], classes)
     network.head = cosine_head(network.head.in_features, classes)
-    evaluation = Evaluation(test, identity, source, classes=OFFICE31.classes, batch_size=4096)
-    method = METHODS[cell.method](network)
+    evaluation = Evaluation(
+        test,
+        identity,
+        source,
+        source_validation=held_out,
+        classes=OFFICE31.classes,
+        batch_size=4096,
+    )
+    method = row_method(config, cell, METHODS[cell.method], network)
     return Job(method, stream(config, cell, source, few, rest), evaluation)
 
 
@@ -97,6 +108,7 @@ if __name__ == "__main__":
         benchmark=OFFICE31,
         tasks=tasks,
         build=build,
+        describe=describe_rows(METHODS),
         baseline="few",
         rows=METHODS,
     )

@@ -21,8 +21,9 @@ import torch
 from da.data import OFFICE31, STREAMS, NamedStream, PairedBatches, data_root, identity
 from da.data.checking import check_domain
 from da.networks.small import feature_network
-from da.recipes import Cell, HeadFlags, Job, StreamJob, load_network, main
+from da.recipes import Cell, Job, StreamJob, load_network, main
 from da.recipes.feature_tables import feature_pair
+from da.recipes.heads import FrozenFlags
 from da.recipes.stream_rows import Answering, PlainRow
 from da.recipes.tasks import choose_tasks
 from da.train import Align, Evaluation
@@ -33,7 +34,7 @@ KNOWN = 200  # source rows for EATA's Fisher information
 
 
 @dataclass(frozen=True)
-class Config(HeadFlags):
+class Config(FrozenFlags):
     """Adapt a head to streams of photographs."""
 
     loss: tuple[PlainRow, ...] = get_args(PlainRow)

@@ -443,7 +443,7 @@ def spilled(program, capability: int, folder: Path) -> list[str]:
 def test_kernels_compile_and_fit(
     capability: int, shared: int, precision_name: str, count: int, powers: bool, tmp_path: Path
 ) -> None:
-    """For real GPUs, without one: within the shared memory, in KB, and hardly a register spilled."""
+    """For real GPUs, without one: within the shared memory, in KB, hardly a register spilled."""
     with fresh_kernels(interpret=False) as kernels, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path))
         for width, gradient in itertools.product((16, 64, 128, 256, 304), (True, False)):

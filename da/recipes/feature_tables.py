@@ -23,7 +23,7 @@ from da.data.readers import data_root
 from da.networks.image_text import PROMPT, class_directions
 from da.recipes.backbone_features import OPEN_CLIP, frozen_features, open_clip_network
 from da.recipes.head_rows import HEAD_METHODS
-from da.recipes.heads import HeadFlags, head_job, made_up_features
+from da.recipes.heads import FrozenFlags, HeadFlags, head_job, made_up_features
 from da.recipes.job import Cell, Job
 from da.recipes.rows import describe_rows
 from da.recipes.script import main
@@ -112,7 +112,7 @@ def features_main(flags_type: type[FeatureFlags], *, experiment: str, benchmark:
 _KEPT: dict[tuple[Any, ...], Labelled] = {}  # so that a process reads a domain once
 
 
-def feature_pair(benchmark: Benchmark, flags: HeadFlags, cell: Cell) -> tuple[Labelled, Labelled]:
+def feature_pair(benchmark: Benchmark, flags: FrozenFlags, cell: Cell) -> tuple[Labelled, Labelled]:
     """Read the frozen features of a cell's source and target, or compute them.
 
     Args:
@@ -142,7 +142,7 @@ def feature_pair(benchmark: Benchmark, flags: HeadFlags, cell: Cell) -> tuple[La
     return _read(benchmark, flags, cell.source), _read(benchmark, flags, cell.target)
 
 
-def _read(benchmark: Benchmark, flags: HeadFlags, domain: str) -> Labelled:
+def _read(benchmark: Benchmark, flags: FrozenFlags, domain: str) -> Labelled:
     """The features of one domain."""
     root = data_root(flags.data_root)
     key = (benchmark.name, domain, root, flags.backbone, flags.weights)

@@ -30,12 +30,12 @@ SMOKE_EACH = 8  # rows of a class, at least
 
 
 @dataclass(frozen=True)
-class HeadFlags(RowFlags, Flags):
-    """The flags of heads that are trained on the features of a frozen backbone.
+class FrozenFlags(Flags):
+    """The flags of what is trained on the features of a frozen backbone.
 
     Example:
-        >>> from da.recipes import HeadFlags
-        >>> HeadFlags(trials=8).bottleneck
+        >>> from da.recipes.heads import FrozenFlags
+        >>> FrozenFlags().bottleneck
         256
     """
 
@@ -75,6 +75,17 @@ class HeadFlags(RowFlags, Flags):
             object.__setattr__(self, name, whole_number(getattr(self, name), name, least=least))
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class HeadFlags(RowFlags, FrozenFlags):
+    """The same, and the flags that change the method of a row.
+
+    Example:
+        >>> from da.recipes import HeadFlags
+        >>> HeadFlags(trials=8).bottleneck
+        256
+    """
 
 
 def head_job(
@@ -120,7 +131,7 @@ def head_job(
     return job._replace(evaluation=replace(job.evaluation, batch_size=4096))
 
 
-def head_network(flags: HeadFlags, width: int, classes: int) -> Network:
+def head_network(flags: FrozenFlags, width: int, classes: int) -> Network:
     """Bottleneck and head on features of this width; the backbone is the identity."""
     return with_new_layers(
         nn.Identity(),
