@@ -134,9 +134,21 @@ def test_a_cut_file_is_an_error_or_reads_as_before(name: str, honest: Get) -> No
 @pytest.mark.parametrize("name", READERS)
 def test_a_file_that_is_cut_at_any_length(name: str, honest: Get) -> None:
     file = honest(name)
+    whole = ends_of_variables(file.content) if name == "arrays mat" else set()
     for length in range(len(file.content)):
         found = file.cut(length)
-        assert found != "other" or any(word in name for word in TEXTS), (length, found)
+        told = found != "other" or length in whole or any(word in name for word in TEXTS)
+        assert told, (length, found)
+
+
+def ends_of_variables(content: bytes) -> set[int]:
+    """Where the variables of a MAT file end: cut there it is a whole file of fewer variables."""
+    ends, place = set(), 128  # bytes of the header
+    while place < len(content):
+        place += 8 + int.from_bytes(content[place + 4 : place + 8], "little")
+        ends.add(place)
+    assert place == len(content)
+    return ends
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from da.networks.backbones import backbone, input_settings
 from da.networks.image_text import ImageText, read_image_text
 from da.networks.inputs import InputSettings, Normalisation, changed
 from da.networks.network import Network
+from da.records.predictions import DAMAGED
 from da.train.prediction import predict
 
 OPEN_CLIP = "open_clip"
@@ -137,7 +137,7 @@ def _open(path: Path) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return archive["features"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (*DAMAGED, KeyError):
         return None
 
 

@@ -26,6 +26,12 @@ from da.records.checksums import check_file
 from da.records.files import replacing
 from da.records.record import Record
 
+# What NumPy and its reader of zip files raise for damaged content. A wrong version is "not
+# implemented", a wrong flag asks for a password.
+DAMAGED = (
+    *(ValueError, OSError, EOFError, BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),
+)
 FILE = "predictions.npz"  # its name in the folder of a run
 PACKED = ".predictions.npz"
 STEPS = 16  # of a packed logit in a nat
@@ -120,7 +126,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is damaged: {error}; run again with force=True") from None
 
 
