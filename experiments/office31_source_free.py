@@ -25,15 +25,15 @@ from functools import partial
 from typing import Literal, get_args
 
 from da.data import OFFICE31, PairedBatches, TargetBatches, identity
-from da.model import NRC, SHOT, AaD, CoWA, NeighbourhoodClustering, lame, t3a
+from da.model import NRC, SHOT, AaD, CoWA, NeighbourhoodClustering
 from da.model.finetune import Probe
-from da.networks import Network
 from da.recipes import Cell, HeadFlags, Job, load_network, main, row_method
+from da.recipes.corrected import correction
 from da.recipes.cutting import hold_out
 from da.recipes.feature_tables import feature_pair
 from da.recipes.heads import head_network
 from da.recipes.rows import describe_rows
-from da.train import Align, Correction, Evaluation
+from da.train import Align, Evaluation
 
 EXPERIMENT = "office31_source_free"
 ADAPTED = {
@@ -76,13 +76,6 @@ def build(config: Config, cell: Cell) -> Job:
         return Job(row_method(config, cell, make, network), batches, evaluation)
     corrected = replace(evaluation, correction=correction(cell.method, network))
     return Job(Probe(network), batches, corrected)
-
-
-def correction(name: str, network: Network) -> Correction:
-    """What corrects the logits of a row; neither function changes the network."""
-    if name == "lame":
-        return lame
-    return partial(t3a, weight=network.head.weight.detach(), bias=network.head.bias.detach())
 
 
 if __name__ == "__main__":

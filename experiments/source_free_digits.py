@@ -56,16 +56,15 @@ from da.model import (
     NeighbourhoodClustering,
     Tent,
     adapt_statistics,
-    lame,
     online,
     surest_rows,
-    t3a,
     target_outputs,
 )
 from da.model.finetune import Probe
 from da.networks import Network, lenet
 from da.recipes import Cell, DigitFlags, Job, load_network, main
-from da.train import Align, Correction, Evaluation, Method, accuracy
+from da.recipes.corrected import correction
+from da.train import Align, Evaluation, Method, accuracy
 
 EXPERIMENT = "source_free_digits"
 TRANSFORM = ImageTransform(16)
@@ -153,13 +152,6 @@ def second_stage(config: Config, cell: Cell, target: Labelled, evaluation: Evalu
         transform=TRANSFORM,
     )
     return Job(FixMatch(network), stream, evaluation)
-
-
-def correction(name: str, network: Network) -> Correction:
-    """What corrects the logits of a row; neither function changes the network."""
-    if name == "lame":
-        return lame
-    return partial(t3a, weight=network.head.weight.detach(), bias=network.head.bias.detach())
 
 
 def saved_network(config: Config, cell: Cell) -> Network:
