@@ -406,7 +406,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_continues(tmp_path: Path)
         r"0 of 1 runs are finished\. The same command continues\.",
         told[0],
     )
-    assert kept is not None and int(kept[1]) % 5 == 0
+    assert kept is not None and int(kept[1]) >= 5, "an interrupted step is kept, evaluated or not"
     again = f"none clean>noisy seed 0 continues at step {kept[1]} of 5000"
     status, told = interrupted(tmp_path, until=again, times=2)
     assert told[0] == again
