@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from da.arrays.arguments import checked
 from da.arrays.integers import whole_number
 from da.data.batches import Batch, network_input, order_of, positive
 from da.data.domain import Labelled, Unlabelled, as_labelled, as_unlabelled
@@ -79,6 +80,7 @@ class FewLabelsBatches:
         (torch.Size([5, 2]), [False, False, False, True, True])
     """
 
+    @checked
     def __init__(
         self,
         source: Labelled | Dataset,

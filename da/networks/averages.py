@@ -10,9 +10,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from da.arrays.arguments import checked
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
+@checked
 @torch.no_grad()
 def average_networks(
     networks: Sequence[Module], *, weights: Sequence[float] | None = None
@@ -53,7 +56,7 @@ def average_networks(
     Differences:
         Running statistics are averaged too. The paper's networks have none.
     """
-    if not networks:
+    if len(networks) == 0:
         raise ValueError("networks must be one or more; got none")
     shares = [1.0] * len(networks) if weights is None else [float(w) for w in weights]
     total = sum(shares)

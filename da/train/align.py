@@ -118,7 +118,7 @@ class Align(Adapt):
             class_weights=class_weights,
         )
         self.alignment, self.layers = alignment, checked_layers(network, layers, alignment)
-        self.register_buffer("source_weights", _checked(source_weights))
+        self.register_buffer("source_weights", mean_one(source_weights, "source_weights"))
         self._weighs_alignment = _takes_weights(alignment)
 
     def loss(self, batch: Batch, progress: float) -> Terms:
@@ -168,12 +168,12 @@ class Align(Adapt):
         return self.network(batch.source_x)
 
 
-def _checked(weights: Tensor | np.ndarray | None) -> Tensor | None:
-    """Weights of mean 1 in single precision, as a tensor."""
+def mean_one(weights: Tensor | np.ndarray | None, name: str) -> Tensor | None:
+    """Weights of mean 1 in single precision, as a tensor; errors call them by a name."""
     if weights is None:
         return None
-    own = torch.atleast_1d(as_numbers(weights, "source_weights"))
-    return normalised_weights(own, len(own), name="source_weights").float()
+    own = torch.atleast_1d(as_numbers(weights, name))
+    return normalised_weights(own, len(own), name=name).float()
 
 
 def _takes_weights(alignment: Callable[..., Tensor] | None) -> bool:

@@ -31,7 +31,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
         The fraction of correct predictions, in [0, 1].
 
     Raises:
-        ValueError: The labels are floats.
+        ValueError: The labels are floats, or the shapes are not (n, classes) and (n,).
 
     Example:
         >>> import torch
@@ -40,6 +40,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
         >>> round(accuracy(logits, torch.tensor([0, 1, 1])), 3)
         0.667
     """
+    _check_shapes(logits, labels)
     return widened(logits.argmax(1) == _classes(labels)).mean().item()
 
 
@@ -68,11 +69,7 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
         >>> confusion_matrix(logits, torch.tensor([0, 1, 1])).tolist()
         [[1, 0], [1, 1]]
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            "logits must be (n, classes) and labels (n,); got "
-            f"{tuple(logits.shape)} and {tuple(labels.shape)}"
-        )
+    _check_shapes(logits, labels)
     classes = logits.shape[1]
     if len(labels) and not 0 <= int(_classes(labels).min()) <= int(labels.max()) < classes:
         raise ValueError(
@@ -248,6 +245,14 @@ def _counts(confusion: Tensor) -> Tensor:
             f"{tuple(confusion.shape)}"
         )
     return confusion
+
+
+def _check_shapes(logits: Tensor, labels: Tensor) -> None:
+    if logits.ndim != 2 or logits.shape[1] == 0 or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            "logits must be (n, classes) and labels (n,); got "
+            f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
 
 
 def _classes(labels: Tensor) -> Tensor:

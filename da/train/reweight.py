@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from da.networks.network import Network
-from da.train.align import Align
+from da.train.align import Align, mean_one
 
 
 class Reweight(Align):
@@ -55,4 +55,5 @@ class Reweight(Align):
     """
 
     def __init__(self, network: Network, weights: Tensor | np.ndarray) -> None:
+        mean_one(weights, "weights")  # an error names this argument, not that of `Align`
         super().__init__(network, None, source_weights=weights)
