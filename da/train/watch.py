@@ -1,13 +1,14 @@
 """Processes that train one run watch each other: if one is gone or stopped, the others end.
 
 A process that waits for another in a collective operation waits for ever. So a thread of each
-process counts in a store that all of them see, and looks at what the others have counted. If a
-count has not moved for `SILENCE` seconds, the thread says so and ends its process. What is written
+process counts in a store that all of them see, and another looks at what the others have counted.
+If a count has not moved for `SILENCE` seconds, it says so and ends its process. What is written
 stays whole: files are replaced as wholes, and the same command continues.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -55,29 +56,35 @@ def is_of_another(error: Exception) -> bool:
 
 
 def _watch(store: TCPStore, rank: int, world_size: int, end: Callable[[int, int], None]) -> None:
-    """Count and look, without end."""
-    now = time.monotonic()
-    seen = {other: (b"", now) for other in range(world_size) if other != rank}
-    count = 0
+    """Look at the counts, without end.
+
+    Beats are counted, not seconds: a process that was itself stopped for a while blames no other.
+    """
+    counts = {other: b"" for other in range(world_size) if other != rank}
+    known, silent = dict(counts), dict.fromkeys(counts, 0.0)
+    exchange = partial(_exchange, store, rank, counts)
+    threading.Thread(target=exchange, daemon=True, name="exchange").start()
     while True:
-        count += 1
-        for other, (known, since) in seen.items():
-            found = _exchange(store, rank, count, other)
-            now = time.monotonic()
-            if found not in (None, known):
-                seen[other] = (found, now)
-            elif now - since > SILENCE:
-                end(other, world_size)
         time.sleep(BEAT)
+        for other, found in list(counts.items()):
+            silent[other] = 0.0 if found != known[other] else silent[other] + BEAT
+            known[other] = found
+            if silent[other] > SILENCE:
+                end(other, world_size)
 
 
-def _exchange(store: TCPStore, rank: int, count: int, other: int) -> bytes | None:
-    """Write the own count and read another's; None if the store does not answer."""
-    try:
-        store.set(f"alive {rank}", str(count))
-        return store.get(f"alive {other}") if store.check([f"alive {other}"]) else b""
-    except RuntimeError:  # of a store whose process is gone or stopped
-        return None
+def _exchange(store: TCPStore, rank: int, counts: dict[int, bytes]) -> None:
+    """Write the own count and read those of the others, without end.
+
+    It has a thread of its own, because a store whose process is stopped lets it wait for ever.
+    """
+    for count in itertools.count(1):
+        for other in counts:
+            with suppress(RuntimeError):  # of a store whose process is gone
+                store.set(f"alive {rank}", str(count))
+                if store.check([f"alive {other}"]):
+                    counts[other] = store.get(f"alive {other}")
+        time.sleep(BEAT)
 
 
 def _end(fabric: Fabric, other: int, world_size: int) -> None:
