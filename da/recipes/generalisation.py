@@ -16,25 +16,23 @@ import torch
 from da.data.domain import Labelled
 from da.data.labelled_domains import DomainBatches
 from da.data.one_by_one import AnyTransform
-from da.feature import (
-    IRM,
-    MLDG,
-    DomainMixup,
-    Fishr,
-    GroupDRO,
-    PairwiseAlign,
-    Risks,
-    SpectralDecoupling,
-    VREx,
-    coral,
-    mmd2,
-)
+from da.feature.across_domains import Risks
+from da.feature.covariance import coral
+from da.feature.domain_mixup import DomainMixup
+from da.feature.domain_penalties import PairwiseAlign, SpectralDecoupling
+from da.feature.domain_risks import GroupDRO, VREx
+from da.feature.fishr import Fishr
+from da.feature.invariant_risk import IRM
+from da.feature.mldg import MLDG
+from da.feature.mmd import mmd2
 from da.networks.network import Network
 from da.recipes.cutting import hold_out
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
 from da.recipes.rows import Make, RowFlags, row_method
-from da.train import SWAD, Evaluation, WeightAverage
+from da.train.evaluation import Evaluation
+from da.train.loss_valley import SWAD
+from da.train.weight_average import WeightAverage
 
 
 def averaged(network: Network, *, start: float = 0.1) -> WeightAverage:

@@ -178,5 +178,13 @@ def oriented(a: Tensor, centred_rows: Tensor) -> Tensor:
 
 
 def signs_of(z: Tensor) -> Tensor:
-    """Signs (p,) with which the entry of each column (N, p) that is furthest from 0 is positive."""
-    return torch.where(z.amax(0) >= -z.amin(0), 1.0, -1.0).to(z)
+    """Signs (p,) with which the entry of each column (N, p) that is furthest from 0 is positive.
+
+    The first one counts if two are as far.
+    """
+    high, low = z.amax(0), -z.amin(0)
+    signs, tied = torch.where(high >= low, 1.0, -1.0).to(z), high == low
+    if bool(tied.any()):
+        own = z[:, tied]
+        signs[tied] = own.gather(0, own.abs().argmax(0, keepdim=True)).sign()[0]
+    return signs
