@@ -79,8 +79,8 @@ def _likelihood_covariance(p: Tensor, rows: int, target: Tensor, shares: Tensor)
     weights = shares / p
     parts = target / (target @ weights)[:, None]  # (m, k), of mean G
     inverse = torch.linalg.pinv(-parts.T @ parts / len(target), hermitian=True)
-    of_source = torch.diag(weights) + p[:, None] * inverse  # (k, k)
-    of_target = p[:, None] * inverse
+    of_target = p[:, None] * inverse  # (k, k)
+    of_source = torch.diag(weights) + of_target
     prior_noise = (torch.diag(p) - torch.outer(p, p)) / rows
     target_noise = parts.T.cov(correction=0) / len(target)
     return of_source @ prior_noise @ of_source.T + of_target @ target_noise @ of_target.T

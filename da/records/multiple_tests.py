@@ -44,7 +44,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     try:
         p = np.asarray(p_values, dtype=np.float64)
     except (TypeError, ValueError):
-        p = np.array(np.nan)
+        p = np.array(np.nan)  # refused below, as numbers out of range are
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"p_values must be numbers in [0, 1], shape (k,); got {p_values!r}")
     order = np.argsort(p, kind="stable")

@@ -26,12 +26,9 @@ from da.records.checksums import check_file
 from da.records.files import replacing
 from da.records.record import Record
 
-# What NumPy and its reader of zip files raise for damaged content. A wrong version is "not
-# implemented", a wrong flag asks for a password.
-DAMAGED = (
-    *(ValueError, OSError, EOFError, BadZipFile, zlib.error),
-    *(NotImplementedError, RuntimeError),
-)
+# What NumPy and its reader of zip files raise for damaged content. RuntimeError: a wrong version is
+# "not implemented", a wrong flag asks for a password.
+DAMAGED = (ValueError, OSError, EOFError, BadZipFile, zlib.error, RuntimeError)
 FILE = "predictions.npz"  # its name in the folder of a run
 PACKED = ".predictions.npz"
 STEPS = 16  # of a packed logit in a nat

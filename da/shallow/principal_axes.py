@@ -40,8 +40,8 @@ def principal_axes(x: Tensor, k: int | None, name: str) -> Tensor:
     axes = axes[:, :k]
     if sums is None:
         return axes
-    mean = sums.mean.to(x)
-    return axes * furthest_signs((x,), lambda block: (block - mean) @ axes.to(x)).to(axes)
+    mean, along = sums.mean.to(x), axes.to(x)
+    return axes * furthest_signs((x,), lambda block: (block - mean) @ along).to(axes)
 
 
 def axes_of_both(

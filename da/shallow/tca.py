@@ -29,6 +29,7 @@ from da.shallow.adapter import check_labels
 from da.shallow.graph import graph_laplacian
 from da.shallow.kernel_rows import Kernel, check_kernel
 from da.shallow.krylov import Root
+from da.shallow.pooled_rows import PooledRows
 from da.shallow.spectral import directions, low_rank_root, oriented
 from da.shallow.spectral_adapter import SpectralAdapter, check_spectral
 
@@ -91,7 +92,7 @@ class TCA(SpectralAdapter):
         check_kernel(self.kernel, self.gamma, self.n_landmarks)
         check_spectral(self.n_components, self.regularization)
         rows = self._pooled(x, y, lambda z: z)
-        gap = rows.gap() / (1 / len(x) + 1 / len(y)) ** 0.5  # M has norm 1
+        gap = _scaled_gap(rows, len(x), len(y))  # (r, 1)
         found = rows.directions(low_rank_root(gap, self.regularization), self.n_components)
         self.components_ = found * rows.signs(found)
         return self
@@ -186,7 +187,7 @@ class SSTCA(SpectralAdapter):
         _, codes = check_labels(source_labels, x)
         z = torch.cat([x, y])
         held = self._held(x, y, lambda z: z)
-        rows, gap = held.rows, held.gap() / (1 / len(x) + 1 / len(y)) ** 0.5
+        rows, gap = held.rows, _scaled_gap(held, len(x), len(y))
         neighbours = min(NEIGHBOURS, len(z) - 1) if self.neighbours is None else self.neighbours
         laplacian = graph_laplacian(z, neighbours)
         smoothness = rows.T @ (laplacian @ rows)  # (r, r)
@@ -217,6 +218,11 @@ class SSTCA(SpectralAdapter):
             raise ValueError(f"supervision must be in [0, 1]; got {self.supervision!r}")
         if not (self.locality >= 0 and isfinite(self.locality)):
             raise ValueError(f"locality must be a finite number >= 0; got {self.locality!r}")
+
+
+def _scaled_gap(rows: PooledRows, n: int, m: int) -> Tensor:
+    """R^T e / |e| (r, 1), with which M = e e^T / |e|^2 has norm 1."""
+    return rows.gap() / (1 / n + 1 / m) ** 0.5
 
 
 def dense_root(penalty: Tensor) -> Root:
