@@ -30,6 +30,7 @@ HALVINGS = 8  # lengths of the Newton step that are tried: 1, 1/2, ..., 1/128
 DAMPING = 1e-8  # of the curvature's mean diagonal entry, added to the diagonal
 FOLDS = 5  # by default
 ROUGH = 1e-3  # nats: while bandwidths are compared, likelihoods need not be more exact
+SOME = 10_000  # rows to which many rows' shares are fitted first, for a start
 SMALLEST_SHARE = 1e-12  # no share becomes 0, so that a later step can raise it again
 
 
@@ -116,7 +117,8 @@ def kliep(
         else:
             s = samples.bandwidth(bandwidth)
         at_target, logs = log_basis(from_source, from_target, s)
-        shares = mixture_shares(at_target, tolerance=tolerance, n_iter=n_iter)
+        start = _start(at_target, seed + 2)
+        shares = mixture_shares(at_target, start, tolerance=tolerance, n_iter=n_iter)
         # In place: new memory of that size would cost more time than the exponentials.
         at_source = from_source.div_(-s).sub_(logs).exp_()
         weights = samples.restore(at_source @ shares, source)
@@ -151,6 +153,14 @@ def _likeliest(
         return held_out_likelihood(at_target, part, part[place])
 
     return max([factor * median for factor in WIDTHS], key=likelihood)
+
+
+def _start(at_target: Tensor, seed: int) -> Tensor | None:
+    """Shares (b,) fitted to some of many rows, from which few steps are left on all of them."""
+    if len(at_target) < 2 * SOME:
+        return None
+    some = draw(len(at_target), SOME, seed).to(at_target.device)
+    return mixture_shares(at_target[some], tolerance=ROUGH)
 
 
 def log_basis(from_source: Tensor, from_target: Tensor, s: float) -> tuple[Tensor, Tensor]:

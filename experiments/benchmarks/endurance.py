@@ -9,7 +9,7 @@
     memory        Resident memory of a process that trains for 10,000 steps.
     descriptors   Open files and resident memory of a process that fills 200 cells of a table.
 
-Time: about five minutes on two idle CPU cores. The tables are in docs/reliability.md.
+Time: two to three minutes on two idle CPU cores. The tables are in docs/reliability.md.
 """
 
 from __future__ import annotations
