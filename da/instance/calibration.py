@@ -51,6 +51,10 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.bias.ndim != 1 or not bool(self.bias.isfinite().all()):
+            raise ValueError(
+                f"bias must be (k,), one finite number a class; got {self.bias.tolist()}"
+            )
 
     def __call__(self, probabilities: Array) -> Array:
         """Calibrate probabilities (n, k); the result has their kind and precision."""

@@ -163,7 +163,8 @@ def balanced_weights(
         Solved by FISTA (Beck, Teboulle, 2009), restarted if the step turns back (O'Donoghue,
         Candes, 2015).
     """
-    n = len(groups)
+    whole_number(n_iter, "n_iter", least=1)
+    n = groups.numel()
     if groups.ndim != 1 or n == 0 or groups.is_floating_point() or int(groups.min()) < 0:
         raise ValueError(f"groups must be integers (n,) from 0, n >= 1; got {tuple(groups.shape)}")
     if within.shape != (n, n) or not within.is_floating_point() or bool((within < 0).any()):

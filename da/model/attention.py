@@ -17,6 +17,7 @@ from da.model.finetune import fit_head
 from da.model.maps import stage_layers
 from da.networks.layers import block_names, single, submodule, watched
 from da.networks.network import Network
+from da.networks.samples import taken_by_network
 
 
 @checked
@@ -91,16 +92,19 @@ def channel_attention(
 
 def _probe(network: Network, x: Tensor, labels: Tensor) -> tuple[Network, Tensor]:
     """A copy in evaluation mode with a head fitted to (x, labels), and the labels from 0."""
-    if labels.shape != (len(x),):
+    if x.ndim < 2 or not bool(x.isfinite().all()):
+        raise ValueError(f"x must be samples (n, ...), all finite; got {tuple(x.shape)}")
+    if labels.shape != (len(x),) or labels.is_floating_point():
         raise ValueError(
-            f"labels must be ({len(x)},), one for each sample of x; got {tuple(labels.shape)}"
+            f"labels must be ({len(x)},), a whole number for each sample of x; "
+            f"got {labels.dtype}, {tuple(labels.shape)}"
         )
     own = copy.deepcopy(network).eval()
     for module in own.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]  # maps are used again and again
     classes, y = labels.unique(return_inverse=True)
-    with torch.no_grad():
+    with torch.no_grad(), taken_by_network("x"):
         features = own(x).features
     own.head = nn.Linear(
         features.shape[1], len(classes), device=features.device, dtype=features.dtype

@@ -167,8 +167,10 @@ def t3a(
         )
     keep = whole_number_or_none(per_class, "per_class", least=1)
     shift = torch.zeros(len(own)) if bias is None else as_numbers(bias, "bias").detach()
-    if shift.shape != (len(own),):
-        raise ValueError(f"bias must be ({len(own)},), one a class; got {tuple(shift.shape)}")
+    if shift.shape != (len(own),) or not bool(shift.isfinite().all()):
+        raise ValueError(
+            f"bias must be ({len(own)},), one a class, and finite; got {tuple(shift.shape)}"
+        )
     with full_precision(z):
         first = own @ own.T + shift.to(own)
         answered = torch.cat([first, answers.to(own)])

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from da.arrays.arguments import checked
+from da.arrays.class_labels import class_indices
 from da.arrays.devices import widened
 from da.arrays.matrices import as_matrix
 from da.data.batches import Batch, LabelledBatch, TargetBatch
@@ -146,9 +147,12 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, *, strength: fl
 
     head = linear_head(network)
     classes = head.out_features
-    rows = as_matrix(features, "features")
-    if labels.shape != (len(rows),):
-        raise ValueError(f"labels must be ({len(rows)},), one a row; got {tuple(labels.shape)}")
+    rows = as_matrix(features, "features").detach()
+    if rows.shape[1] != head.in_features:
+        raise ValueError(
+            f"features must have the head's {head.in_features} columns; got {rows.shape[1]}"
+        )
+    labels = class_indices(labels, len(rows), classes)
     if not strength > 0:
         raise ValueError(f"strength must be > 0; got {strength}")
     if not torch.equal(labels.unique().cpu(), torch.arange(classes)) or classes < 2:

@@ -149,15 +149,22 @@ def _dual(features: KernelRows, x: Tensor) -> Tensor:
     if features.projection is None and len(x) < x.shape[1]:
         rows = features(x)
         values, u = torch.linalg.eigh(rows @ rows.T)
-        return rows.T @ u[:, values > _ROUNDING * values[-1]]
+        return rows.T @ u[:, _above_rounding(values)]
     return dual_of_gram(features.gram(x))
 
 
 def dual_of_gram(gram: Tensor) -> Tensor:
     """V S (f, r) of a Gram matrix V S^2 V^T (f, f) of features, of rank r."""
     values, v = torch.linalg.eigh(gram)
-    keep = values > _ROUNDING * values[-1]
+    keep = _above_rounding(values)
     return v[:, keep] * values[keep].sqrt()
+
+
+def _above_rounding(values: Tensor) -> Tensor:
+    """Which eigenvalues (r,) of a Gram matrix, rising, are more than rounding."""
+    if not bool(values.isfinite().all()):
+        raise torch.linalg.LinAlgError("the Gram matrix overflows")
+    return values > _ROUNDING * values[-1]
 
 
 def _gaussian(x: Tensor, y: Tensor, gamma: float, out: Tensor | None = None) -> Tensor:

@@ -159,6 +159,8 @@ def leading_eigenvectors(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if matrix.device.type == "cpu":  # LAPACK can skip the other eigenvectors; torch cannot
         found = partial_eigh(matrix.numpy(), subset_by_index=[r - count, r - 1], check_finite=False)
         values, vectors = (torch.from_numpy(part) for part in found)
+        if len(values) < count:  # what LAPACK answers if an entry is not finite
+            raise torch.linalg.LinAlgError("the matrix has no eigenvalues: it is not finite")
     else:
         values, vectors = (part[..., r - count :] for part in torch.linalg.eigh(matrix))
     return values.flip(0), vectors.flip(1)

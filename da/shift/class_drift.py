@@ -14,6 +14,7 @@ import torch
 from scipy.stats import chi2_contingency
 
 from da.arrays.arguments import checked
+from da.arrays.classes import class_values
 from da.arrays.integers import whole_number
 from da.arrays.matrices import Array, check_two_samples
 from da.arrays.random_states import RandomState, seed_of
@@ -196,7 +197,7 @@ def moved_proportions(source_labels: np.ndarray, target_labels: np.ndarray) -> P
 
 def _check_labels(labels: np.ndarray, rows: int | None, name: str) -> np.ndarray:
     """The labels as an array (rows,); any number of rows >= 1 if `rows` is None."""
-    array = np.asarray(labels)
+    array = class_values(labels, name)
     if array.ndim != 1 or len(array) == 0 or rows not in (None, len(array)):
         expected = "n" if rows is None else rows
         raise ValueError(

@@ -29,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from da.arrays.arguments import checked
+from da.arrays.classes import class_values
 from da.arrays.integers import whole_number
 from da.arrays.matrices import NonFiniteError, check_two_samples
 from da.arrays.naming import naming
@@ -162,10 +163,8 @@ def explain_loss(
     """
     x, y = (z.numpy() for z in check_two_samples(source, target, least=10))
     bootstraps = whole_number(bootstraps, "bootstraps", least=1)
-    named = (
-        _vector(source_labels, len(x), "source_labels").astype(str),
-        _vector(target_labels, len(y), "target_labels").astype(str),
-    )
+    labels = {"source_labels": (source_labels, len(x)), "target_labels": (target_labels, len(y))}
+    named = [class_values(_vector(*v, name), name).astype(str) for name, v in labels.items()]
     classes, codes = np.unique(np.concatenate(named), return_inverse=True)
     losses = [
         _finite(source_losses, len(x), "source_losses"),
