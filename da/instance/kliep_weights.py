@@ -101,7 +101,7 @@ def kliep(
         Held-out rows are not centres while they are scored: each fold is scored by a fit around
         centres of the other folds.
     """
-    samples = Samples.of(source, target)
+    samples = Samples.of(source, target, widen=False)
     x, y = samples.x, samples.y
     _check_options(n_centres, n_iter, tolerance)
     folds = _fold_count(folds, len(y)) if bandwidth is None else 1

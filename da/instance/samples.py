@@ -27,7 +27,7 @@ TILE = 2**23  # entries of one block of distances: 64 MB in float64
 
 @dataclass(frozen=True)
 class Samples:
-    """Source and target in float64, without gradient, each with its rows sorted.
+    """Source and target, in float64 unless asked otherwise, without gradient, with rows sorted.
 
     Attributes:
         x: Source rows (n, d), sorted.
@@ -42,13 +42,15 @@ class Samples:
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, source: Array, target: Array, *, least: int = 1) -> Samples:
+    def of(cls, source: Array, target: Array, *, least: int = 1, widen: bool = True) -> Samples:
         """Check both samples and sort their rows.
 
         Args:
             source: Rows (n, d).
             target: Rows (m, d).
             least: The fewest rows that each sample must have. Default 1.
+            widen: Whether the rows become float64. False keeps their own precision, for a function
+                that widens a block of rows at a time, as `distances_to` does. Default True.
 
         Returns:
             The sorted samples.
@@ -58,8 +60,10 @@ class Samples:
             TypeError: As `da.arrays.check_two_samples`.
         """
         x, y = (z.detach() for z in check_two_samples(source, target, least=least))
-        order = sorting(x)
-        return cls(_arranged(x, order), _arranged(y, sorting(y)), order, x.dtype)
+        order, other = sorting(x), sorting(y)
+        if not widen:
+            return cls(x[order], y[other], order, x.dtype)
+        return cls(_arranged(x, order), _arranged(y, other), order, x.dtype)
 
     def pooled(self) -> Tensor:
         """All rows (n + m, d), the source's first."""
@@ -71,9 +75,9 @@ class Samples:
         The rules are in `da.kernels`; they are taken on the pooled rows.
         """
         if not isinstance(rule, str):
-            return float(resolve_bandwidth(self.x[:1], rule))
+            return float(resolve_bandwidth(self.x[:1].double(), rule))
         with full_precision(self.x):
-            return float(resolve_bandwidth(centred(self.pooled()), rule))
+            return float(resolve_bandwidth(centred(self.pooled().double()), rule))
 
     def restore(self, weights: Tensor, source: Array) -> Array:
         """Undo the sorting: weights (n,) in the row order, kind and precision of `source`."""
@@ -142,11 +146,12 @@ def draw_centres(rows: Tensor, k: int, seed: int) -> Tensor:
 
 
 def distances_to(centres: Tensor, x: Tensor) -> Tensor:
-    """Squared distances (n, b) from rows x (n, d) to centres (b, d), without a copy of x."""
+    """Squared distances (n, b) in float64 from rows x (n, d) to centres (b, d), no copy of x."""
+    centres = centres.double()
     origin = centres.mean(dim=0)  # what all rows are shifted by, so that squares stay small
     moved = centres - origin
     squares = moved.square().sum(dim=1)
-    distances = x.new_empty(len(x), len(centres))
+    distances = centres.new_empty(len(x), len(centres))
     for rows, out in zip(x.split(BLOCK), distances.split(BLOCK), strict=True):
         z = rows - origin
         torch.addmm(squares, z, moved.T, alpha=-2, out=out)

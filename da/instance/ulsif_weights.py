@@ -178,7 +178,7 @@ def _weights(
     whole_number(n_centres, "n_centres", least=1)
     seed = seed_of(random_state)
     chosen = bandwidth is None or regularization is None
-    samples = Samples.of(source, target, least=2 if chosen else 1)
+    samples = Samples.of(source, target, least=2 if chosen else 1, widen=False)
     x, y = samples.x, samples.y
     with full_precision(x):
         centres = draw_centres(y, n_centres, seed)
