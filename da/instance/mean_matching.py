@@ -26,7 +26,7 @@ from da.arrays.matrices import Array, full_precision
 from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.quadratic_programme import Polytope, Quadratic, minimiser
-from da.instance.samples import Gaussian, Samples, draw_centres, tiles
+from da.instance.samples import BLOCK, Gaussian, Samples, distances_to, draw_centres
 
 TILE = 100  # rows of a kernel at a time
 NULL = 1e-10  # eigenvalues of the landmarks' kernel below this share of the largest count as 0
@@ -108,7 +108,7 @@ def kmm(
         (Joachims, 1999). The duality gap that ends it is that of all rows.
         Nystroem landmarks are offered for many rows.
     """
-    samples = Samples.of(source, target)
+    samples = Samples.of(source, target, widen=n_landmarks is None)
     n = len(samples.x)
     epsilon = (math.sqrt(n) - 1) / math.sqrt(n) if epsilon is None else epsilon
     _check_options(bound, epsilon, n_landmarks, n_iter, tolerance)
@@ -153,17 +153,21 @@ def _projected(x: Tensor, y: Tensor, landmarks: Tensor, s: float) -> Quadratic:
 
     K = F F^T with F = k(x, z) k(z, z)^(-1/2).
     """
-    gram = Gaussian(landmarks, landmarks, s).block(slice(None)).fill_diagonal_(1)  # (r, r)
+    gram = _kernel(landmarks, landmarks, s).fill_diagonal_(1)  # (r, r)
     values, vectors = torch.linalg.eigh(gram)
     kept = values > NULL * values[-1]
     whitening = vectors[:, kept] / values[kept].sqrt()  # (r, p)
-    kernel = Gaussian(y, landmarks, s)
-    total = sum(kernel.block(rows).sum(dim=0) for rows in tiles(len(y), len(landmarks)))
+    total = sum(_kernel(rows, landmarks, s).sum(dim=0) for rows in y.split(BLOCK))
     mean = total / len(y) @ whitening  # (p,)
-    kernel = Gaussian(x, landmarks, s)
-    blocks = [kernel.block(rows) @ whitening for rows in tiles(len(x), len(landmarks))]
-    features = torch.cat(blocks)  # (n, p)
+    features = whitening.new_empty(len(x), whitening.shape[1])  # (n, p)
+    for rows, out in zip(x.split(BLOCK), features.split(BLOCK), strict=True):
+        torch.mm(_kernel(rows, landmarks, s), whitening, out=out)
     return Quadratic(features, len(x) * (features @ mean), landmarks=True)
+
+
+def _kernel(rows: Tensor, landmarks: Tensor, s: float) -> Tensor:
+    """The kernel (k, r) between rows and landmarks, in float64."""
+    return distances_to(landmarks, rows).div_(-s).exp_()
 
 
 def _check_options(
