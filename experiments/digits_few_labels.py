@@ -19,7 +19,7 @@ Rows entropy to cdac normalise all rows of a batch together, unlabelled ones too
 labelled rows alone.
 
 Nothing was chosen by target accuracy. There are three seeds, each with labels of its own. Time:
-about two minutes a column on one CPU core (estimate). The table is in
+about three minutes a column on one CPU core. The table is in
 docs/results/digits_few_labels.md.
 """
 
