@@ -54,15 +54,19 @@ def two_sample_level() -> str:
 
 def two_sample_peers() -> str:
     """Power and time of the test on block sums beside CTT of goodpoints."""
-    rows = [row for row in read("bench_two_sample_cpu") if row["part"] == "power"]
+    rows = read("bench_two_sample_cpu")
+    nulls = by([row for row in rows if row["part"] == "null"], "contestant")
     lines = []
-    for (who,), found in by(rows, "contestant").items():
+    for (who,), found in by([row for row in rows if row["part"] == "power"], "contestant").items():
         power = mean(float(row["p_value"]) <= 0.05 for row in found)
+        wrong = sum(float(row["p_value"]) <= 0.05 for row in nulls[(who,)])
         seconds = median(float(row["process_seconds"]) for row in found)
         name = who if who == "CTT" else f"`block_mmd_test`, {who}"
-        lines.append([name, f"{power:.2f}", f"{seconds:.2f}", str(len(found))])
+        level = f"{wrong} of {len(nulls[(who,)])}"
+        lines.append([name, f"{power:.2f}", f"{seconds:.2f}", str(len(found)), level])
     lines.sort(key=lambda line: float(line[2]))
-    return grid(["test", "power at 0.05", "processor seconds", "pairs"], lines)
+    head = ["test", "power at 0.05", "processor seconds", "pairs", "rejects pairs that are alike"]
+    return grid(head, lines)
 
 
 def fuse_cost() -> str:
