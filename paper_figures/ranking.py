@@ -64,6 +64,7 @@ def _panel(axes: Axes, table: Table, own: Sequence[Point]) -> None:
     score = own[0].score
     axes.set_xlabel(style.score_name(score))
     axes.ticklabel_format(useOffset=False)
+    axes.locator_params(axis="x", nbins=5)  # more would run into each other
     axes.set_title(_title(table, score), loc="left")
 
 
