@@ -16,6 +16,7 @@ from da.train.search_space import Factor, SearchSpace
 
 Recipe = dict[str, Any]  # option -> value; options that are not named keep their usual value
 ENOUGH = 1000  # draws without a new recipe after which a space counts as used up
+MOST = 1000  # trials of a method
 
 
 @checked
@@ -31,14 +32,14 @@ def draw_trials(
     Args:
         space: Option -> range, the `search_space` of the method.
         usual: The value of each of these options in the usual recipe.
-        trials: How many recipes, >= 1.
+        trials: How many recipes, from 1 to 1,000.
         seed: Of the sequence. Default 0.
 
     Returns:
         `trials` recipes; the first is empty, the others hold every option of the space.
 
     Raises:
-        ValueError: `trials` is below 1, the space has fewer recipes, an option has no usual value,
+        ValueError: `trials` is out of range, the space has fewer recipes, an option has no usual value,
             or the usual value of a `Factor` is 0.
 
     Example:
@@ -52,7 +53,7 @@ def draw_trials(
     Paper:
         Bergstra, Bengio: Random Search for Hyper-Parameter Optimization. JMLR 13, 2012.
     """
-    count = whole_number(trials, "trials", least=1)
+    count = whole_number(trials, "trials", least=1, most=MOST)
     _check(space, usual)
     found: list[Recipe] = [{}]
     seen = [{name: usual[name] for name in space}]
