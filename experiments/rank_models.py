@@ -114,7 +114,7 @@ class Config(Flags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_number(self.stored_size, "stored_size", least=1)
+        whole_number(self.stored_size, "stored_size", least=LEAST_SIZE)
         whole_number(self.image_size, "image_size", least=LEAST_SIZE, most=self.stored_size)
         if not self.feature_norm > 0:
             raise ValueError(f"feature_norm must be > 0; got {self.feature_norm}")

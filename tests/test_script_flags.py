@@ -136,6 +136,10 @@ NAMED = [
     ("digits_mmd.py", ["--label-smoothing", "2"]),
     ("digits_mmd.py", ["--threads", "100000"]),
     ("digits_regression.py", ["--trade-off", "nan"]),
+    ("digits_regression.py", ["--trade-off"]),
+    ("corn_spectra.py", ["--threads", "0"]),
+    ("rank_models.py", ["--stored-size", "2"]),
+    ("digits_mmd.py", ["--trials", "100000"]),
 ]
 
 

@@ -19,7 +19,7 @@ from da.arrays.integers import whole_number
 from da.networks.backbones import fingerprint
 from da.recipes.trade_offs import check_trade_offs, trade_off_of
 from da.records.wandb_mirror import Mode
-from da.train.config import NO_RESULT, TrainConfig
+from da.train.config import MOST_THREADS, NO_RESULT, TrainConfig
 
 Seeds = Annotated[tuple[int, ...], tyro.conf.arg(aliases=("--seed",))]
 
@@ -74,6 +74,8 @@ class CommonFlags:
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds must be one or more numbers from 0; got {self.seeds}")
         object.__setattr__(self, "processes", whole_number(self.processes, "processes", least=1))
+        if (threads := getattr(self, "threads", None)) is not None:
+            whole_number(threads, "threads", least=1, most=MOST_THREADS)
         if hasattr(self, "trade_off"):
             check_trade_offs(self.trade_off, self.loss)
 

@@ -59,13 +59,6 @@ class ShallowFlags(CommonFlags):
     threads: int = field(default=1, metadata=NO_RESULT)
     """CPU threads."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.threads < 1:
-            raise ValueError(f"threads must be at least 1; got {self.threads}")
-        if not self.loss:
-            raise ValueError("loss must name one row or more; got none")
-
 
 class Samples(NamedTuple):
     """What one cell is fitted to and judged on; rows are vectors.

@@ -57,6 +57,8 @@ def check_trade_offs(trade_off: TradeOff, rows: Sequence[str]) -> None:
 
 def _by_row(words: tuple[str, ...]) -> dict[str, float]:
     """The numbers by row."""
+    if not words:  # the flag with nothing behind it
+        raise ValueError("trade_off must be one number, or words row=number; got nothing")
     found: dict[str, float] = {}
     for word in words:
         row, sign, number = word.partition("=")

@@ -39,8 +39,8 @@ def draw_trials(
         `trials` recipes; the first is empty, the others hold every option of the space.
 
     Raises:
-        ValueError: `trials` is out of range, the space has fewer recipes, an option has no usual value,
-            or the usual value of a `Factor` is 0.
+        ValueError: `trials` is out of range, the space has fewer recipes, an option has no usual
+            value, or the usual value of a `Factor` is 0.
 
     Example:
         >>> from da.select import Factor, draw_trials
