@@ -63,6 +63,21 @@ def test_rank_correlation_needs_three_candidates_that_differ() -> None:
     assert rank_correlation([1.0, -np.inf, 3.0], [2.0, 1.0, 3.0]) == 1.0
 
 
+def test_the_row_oracle_is_neither_chosen_nor_the_best_nor_marked(tmp_path: Path) -> None:
+    """It has the highest figure and the highest score: nobody who chooses has it."""
+    write_by_hand(tmp_path)
+    trial(tmp_path, "oracle", 0, {"last": 0.99, "s": (0.99, 9.0), "oracle": 0.99})
+    table = Table.of(read_runs(tmp_path), select="s")
+    found = cost(table, "s", None)
+    (choice,) = found.rows
+    assert (choice.row, choice.best, round(choice.loss, 6)) == ("adabn", "mmd", 10.0)
+    expected = spearmanr([1.0, 4.0, 3.0, 2.0], [0.54, 0.65, 0.75, 0.70]).statistic
+    assert found.correlation == pytest.approx(expected)
+    text = to_markdown(table)
+    assert "| MMD (DAN) | **75.0** |" in text and "| oracle | 99.0 |" in text
+    assert "Bold: the best of a column but 'oracle'." in text
+
+
 def test_the_guard_says_which_row_would_be_chosen_and_what_it_loses(tmp_path: Path) -> None:
     """The score is highest for AdaBN, at 65.0; MMD is best, at 75.0."""
     text = to_text(Table.of(write_by_hand(tmp_path), select="s"))

@@ -4,6 +4,7 @@ The last column decides over all that was measured: a row is compared with the b
 paired t-test over the tasks and seeds that both have, and the p-values of all rows are corrected
 together by Holm's method. A row that shares a single seed with the best row is not compared. Of a
 table of several tasks, a column of one task has too few seeds for tests: only its best is marked.
+The row `oracle` has read target labels: it is never marked, and no row is compared with it.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ def marks(table: Table) -> Marks:
         (method, column)
         for column in table.columns
         for method in _best(table, column)
-        if len(table.rows) > 1
+        if len(table.contenders) > 1
     }
     *_, last = table.columns
-    leaders = [method for method in table.rows if (method, last) in found]
+    leaders = [method for method in table.contenders if (method, last) in found]
     if not leaders:
         return Marks(frozenset(found))
     base = table.pairs(leaders[0])
-    rivals = [m for m in table.rows if m not in leaders and table.mean(m, last) is not None]
+    rivals = [m for m in table.contenders if m not in leaders and table.mean(m, last) is not None]
     gains = {}
     for row in rivals:
         own = table.pairs(row)
@@ -68,7 +69,7 @@ def marks(table: Table) -> Marks:
 
 def _best(table: Table, column: str) -> list[str]:
     """The rows with the best mean of a column; several only if they are equal."""
-    means = {row: mean for row in table.rows if (mean := table.mean(row, column)) is not None}
+    means = {row: mean for row in table.contenders if (mean := table.mean(row, column)) is not None}
     if not means:
         return []
     best = min(means.values()) if table.metric.smaller_is_better else max(means.values())

@@ -137,11 +137,14 @@ def by_oracle(table: Table) -> Table | None:
 
 
 def candidates(table: Table, score: str) -> list[Candidate]:
-    """Every trial of a table with its score and its figure, at the step that the score picked."""
+    """Every trial of a table with its score and its figure, at the step that the score picked.
+
+    Row `oracle` is left out, because nobody who chooses has it.
+    """
     sign = -1 if table.metric.smaller_is_better else 1
     found = []
     for (method, task), runs in table.runs.items():
-        for run in runs:
+        for run in runs if method in table.contenders else ():
             figure, value = table.metric.read(run, score), score_value(run, score)
             if figure is None or value is None:
                 continue
@@ -200,7 +203,7 @@ def row_choices(by_score: Table, score: str) -> tuple[RowChoice, ...]:
     scores = mean_scores(by_score, score)
     found = []
     for task in by_score.tasks:
-        means = {m: v for m in by_score.rows if (v := by_score.mean(m, task)) is not None}
+        means = {m: v for m in by_score.contenders if (v := by_score.mean(m, task)) is not None}
         row = highest({m: scores[m, task] for m in means if (m, task) in scores})
         if row is None:
             continue

@@ -168,6 +168,11 @@ class Table:
         return self.metric.name in scores_of([run for runs in self.runs.values() for run in runs])
 
     @property
+    def contenders(self) -> tuple[str, ...]:
+        """The rows without `oracle`, which has read target labels and so can win nothing."""
+        return tuple(row for row in self.rows if row != ORACLE)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The tasks, and their average if there are several."""
         return (*self.tasks, AVERAGE) if len(self.tasks) > 1 else self.tasks

@@ -161,7 +161,8 @@ def _published(table: Table) -> Block:
 
 def _legend(table: Table, style: Style, found: Marks) -> str:
     several = len(table.tasks) > 1
-    said = f"{style.legend}: the best of a column"
+    but = f" but {style.name(ORACLE)!r}" if ORACLE in table.rows else ""
+    said = f"{style.legend}: the best of a column{but}"
     if not found.tests:
         return f"{said}."
     return (
