@@ -59,6 +59,11 @@ class ShallowFlags(CommonFlags):
     threads: int = field(default=1, metadata=NO_RESULT)
     """CPU threads."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.loss:  # also in a class whose flag has no default
+            raise ValueError("loss must name one row or more; got none")
+
 
 class Samples(NamedTuple):
     """What one cell is fitted to and judged on; rows are vectors.
