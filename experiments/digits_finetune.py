@@ -74,7 +74,7 @@ def build(config: Config, cell: Cell) -> Job:
         stream = batches(config, cell, read_digits(cell.source))
         return Job(Regularize(lenet(10), None), stream, evaluation)
     source_network = lenet(10)
-    load_network(source_network, config, EXPERIMENT, cell._replace(method="source"), build)
+    load_network(source_network, config, EXPERIMENT, cell.usual._replace(method="source"), build)
     method = Regularize(
         START[cell.method](source_network),
         PENALTY.get(cell.method),

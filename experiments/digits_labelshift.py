@@ -78,7 +78,7 @@ def read(config: Config, cell: Cell) -> tuple[Labelled, Labelled, Labelled]:
 def estimate(config: Config, cell: Cell, held_out: Labelled, target: Labelled) -> Tensor:
     """The weights of the classes (10,) by bbse or mlls, from the target's predictions alone."""
     network = lenet(10)
-    load_network(network, config, EXPERIMENT, cell._replace(method="none"), build)
+    load_network(network, config, EXPERIMENT, cell.usual._replace(method="none"), build)
     of_source = predict(network, held_out, TRANSFORM).logits.softmax(1)
     of_target = predict(network, target, TRANSFORM).logits.softmax(1)
     if cell.method.startswith("bbse"):

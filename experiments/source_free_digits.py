@@ -141,7 +141,7 @@ def build(config: Config, cell: Cell) -> Job:
 def second_stage(config: Config, cell: Cell, target: Labelled, evaluation: Evaluation) -> Job:
     """SHOT++: what row shot is sure of is labelled by it, and teaches the rest of the target."""
     network = lenet(10)
-    load_network(network, config, EXPERIMENT, cell._replace(method="shot"), build)
+    load_network(network, config, EXPERIMENT, cell.usual._replace(method="shot"), build)
     logits = target_outputs(network, target.unlabelled(), TRANSFORM).logits
     sure, every = surest_rows(logits), torch.arange(len(target))
     stream = PairedBatches(
@@ -158,7 +158,7 @@ def saved_network(config: Config, cell: Cell) -> Network:
     """What the source run has learned."""
     network = lenet(10)
     if config.source_run is None:
-        load_network(network, config, EXPERIMENT, cell._replace(method="source"), build)
+        load_network(network, config, EXPERIMENT, cell.usual._replace(method="source"), build)
         return network
     try:
         state = torch.load(config.source_run, map_location="cpu", weights_only=True)

@@ -6,11 +6,13 @@ Oracle: the method's own attribute.
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
 
 from da.recipes import Cell
+from da.recipes.cells import with_settings
 from problems import ROOT
 
 CASES = [
@@ -37,3 +39,21 @@ def test_a_recipe_reaches_the_row(
     usual = module.build(flags, cell)
     changed = module.build(flags, cell._replace(recipe=((option, value),)))
     assert getattr(changed.method, option) == value != getattr(usual.method, option)
+
+
+def test_trials_start_from_the_source_network_of_the_usual_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial has another rate than the flags; the network that it starts from has not."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    module = importlib.import_module("office31_source_free")
+    flags = module.Config(
+        loss=("shot",), smoke_test=True, steps=2, wandb="disabled", runs_dir=tmp_path
+    )
+    cell = Cell("shot", "amazon", "webcam", 0, settings=(("learning_rate", 0.5),))
+    own = with_settings(flags, cell)
+    assert own.learning_rate == 0.5 != flags.learning_rate
+    module.build(own, cell)
+    (folder,) = tmp_path.glob("office31_source_free/source/*/*")
+    config = json.loads((folder / "config.json").read_text())["config"]
+    assert config["learning_rate"] == flags.learning_rate

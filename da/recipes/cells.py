@@ -90,6 +90,9 @@ def load_network(
 ) -> None:
     """Load what another cell has learned; it is trained first if it has no result.
 
+    It is trained with the flags as the user gave them. Settings of training that are of the recipe
+    of the cell that starts from it do not count.
+
     What is drawn afterwards is the same, whether that cell is trained now or was before.
 
     Args:
@@ -125,7 +128,8 @@ def load_network(
         >>> len(list(folder.rglob("network.pt")))
         1
     """
-    own = dataclasses.replace(flags, force=False)  # forced or not, it is trained once
+    # Forced or not, it is trained once.
+    own = dataclasses.replace(flags.as_given or flags, force=False)
     with torch.random.fork_rng():
         folder = run_cell(own, experiment, cell, build, describe, start_engine(flags))
     weights = folder / "network.pt"
@@ -161,7 +165,11 @@ def paused(run: Run, cell: Cell) -> bool:
 
 def with_settings(flags: FlagsType, cell: Cell) -> FlagsType:
     """The flags with the settings of training that the cell's recipe has."""
-    return dataclasses.replace(flags, **dict(cell.settings)) if cell.settings else flags
+    if not cell.settings:
+        return flags
+    own = dataclasses.replace(flags, **dict(cell.settings))
+    object.__setattr__(own, "as_given", flags)  # for cells that this one starts from
+    return own
 
 
 def start_engine(flags: CommonFlags) -> Fabric | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
@@ -52,6 +52,8 @@ class CommonFlags:
         >>> CommonFlags(loss=("none",), seeds=(0, 1)).shortened().seeds
         (0,)
     """
+
+    as_given: ClassVar[CommonFlags | None] = None  # before a recipe changed settings; None: as here
 
     loss: tuple[str, ...] = field(default=(), metadata=NO_RESULT)  # a run's name says it
     source: str | None = field(default=None, metadata=NO_RESULT)
