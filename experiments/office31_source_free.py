@@ -2,7 +2,7 @@
 
     python experiments/office31_source_free.py --data-root DATA --weights lite0.pt
     python experiments/office31_source_free.py --data-root DATA --weights lite0.pt \\
-        --loss source shot clustering nrc aad cowa --trials 8
+        --loss source shot clustering nrc aad cowa --trials 4
 
 Row source trains DAN's bottleneck and a linear classifier on the source's features, with labels
 smoothed as by SHOT's authors. The other rows start from its saved network and see nothing but
