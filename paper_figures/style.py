@@ -49,12 +49,12 @@ RULE = {"color": "black", "linewidth": 0.7, "linestyle": (0, (4, 3))}  # a level
 
 SCORE_NAMES = {
     "class_ami": "class AMI",
-    "h_score": "H-score",
-    "leep": "LEEP",
     "energy": "ETran, energy",
     "etran": "ETran",
     "gbc": "GBC",
+    "h_score": "H-score",
     "lda": "ETran, LDA",
+    "leep": "LEEP",
     "logme": "LogME",
     "mano": "MaNo",
     "mixval": "MixVal",

@@ -166,7 +166,7 @@ def tiles(n: int, width: int) -> Iterator[slice]:
 
 
 class Gaussian:
-    """The Gaussian kernel between rows of x and rows of y, one block of rows at a time.
+    """The two factors of the Gaussian kernel's exponent, for blocks of rows of x and of y.
 
         k(x_i, y_j) = exp(-||x_i - y_j||^2 / s)
 
@@ -187,7 +187,3 @@ class Gaussian:
         squares, one = -z.square().sum(dim=1, keepdim=True) / 2, torch.ones_like(z[:, :1])
         self.left = torch.cat([z, squares, one], dim=1)[: len(x)]  # (n, d + 2)
         self.right = torch.cat([z, one, squares], dim=1)[len(x) :]  # (m, d + 2)
-
-    def block(self, rows: slice, columns: slice = slice(None)) -> Tensor:
-        """The kernel between `rows` of x and `columns`, which are rows of y."""
-        return (self.left[rows] @ self.right[columns].T).clamp_(max=0).exp_()
