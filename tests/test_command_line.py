@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -115,7 +116,7 @@ def test_field_texts_are_those_of_the_section_and_below_the_fields() -> None:
 
 
 def test_every_flag_of_a_recipe_has_a_text_and_every_group_exists() -> None:
-    assert set(field_texts(DANFlags)) == set(DANFlags.__dataclass_fields__)
+    assert set(field_texts(DANFlags)) == {f.name for f in dataclasses.fields(DANFlags)}
     training = {*GROUPS["training"].names, *GROUPS["machine"].names}
     assert training == {*TrainConfig.__dataclass_fields__, "processes", "launcher", "slurm"}
 
