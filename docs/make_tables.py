@@ -49,6 +49,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         studies.selection_study_office_caltech,
         studies.accuracy_study,
         studies.accuracy_study_office31,
+        studies.accuracy_study_office_caltech,
         own_data.own_data,
         own_data.own_data_further,
         own_data.own_data_means,

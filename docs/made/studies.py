@@ -85,6 +85,11 @@ def accuracy_study_office31() -> str:
     return _estimates("accuracy_study_office31")
 
 
+def accuracy_study_office_caltech() -> str:
+    """The same on Office-Caltech10."""
+    return _estimates("accuracy_study_office_caltech")
+
+
 def _estimates(name: str) -> str:
     lines = []
     for (estimator,), rows in by(read(name), "estimator").items():
