@@ -17,7 +17,7 @@ from problems import ROOT
 README = ROOT / "README.md"
 COMMANDS = (
     "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt "
-    "&& python experiments/digits_mmd.py",
+    "&& python experiments/digits_mmd.py --seeds 0",
     "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt "
     '&& pip install -e ".[test]" && python -m pytest -n 2',
 )
