@@ -125,3 +125,8 @@ class TestCalibratedInterval:
         narrow = calibrated_interval(earlier[0], earlier, truths, level=level / 2)
         wide = calibrated_interval(earlier[0], earlier, truths, level=level)
         assert 0 <= wide.low <= narrow.low <= earlier[0].accuracy <= narrow.high <= wide.high <= 1
+
+
+def test_what_is_no_estimate_is_named() -> None:
+    with pytest.raises(TypeError, match="estimates must hold AccuracyEstimate; got 0.5 as 'own'"):
+        combined_estimate({"own": 0.5})  # type: ignore[dict-item]

@@ -28,9 +28,11 @@ from da.arrays import (
     ArgumentError,
     Array,
     NonFiniteError,
+    WholeNumberError,
     check_fields,
     check_parameters,
     checked,
+    whole_number,
 )
 from da.arrays.checked_classes import CheckedConstructor, CheckedEstimator
 from da.arrays.stacking import stacked_members
@@ -102,6 +104,17 @@ def test_the_function_refuses_a_number_itself_if_it_can() -> None:
         root(NAN)
     with pytest.raises(ArgumentError, match="value must be a finite number; got inf"):
         root(math.inf)
+
+
+def test_a_number_beyond_64_bits_is_refused_before_a_loop_that_never_ends() -> None:
+    @checked
+    def rounds(number: int) -> int:
+        return sum(1 for _ in range(whole_number(number, "number", least=1)))
+
+    assert rounds(3) == 3
+    for number in (2**63, 10**400):
+        with pytest.raises(WholeNumberError, match="number must be a whole .* more than 64 bits"):
+            rounds(number)
 
 
 def test_a_function_keeps_its_signature_and_can_be_sent_to_another_process() -> None:

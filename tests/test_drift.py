@@ -43,10 +43,16 @@ def test_holm_is_closed_testing_by_bonferroni(p: list[float]) -> None:
     np.testing.assert_allclose(holm(np.array(p)), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("p", [[0.5, 1.5], [-0.1], [[0.5]], [float("nan")]])
-def test_holm_refuses_what_is_no_p_value(p: list) -> None:
+@pytest.mark.parametrize(
+    "p",
+    [
+        *(np.array(p) for p in ([0.5, 1.5], [-0.1], [[0.5]], [float("nan")], ["0.5"], [0.5 + 0j])),
+        np.ma.array([0.5, 0.1], mask=[True, False]),
+    ],
+)
+def test_holm_refuses_what_is_no_p_value(p: np.ndarray) -> None:
     with pytest.raises(ValueError, match="p_values must be numbers in"):
-        holm(np.array(p))
+        holm(p)
     assert len(holm(np.array([]))) == 0
 
 

@@ -171,3 +171,8 @@ def test_bad_options_are_one_clear_error() -> None:
         regression_agreement(torch.zeros(2, 3, 1), centre="mode")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 columns: for classes take ensemble_agreement"):
         regression_agreement(torch.zeros(2, 4, 3))
+
+
+def test_regressions_whose_squares_overflow_are_refused() -> None:
+    with pytest.raises(ValueError, match="candidates must have finite squares; got .* 1e\\+200"):
+        regression_agreement(np.array([[[0.0]], [[1e200]]]))

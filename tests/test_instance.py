@@ -496,3 +496,13 @@ def test_only_uniform_weights_warn():
         warnings.simplefilter("error")
         warn_if_uniform(np.linspace(0, 1, 10), "mine")
         warn_if_uniform(np.ones(1), "mine")
+
+
+def test_kmm_refuses_a_kernel_that_overflows_and_takes_a_whole_bound() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    far = x.copy()
+    far[4, 1] = 1e200
+    for options in ({"bandwidth": 5e-324}, {"source": far}):
+        with pytest.raises(ValueError, match="source, target and bandwidth must give a finite"):
+            kmm(**({"source": x, "target": x + 1} | options))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(kmm(x, x + 1, bound=2**63), kmm(x, x + 1, bound=2.0**63))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from numbers import Integral
 
+_LEAST, _MOST = -(2**63), 2**63 - 1  # of 64 bits
+
 
 class WholeNumberError(ValueError, TypeError):
     """The error for an argument that is no whole number, or one outside its range.
@@ -58,7 +60,8 @@ def whole_number(
         10
     """
     if not _fits(value, least, most):
-        raise WholeNumberError(f"{name} must be {_expected(least, most, note)}; got {value!r}")
+        expected = _expected(least, most, note)
+        raise WholeNumberError(f"{name} must be {expected}; got {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
@@ -94,7 +97,7 @@ def whole_number_or_none(
         return None
     if not _fits(value, least, most):
         expected = _expected(least, most, note)
-        raise WholeNumberError(f"{name} must be None or {expected}; got {value!r}")
+        raise WholeNumberError(f"{name} must be None or {expected}; got {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
@@ -108,7 +111,16 @@ def _fits(value: object, least: int | None, most: int | None) -> bool:
     if not is_whole(value):
         return False
     number = int(value)  # type: ignore[call-overload]
+    if not _LEAST <= number <= _MOST:  # a loop would never end, and a tensor cannot be so large
+        return False
     return (least is None or number >= least) and (most is None or number <= most)
+
+
+def _shown(value: object) -> str:
+    """A value in an error; the digits of a number beyond 64 bits would say nothing."""
+    if is_whole(value) and not _LEAST <= int(value) <= _MOST:  # type: ignore[call-overload]
+        return "a number of more than 64 bits"
+    return repr(value)
 
 
 def _expected(least: int | None, most: int | None, note: str) -> str:

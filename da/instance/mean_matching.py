@@ -22,7 +22,7 @@ from torch import Tensor
 
 from da.arrays.arguments import checked
 from da.arrays.integers import whole_number, whole_number_or_none
-from da.arrays.matrices import Array, full_precision
+from da.arrays.matrices import Array, NonFiniteError, full_precision
 from da.arrays.random_states import RandomState, seed_of
 from da.instance.diagnostics import warn_if_uniform
 from da.instance.quadratic_programme import Polytope, Quadratic, minimiser
@@ -113,6 +113,7 @@ def kmm(
     epsilon = (math.sqrt(n) - 1) / math.sqrt(n) if epsilon is None else epsilon
     _check_options(bound, epsilon, n_landmarks, n_iter, tolerance)
     seed = seed_of(random_state)
+    bound, epsilon = float(bound), float(epsilon)  # no product of them overflows as an integer
     polytope = Polytope(bound, n * (1 - epsilon), n * (1 + epsilon))
     with full_precision(samples.x):
         s = samples.bandwidth(bandwidth)
@@ -121,6 +122,12 @@ def kmm(
         else:
             landmarks = draw_centres(samples.pooled(), n_landmarks, seed)
             problem = _projected(samples.x, samples.y, landmarks, s)
+        if not problem.across.isfinite().all():
+            raise NonFiniteError(
+                "source, target and bandwidth must give a finite kernel; got "
+                f"bandwidth {s:.3g} and values up to "
+                f"{max(float(z.abs().max()) for z in (samples.x, samples.y)):.3g}"
+            )
         weights = samples.restore(minimiser(problem, polytope, n_iter, tolerance), source)
     warn_if_uniform(weights, "kmm")
     return weights

@@ -42,7 +42,9 @@ def holm(p_values: np.ndarray) -> np.ndarray:
         None known.
     """
     try:
-        p = np.asarray(p_values, dtype=np.float64)
+        given = np.asarray(p_values)
+        hidden = np.ma.is_masked(p_values) or given.dtype.kind not in "fiu"
+        p = np.array(np.nan) if hidden else given.astype(np.float64)
     except (TypeError, ValueError):
         p = np.array(np.nan)  # refused below, as numbers out of range are
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():

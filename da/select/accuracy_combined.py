@@ -45,6 +45,7 @@ def combined_estimate(estimates: Mapping[str, AccuracyEstimate]) -> AccuracyEsti
         differ by more than 0.2.
 
     Raises:
+        TypeError: A value is no AccuracyEstimate.
         ValueError: There are no estimates.
 
     Example:
@@ -59,6 +60,9 @@ def combined_estimate(estimates: Mapping[str, AccuracyEstimate]) -> AccuracyEsti
     """
     if not estimates:
         raise ValueError("estimates must hold one or more estimates; got none")
+    for name, one in estimates.items():
+        if not isinstance(one, AccuracyEstimate):
+            raise TypeError(f"estimates must hold AccuracyEstimate; got {one!r} as {name!r}")
     usable = {name: one for name, one in estimates.items() if one.reliable}
     doubts = [] if usable else [f"{name}: {one.reason}" for name, one in estimates.items()]
     used = usable or estimates

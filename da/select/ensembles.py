@@ -130,7 +130,11 @@ def regression_agreement(
             "columns: for classes take ensemble_agreement"
         )
     middle = stacked.mean(0) if centre == "mean" else np.median(stacked, axis=0)
-    distances = np.square(stacked - middle).mean((1, 2))
+    with np.errstate(over="ignore"):
+        distances = np.square(stacked - middle).mean((1, 2))
+    if not np.isfinite(distances).all():
+        most = np.abs(stacked).max()
+        raise ValueError(f"candidates must have finite squares; got values up to {most:.3g}")
     return {name: -float(d) for name, d in zip(numbers, distances, strict=True)}
 
 
