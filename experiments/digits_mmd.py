@@ -12,7 +12,8 @@ The targets are rotated, noisy, blurred and photographed digits. The rows of the
 Each row is trained for each target with three seeds. The data are scikit-learn's handwritten
 digits, which need no download.
 
-Time: four to five minutes on two CPU cores, less than two with --seeds 0. The table is in docs/results/digits_mmd.md.
+Time: four to five minutes on two CPU cores, less than two with --seeds 0. The table is in
+docs/results/digits_mmd.md.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ one.
 
 The estimator and the form of the interval were chosen with target labels in view: on the digits, on
 Office-31, and on thirteen tasks of this command. q comes from the digits, Office-31 and
-Office-Caltech10 alone; there its intervals hold 91 % of the true accuracies if each task is left
+Office-Caltech10 alone; there its intervals hold 90 % of the true accuracies if each task is left
 out in turn. On the thirteen tasks, which q has not seen, they held 86 % with an earlier q that was
 3 % smaller.
 """

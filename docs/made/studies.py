@@ -57,7 +57,8 @@ def batch_statistics() -> str:
         for run in read_runs(RECORDS / folder, experiment="digits_mmd"):
             row = dict(run.config["row"])
             statistics = row.pop("batch_statistics")
-            rest = {**run.config, "row": row, "on": [run.result["method"], run.task]}
+            on = [run.result["method"], run.task, run.result["seed"]]
+            rest = {**run.config, "row": row, "on": on}
             found.setdefault(json.dumps(rest, sort_keys=True), {})[statistics] = run
     pairs: dict[str, list[dict[str, Record]]] = {}
     for pair in found.values():
