@@ -15,7 +15,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from numbers import Integral, Number, Real
+from numbers import Number, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from da.arrays.devices import without_values
+from da.arrays.integers import is_whole, is_whole_64_bits
 from da.arrays.stacking import stacking
 
 
@@ -167,7 +168,7 @@ def _tuple(inner: tuple[Any, ...]) -> Expected:
 
 def _is_one(value: Any, words: tuple[Any, ...]) -> bool:
     """Whether a value is one of the words or numbers of a `Literal`."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    whole = is_whole(value)
     return any((whole or type(value) is type(word)) and value == word for word in words)
 
 
@@ -200,12 +201,6 @@ def all_finite(values: Tensor) -> bool:
         return True
 
 
-def _is_whole(value: Any) -> bool:
-    """Whether a value is a whole number of at most 64 bits."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    return whole and -(2**63) <= int(value) < 2**63
-
-
 def _is_tensor(value: Any) -> bool:
     """Whether a value is a tensor that holds real numbers."""
     return isinstance(value, Tensor) and not value.is_complex() and not without_values(value)
@@ -231,7 +226,7 @@ def _is_array(value: Any) -> bool:
 _ARRAY = Expected(_is_array, "an array or a tensor of numbers or classes, none of them hidden")
 _PLAIN: dict[Any, Expected | None] = {
     Any: None,
-    int: Expected(_is_whole, "a whole number"),
+    int: Expected(is_whole_64_bits, "a whole number"),
     float: Expected(_is_number, "a finite number"),
     bool: Expected(lambda value: isinstance(value, bool | np.bool_), "True or False"),
     str: Expected(lambda value: isinstance(value, str), "text"),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from numbers import Integral
 
-_LEAST, _MOST = -(2**63), 2**63 - 1  # of 64 bits
-
 
 class WholeNumberError(ValueError, TypeError):
     """The error for an argument that is no whole number, or one outside its range.
@@ -106,19 +104,22 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def is_whole_64_bits(value: object) -> bool:
+    """Whether a value is such an integer of at most 64 bits."""
+    return is_whole(value) and -(2**63) <= int(value) < 2**63  # type: ignore[call-overload]
+
+
 def _fits(value: object, least: int | None, most: int | None) -> bool:
     """Whether a value is a whole number from `least` to `most`."""
-    if not is_whole(value):
+    if not is_whole_64_bits(value):  # with more a loop would never end, and no tensor is so large
         return False
     number = int(value)  # type: ignore[call-overload]
-    if not _LEAST <= number <= _MOST:  # a loop would never end, and a tensor cannot be so large
-        return False
     return (least is None or number >= least) and (most is None or number <= most)
 
 
 def _shown(value: object) -> str:
     """A value in an error; the digits of a number beyond 64 bits would say nothing."""
-    if is_whole(value) and not _LEAST <= int(value) <= _MOST:  # type: ignore[call-overload]
+    if is_whole(value) and not is_whole_64_bits(value):
         return "a number of more than 64 bits"
     return repr(value)
 

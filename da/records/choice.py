@@ -142,9 +142,9 @@ def candidates(table: Table, score: str) -> list[Candidate]:
     Row `oracle` is left out, because nobody who chooses has it.
     """
     sign = -1 if table.metric.smaller_is_better else 1
-    found = []
+    found, contenders = [], table.contenders
     for (method, task), runs in table.runs.items():
-        for run in runs if method in table.contenders else ():
+        for run in runs if method in contenders else ():
             figure, value = table.metric.read(run, score), score_value(run, score)
             if figure is None or value is None:
                 continue

@@ -43,8 +43,8 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     """
     try:
         given = np.asarray(p_values)
-        hidden = np.ma.is_masked(p_values) or given.dtype.kind not in "fiu"
-        p = np.array(np.nan) if hidden else given.astype(np.float64)
+        shown = given.dtype.kind in "fiu" and not np.ma.is_masked(p_values)
+        p = given.astype(np.float64) if shown else np.array(np.nan)
     except (TypeError, ValueError):
         p = np.array(np.nan)  # refused below, as numbers out of range are
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
