@@ -1,6 +1,7 @@
 """One or three labels of each target digit beside a labelled source: what do the others add?
 
     python experiments/digits_few_labels.py
+    python experiments/digits_few_labels.py --trials 4
 
 Half of the target's digits are for tests alone. Of the other half one or three of each class have
 labels (columns noisy-1, noisy-3), and the rest is unlabelled. All rows have the same network with a
@@ -30,7 +31,9 @@ from typing import Literal
 from da.data import DIGITS, FewLabelsBatches, ImageTransform, Labelled, PairedBatches, read_digits
 from da.feature import CDAC, MCC, MME, EntropyMinimisation
 from da.networks import cosine_head, lenet
-from da.recipes import Cell, DigitFlags, Job, main, split
+from da.recipes import Cell, DigitFlags, Job, RowFlags, main, row_method, split
+from da.recipes.cutting import hold_out
+from da.recipes.rows import describe_rows
 from da.recipes.tasks import choose_tasks
 from da.train import Align, Evaluation
 
@@ -51,7 +54,7 @@ WITHOUT = ("none", "adabn")  # rows that see no target label
 
 
 @dataclass(frozen=True)
-class Config(DigitFlags):
+class Config(RowFlags, DigitFlags):
     """Adapt with a few labelled target digits."""
 
     loss: tuple[Literal[*METHODS], ...] = tuple(METHODS)
@@ -61,13 +64,15 @@ class Config(DigitFlags):
 def build(config: Config, cell: Cell) -> Job:
     """One cell: three parts of the target, and a method."""
     domain, shots = cell.target.rsplit("-", 1)
-    source = read_digits(cell.source)
+    source, held_out = hold_out(read_digits(cell.source), config.source_validation)
     training, test = split(read_digits(domain), 0.5, seed=0)
     few, rest = split(training, 10 * int(shots), seed=cell.seed)
     network = lenet(10)
     network.head = cosine_head(128, 10)
-    method = METHODS[cell.method](network)
-    evaluation = Evaluation(test, TRANSFORM, source, classes=DIGITS.classes)
+    method = row_method(config, cell, METHODS[cell.method], network)
+    evaluation = Evaluation(
+        test, TRANSFORM, source, source_validation=held_out, classes=DIGITS.classes
+    )
     return Job(method, stream(config, cell, source, few, rest), evaluation)
 
 
@@ -95,6 +100,7 @@ if __name__ == "__main__":
         benchmark=None,
         tasks=tasks,
         build=build,
+        describe=describe_rows(METHODS),
         baseline="few",
         rows=METHODS,
     )

@@ -1,6 +1,7 @@
 """Three labelled domains of digits and one without labels: should the sources be pooled?
 
     python experiments/digits_multisource.py
+    python experiments/digits_multisource.py --trials 4
 
 There are four domains: clean, rotated45, noisy and photo. Each changed one is the target once, and
 the other three are the sources. A step takes 64 digits of each domain. The rows are
@@ -29,8 +30,9 @@ import numpy as np
 from da.data import DIGITS, ImageTransform, Labelled, MultiSourceBatches, read_digits
 from da.feature import M3SDA, MFSAN, WeightedSources, mmd2
 from da.networks import lenet
-from da.recipes import Cell, DigitFlags, Job, main, split
-from da.recipes.trade_offs import TradeOff, trade_off_of
+from da.recipes import Cell, DigitFlags, Job, RowFlags, main, row_method, split
+from da.recipes.cutting import hold_out_of_each
+from da.recipes.rows import describe_rows
 from da.shallow import similarity_weights
 from da.train import Align, Evaluation
 
@@ -50,13 +52,11 @@ LOSSES = {
 
 
 @dataclass(frozen=True)
-class Config(DigitFlags):
+class Config(RowFlags, DigitFlags):
     """Adapt several domains of digits to another."""
 
     loss: tuple[Literal[*LOSSES], ...] = tuple(LOSSES)
     """What is compared. single: the clean source. none: all sources. Others: adapted."""
-    trade_off: TradeOff = 1.0
-    """Weight of the adaptation beside the cross-entropy, times the row's own, or row=number."""
 
 
 def read(domain: str, *, target: bool = False) -> Labelled:
@@ -81,24 +81,32 @@ def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and loss."""
     sources = [read(domain) for domain in cell.source.split("+")]
     target, transform = read(cell.target, target=True), ImageTransform(16)
-    weights = {"weights": likeness(sources, target)} if cell.method == "weighted" else {}
-    method = LOSSES[cell.method](lenet(10), **weights)
-    method.trade_off *= trade_off_of(config.trade_off, cell.method)
+    if cell.method == "single":
+        sources = sources[:1]
+    make = LOSSES[cell.method]
+    if cell.method == "weighted":
+        make = partial(make, weights=likeness(sources, target))
+    method = row_method(config, cell, make, lenet(10))
+    training, held_out = hold_out_of_each(sources, config.source_validation)
     stream = MultiSourceBatches(
-        sources[:1] if cell.method == "single" else sources,
+        training,
         target.unlabelled(),
         batch_size=config.batch_size,
         seed=cell.seed,
         transform=transform,
     )
-    evaluation = Evaluation(target, transform, sources[0], classes=DIGITS.classes)
+    evaluation = Evaluation(
+        target, transform, training[0], source_validation=held_out, classes=DIGITS.classes
+    )
     return Job(method, stream, evaluation)
 
 
 if __name__ == "__main__":
-    benchmark = replace(DIGITS, tasks=TASKS)
-    rows = LOSSES | {
-        "single": "Train on the clean digits alone.",
-        "none": "Train on all sources as one.",
-    }
-    main(Config, experiment="digits_multisource", benchmark=benchmark, build=build, rows=rows)
+    main(
+        Config,
+        experiment="digits_multisource",
+        benchmark=replace(DIGITS, tasks=TASKS),
+        build=build,
+        describe=describe_rows(LOSSES),
+        rows=LOSSES,
+    )

@@ -1,6 +1,7 @@
 """The target has digits that the source has never shown: clean 0 to 5, changed 0 to 9.
 
     python experiments/digits_openset.py
+    python experiments/digits_openset.py --trials 4
 
 The digits 6 to 9 of the target are "unknown". The rows are
 
@@ -30,46 +31,32 @@ same:
 There are three seeds. The table is in docs/results/digits_openset.md.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from da.data import DIGITS, ImageTransform, Unlabelled, read_digits
+from da.data import DIGITS, ImageTransform, read_digits
 from da.feature import DANCE, OSBP, OVANet, RejectUnsure, UniOT
-from da.networks import lenet
-from da.recipes import Cell, DigitFlags, Job, main, paired_job
+from da.networks import Network, lenet
+from da.recipes import Cell, DigitFlags, Job, RowFlags, main, paired_job, row_method
 from da.recipes.digits import first_classes
-from da.train import Adapt, Align
-from da.train.method import BatchStatistics
+from da.recipes.rows import describe_rows
+from da.train import Align
 
-
-def closed(config: "Config", statistics: BatchStatistics) -> Align:
-    """A network of the known classes, trained on the source, that rejects if it is unsure."""
-    network = lenet(config.known)
-    network.head = RejectUnsure(network.head, threshold=config.threshold)
-    return Align(network, None, batch_statistics=statistics)
-
-
-METHODS: dict[str, Callable[["Config", Unlabelled], Adapt]] = {
-    "none": lambda config, target: closed(config, "source"),
-    "adabn": lambda config, target: closed(config, "domain"),
-    "osbp": lambda config, target: OSBP(
-        lenet(config.known + 1), batch_statistics=config.batch_statistics
-    ),
-    "ovanet": lambda config, target: OVANet(
-        lenet(config.known + 1), batch_statistics=config.batch_statistics
-    ),
-    "dance": lambda config, target: DANCE(
-        lenet(config.known + 1), target, batch_statistics=config.batch_statistics
-    ),
-    "uniot": lambda config, target: UniOT(
-        lenet(config.known + 1), batch_statistics=config.batch_statistics
-    ),
+CLOSED = {
+    "none": partial(Align, alignment=None),
+    "adabn": partial(Align, alignment=None, batch_statistics="domain"),
+}
+METHODS = CLOSED | {
+    "osbp": partial(OSBP, batch_statistics="domain"),
+    "ovanet": partial(OVANet, batch_statistics="domain"),
+    "dance": partial(DANCE, batch_statistics="domain"),
+    "uniot": partial(UniOT, batch_statistics="domain"),
 }
 
 
 @dataclass(frozen=True)
-class Config(DigitFlags):
+class Config(RowFlags, DigitFlags):
     """Adapt clean digits to changed ones, if the source lacks some of their classes."""
 
     loss: tuple[Literal[*METHODS], ...] = tuple(METHODS)
@@ -78,8 +65,6 @@ class Config(DigitFlags):
     """Number of digits that the source has, from 0 on."""
     threshold: float = 0.9
     """none and adabn call a digit unknown if no class has this probability."""
-    batch_statistics: Literal["source", "joint", "domain"] = "domain"
-    """In osbp, ovanet, dance, uniot: of the source, of both as one batch, or each its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,16 +74,42 @@ class Config(DigitFlags):
             )
 
 
+def network_of(config: Config, row: str) -> Network:
+    """A network of the known classes that rejects if it is unsure, or one with a class more."""
+    if row not in CLOSED:
+        return lenet(config.known + 1)
+    network = lenet(config.known)
+    network.head = RejectUnsure(network.head, threshold=config.threshold)
+    return network
+
+
 def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and method."""
     source = first_classes(read_digits(cell.source), config.known)
     target, transform = read_digits(cell.target), ImageTransform(16)
-    method = METHODS[cell.method](config, target.unlabelled())
-    classes = (*DIGITS.classes[: config.known], "unknown")
+    make = METHODS[cell.method]
+    if cell.method == "dance":
+        make = partial(make, target=target.unlabelled())
     return paired_job(
-        config, cell, method, source, target, transform, task="open_set", classes=classes
+        config,
+        cell,
+        row_method(config, cell, make, network_of(config, cell.method)),
+        source,
+        target,
+        transform,
+        task="open_set",
+        source_validation=config.source_validation,
+        classes=(*DIGITS.classes[: config.known], "unknown"),
     )
 
 
 if __name__ == "__main__":
-    main(Config, experiment="digits_openset", benchmark=DIGITS, build=build, metric="target_hos")
+    main(
+        Config,
+        experiment="digits_openset",
+        benchmark=DIGITS,
+        build=build,
+        describe=describe_rows(METHODS),
+        metric="target_hos",
+        rows=METHODS,
+    )

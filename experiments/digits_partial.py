@@ -1,6 +1,7 @@
 """The target has half of the source's classes, and nobody says which: does alignment still help?
 
     python experiments/digits_partial.py
+    python experiments/digits_partial.py --trials 4
 
 The source has clean digits 0 to 9, the target changed ones 0 to 4. The rows are
 
@@ -24,8 +25,9 @@ from typing import Literal
 from da.data import DIGITS, ImageTransform, read_digits
 from da.feature import BA3US, DANN, IWAN, PADA, mmd2
 from da.networks import lenet
-from da.recipes import Cell, DigitFlags, Job, main, paired_job
+from da.recipes import Cell, DigitFlags, Job, RowFlags, main, paired_job, row_method
 from da.recipes.digits import first_classes
+from da.recipes.rows import describe_rows
 from da.train import Align
 
 LOSSES = {
@@ -40,7 +42,7 @@ LOSSES = {
 
 
 @dataclass(frozen=True)
-class Config(DigitFlags):
+class Config(RowFlags, DigitFlags):
     """Adapt ten clean digits to the few that a changed domain has."""
 
     loss: tuple[Literal[*LOSSES], ...] = tuple(LOSSES)
@@ -54,18 +56,21 @@ class Config(DigitFlags):
             raise ValueError(f"target_classes must be from 1 to 10; got {self.target_classes}")
 
 
-def describe(config: Config, cell: Cell) -> dict[str, str]:
-    """What older records of PADA do not hold; theirs was the mean over rows."""
-    return {"cross_entropy": "weighted mean"} if cell.method == "pada" else {}
-
-
 def build(config: Config, cell: Cell) -> Job:
     """One cell: data, network and loss."""
     source = read_digits(cell.source)
     target = first_classes(read_digits(cell.target), config.target_classes)
-    method = LOSSES[cell.method](lenet(10))
-    transform, classes = ImageTransform(16), DIGITS.classes
-    return paired_job(config, cell, method, source, target, transform, classes=classes)
+    method = row_method(config, cell, LOSSES[cell.method], lenet(10))
+    return paired_job(
+        config,
+        cell,
+        method,
+        source,
+        target,
+        ImageTransform(16),
+        source_validation=config.source_validation,
+        classes=DIGITS.classes,
+    )
 
 
 if __name__ == "__main__":
@@ -74,6 +79,6 @@ if __name__ == "__main__":
         experiment="digits_partial",
         benchmark=DIGITS,
         build=build,
-        describe=describe,
+        describe=describe_rows(LOSSES),
         rows=LOSSES,
     )

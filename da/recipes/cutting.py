@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -26,3 +28,20 @@ def cut(domain: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelle
 def hold_out(source: Labelled, share: float) -> tuple[Labelled, Labelled | None]:
     """The source for training and, if the share is not 0, a part of it that is kept out."""
     return cut(source, share, seed=0) if share else (source, None)
+
+
+def hold_out_of_each(
+    sources: Sequence[Labelled], share: float
+) -> tuple[list[Labelled], Labelled | None]:
+    """The same of several sources; what is kept out of them is one domain."""
+    parts = [hold_out(source, share) for source in sources]
+    kept_out = [part for _, part in parts if part is not None]
+    return [rest for rest, _ in parts], _joined(kept_out) if kept_out else None
+
+
+def _joined(domains: Sequence[Labelled]) -> Labelled:
+    """The samples of several domains as one."""
+    return Labelled(
+        torch.cat([each.rows(torch.arange(len(each))) for each in domains]),
+        torch.cat([each.y for each in domains]),
+    )

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from da.data.domain import Labelled
 from da.data.labelled_domains import DomainBatches
 from da.data.one_by_one import AnyTransform
@@ -26,7 +24,7 @@ from da.feature.invariant_risk import IRM
 from da.feature.mldg import MLDG
 from da.feature.mmd import mmd2
 from da.networks.network import Network
-from da.recipes.cutting import hold_out
+from da.recipes.cutting import hold_out_of_each
 from da.recipes.flags import Flags
 from da.recipes.job import Cell, Job
 from da.recipes.rows import Make, RowFlags, row_method
@@ -162,10 +160,7 @@ def domains_job(
         3
     """
     assert isinstance(flags, RowFlags)
-    parts = [hold_out(domain, flags.source_validation) for domain in sources]
-    training = [first for first, _ in parts]
-    held_out = [held for _, held in parts if held is not None]
-    validation = joined(held_out) if held_out else None
+    training, validation = hold_out_of_each(sources, flags.source_validation)
     stream = DomainBatches(
         training, batch_size=flags.batch_size, seed=cell.seed, transform=transform
     )
@@ -175,11 +170,3 @@ def domains_job(
     if cell.method == "swad":
         make = partial(make, held_out=validation, transform=transform)
     return Job(row_method(flags, cell, make, network), stream, evaluation)
-
-
-def joined(domains: Sequence[Labelled]) -> Labelled:
-    """The samples of several domains as one."""
-    return Labelled(
-        torch.cat([each.rows(torch.arange(len(each))) for each in domains]),
-        torch.cat([each.y for each in domains]),
-    )
