@@ -9,13 +9,14 @@ domain's photographs, of each class the same share, are for training.
 
 Each candidate is scored on their frozen features (H-score, LogME, TransRate, SFDA, GBC, PARC,
 N-LEEP, and ETran's energy and LDA scores). If it has a classifier of its own, it is also scored on
-what that says of them (LEEP, NCE). Then it is
-fine-tuned on the same photographs under a new head, and the other half judges it. Below the
-accuracies each score's weighted Kendall tau between score and accuracy is printed.
+what that says of them (LEEP, NCE). Then it is fine-tuned on the same photographs under a new head,
+and the other half judges it. Below the accuracies each score's weighted Kendall tau between score
+and accuracy is printed.
 
 Fine-tuning is short: 40 steps of 32 photographs of 97 x 97 pixels, the same for all. (A side of
 32 k + 1 is what the MobileNetV2 weights at hand were made for.) So the question is which candidate
-is best soon, not which is best in the end.
+is best soon, not which is best in the end. Products are in float32, since many CPUs have no fast
+bfloat16; --precision bf16-mixed asks for it.
 
 Time: about ten minutes on one CPU core for one seed. The tables are in docs/results/rank_models.md.
 """
@@ -107,8 +108,6 @@ class Config(Flags):
     """ImageNet weights learn at this multiple of the rate."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """sgd: Nesterov momentum 0.9. adamw: betas 0.9, 0.999."""
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
-    """bf16-mixed trains with products in bfloat16, on CPU too. The scores are of float32."""
     threads: int | None = 1
     """CPU threads."""
 
