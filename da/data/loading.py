@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
@@ -34,6 +37,15 @@ class _Steps(Dataset):
 
     def __getitem__(self, step: int) -> Batch | LabelledBatch | TargetBatch:
         return self.stream.batch(step, self.rank, self.world_size)
+
+
+def _end_if_orphaned(parent: int, worker: int) -> None:
+    """End a background process whose parent was killed while it started.
+
+    PyTorch's own watch takes whoever is its parent then for the right one, and would wait for ever.
+    """
+    if os.getppid() != parent:
+        sys.exit()
 
 
 def load(
@@ -78,6 +90,7 @@ def load(
         num_workers=workers,
         pin_memory=pin_memory,
         generator=own,
+        worker_init_fn=partial(_end_if_orphaned, os.getpid()),
     )
     if stored is None:
         return iter(batches)
