@@ -7,6 +7,7 @@ runs of one method, over seeds, trials and tasks, take their steps together (`st
 from __future__ import annotations
 
 import copy
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -144,7 +145,7 @@ def _obstacle(group: Sequence[Member], fabric: Fabric) -> str:
     try:
         _trial_step(pair, together, fabric)
     except Exception as error:  # whatever a loss of anyone's does with tensors of many members
-        return f"its loss cannot be computed for many at once ({_first_line(error)})"
+        return f"its loss cannot be computed for many at once ({_in_short(error)})"
     for each, own, other in zip(pair, alone, together, strict=True):
         start = _vector(own)
         if not _step_alone(each, own, fabric):
@@ -189,5 +190,5 @@ def _vector(method: Method) -> Tensor:
     return torch.cat([t.detach().double().flatten() for t in floats])
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+def _in_short(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 100, placeholder=" ...")
