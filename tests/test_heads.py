@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from da.data import Labelled
 from da.recipes import Cell, HeadFlags, Job, head_job
@@ -23,7 +24,7 @@ from da.recipes.feature_tables import ROWS, FeatureFlags
 from da.recipes.filling import cells_of, fill
 from da.recipes.head_rows import HEAD_METHODS
 from da.recipes.heads import head_network
-from da.recipes.rows import describe_rows
+from da.recipes.rows import describe_rows, row_method
 from da.recipes.stacked_filling import fill_stacked, groups_of
 from da.records import Run
 from da.records.claim import BusyError
@@ -83,6 +84,16 @@ def test_groups_have_the_runs_of_one_row_and_recipe():
     for group in groups:
         assert len({(cell.method, cell.recipe, cell.settings) for cell in group}) == 1
         assert len({(cell.source, cell.seed) for cell in group}) == 4
+
+
+@pytest.mark.parametrize("row", HEAD_METHODS)
+def test_no_adversary_and_no_second_classifier_is_wider_than_the_bottleneck(row):
+    """What a row adds to a network of 40 classes, whose multilinear map would have 10,240."""
+    network = head_network(HeadFlags(bottleneck=256), 512, 40)
+    method = row_method(HeadFlags(), Cell(row, "a", "b", 0), HEAD_METHODS[row], network)
+    own = {id(module) for module in network.modules()}
+    added = [m for m in method.modules() if isinstance(m, nn.Linear) and id(m) not in own]
+    assert all(layer.out_features <= 256 and layer.in_features <= 1024 for layer in added)
 
 
 def test_a_row_without_options_has_one_trial():

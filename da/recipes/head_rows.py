@@ -17,14 +17,14 @@ from functools import partial
 
 from da.feature.adversarial import CDAN, DANN
 from da.feature.bridges import GVB, bridged_discriminator
-from da.feature.norms import AFN, hard_afn
+from da.feature.norms import AFN, BSP, hard_afn
 from da.feature.nuclear_norm import BNM
 from da.feature.selftraining import PseudoLabels
 from da.feature.target import MCC, EntropyMinimisation
 from da.feature.wasserstein import WDGRL
 from da.networks.adversary import MultilinearMap, discriminator
 from da.networks.network import Network, linear_head
-from da.recipes.methods import METHODS
+from da.recipes.methods import METHODS, cdan_mcc, cdan_mcc_sdat
 from da.recipes.rows import Make
 from da.train.method import BatchStatistics, Ramp, sigmoid_ramp
 
@@ -50,6 +50,30 @@ def _dann(
         batch_statistics=batch_statistics,
         label_smoothing=label_smoothing,
         domain_smoothing=domain_smoothing,
+    )
+
+
+def _bsp(
+    network: Network,
+    *,
+    hidden: Sequence[int] = _UNITS,
+    spectral_weight: float = 1e-4,
+    k: int = 1,
+    trade_off: float = 1.0,
+    ramp: Ramp = sigmoid_ramp,
+    batch_statistics: BatchStatistics = "joint",
+    label_smoothing: float = 0.0,
+) -> BSP:
+    """Do as DANN, and keep a few directions from carrying most of the features (BSP)."""
+    return BSP(
+        network,
+        discriminator(linear_head(network).in_features, hidden=hidden),
+        spectral_weight=spectral_weight,
+        k=k,
+        trade_off=trade_off,
+        ramp=ramp,
+        batch_statistics=batch_statistics,
+        label_smoothing=label_smoothing,
     )
 
 
@@ -102,8 +126,11 @@ HEAD_METHODS: dict[str, Make] = METHODS | {
     "dann": _dann,
     "cdan": _cdan,
     "cdan_e": partial(_cdan, entropy_conditioning=True),
+    "cdan_mcc": partial(cdan_mcc, cdan=_cdan, batch_statistics="domain"),
+    "cdan_mcc_sdat": partial(cdan_mcc_sdat, cdan=_cdan, batch_statistics="domain"),
     "dann_els": partial(_dann, domain_smoothing=0.1),
     "gvb": _gvb,
+    "bsp": _bsp,
     "mcd": partial(METHODS["mcd"], hidden=_UNITS[:1]),
     "mdd": partial(METHODS["mdd"], hidden=_UNITS[:1]),
     "wdgrl": partial(WDGRL, trade_off=0.01),

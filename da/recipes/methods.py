@@ -18,6 +18,7 @@ information maximisation, on the digits, see docs/results/digits_mmd.md. Rows ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from da.feature.adamatch import AdaMatch
@@ -78,15 +79,16 @@ def _sliced(
     )
 
 
-def _cdan_mcc(
+def cdan_mcc(
     network: Network,
     *,
+    cdan: Callable[..., CDAN] | None = None,
     trade_off: float = 1.0,
     batch_statistics: BatchStatistics = "joint",
     label_smoothing: float = 0.0,
 ) -> Sum:
     """Add CDAN's adversary and MCC's class confusion to the cross-entropy on the source."""
-    first = CDAN(
+    first = (cdan or CDAN)(
         network,
         trade_off=trade_off,
         batch_statistics=batch_statistics,
@@ -95,17 +97,19 @@ def _cdan_mcc(
     return Sum(first, MCC(network, trade_off=trade_off, batch_statistics=batch_statistics))
 
 
-def _cdan_mcc_sdat(
+def cdan_mcc_sdat(
     network: Network,
     *,
+    cdan: Callable[..., CDAN] | None = None,
     radius: float = 0.02,
     trade_off: float = 1.0,
     batch_statistics: BatchStatistics = "joint",
     label_smoothing: float = 0.0,
 ) -> SDAT:
     """Do as CDAN with MCC, towards weights around which the task loss is flat."""
-    method = _cdan_mcc(
+    method = cdan_mcc(
         network,
+        cdan=cdan,
         trade_off=trade_off,
         batch_statistics=batch_statistics,
         label_smoothing=label_smoothing,
@@ -132,8 +136,8 @@ METHODS: dict[str, Make] = {
     "cdan": partial(CDAN, batch_statistics="domain"),
     "cdan_e": partial(CDAN, entropy_conditioning=True, batch_statistics="domain"),
     "dann_els": partial(DANN, domain_smoothing=0.1, batch_statistics="domain"),
-    "cdan_mcc": partial(_cdan_mcc, batch_statistics="domain"),
-    "cdan_mcc_sdat": partial(_cdan_mcc_sdat, batch_statistics="domain"),
+    "cdan_mcc": partial(cdan_mcc, batch_statistics="domain"),
+    "cdan_mcc_sdat": partial(cdan_mcc_sdat, batch_statistics="domain"),
     "daln": partial(DALN, batch_statistics="domain"),
     "gvb": partial(GVB, batch_statistics="domain"),
     "wdgrl": partial(WDGRL, trade_off=0.01, batch_statistics="domain"),  # the authors' for digits
