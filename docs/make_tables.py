@@ -47,6 +47,7 @@ MAKERS: dict[str, Callable[[], str]] = {
         studies.selection_study,
         studies.selection_study_office31,
         studies.selection_study_office_caltech,
+        studies.selection_study_partial,
         studies.accuracy_study,
         studies.accuracy_study_office31,
         studies.accuracy_study_office_caltech,
