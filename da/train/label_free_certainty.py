@@ -49,7 +49,8 @@ def entropy(logits: Tensor | np.ndarray) -> float:
         -mean_i H(p_i)        p_i the softmax of row i, H the entropy
 
     Open-set targets: it misleads, as it rewards certain predictions of unknown samples too.
-    Partial-set targets: it holds, as it does not ask for all classes.
+    Partial-set targets: it holds between methods, as it does not ask for all classes. Between
+    recipes of one it misleads: strong alignment makes wrong predictions certain.
 
     Args:
         logits: The target's logits (n, classes), n >= 1, classes >= 2.
@@ -197,7 +198,8 @@ def mano(logits: Tensor | np.ndarray) -> float:
     logits of a row, and it rises again for logits below -1.
 
     Open-set targets: it misleads, as it rewards certain predictions of unknown samples too.
-    Partial-set targets: it holds, as it does not ask for all classes.
+    Partial-set targets: it holds between methods, as it does not ask for all classes. Between
+    recipes of one it misleads: strong alignment makes wrong predictions certain.
 
     Args:
         logits: The target's logits (n, classes), n >= 1, classes >= 2.
