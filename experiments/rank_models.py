@@ -18,7 +18,7 @@ Fine-tuning is short: 40 steps of 32 photographs of 97 x 97 pixels, the same for
 is best soon, not which is best in the end. Products are in float32, since many CPUs have no fast
 bfloat16; --precision bf16-mixed asks for it.
 
-Time: about ten minutes on one CPU core for one seed. The tables are in docs/results/rank_models.md.
+Time: nine minutes on two CPU cores for one seed. The tables are in docs/results/rank_models.md.
 """
 
 from dataclasses import dataclass
