@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -13,11 +14,8 @@ settings.register_profile("same_cases", deadline=None, derandomize=True)
 settings.register_profile("new_cases", deadline=None, derandomize=False, max_examples=300)
 settings.load_profile("same_cases")
 
-
-@pytest.fixture(autouse=True)
-def no_wandb_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mode that a user has set in the environment changes no test."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+# The mode that a user has set in the environment changes no test, nor what tests share.
+os.environ.pop("WANDB_MODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
