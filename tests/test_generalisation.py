@@ -11,6 +11,7 @@ import torch
 from da.data import Labelled, identity
 from da.networks import mlp
 from da.recipes import Cell, HeadFlags, Job
+from da.recipes.cutting import joined
 from da.recipes.generalisation import (
     ROWS_OF_THREE,
     GeneralisationFlags,
@@ -60,6 +61,7 @@ def test_the_valley_is_that_of_the_held_out_samples() -> None:
     made = job("swad")
     assert seen(made.method.held_out.x) == seen(made.evaluation.source_validation.x)
     assert job("erm", held_out=0.0).evaluation.source_validation is None
+    assert len(joined([domain(0), domain(1)])) == 80
 
 
 def test_a_valley_without_held_out_samples_is_refused() -> None:

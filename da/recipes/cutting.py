@@ -36,10 +36,10 @@ def hold_out_of_each(
     """The same of several sources; what is kept out of them is one domain."""
     parts = [hold_out(source, share) for source in sources]
     kept_out = [part for _, part in parts if part is not None]
-    return [rest for rest, _ in parts], _joined(kept_out) if kept_out else None
+    return [rest for rest, _ in parts], joined(kept_out) if kept_out else None
 
 
-def _joined(domains: Sequence[Labelled]) -> Labelled:
+def joined(domains: Sequence[Labelled]) -> Labelled:
     """The samples of several domains as one."""
     return Labelled(
         torch.cat([each.rows(torch.arange(len(each))) for each in domains]),

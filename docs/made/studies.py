@@ -26,14 +26,14 @@ def selection_study_office31() -> str:
     return _choices("selection_study_office31")
 
 
-def selection_study_partial() -> str:
-    """What each rule loses on the trials of the partial set."""
-    return _choices("selection_study_partial")
-
-
 def selection_study_office_caltech() -> str:
     """The same on frozen features of Office-Caltech10."""
     return _choices("selection_study_office_caltech")
+
+
+def selection_study_partial() -> str:
+    """What each rule loses on the trials of the partial set."""
+    return _choices("selection_study_partial")
 
 
 def _choices(name: str) -> str:
